@@ -1,0 +1,13 @@
+"""Errors that a user can act on: each message names the place, what is wrong there, and the remedy."""
+
+
+class DifferenceFeedbackError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class DataError(DifferenceFeedbackError, ValueError):
+    """Data that cannot be used. The message names the row, the field and the remedy."""
+
+
+class ConfigError(DifferenceFeedbackError, ValueError):
+    """A recipe, option or combination of options that cannot work. The message says what to use instead."""
