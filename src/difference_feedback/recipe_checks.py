@@ -1,0 +1,52 @@
+"""What recipes are checked with: the nearest valid name, and a trainer's own settings by name and type."""
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from difference_feedback.errors import ConfigError
+
+C = TypeVar("C")
+
+
+def build_config(config_class: type[C], values: Mapping[str, Any], *, source: str = "trl", **fixed: Any) -> C:
+    """Make a trainer's dataclass configuration from a recipe's `trl:` mapping and the values the run itself `fixed`.
+
+    Keys and types are checked against the dataclass's own fields before it is made, so that a misspelt setting is
+    found by name. What the class itself refuses is raised as `ConfigError` too.
+    """
+    hints = typing.get_type_hints(config_class)
+    names = {field.name for field in dataclasses.fields(config_class) if field.init}  # type: ignore[arg-type]
+    for key, value in values.items():
+        if key in fixed:
+            raise ConfigError(f"{source}.{key} is set by the run itself: leave it out of the recipe.")
+        if key not in names:
+            raise ConfigError(f"{source}: {config_class.__name__} has no setting {key!r}.{nearest(key, names)}")
+        try:
+            TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value, strict=True)
+        except ValidationError as error:
+            wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
+            raise ConfigError(f"{source}.{key}: got {describe(value)}, wanted {wanted}.") from None
+    try:
+        return config_class(**{**values, **fixed})
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{source}: {config_class.__name__} refuses these settings: {error}") from error
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """` Did you mean ...?` for a misspelt name, or the list of valid ones when none is near."""
+    options = sorted(valid)
+    close = difflib.get_close_matches(name, options, n=1, cutoff=0.55)
+    if close:
+        return f" Did you mean {close[0]!r}?"
+    return f" Valid: {', '.join(options)}." if len(options) <= 30 else ""
+
+
+def describe(value: Any) -> str:
+    """A value and what it is, in the words of someone who writes YAML."""
+    names = {str: "text", dict: "a mapping", list: "a list", bool: "true/false", type(None): "nothing"}
+    return f"{value!r} ({names.get(type(value), type(value).__name__)})"

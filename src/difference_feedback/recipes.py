@@ -1,0 +1,275 @@
+"""Recipes: everything that can be run, as typed YAML with `key=value` overrides.
+
+A recipe is a YAML mapping whose `kind` says what it runs. Its own fields hold what no library knows; the settings of a
+trainer stand under `trl:` by the library's own names and are checked against the library's own fields when it starts.
+Every mistake ends in a `ConfigError` that names the place, the key and the nearest thing that would have worked.
+"""
+
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.recipe_checks import describe, nearest
+from difference_feedback.recipe_yaml import parse_yaml
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+TaskName = Literal["digits-sum", "digits-max", "grid-lookup", "count", "chart", "order"]
+
+
+class Section(BaseModel):
+    """A part of a recipe: no key but its own, no silent conversion of types."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Evaluation(Section):
+    """Held-out accuracy: how many problems, how they are answered."""
+
+    problems: PositiveInt = 300
+    batch_size: PositiveInt = 100
+    max_new_tokens: PositiveInt = 64
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    """0 answers greedily."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Training steps between evaluations; 0 evaluates at the start and at the end alone."""
+    seed: int = 9000
+    """Seed of the held-out problems, apart from the run's own so that all runs meet the same ones."""
+
+
+class Data(Section):
+    """Questions on images from a JSONL file or from a `datasets` data set. See `tasks.dataset`."""
+
+    path: str
+    """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
+    split: str = "train"
+    name: str | None = None
+    """Configuration of a hub data set."""
+    columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
+    """Our field -> the data set's column, where the names differ."""
+    limit: PositiveInt | None = None
+    min_side: PositiveInt = 28
+    max_pixels: PositiveInt = 1_003_520
+    """Larger images are scaled down, their proportions kept. 1280 patches of 28 x 28, Qwen2.5-VL's customary limit."""
+
+
+class Recipe(Section):
+    """What all recipes share."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+
+
+class BaseRecipe(Recipe):
+    """The nano base: a Qwen2.5-VL of 0.3 M parameters, trained from scratch on labelled images of the six tasks."""
+
+    kind: Literal["base"] = "base"
+    tasks: list[TaskName] | None = None
+    steps: PositiveInt = 1500
+    batch_size: PositiveInt = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    rewrite_share: Share = 0.33
+    """Share of the warm start that is "rewrite this draft", as any instruction-tuned model can do."""
+    upper_bound_steps: Annotated[int, Field(ge=0)] = 1500
+    """Further supervised steps on the labelled RL images: what labels could buy. 0 leaves the figure out."""
+    evaluation: Evaluation = Evaluation()
+
+
+class ModelRecipe(Recipe):
+    """A recipe that starts from a model."""
+
+    model: str = "nano"
+    """`nano` for the shipped base, else a local folder or a hub name (safetensors only, no remote code)."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    attention: str | None = None
+    """Attention implementation, by transformers' names: `sdpa`, `flash_attention_2`, ..."""
+
+
+class RepairSFTRecipe(ModelRecipe):
+    """Repair model, stage 1: supervised on hand-repaired answers. [DF, Eq. 1]"""
+
+    kind: Literal["repair-sft"] = "repair-sft"
+    drafts: PositiveInt = 1000
+    """Wrong answers repaired by hand, in the embedded world by its annotator."""
+    data: str | None = None
+    """A JSONL file of hand-repaired answers instead of the embedded annotator's."""
+    evaluation: Evaluation = Evaluation()
+    trl: dict[str, Any] = {}
+    """Settings of TRL's `SFTConfig`."""
+
+
+class RepairRLRecipe(ModelRecipe):
+    """Repair model, stage 2: reinforcement learning with `R - lambda * C_edit`. [DF, Eq. 4]"""
+
+    kind: Literal["repair-rl"] = "repair-rl"
+    policy: str = "nano"
+    """The model whose wrong answers are repaired."""
+    drafts: PositiveInt = 1000
+    edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    """lambda of Eq. 4."""
+    budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    evaluation: Evaluation = Evaluation()
+    trl: dict[str, Any] = {}
+    """Settings of TRL's `GRPOConfig`."""
+
+
+class TrainRecipe(ModelRecipe):
+    """The policy, by GRPO or by DF-GRPO. [DF, Eqs. 11-23]"""
+
+    kind: Literal["train"] = "train"
+    method: Literal["grpo", "df-grpo"] = "df-grpo"
+    repair_model: str | None = None
+    """Folder or hub name of the repair model; DF-GRPO needs one."""
+    problems: PositiveInt = 2000
+    """Embedded problems to train on, where `data` names no other."""
+    tasks: list[TaskName] | None = None
+    data: Data | None = None
+    """Real questions instead of the embedded ones."""
+    test_data: Data | None = None
+    """Held-out real questions; without them a run on real data is not evaluated."""
+    reward: Literal["embedded", "final-answer"] | None = None
+    """By default the embedded checker for embedded problems, the final-answer rule for `data`."""
+    budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be."""
+    evaluation: Evaluation = Evaluation()
+    trl: dict[str, Any] = {}
+    """Settings of `DFGRPOConfig`, TRL's `GRPOConfig` included (GRPO takes the latter's alone)."""
+
+
+class EvaluateRecipe(ModelRecipe):
+    """Accuracy of a model on held-out embedded problems or on a data set."""
+
+    kind: Literal["evaluate"] = "evaluate"
+    tasks: list[TaskName] | None = None
+    data: Data | None = None
+    evaluation: Evaluation = Evaluation()
+
+
+class DemoRecipe(Recipe):
+    """The whole method on the embedded world, GRPO and DF-GRPO at the same measured compute."""
+
+    kind: Literal["demo"] = "demo"
+    budget_cpu_seconds: Annotated[float, Field(gt=0)] = 150.0
+    """Processor time for each method, the training of DF-GRPO's repair model included."""
+    repair_sft: RepairSFTRecipe = RepairSFTRecipe()
+    repair_rl: RepairRLRecipe = RepairRLRecipe()
+    grpo: TrainRecipe = TrainRecipe(method="grpo")
+    df_grpo: TrainRecipe = TrainRecipe(method="df-grpo")
+    evaluation: Evaluation = Evaluation()
+    examples: PositiveInt = 24
+    """Repaired answers shown in the report."""
+
+
+AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | DemoRecipe
+RECIPES: dict[str, type[Recipe]] = {
+    "base": BaseRecipe,
+    "repair-sft": RepairSFTRecipe,
+    "repair-rl": RepairRLRecipe,
+    "train": TrainRecipe,
+    "evaluate": EvaluateRecipe,
+    "demo": DemoRecipe,
+}
+R = TypeVar("R", bound=Recipe)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the recipes that come with the package, in a wheel and in a checkout alike."""
+    here = Path(__file__).parent
+    folder = next((f for f in (here / "shipped_recipes", here.parents[1] / "recipes") if f.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+
+
+def load_recipe(source: str | Path, kind: type[R], overrides: Sequence[str] = ()) -> R:
+    """Load a recipe: a YAML file or a shipped one's name, with `key=value` overrides (dotted keys for nested ones).
+
+    Raises `ConfigError` for a missing file, text that is not YAML, another kind of recipe, an unknown key or a value
+    of the wrong type; the message names the file or the override, the key, and the nearest valid one.
+    """
+    path = _find(source)
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of keys to values, this is {describe(values)}.")
+    wanted = kind.model_fields["kind"].default
+    given = values.get("kind")
+    if given != wanted:
+        raise ConfigError(
+            f"{path}: kind is {given!r}, this command runs recipes with `kind: {wanted}`." + _nearest_recipe(wanted)
+        )
+    return build_recipe(kind, values, overrides, source=str(path))
+
+
+def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> R:
+    """Check `values` with the overrides applied; `source` is what error messages call their origin."""
+    merged = _deep_copy(values)
+    overridden: dict[str, str] = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1 or trl.max_steps=100.")
+        overridden[key] = override
+        _assign(merged, key, parse_yaml(text, f"override {override!r}"))
+    try:
+        return kind.model_validate(merged)
+    except ValidationError as error:
+        problems = [_explain(kind, dict(item), overridden, source) for item in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe with every default spelled out, as YAML that loads to the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _find(source: str | Path) -> Path:
+    path, shipped = Path(source), shipped_recipes()
+    if path.is_file():
+        return path
+    if str(source) in shipped:
+        return shipped[str(source)]
+    raise ConfigError(f"{source}: no such file, and no shipped recipe has this name.{nearest(str(source), shipped)}")
+
+
+def _nearest_recipe(kind: str) -> str:
+    names = [n for n, path in shipped_recipes().items() if f"kind: {kind}\n" in path.read_text(encoding="utf-8")]
+    return f" Shipped ones: {', '.join(names)}." if names else ""
+
+
+def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(values.get(parent), dict):
+            values[parent] = {}
+        values = values[parent]
+    values[last] = value
+
+
+def _explain(kind: type[Recipe], item: dict[str, Any], overridden: Mapping[str, str], source: str) -> str:
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    origin = next(
+        (f"override {text!r}" for name, text in overridden.items() if key == name or key.startswith(name + ".")), source
+    )
+    if item["type"] == "extra_forbidden":
+        section = _section_at(kind, location[:-1])
+        return f"{origin}: unknown key {key!r}.{nearest(location[-1], section.model_fields)}"
+    if item["type"] == "missing":
+        return f"{origin}: the key {key!r} is missing and has no default."
+    wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{origin}: {key}: got {describe(item['input'])}, wanted {wanted}."
+
+
+def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
+    """The section's class at a dotted place, through `X | None`."""
+    for part in location:
+        annotation = kind.model_fields[part].annotation
+        options = [annotation, *typing.get_args(annotation)]
+        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return kind
