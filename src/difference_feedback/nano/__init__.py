@@ -1,0 +1,5 @@
+"""A nano VLM that runs the whole method on a laptop."""
+
+from difference_feedback.nano.model import build
+
+__all__ = ["build"]

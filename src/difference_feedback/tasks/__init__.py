@@ -1,0 +1,28 @@
+"""The embedded world: six visual-reasoning tasks whose truth, and whose errors, are known."""
+
+from difference_feedback.tasks.forms import ErrorSpan
+from difference_feedback.tasks.mixture import (
+    TASKS,
+    correct_answers,
+    correctness_reward,
+    error_spans,
+    from_row,
+    is_correct,
+    sample_problems,
+    to_dataset,
+)
+from difference_feedback.tasks.problem import Problem, Split
+
+__all__ = [
+    "TASKS",
+    "ErrorSpan",
+    "Problem",
+    "Split",
+    "correct_answers",
+    "correctness_reward",
+    "error_spans",
+    "from_row",
+    "is_correct",
+    "sample_problems",
+    "to_dataset",
+]

@@ -1,0 +1,86 @@
+"""The nano VLM: the real Qwen2.5-VL classes with a configuration that a laptop's processor trains in minutes."""
+
+import torch
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
+
+from difference_feedback.nano.tokenizer import VISION_TOKENS, train_tokenizer
+from difference_feedback.tasks import correct_answers, sample_problems
+from difference_feedback.tasks.scans import CELL
+
+_PATCH = CELL // 2
+
+
+def build(seed: int = 0) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+    """A nano VLM with random weights, and its processor. About 0.7 M parameters, in float32."""
+    processor = build_processor()
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(_config(processor.tokenizer))
+    model.generation_config.update(
+        eos_token_id=processor.tokenizer.eos_token_id,
+        pad_token_id=processor.tokenizer.pad_token_id,
+        suppress_tokens=processor.tokenizer.convert_tokens_to_ids(list(VISION_TOKENS)),
+    )
+    return model, processor
+
+
+def build_processor() -> Qwen2_5_VLProcessor:
+    """The image processor, and a tokenizer trained on the tasks' own wording."""
+    problems = sample_problems("warm", 1200, seed=0)
+    texts = [text for p in problems for text in (p.question, *correct_answers(p), " draft : x reference : x repair :")]
+    tokenizer = train_tokenizer(texts)
+    sizes = {"shortest_edge": CELL * CELL, "longest_edge": 64 * CELL * CELL}
+    vision = {"patch_size": _PATCH, "merge_size": 2, "temporal_patch_size": 2, "size": sizes}
+    return Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**vision),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**vision),
+        chat_template=tokenizer.chat_template,
+    )
+
+
+def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
+    ids = dict(zip(VISION_TOKENS, tokenizer.convert_tokens_to_ids(list(VISION_TOKENS)), strict=True))
+    hidden = 96
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 3,
+        "num_key_value_heads": 3,
+        "max_position_embeddings": 2048,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_heads": 2,
+        "out_hidden_size": hidden,
+        "patch_size": _PATCH,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "window_size": 8 * _PATCH,
+        "fullatt_block_indexes": [1],
+    }
+    return Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )

@@ -1,0 +1,72 @@
+"""Read two bars off a rendered chart, and subtract."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from difference_feedback.tasks.forms import Form, Slot, copy, reading
+from difference_feedback.tasks.problem import Problem, Split
+from difference_feedback.tasks.scans import CELL
+from difference_feedback.tasks.task import Task
+
+COLOURS = {
+    "red": (208, 60, 52),
+    "blue": (52, 96, 200),
+    "green": (60, 160, 84),
+    "orange": (236, 150, 40),
+    "black": (40, 40, 40),
+}
+TALLEST = 9
+_CHARTS: dict[Split, int] = {"warm": 400, "rl": 6000, "test": 2000}
+_FIRST_CHART: dict[Split, int] = {"warm": 3_000_000, "rl": 4_000_000, "test": 5_000_000}
+
+
+class Chart(Task):
+    """How much taller is one bar than another?"""
+
+    name = "chart"
+
+    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
+        # A chart is known by its seed: each split owns a range of seeds, so that no image is in two of them.
+        chart = np.random.default_rng(_FIRST_CHART[split] + rng.integers(_CHARTS[split]))
+        names = chart.permutation(list(COLOURS))[: chart.integers(3, 6)].tolist()
+        heights = chart.permutation(np.arange(1, TALLEST + 1))[: len(names)].tolist()
+        image = _draw(dict(zip(names, heights, strict=True)), chart)
+        bars = dict(zip(names, heights, strict=True))
+        pair = rng.permutation(names)[:2].tolist()
+        high, low = sorted(pair, key=lambda name: -bars[name])
+        facts = {"bars": bars, "high": high, "low": low}
+        question = f"how much taller is the {high} bar than the {low} bar ?"
+        return Problem(self.name, split, question, (image,), str(bars[high] - bars[low]), facts)
+
+    def forms(self, facts: Mapping[str, Any]) -> list[Form]:
+        bars, high, low = facts["bars"], facts["high"], facts["low"]
+        read = {high: reading("high", bars[high]), low: reading("low", bars[low])}
+        difference = Slot("difference", lambda stated: str(int(stated["high"]) - int(stated["low"])))
+        end = ("minus", copy("low_again", "low"), "is", difference, ".", "answer", copy("answer", "difference"))
+        found = []
+        for a, b in ((high, low), (low, high)):
+            found.append(Form((a, "is", read[a], ".", b, "is", read[b], ".", copy("high_again", "high"), *end)))
+            found.append(
+                Form(("the", a, "bar", "reaches", read[a], ",", b, read[b], ".", copy("high_again", "high"), *end))
+            )
+        return found
+
+
+def _draw(bars: Mapping[str, int], chart: np.random.Generator) -> Image.Image:
+    """Bars on a common ground line, 8 pixels a unit, three cells tall; widths and tones vary."""
+    unit, ground = 8, 3 * CELL - 4
+    sheet = Image.new("RGB", (CELL * len(bars), 3 * CELL), "white")
+    draw = ImageDraw.Draw(sheet)
+    for level in range(1, TALLEST + 1):
+        draw.line((0, ground - level * unit, sheet.width, ground - level * unit), fill=(224, 224, 224))
+    for i, (name, height) in enumerate(bars.items()):
+        width, shift = chart.uniform(10, 20), chart.uniform(-3, 3)
+        left = (i + 0.5) * CELL - width / 2 + shift
+        tone = tuple(int(v) for v in np.clip(np.array(COLOURS[name]) + chart.normal(0, 14, size=3), 0, 255))
+        draw.rectangle((left, ground - height * unit, left + width, ground), fill=tone)
+    draw.line((0, ground, sheet.width, ground), fill="black")
+    noise = chart.normal(0, 8, size=(sheet.height, sheet.width, 3))
+    return Image.fromarray(np.clip(np.asarray(sheet) + noise, 0, 255).astype(np.uint8))

@@ -1,0 +1,91 @@
+"""Surface forms: the several right ways to write an answer, and where a wrong answer departs from the truth.
+
+A form is a sequence of fixed words and slots. A slot knows its value from what was written before it: a *reading* from
+the image alone, a *derived* value from earlier slots. So one description writes the right answer, recognises a wrong
+one, and tells a misreading or a slip of arithmetic (`root`) from a value that merely follows from an earlier error.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+Stated = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A value in an answer; `value(stated)` is what ought to stand here, given the earlier slots as stated."""
+
+    name: str
+    value: Callable[[Stated], str]
+    is_reading: bool = False
+
+
+def reading(name: str, truth: int) -> Slot:
+    """A number read off the image: its value depends on no other slot."""
+    return Slot(name, lambda _: str(truth), is_reading=True)
+
+
+def total(name: str, *parts: str) -> Slot:
+    """A slot holding the sum of earlier slots."""
+    return Slot(name, lambda stated: str(sum(int(stated[part]) for part in parts)))
+
+
+def copy(name: str, source: str) -> Slot:
+    """A slot that restates an earlier one."""
+    return Slot(name, lambda stated: stated[source])
+
+
+@dataclass(frozen=True)
+class ErrorSpan:
+    """Characters `[start, end)` that state a wrong value; `root` when it does not follow from earlier errors."""
+
+    start: int
+    end: int
+    root: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to write the answer to one problem; its pieces are joined by single spaces."""
+
+    pieces: tuple[str | Slot, ...]
+
+    @property
+    def readings(self) -> tuple[str, ...]:
+        """Names of the slots that are read off the image."""
+        return tuple(piece.name for piece in self.pieces if isinstance(piece, Slot) and piece.is_reading)
+
+    def write(self, misread: Stated | None = None) -> str:
+        """The correct answer in this form; with `misread`, the wrong answer that follows from those values."""
+        stated = misread or {}
+        return " ".join(stated.get(slot.name, text) if slot else text for text, slot in self._written(stated))
+
+    def error_spans(self, response: str) -> list[ErrorSpan] | None:
+        """The wrong values in `response`, or None when it is not written in this form."""
+        match = re.fullmatch(self._pattern(), response)
+        if match is None:
+            return None
+        truth = {slot.name: text for text, slot in self._written({}) if slot}
+        spans = []
+        for text, slot in self._written(match.groupdict()):
+            if slot and match[slot.name] != truth[slot.name]:
+                spans.append(ErrorSpan(*match.span(slot.name), root=match[slot.name] != text))
+        return spans
+
+    def _written(self, stated: Stated) -> Iterator[tuple[str, Slot | None]]:
+        """Each piece with the text that ought to stand there, given the values in `stated` (else the right ones)."""
+        values: dict[str, str] = {}
+        for piece in self.pieces:
+            if not isinstance(piece, Slot):
+                yield piece, None
+                continue
+            try:
+                text = piece.value(values)
+            except ValueError:  # an earlier slot holds a word where a number belongs: nothing follows from it
+                text = ""
+            yield text, piece
+            values[piece.name] = stated.get(piece.name, text)
+
+    def _pattern(self) -> str:
+        return " ".join(f"(?P<{p.name}>[a-z0-9]+)" if isinstance(p, Slot) else re.escape(p) for p in self.pieces)

@@ -1,0 +1,27 @@
+"""What every embedded task produces: a question about images, with the truth that its answers are graded by."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+
+Split = Literal["warm", "rl", "test"]
+SPLITS: tuple[Split, ...] = ("warm", "rl", "test")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A visual question. `facts` is what the images show, as plain JSON values: everything a grader needs."""
+
+    task: str
+    split: Split
+    question: str
+    images: tuple[Image.Image, ...]
+    answer: str
+    facts: dict[str, Any]
+
+    @property
+    def prompt(self) -> list[dict[str, Any]]:
+        """The chat conversation put to the policy; image parts stand where the images go."""
+        content: list[dict[str, Any]] = [{"type": "image"} for _ in self.images]
+        return [{"role": "user", "content": [*content, {"type": "text", "text": self.question}]}]

@@ -1,0 +1,47 @@
+"""Real handwriting: the 1,797 scanned digits that scikit-learn ships, split into disjoint sets of images.
+
+Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository (1998),
+https://doi.org/10.24432/C50P49, as `sklearn.datasets.load_digits` (8 x 8 pixels, 17 grey levels).
+"""
+
+from functools import cache
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from difference_feedback.tasks.problem import Split
+
+CELL = 28  # pixels a side of one digit: one visual token of the nano model (two by two patches of 14)
+_WARM_SCANS = 12  # of each digit; few, so that the warm-started policy misreads
+_TEST_SCANS = 55  # of each digit; what is left is for RL
+
+
+@cache
+def scans(split: Split) -> tuple[tuple[np.ndarray, ...], ...]:
+    """The scans of a split, by digit: `scans(split)[7]` holds (8, 8) arrays of values 0 to 16, all of them sevens."""
+    data = load_digits()
+    order = np.random.default_rng(0).permutation(len(data.target))
+    bounds = {"warm": slice(0, _WARM_SCANS), "test": slice(_WARM_SCANS, _WARM_SCANS + _TEST_SCANS)}
+    part = bounds.get(split, slice(_WARM_SCANS + _TEST_SCANS, None))
+    return tuple(tuple(data.images[i] for i in order[data.target[order] == digit][part]) for digit in range(10))
+
+
+def draw_digit(digit: int, split: Split, rng: np.random.Generator) -> Image.Image:
+    """A scan of `digit` from the split, dark on light, `CELL` pixels square, its size and place varied a little."""
+    choices = scans(split)[digit]
+    ink = Image.fromarray((choices[rng.integers(len(choices))] * (255 / 16)).astype(np.uint8))
+    side = int(rng.integers(CELL - 6, CELL - 1))
+    cell = Image.new("L", (CELL, CELL), 0)
+    corner = (CELL - side) // 2 + rng.integers(-1, 2, size=2)
+    cell.paste(ink.resize((side, side), Image.Resampling.BICUBIC), (int(corner[0]), int(corner[1])))
+    return Image.fromarray(255 - np.asarray(cell)).convert("RGB")
+
+
+def draw_grid(digits: list[list[int]], split: Split, rng: np.random.Generator) -> Image.Image:
+    """Rows of handwritten digits on one sheet; a single row is a number as one would write it."""
+    sheet = Image.new("RGB", (CELL * len(digits[0]), CELL * len(digits)), "white")
+    for y, row in enumerate(digits):
+        for x, digit in enumerate(row):
+            sheet.paste(draw_digit(digit, split, rng), (x * CELL, y * CELL))
+    return sheet

@@ -1,0 +1,24 @@
+"""The interface of an embedded task: draw a problem, and know every right way to answer it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+
+from difference_feedback.tasks.forms import Form
+from difference_feedback.tasks.problem import Problem, Split
+
+
+class Task(ABC):
+    """A family of generated problems, its truth known by construction."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
+        """Draw a problem whose images belong to `split` alone."""
+
+    @abstractmethod
+    def forms(self, facts: Mapping[str, Any]) -> list[Form]:
+        """Every correct surface form of the answer, each ending in `answer ...`."""
