@@ -1,0 +1,49 @@
+# `make` lists the targets. Everything runs in .venv; `make VENV=/path/to/env test` uses another environment.
+
+VENV ?= .venv
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.difference-feedback-installed
+RUN ?= runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format bench-core clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make the environment and install the package into it
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; found: $$(python3 --version 2>&1). \
+	Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## the whole method on the CPU in under ten minutes; prints the path of its report
+	$(BIN)/difference-feedback demo --output $(RUN)
+
+# One thread a process and several processes: the nano models are too small for threads to help.
+test: $(STAMP) ## all tests that this machine can run
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 10
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## put the code into shape
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-core: $(STAMP) ## throughput of alignment and masks
+	$(BIN)/python -m difference_feedback.bench.core
+
+clean: ## remove the environment, caches and build files (runs/ stays)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

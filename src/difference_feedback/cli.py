@@ -1,0 +1,95 @@
+"""The command line, in the order of the method: base, repair model, policy, evaluation; masks and reports beside it."""
+
+import sys
+from typing import Annotated, Any
+
+import click
+import typer
+from rich.console import Console
+from typer.core import TyperGroup
+
+from difference_feedback import __version__
+from difference_feedback.commands.base import base
+from difference_feedback.commands.demo import demo
+from difference_feedback.commands.evaluate import evaluate
+from difference_feedback.commands.mask import mask
+from difference_feedback.commands.repair import repair_app
+from difference_feedback.commands.report import report
+from difference_feedback.commands.train import train
+from difference_feedback.errors import DifferenceFeedbackError
+
+EPILOG = (
+    "A recipe is a YAML file or the name of a shipped one; any of its keys can follow as key=value, dotted for nested "
+    "ones: [bold]difference-feedback train nano_df_grpo seed=1 trl.learning_rate=2e-4 --output runs/first[/]. "
+    "Runs write a folder with the resolved recipe, versions, metrics.jsonl, checkpoints and summary.json; the same "
+    "command given again continues an interrupted run."
+)
+
+
+class MethodGroup(TyperGroup):
+    """Turns errors raised on purpose into one clean message and exit code 2, unless `--debug` asks for the traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        errors = Console(stderr=True, soft_wrap=True)
+        try:
+            return super().invoke(ctx)
+        except DifferenceFeedbackError as error:
+            if ctx.params.get("debug"):
+                raise
+            errors.print("Error:", style="bold red", end=" ")
+            errors.print(str(error), markup=False, highlight=False)
+            raise typer.Exit(2) from None
+        except KeyboardInterrupt:
+            if ctx.params.get("debug"):
+                raise
+            errors.print("Interrupted. The same command continues the run from its last checkpoint.", style="yellow")
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(
+    name="difference-feedback",
+    cls=MethodGroup,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+)
+
+app.command(rich_help_panel="Start here")(demo)
+app.command(rich_help_panel="The method, step by step")(base)
+app.add_typer(repair_app, name="repair", rich_help_panel="The method, step by step")
+app.command(rich_help_panel="The method, step by step")(train)
+app.command(rich_help_panel="The method, step by step")(evaluate)
+app.command(rich_help_panel="Look at it")(mask)
+app.command(rich_help_panel="Look at it")(report)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"difference-feedback {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def method(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
+
+    When a sampled answer is wrong, a [bold]repair model[/] rewrites it into a right one with as few edits as it can.
+    The two are aligned token by token; the edits become a [bold]mask[/], and the mask gates the policy's update: the
+    tokens that made the answer wrong are blamed, the others are left alone.
+    """
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

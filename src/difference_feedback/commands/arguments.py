@@ -1,0 +1,52 @@
+"""What the commands that run a recipe have in common: their arguments, and the folder they open."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+if TYPE_CHECKING:
+    from difference_feedback.recipes import Recipe
+    from difference_feedback.runs import Run
+
+R = TypeVar("R", bound="Recipe")
+
+Arguments = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[RECIPE] [KEY=VALUE]...",
+        help="A YAML file or a shipped recipe's name, then values that replace the recipe's own.",
+        show_default=False,
+    ),
+]
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="Folder of the run. [dim]\\[default: runs/<recipe>][/]", show_default=False),
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds another run.")]
+
+
+def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str, list[str]]:
+    """The recipe's name and the overrides; the recipe may be left out."""
+    given = list(arguments or ())
+    if given and ("=" not in given[0] or Path(given[0]).is_file()):
+        return given[0], given[1:]
+    return default, given
+
+
+def open_run(
+    arguments: Sequence[str] | None, kind: type[R], default: str, output: Path | None, overwrite: bool
+) -> tuple[R, "Run"]:
+    """Load the recipe and open its folder. Raises `ConfigError` as `load_recipe` and `Run` do."""
+    from difference_feedback.recipes import load_recipe
+    from difference_feedback.runs import Run
+
+    name, overrides = split_arguments(arguments, default)
+    recipe = load_recipe(name, kind, overrides)
+    run = Run(output or Path("runs") / Path(name).stem, recipe, overwrite=overwrite)
+    if run.finished:
+        typer.echo(f"{run.folder} is finished already; --overwrite runs it anew.")
+    elif run.resumed:
+        typer.echo(f"Continuing the run in {run.folder}.")
+    return recipe, run

@@ -1,0 +1,19 @@
+"""`difference-feedback evaluate`: accuracy of a model on held-out problems."""
+
+from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
+
+
+def evaluate(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Measure a model's accuracy on held-out problems, with intervals and every prediction.
+
+    [bold]Example:[/] difference-feedback evaluate nano_evaluate model=runs/nano_df_grpo/model evaluation.problems=600
+    """
+    from difference_feedback.recipes import EvaluateRecipe
+
+    recipe, run = open_run(arguments, EvaluateRecipe, "nano_evaluate", output, overwrite)
+    from rich.console import Console
+
+    from difference_feedback.evaluation import evaluate_recipe, show
+
+    summary = run.summary() if run.finished else evaluate_recipe(recipe, run)
+    show(summary, Console())

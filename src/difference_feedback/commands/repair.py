@@ -1,0 +1,43 @@
+"""`difference-feedback repair sft` and `repair rl`: the repair model's two stages."""
+
+import typer
+
+from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
+
+repair_app = typer.Typer(
+    help="Train the repair model: supervised on hand-repaired answers ([bold]sft[/]), then by RL ([bold]rl[/]).",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+
+@repair_app.command("sft")
+def sft(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Stage 1: learn to rewrite wrong answers from hand-repaired ones (Eq. 1).
+
+    [bold]Example:[/] difference-feedback repair sft nano_repair_sft drafts=500 --output runs/repair_sft
+    """
+    from difference_feedback.recipes import RepairSFTRecipe
+
+    recipe, run = open_run(arguments, RepairSFTRecipe, "nano_repair_sft", output, overwrite)
+    if run.finished:
+        return
+    from difference_feedback.repair.sft import train_sft
+
+    train_sft(recipe, run)
+
+
+@repair_app.command("rl")
+def rl(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
+    """Stage 2: reward right repairs and charge for edits (Eq. 4).
+
+    [bold]Example:[/] difference-feedback repair rl nano_repair_rl model=runs/repair_sft/model --output runs/repair_rl
+    """
+    from difference_feedback.recipes import RepairRLRecipe
+
+    recipe, run = open_run(arguments, RepairRLRecipe, "nano_repair_rl", output, overwrite)
+    if run.finished:
+        return
+    from difference_feedback.repair.rl import train_rl
+
+    train_rl(recipe, run)
