@@ -27,7 +27,7 @@ EPILOG = (
 
 
 class MethodGroup(TyperGroup):
-    """Turns errors raised on purpose into one clean message and exit code 2, unless `--debug` asks for the traceback."""
+    """Turns errors raised on purpose into one clean message and exit code 2; `--debug` shows the traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         errors = Console(stderr=True, soft_wrap=True)

@@ -33,6 +33,8 @@ def build_config(config_class: type[C], values: Mapping[str, Any], *, source: st
             raise ConfigError(f"{source}.{key}: got {describe(value)}, wanted {wanted}.") from None
     try:
         return config_class(**{**values, **fixed})
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{source}: {config_class.__name__} refuses these settings: {error}") from error
 

@@ -57,9 +57,11 @@ class Run:
         self.recipe = recipe
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{self.folder} is a file; a run needs a folder of its own.")
-        if overwrite:
+        self.resumed = False
+        if overwrite and (self.folder / "config.yaml").is_file():
             self._remove()
-        self.resumed = self._is_same_run()
+        else:
+            self.resumed = self._is_same_run()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
         if self.resumed:
@@ -139,8 +141,6 @@ class Run:
 
     def _remove(self) -> None:
         """Remove a run's files and those of its parts, and nothing else."""
-        if not (self.folder / "config.yaml").is_file():
-            return
         for part in sorted(self.folder.iterdir()):
             if part.is_symlink():
                 continue
