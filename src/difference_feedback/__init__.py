@@ -1,3 +1,90 @@
-"""Difference Feedback: process-level supervision for vision-language models from outcome rewards alone."""
+"""Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
+
+The core's public names are here, each imported when it is first used, so that importing the package costs next to
+nothing and pulls in neither torch nor a trainer.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from difference_feedback.alignment import Alignment, Edit, align, edit_cost
+    from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
+    from difference_feedback.gating import gate_advantages, gate_ppo_advantages, ppo_weights
+    from difference_feedback.groups import (
+        PairGroup,
+        SkipReason,
+        Split,
+        choose_reference,
+        group_advantages,
+        pair_group,
+        skip_reason,
+        split_by_reward,
+    )
+    from difference_feedback.masks import pad_weights, step_ids, token_weights
+    from difference_feedback.objectives import OBJECTIVES, register, surrogate_loss
+    from difference_feedback.repair.selection import Choice, choose_repair, feasible_candidates
+
+_HOME = {
+    "alignment": ("Alignment", "Edit", "align", "edit_cost"),
+    "errors": ("ConfigError", "DataError", "DifferenceFeedbackError"),
+    "gating": ("gate_advantages", "gate_ppo_advantages", "ppo_weights"),
+    "groups": (
+        "PairGroup",
+        "SkipReason",
+        "Split",
+        "choose_reference",
+        "group_advantages",
+        "pair_group",
+        "skip_reason",
+        "split_by_reward",
+    ),
+    "masks": ("pad_weights", "step_ids", "token_weights"),
+    "objectives": ("OBJECTIVES", "register", "surrogate_loss"),
+    "repair.selection": ("Choice", "choose_repair", "feasible_candidates"),
+}
+_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
+
+__all__ = [  # noqa: RUF022 - in the order of the method
+    "align",
+    "Alignment",
+    "Edit",
+    "edit_cost",
+    "token_weights",
+    "step_ids",
+    "pad_weights",
+    "split_by_reward",
+    "Split",
+    "skip_reason",
+    "SkipReason",
+    "choose_reference",
+    "feasible_candidates",
+    "choose_repair",
+    "Choice",
+    "pair_group",
+    "PairGroup",
+    "group_advantages",
+    "gate_advantages",
+    "gate_ppo_advantages",
+    "ppo_weights",
+    "surrogate_loss",
+    "OBJECTIVES",
+    "register",
+    "DifferenceFeedbackError",
+    "DataError",
+    "ConfigError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_MODULE_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

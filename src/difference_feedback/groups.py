@@ -1,0 +1,166 @@
+"""Split a prompt's rollouts by reward and build the group that is optimised instead. [DF, Eqs. 11-18]"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal, NamedTuple, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from difference_feedback.alignment import BoolArray, IntArray
+from difference_feedback.errors import ConfigError, DataError
+
+Rewards: TypeAlias = Sequence[float | None] | npt.NDArray[np.floating]
+EmptyFeasible = Literal["drop", "broadcast"]
+
+
+class SkipReason(StrEnum):
+    """Why a prompt, or one of its wrong rollouts, brings no pair into the update."""
+
+    NO_REFERENCE = "no_reference"  # no correct rollout, and no annotated answer
+    NO_WRONG_ANSWER = "no_wrong_answer"  # nothing to repair
+    NO_FEASIBLE_REPAIR = "no_feasible_repair"  # no candidate repair was right
+    UNJUDGED = "unjudged"  # the reward is missing or not finite
+
+
+class Split(NamedTuple):
+    """Indices of a prompt's rollouts, ascending, by outcome: `Y⁺`, `Y⁻`, and those that nobody could judge."""
+
+    correct: IntArray
+    wrong: IntArray
+    unjudged: IntArray
+
+
+def split_by_reward(rewards: Rewards, threshold: float = 1.0) -> Split:
+    """Split the rollouts of one prompt at `R >= threshold`. [DF, Eqs. 11-12]
+
+    A reward that is None, NaN or infinite is no verdict: such a rollout is neither right nor wrong.
+    """
+    values = _as_floats(rewards)
+    judged = np.isfinite(values)
+    correct = judged & (values >= threshold)
+    return Split(np.flatnonzero(correct), np.flatnonzero(judged & ~correct), np.flatnonzero(~judged))
+
+
+def skip_reason(split: Split, annotated: bool = False) -> SkipReason | None:
+    """Why this prompt has nothing to repair, or None when it has. `annotated`: its data holds a reference answer."""
+    if len(split.wrong) == 0:
+        return SkipReason.UNJUDGED if len(split.correct) == 0 and len(split.unjudged) else SkipReason.NO_WRONG_ANSWER
+    if len(split.correct) == 0 and not annotated:
+        return SkipReason.NO_REFERENCE
+    return None
+
+
+def choose_reference(split: Split, rng: np.random.Generator) -> int:
+    """Draw the index of a correct rollout, uniformly, to be the reference of one repair. [DF, Eq. 13]
+
+    Raises:
+        DataError: no rollout is correct.
+    """
+    if len(split.correct) == 0:
+        raise DataError("no rollout of this prompt is correct; use its annotated answer, or skip it (see skip_reason)")
+    return int(rng.choice(split.correct))
+
+
+@dataclass(frozen=True)
+class PairGroup:
+    """The optimisation group `G' = Y⁻ ∪ Ỹ`, row by row, a wrong rollout and then its repair. [DF, Eqs. 14-16]
+
+    `rollout[i]` is the wrong rollout which row `i` is, or, where `is_repair[i]`, the one it repairs. Where `gated[i]`
+    is False the row has no edit mask and all its weights are 1. `skipped` names the rollouts left out and why; correct
+    rollouts leave by design and are not listed. All arrays are `(M,)`.
+    """
+
+    rollout: IntArray
+    is_repair: BoolArray
+    rewards: npt.NDArray[np.float64]
+    gated: BoolArray
+    skipped: dict[int, SkipReason] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rollout)
+
+    def advantages(self, eps: float = 1e-4, scale: bool = True) -> npt.NDArray[np.float64]:
+        """`Â_i`, `(M,)`: rewards normalised over `G'` itself. [DF, Eq. 17-18]"""
+        return group_advantages(self.rewards, np.zeros(len(self), np.int64), eps, scale)
+
+
+def pair_group(
+    rewards: Rewards,
+    repair_rewards: Mapping[int, float | None],
+    threshold: float = 1.0,
+    empty_feasible: EmptyFeasible = "drop",
+) -> PairGroup:
+    """Build `G'` from the rewards of one prompt's rollouts and of the repairs chosen for its wrong ones. [DF, Eq. 16]
+
+    Args:
+        rewards: reward of each rollout, `(G,)`.
+        repair_rewards: by index of the wrong rollout, the reward of its repair. A rollout that is absent, or whose
+            repair is unjudged or below `threshold`, has no feasible repair.
+        empty_feasible: what becomes of a wrong rollout without a feasible repair (our decision): "drop" it, or
+            "broadcast": keep it alone, with weights of one.
+
+    Raises:
+        DataError: a repair is given for a rollout that is not a wrong one.
+        ConfigError: an unknown `empty_feasible`.
+    """
+    if empty_feasible not in get_args(EmptyFeasible):
+        raise ConfigError(f'empty_feasible is {empty_feasible!r}; choose "drop" or "broadcast"')
+    values = _as_floats(rewards)
+    split = split_by_reward(values, threshold)
+    stray = sorted(set(repair_rewards) - set(split.wrong.tolist()))
+    if stray:
+        raise DataError(
+            f"rollouts {stray} have a repair, and are not wrong; repair those of split_by_reward(...).wrong"
+        )
+    skipped = {int(i): SkipReason.UNJUDGED for i in split.unjudged}
+    rows: list[tuple[int, bool, float, bool]] = []
+    for i in split.wrong.tolist():
+        repair_reward = repair_rewards.get(i)
+        if repair_reward is not None and np.isfinite(repair_reward) and repair_reward >= threshold:
+            rows += [(i, False, float(values[i]), True), (i, True, float(repair_reward), True)]
+        elif empty_feasible == "broadcast":
+            rows.append((i, False, float(values[i]), False))
+        else:
+            skipped[i] = SkipReason.NO_FEASIBLE_REPAIR
+    rollout, is_repair, row_rewards, gated = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return PairGroup(
+        np.array(rollout, np.int64), np.array(is_repair, bool), np.array(row_rewards), np.array(gated, bool), skipped
+    )
+
+
+def group_advantages(
+    rewards: Rewards, group_ids: Sequence[int] | IntArray, eps: float = 1e-4, scale: bool = True
+) -> npt.NDArray[np.float64]:
+    """`Â_i = (R_i - mean) / (std + eps)` within each group, `(B,)`. [DF, Eqs. 17-18]
+
+    The standard deviation has Bessel's correction, as TRL's has: one pair with rewards 0 and 1 gets ∓0.707. With
+    `scale=False` (as in Dr. GRPO) the mean alone is taken off. Rewards that are None, NaN or infinite are left out of
+    mean and deviation and get advantage 0, as does a group of one.
+
+    Raises:
+        DataError: `rewards` and `group_ids` differ in length.
+    """
+    values, groups = _as_floats(rewards), np.asarray(group_ids)
+    if values.shape != groups.shape:
+        raise DataError(f"rewards has shape {values.shape}, group_ids {groups.shape}; give each reward its group")
+    advantages = np.zeros_like(values)
+    judged = np.isfinite(values)
+    for group in np.unique(groups[judged]):
+        members = judged & (groups == group)
+        if members.sum() > 1:
+            centred = values[members] - values[members].mean()
+            advantages[members] = centred / (values[members].std(ddof=1) + eps) if scale else centred
+    return advantages
+
+
+def _as_floats(rewards: Rewards) -> npt.NDArray[np.float64]:
+    """Rewards as `(B,)` floats, None becoming NaN."""
+    try:
+        values = np.array(rewards, np.float64)
+    except (TypeError, ValueError):
+        raise DataError(f"rewards are {rewards!r}; give one number or None for each rollout") from None
+    if values.ndim != 1:
+        raise DataError(f"rewards have shape {values.shape}; give one row, a number or None for each rollout")
+    return values
