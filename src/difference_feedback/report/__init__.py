@@ -1,0 +1,5 @@
+"""One self-contained HTML page per run, or for several runs side by side."""
+
+from difference_feedback.report.page import write_report
+
+__all__ = ["write_report"]

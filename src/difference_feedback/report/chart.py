@@ -1,0 +1,130 @@
+"""Geometry of the learning-curve plot: data to SVG coordinates. The template draws it, the style sheet colours it."""
+
+import math
+from dataclasses import dataclass, field
+
+from difference_feedback.report.data import Curve
+
+WIDTH, HEIGHT = 860, 400
+LEFT, RIGHT, TOP, BOTTOM = 56, 130, 16, 48
+
+
+@dataclass(frozen=True)
+class Point:
+    """A measured accuracy at `(x, y)`, its interval from `low` to `high` (SVG units) and what a pointer reads."""
+
+    x: float
+    y: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve (`points`) or a level (none), with its name at `label_y`, `index` picking its colour."""
+
+    name: str
+    index: int
+    y: float
+    label_y: float
+    points: list[Point] = field(default_factory=list)
+    value: str = ""
+
+    @property
+    def path(self) -> str:
+        return "M" + "L".join(f"{p.x:.1f} {p.y:.1f}" for p in self.points)
+
+    @property
+    def band(self) -> str:
+        """Outline of the interval band; empty when a point has no interval."""
+        if any(p.low is None or p.high is None for p in self.points):
+            return ""
+        ends = [f"{p.x:.1f} {p.high:.1f}" for p in self.points] + [f"{p.x:.1f} {p.low:.1f}" for p in self.points[::-1]]
+        return "M" + "L".join(ends) + "Z"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """The plot: tick labels with their positions, horizontal levels, curves."""
+
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
+    levels: list[Line]
+    curves: list[Line]
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | None:
+    """Accuracy against processor seconds; `levels` are horizontal lines by name. None when there is no curve."""
+    if not curves:
+        return None
+    seconds = [point.cpu_seconds for curve in curves for point in curve.points]
+    values = [point.accuracy for curve in curves for point in curve.points] + list(levels.values())
+    values += [bound for curve in curves for point in curve.points for bound in point.interval or ()]
+    x_end = 1.02 * max(max(seconds), 1e-9)
+    x_ticks = [tick for tick in nice_ticks(0.0, x_end, 6) if tick <= x_end]
+    y_ticks = nice_ticks(min(values), max(values), 6)
+
+    def to_x(value: float) -> float:
+        return LEFT + (WIDTH - LEFT - RIGHT) * value / x_end
+
+    def to_y(value: float) -> float:
+        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
+
+    drawn = [
+        [
+            Point(
+                x=to_x(p.cpu_seconds),
+                y=to_y(p.accuracy),
+                low=to_y(p.interval[0]) if p.interval else None,
+                high=to_y(p.interval[1]) if p.interval else None,
+                text=f"{curve.name}: {p.accuracy:.1%} at {p.cpu_seconds:.0f} CPU s, step {p.step}",
+            )
+            for p in sorted(curve.points, key=lambda p: p.cpu_seconds)
+        ]
+        for curve in curves
+    ]
+    wanted = [points[-1].y for points in drawn] + [to_y(value) for value in levels.values()]
+    labels = spread(wanted, gap=30, low=TOP + 10, high=HEIGHT - BOTTOM)
+    return Chart(
+        x_ticks=[(to_x(tick), f"{tick:g}") for tick in x_ticks],
+        y_ticks=[(to_y(tick), f"{tick:.0%}") for tick in y_ticks],
+        curves=[
+            Line(curve.name, i, points[-1].y, labels[i], points, f"{curve.points[-1].accuracy:.1%}")
+            for i, (curve, points) in enumerate(zip(curves, drawn, strict=True))
+        ],
+        levels=[
+            Line(name, i, to_y(value), labels[len(curves) + i], value=f"{value:.1%}")
+            for i, (name, value) in enumerate(levels.items())
+        ],
+    )
+
+
+def nice_ticks(low: float, high: float, count: int) -> list[float]:
+    """About `count` ticks at multiples of 1, 2 or 5 times a power of ten that enclose `low..high`."""
+    span = max(high - low, abs(high) * 1e-6, 1e-12)
+    power = 10.0 ** math.floor(math.log10(span / count))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power * count >= span)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
+    return [round(i * step, 12) for i in range(first, last + 1)]
+
+
+def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions near `wanted`, in its order, at least `gap` apart where there is room: labels that do not overlap."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
+    placed = [0.0] * len(wanted)
+    last = low - gap
+    for i in order:
+        placed[i] = last = max(wanted[i], last + gap)
+    last = high + gap
+    for i in reversed(order):
+        placed[i] = last = min(placed[i], last - gap)
+    return placed

@@ -1,0 +1,110 @@
+"""Collect what the page shows from run folders, checking every file against the schema of `report.data`."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from difference_feedback.errors import DataError
+from difference_feedback.report.data import Curve, CurvePoint, Example, MethodResult, ReportData, Summary
+from difference_feedback.runs import read_rows
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def load_report(folders: Sequence[Path]) -> ReportData:
+    """Collect the runs in `folders` and directly below them.
+
+    Raises `DataError` when a folder holds no run, or a file does not follow the schema (file, row, field named).
+    """
+    data = ReportData(title=", ".join(folder.resolve().name for folder in folders))
+    for folder in folders:
+        if not (folder / "config.yaml").is_file():
+            raise DataError(f"{folder} holds no run (no config.yaml): give folders that a command wrote.")
+        runs = [folder, *sorted(p.parent for p in folder.glob("*/config.yaml"))]
+        summaries = {run: _summary(run) for run in runs}
+        for run in runs:
+            name = run.name if run == folder else f"{folder.name}/{run.name}"
+            _add_run(data, name, run, summaries[run])
+        _add_methods(data, folder, summaries)
+    return data
+
+
+def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
+    data.base_accuracy = summary.base_accuracy if data.base_accuracy is None else data.base_accuracy
+    data.upper_bound = summary.upper_bound if data.upper_bound is None else data.upper_bound
+    data.repair = data.repair or summary.repair
+    if summary.cost:
+        data.costs[_free(summary.method or name, name, data.costs)] = summary.cost
+    data.examples += [
+        _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
+        for number, row in enumerate(read_rows(run / "examples.jsonl"), 1)
+    ]
+    data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
+    if (run / "versions.json").is_file():
+        data.versions = data.versions or read_json(run / "versions.json")
+
+
+def _add_methods(data: ReportData, folder: Path, summaries: dict[Path, Summary]) -> None:
+    """Results and curves: from the top summary's `methods` where it has them, else from each training run's own."""
+    if summaries[folder].methods:
+        found: list[tuple[str, Path, MethodResult | None]] = [
+            (name, folder / (result.folder or name.replace("-", "_")), result)
+            for name, result in summaries[folder].methods.items()
+        ]
+    else:
+        found = [
+            (summary.method, run, _checked(MethodResult, read_json(run / "summary.json"), str(run / "summary.json")))
+            for run, summary in summaries.items()
+            if summary.method
+        ]
+        found += [(run.name, run, None) for run, summary in summaries.items() if not summary.method]
+    for method, run, result in found:
+        name = _free(method, f"{method} ({run.name})", data.methods)
+        if result:
+            data.methods[name] = result
+        shift = result.setup_cpu_seconds if result else 0.0
+        points = [
+            _checked(CurvePoint, {**row, "cpu_seconds": row.get("cpu_seconds", 0.0) + shift}, f"{run}, row {number}")
+            for number, row in enumerate(read_rows(run / "metrics.jsonl"), 1)
+            if row.get("accuracy") is not None
+        ]
+        if len(points) > 1:
+            data.curves.append(Curve(name=name, points=points))
+
+
+def _summary(run: Path) -> Summary:
+    path = run / "summary.json"
+    return _checked(Summary, read_json(path), str(path)) if path.is_file() else Summary()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a run folder; `DataError` when the file holds anything else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}): run the command that wrote it again.") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}.")
+    return value
+
+
+def _checked(model: type[M], values: Any, place: str) -> M:
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{place}: {field}: {first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _free(name: str, fuller: str, taken: dict[str, Any]) -> str:
+    """`name`, or `fuller`, or that with a number, whichever is not taken yet."""
+    if name not in taken:
+        return name
+    number, candidate = 2, fuller
+    while candidate in taken:
+        candidate, number = f"{fuller} {number}", number + 1
+    return candidate

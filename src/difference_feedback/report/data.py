@@ -1,0 +1,196 @@
+"""What the report reads: the schema of summary.json, metrics.jsonl and examples.jsonl in run folders.
+
+A folder given to the report counts with the run folders directly below it, so that a demo's folder is enough. Every
+field but those marked as needed may be left out; the page then leaves out the part that would show it. Keys that the
+schema does not name are ignored.
+
+    summary.json     `Summary`: a demo's holds `methods`, `repair` and the reference lines; a training run's own holds
+                     `method`, `accuracy`, ... and `cost`
+    metrics.jsonl    rows with `accuracy` and `cpu_seconds` are points of the learning curve (`CurvePoint`)
+    examples.jsonl   one `Example` a row: a wrong answer, its repair, masks, advantages
+"""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*")
+
+
+def _embedded(url: str) -> str:
+    if not DATA_URL.fullmatch(url):
+        raise ValueError(f"must be a data URL of a PNG, JPEG, WebP or GIF image, not {url[:40]!r}")
+    return url
+
+
+Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
+Interval = tuple[float, float]
+ImageURL = Annotated[str, AfterValidator(_embedded)]
+
+
+class Schema(BaseModel):
+    """A part of the files; unknown keys are ignored, since runs write more than the report shows."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class MethodResult(Schema):
+    """What one training method reached."""
+
+    accuracy: Accuracy
+    """Needed. Held-out, at the end."""
+    interval: Interval | None = None
+    """95 % interval of the accuracy."""
+    problems: int | None = None
+    """Held-out problems it was measured on."""
+    steps: int | None = None
+    """Updates of the policy."""
+    cpu_seconds: float
+    """Needed. All processor time billed to the method, `setup_cpu_seconds` included."""
+    setup_cpu_seconds: float = 0.0
+    """Its part spent before the policy's first step: the repair model's training. Shifts the learning curve."""
+    tasks: dict[str, Accuracy] = {}
+    """Accuracy by task."""
+    folder: str | None = None
+    """Folder below the summary's with this method's metrics.jsonl; by default the method's name with `_` for `-`."""
+
+
+class RepairStage(Schema):
+    """The repair model at one point of its training, on drafts it was not trained on. All shares lie in 0..1."""
+
+    name: str
+    """Needed. For example `start`, `SFT`, `RL`."""
+    accuracy: Accuracy | None = None
+    """Share of single repairs that are right."""
+    feasible: Accuracy | None = None
+    """Share of drafts with at least one right repair among the K sampled."""
+    edit_cost: float | None = None
+    """Mean C_edit of the right repairs, Eq. 2."""
+    cpu_seconds: float | None = None
+    """Processor time of the training that led here from the stage before."""
+
+
+class RepairFigures(Schema):
+    """The repair model's stages, in order."""
+
+    stages: list[RepairStage] = []
+    annotator_edit_cost: float | None = None
+    """Mean C_edit of the annotator's own repairs of the same drafts: the least that is possible."""
+
+
+class Cost(Schema):
+    """Eq. 29 as measured, per update step of the policy and in seconds: C_DF = C_base + p_err * K * C_repair."""
+
+    base_seconds: float
+    """Needed. C_base: rollout and update, repairs left out."""
+    wrong_share: float
+    """Needed. p_err: repaired rollouts over all rollouts."""
+    num_repairs: float = 1.0
+    """K."""
+    repair_seconds: float
+    """Needed. C_repair: repairing every rollout of a step once."""
+    measured_seconds: float
+    """Needed. A step by the wall clock."""
+    stages: dict[str, float] = {}
+    """Seconds by stage, for example rollout, repair, align, update."""
+
+    @property
+    def predicted_seconds(self) -> float:
+        return self.base_seconds + self.wrong_share * self.num_repairs * self.repair_seconds
+
+
+class Summary(Schema):
+    """summary.json."""
+
+    base_accuracy: Accuracy | None = None
+    """The policy before any reinforcement learning."""
+    upper_bound: Accuracy | None = None
+    """The same model with supervised training on the RL images' labels."""
+    methods: dict[str, MethodResult] = {}
+    """A demo's or a comparison's results, by method. They stand for those of the folders below."""
+    repair: RepairFigures | None = None
+    cost: Cost | None = None
+    method: str | None = None
+    """A training run's own method; with it the summary is a `MethodResult` as well."""
+
+
+class CurvePoint(Schema):
+    """A row of metrics.jsonl that has an accuracy."""
+
+    step: int = 0
+    cpu_seconds: float
+    """Processor time of this run so far, evaluations left out."""
+    accuracy: Accuracy
+    interval: Interval | None = None
+
+
+class Side(Schema):
+    """One side of a pair, token by token; all lists have the length of `tokens`."""
+
+    tokens: list[str]
+    """Needed. Texts of the tokens with their own spaces, so that joined they are the answer."""
+    mask: list[bool]
+    """Needed. Tokens that take part in an edit, Eq. 8."""
+    weights: list[float] | None = None
+    """The gate, where it is not the mask itself (soft weights, steps)."""
+    advantages: list[float] | None = None
+    """Gated advantages, Eqs. 20-21."""
+    advantage: float | None = None
+    """The answer's advantage before the gate, which plain GRPO would give to every token."""
+    errors: list[bool] | None = None
+    """Tokens that are known to be in error."""
+    roots: list[bool] | None = None
+    """Those of `errors` that do not follow from an earlier one."""
+    reward: float | None = None
+
+    @model_validator(mode="after")
+    def _equal_lengths(self) -> "Side":
+        for name in ("mask", "weights", "advantages", "errors", "roots"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.tokens):
+                raise ValueError(f"{name} has {len(values)} entries for {len(self.tokens)} tokens")
+        return self
+
+
+class Example(Schema):
+    """A row of examples.jsonl."""
+
+    id: str = ""
+    task: str = ""
+    question: str
+    """Needed."""
+    images: list[ImageURL] = []
+    """Data URLs."""
+    answer: str | None = None
+    """The right answer."""
+    reference: str | None = None
+    """The text that the repair model was shown as correct."""
+    wrong: Side
+    """Needed."""
+    repaired: Side
+    """Needed."""
+    edit_cost: float | None = None
+
+
+class Curve(Schema):
+    """A method's learning curve, shifted by what was billed before its first step."""
+
+    name: str
+    points: list[CurvePoint]
+
+
+class ReportData(Schema):
+    """Everything the page shows."""
+
+    title: str
+    base_accuracy: float | None = None
+    upper_bound: float | None = None
+    methods: dict[str, MethodResult] = {}
+    curves: list[Curve] = []
+    repair: RepairFigures | None = None
+    costs: dict[str, Cost] = {}
+    examples: list[Example] = []
+    configs: dict[str, str] = {}
+    """Name of a run -> its resolved recipe, as YAML."""
+    versions: dict[str, Any] = {}

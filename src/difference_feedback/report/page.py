@@ -1,0 +1,161 @@
+"""One self-contained HTML page from run folders: nothing is fetched, and a policy in the page itself forbids it."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image, UnidentifiedImageError
+
+from difference_feedback import __version__
+from difference_feedback.errors import DataError
+from difference_feedback.report.chart import learning_chart
+from difference_feedback.report.collect import load_report
+from difference_feedback.report.data import Example, MethodResult, ReportData, Side
+from difference_feedback.runs import write_atomically
+
+HERE = Path(__file__).parent
+SMALL = 160  # pixels: below this width an image is drawn enlarged, with hard edges
+
+
+@dataclass(frozen=True)
+class TokenView:
+    """A token as drawn: its text, classes, the height (0..1) of its advantage's bar, and what a pointer reads."""
+
+    text: str
+    classes: str
+    height: float
+    title: str
+    breaks: bool
+
+
+@dataclass(frozen=True)
+class ExampleView:
+    """An example as drawn. `images` are `(data URL, is small)`; `ghosts` the ungated advantages' heights (0: unknown)."""
+
+    example: Example
+    images: list[tuple[str, bool]]
+    wrong: list[TokenView]
+    repaired: list[TokenView]
+    ghosts: tuple[float, float]
+
+
+def write_report(run_folders: Sequence[str | Path] | str | Path, output: str | Path | None = None) -> Path:
+    """Write the report of one or several run folders (see `report.data` for what is read) and return its path.
+
+    `output` defaults to report.html in the first folder. Raises `DataError` for folders that hold no run or files
+    that do not follow the schema.
+    """
+    folders = [run_folders] if isinstance(run_folders, str | Path) else list(run_folders)
+    if not folders:
+        raise DataError("No run folder given.")
+    data = load_report([Path(folder) for folder in folders])
+    path = Path(output) if output else Path(folders[0]) / "report.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, render(data))
+    return path
+
+
+def render(data: ReportData) -> str:
+    """The page. Everything that comes from data is escaped; only the page's own style and script are not."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
+    environment.filters["signed"] = lambda value: f"{value:+.2f}".replace("-", "−")
+    environment.filters["seconds"] = lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    script = (HERE / "script.js").read_text(encoding="utf-8")
+    levels = {"upper bound": data.upper_bound, "start": data.base_accuracy}
+    return environment.get_template("page.html.j2").render(
+        data=data,
+        chart=learning_chart(data.curves, {name: value for name, value in levels.items() if value is not None}),
+        examples=[view(example) for example in data.examples],
+        tasks=sorted({task for result in data.methods.values() for task in result.tasks}),
+        example_tasks=sorted({example.task for example in data.examples if example.task}),
+        verdict=verdict(data.methods),
+        version=__version__,
+        style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+
+
+def verdict(methods: dict[str, MethodResult]) -> str | None:
+    """One sentence on GRPO and DF-GRPO, which says so when the intervals do not settle it."""
+    plain, gated = methods.get("grpo"), methods.get("df-grpo")
+    if plain is None or gated is None:
+        return None
+    points = 100 * (gated.accuracy - plain.accuracy)
+    if abs(points) < 0.05:
+        text = f"DF-GRPO and GRPO both end at {gated.accuracy:.1%} of held-out problems"
+    else:
+        text = f"DF-GRPO ends {abs(points):.1f} points {'above' if points > 0 else 'below'} GRPO on held-out problems"
+    ratio = gated.cpu_seconds / plain.cpu_seconds if plain.cpu_seconds else 0.0
+    if 0.95 <= ratio <= 1.05:
+        text += ", at the same processor time" + (
+            ", the repair model's training included" if gated.setup_cpu_seconds else ""
+        )
+    elif ratio:
+        text += f", with {ratio:.2f} times GRPO's processor time"
+    text += "."
+    if (
+        plain.interval
+        and gated.interval
+        and plain.interval[0] <= gated.interval[1]
+        and gated.interval[0] <= plain.interval[1]
+    ):
+        text += " The 95 % intervals overlap: this run alone does not settle the difference."
+    return text
+
+
+def view(example: Example) -> ExampleView:
+    """Prepare an example for the template: advantages on one scale for both sides."""
+    sides = (example.wrong, example.repaired)
+    gated = [abs(a) for side in sides for a in side.advantages or ()]
+    ungated = [abs(side.advantage or 0.0) for side in sides]
+    largest = max([*gated, *ungated, 1e-12])
+    return ExampleView(
+        example=example,
+        images=[(url, _is_small(url)) for url in example.images],
+        wrong=_tokens(example.wrong, largest),
+        repaired=_tokens(example.repaired, largest),
+        ghosts=(round(ungated[0] / largest, 3), round(ungated[1] / largest, 3)),
+    )
+
+
+def _tokens(side: Side, largest: float) -> list[TokenView]:
+    views = []
+    for position, token in enumerate(side.tokens):
+        marked = side.mask[position]
+        error = side.errors is not None and side.errors[position]
+        root = side.roots is not None and side.roots[position]
+        advantage = side.advantages[position] if side.advantages is not None else None
+        notes = [f"token {position + 1} of {len(side.tokens)}"]
+        notes += ["part of an edit"] if marked else []
+        notes += ["in error: the first cause" if root else "in error"] if error or root else []
+        notes += [f"weight {side.weights[position]:.2f}"] if side.weights is not None else []
+        notes += [f"advantage {advantage:+.3f}"] if advantage is not None else []
+        flags = {"m": marked, "e": error or root, "r": root, "neg": (advantage or 0) < 0}
+        views.append(
+            TokenView(
+                text=token.replace("\n", "⏎"),
+                classes=" ".join(["t", *(name for name, on in flags.items() if on)]),
+                height=round(abs(advantage or 0.0) / largest, 3),
+                title=" · ".join(notes),
+                breaks=token.endswith("\n"),
+            )
+        )
+    return views
+
+
+def _is_small(url: str) -> bool:
+    """Whether an image is so small that it is drawn enlarged."""
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) as image:
+            return image.width < SMALL
+    except (UnidentifiedImageError, ValueError, OSError):
+        return False

@@ -1,0 +1,148 @@
+"""What the report reads, what it refuses, and the page as text."""
+
+import json
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from difference_feedback.errors import DataError
+from difference_feedback.report import write_report
+from difference_feedback.report.chart import learning_chart, nice_ticks, spread
+from difference_feedback.report.collect import load_report
+from difference_feedback.report.data import Curve, CurvePoint, MethodResult
+from difference_feedback.report.page import verdict
+
+
+def test_a_demo_s_folder_is_read_with_the_runs_below_it(demo_folder: Path) -> None:
+    data = load_report([demo_folder])
+    assert list(data.methods) == ["grpo", "df-grpo"]
+    assert (data.base_accuracy, data.upper_bound) == (0.52, 0.89)
+    assert len(data.examples) == 12
+    assert set(data.configs) == {"demo", "demo/grpo", "demo/df_grpo"}
+    curves = {curve.name: curve.points for curve in data.curves}
+    assert [point.accuracy for point in curves["grpo"]] == [0.52, 0.57, 0.61, 0.65, 0.66, 0.68]
+    assert curves["grpo"][0].cpu_seconds == 0
+    assert curves["df-grpo"][0].cpu_seconds == 40.3, "the repair model's training comes first"
+    assert curves["df-grpo"][-1].cpu_seconds == pytest.approx(150.3)
+
+
+def test_several_runs_stand_side_by_side_even_of_one_method(demo_folder: Path, training_folder: Path) -> None:
+    data = load_report([demo_folder, training_folder])
+    assert list(data.methods) == ["grpo", "df-grpo", "grpo (single)"]
+    assert {curve.name for curve in data.curves} == set(data.methods)
+    assert len(data.costs) == 3
+
+
+def test_a_single_run_makes_a_page(training_folder: Path, tmp_path: Path) -> None:
+    page = write_report(training_folder, tmp_path / "deep" / "page.html")
+    assert page == tmp_path / "deep" / "page.html"
+    assert "60.0 %" in page.read_text()
+
+
+def test_the_page_names_no_other_file(demo_folder: Path) -> None:
+    html = write_report([demo_folder]).read_text()
+    assert not re.search(r"""(?:src|href|action)\s*=\s*["'](?!data:)""", html)
+    assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_hostile_text_is_escaped_everywhere(demo_folder: Path) -> None:
+    hostile = "<script>alert(1)</script>\"'&"
+    path = demo_folder / "examples.jsonl"
+    row = json.loads(path.read_text().splitlines()[0])
+    for key in ("id", "task", "question", "answer", "reference"):
+        row[key] = hostile
+    row["wrong"]["tokens"] = [hostile] * len(row["wrong"]["tokens"])
+    path.write_text(json.dumps(row) + "\n")
+    summary = json.loads((demo_folder / "summary.json").read_text())
+    summary["methods"] = {hostile: summary["methods"]["grpo"] | {"folder": "grpo", "tasks": {hostile: 0.5}}}
+    summary["repair"]["stages"][0]["name"] = hostile
+    (demo_folder / "summary.json").write_text(json.dumps(summary))
+    html = write_report(demo_folder).read_text()
+    assert "<script>alert" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 20
+    assert html.count("<script>") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (lambda row: row["wrong"]["mask"].pop(), ["examples.jsonl, row 2", "wrong", "mask has"]),
+        (lambda row: row.pop("question"), ["row 2", "question", "required"]),
+        (lambda row: row["images"].append("https://example.org/a.png"), ["row 2", "images", "data URL"]),
+        (lambda row: row["images"].append("data:image/svg+xml;base64,AAAA"), ["row 2", "images", "data URL"]),
+        (lambda row: row["repaired"].update(tokens="text"), ["row 2", "repaired.tokens", "list"]),
+    ],
+)
+def test_a_row_that_breaks_the_schema_is_named(demo_folder: Path, change, parts: list[str]) -> None:
+    path = demo_folder / "examples.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    change(rows[1])
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError) as caught:
+        write_report(demo_folder)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no run"):
+        write_report(tmp_path)
+    with pytest.raises(DataError, match="No run folder"):
+        write_report([])
+
+
+@pytest.mark.parametrize(
+    ("gated", "interval", "says"),
+    [
+        (0.80, (0.77, 0.83), "10.0 points above GRPO"),
+        (0.60, (0.57, 0.63), "10.0 points below GRPO"),
+        (0.70, (0.67, 0.73), "both end at 70.0%"),
+        (0.72, (0.69, 0.75), "does not settle"),
+    ],
+)
+def test_the_verdict_says_no_more_than_the_figures(gated: float, interval: tuple[float, float], says: str) -> None:
+    plain = MethodResult(accuracy=0.7, interval=(0.67, 0.73), cpu_seconds=100)
+    text = verdict({"grpo": plain, "df-grpo": MethodResult(accuracy=gated, interval=interval, cpu_seconds=100)})
+    assert text is not None
+    assert says in text
+    assert ("does not settle" in text) == (interval[0] <= 0.73 and interval[1] >= 0.67)
+    assert verdict({"grpo": plain}) is None
+
+
+@given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(2, 10))
+def test_ticks_enclose_the_data_and_are_few(low: float, span: float, count: int) -> None:
+    ticks = nice_ticks(low, low + span, count)
+    slack = 1e-6 * (abs(low) + span)
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= low + span - slack
+    assert 2 <= len(ticks) <= count + 3
+    assert ticks == sorted(set(ticks))
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=6))
+def test_labels_keep_apart_in_the_order_of_their_lines(wanted: list[float]) -> None:
+    placed = spread(wanted, gap=10, low=0, high=100)
+    assert all(-1e-9 <= y <= 100 + 1e-9 for y in placed)
+    ordered = sorted(placed)
+    assert all(b - a >= 10 - 1e-6 for a, b in pairwise(ordered))
+    assert all(
+        (wanted[i] < wanted[j]) <= (placed[i] < placed[j]) for i in range(len(wanted)) for j in range(len(wanted))
+    )
+
+
+def test_the_chart_puts_points_where_the_figures_are() -> None:
+    points = [CurvePoint(cpu_seconds=s, accuracy=a) for s, a in ((0, 0.5), (50, 0.6), (100, 0.7))]
+    chart = learning_chart([Curve(name="grpo", points=points)], {"start": 0.5})
+    assert chart is not None
+    first, middle, last = chart.curves[0].points
+    assert first.x == chart.left
+    assert middle.x - first.x == pytest.approx(last.x - middle.x)
+    assert middle.y - first.y == pytest.approx(last.y - middle.y)
+    assert last.y < first.y, "more is higher"
+    assert chart.levels[0].y == first.y
+    assert chart.curves[0].band == ""
+    assert learning_chart([], {}) is None
