@@ -1,0 +1,75 @@
+"""Stop training when a budget of processor time is used up: comparisons are made at the same measured compute."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from accelerate.utils import reduce
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_callback import ExportableState
+
+from difference_feedback.errors import ConfigError
+
+
+class StopAtBudget(TrainerCallback, ExportableState):
+    """Stops after the step in which the processes' CPU seconds reach `cpu_seconds`; works with any trainer.
+
+    Counted are the CPU seconds of all ranks from the start of training on, plus `already_spent`: the bill of what came
+    before, such as training the repair model. The running total is logged on every line as `cpu_seconds`. It is kept
+    in the checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
+    """
+
+    def __init__(self, cpu_seconds: float, already_spent: float = 0.0) -> None:
+        if not cpu_seconds > 0:
+            raise ConfigError(f"cpu_seconds={cpu_seconds}: give a positive number of seconds.")
+        self.cpu_seconds = cpu_seconds
+        self.already_spent = already_spent
+        self.total = already_spent
+        self.spent_before = 0.0
+        self._start = time.process_time()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "args": {"cpu_seconds": self.cpu_seconds, "already_spent": self.already_spent},
+            "attributes": {"spent_before": self.total - self.already_spent},
+        }
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside, such as an evaluation between two steps, is not billed."""
+        before = time.process_time()
+        try:
+            yield
+        finally:
+            self._start += time.process_time() - before
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        # Trainer restores callbacks only where `restore_callback_states_from_checkpoint` is set; this reads it anyway.
+        callbacks: Any = state.stateful_callbacks or {}
+        saved = callbacks.get(type(self).__name__, {}) if state.global_step else {}
+        self.spent_before = saved.get("attributes", {}).get("spent_before", 0.0)
+        self.total = self.already_spent + self.spent_before
+        self._start = time.process_time()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        here = torch.tensor([time.process_time() - self._start], device=args.device)
+        self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
+        if self.total >= self.cpu_seconds:
+            control.should_training_stop = True
+            control.should_log = True
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if logs is not None:
+            logs["cpu_seconds"] = self.total
+            state.log_history[-1]["cpu_seconds"] = self.total

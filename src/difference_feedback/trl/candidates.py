@@ -1,0 +1,76 @@
+"""Repairs as they come from the repair model: asked for, checked against what the policy can read. [DF, Eq. 5]"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from difference_feedback.errors import DataError
+from difference_feedback.repair.protocol import Repairer, RepairRequest
+from difference_feedback.trl.rollouts import Rollouts, split_images
+
+REFUSALS = ("empty", "vision_token", "out_of_range", "too_long", "missing")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a repair must keep to so that the policy can be trained on it."""
+
+    vision_ids: frozenset[int]
+    vocabulary: int
+    max_length: int
+    """The policy's longest completion: it could never have sampled a longer one."""
+
+    def refusal(self, token_ids: Sequence[int]) -> str | None:
+        """Why the policy cannot be trained on this repair; None where it can."""
+        if not token_ids:
+            return "empty"
+        if min(token_ids) < 0 or max(token_ids) >= self.vocabulary:
+            return "out_of_range"
+        if not self.vision_ids.isdisjoint(token_ids):
+            return "vision_token"
+        return "too_long" if len(token_ids) > self.max_length else None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The usable repairs of this rank's wrong answers, `row -> token ids of each`, and those refused, by reason."""
+
+    token_ids: dict[int, list[list[int]]] = field(default_factory=dict)
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def flat(self) -> list[tuple[int, list[int]]]:
+        return [(row, token_ids) for row, candidates in self.token_ids.items() for token_ids in candidates]
+
+
+def ask(
+    repairer: Repairer, rollouts: Rollouts, references: Mapping[int, str], num_repairs: int, limits: Limits
+) -> Candidates:
+    """Sample `num_repairs` repairs of each wrong answer (row -> reference) and keep those the policy can read.
+
+    Raises `DataError` when the repairer does not answer every request.
+    """
+    requests = []
+    for row, reference in references.items():
+        prompt, images = split_images(rollouts.prompts[row])
+        requests.append(RepairRequest(prompt, images, rollouts.completion_ids[row], reference))
+    candidates = Candidates()
+    if not requests:
+        return candidates
+    with torch.no_grad():
+        answers = repairer.repair(requests, num_repairs)
+    if len(answers) != len(requests):
+        raise DataError(
+            f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests; it must "
+            "return one list of repairs per request, in the order of the requests."
+        )
+    for row, repairs in zip(references, answers, strict=True):
+        candidates.refused["missing"] += max(0, num_repairs - len(repairs))
+        for repair in repairs:
+            reason = limits.refusal(repair.token_ids)
+            if reason is None:
+                candidates.token_ids.setdefault(row, []).append([int(i) for i in repair.token_ids])
+            else:
+                candidates.refused[reason] += 1
+    return candidates

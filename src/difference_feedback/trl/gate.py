@@ -1,0 +1,41 @@
+"""The gate on TRL's loss: weights onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
+
+Token-level ratios (GRPO, DAPO, Dr. GRPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is to it. The
+KL has no advantage in it and stays ungated.
+
+Sequence-level ratios (GSPO). The ratio `s = exp(mean_t(log pi_t - log pi_old_t))` carries gradient into every token,
+whatever the advantages are. With the gradient of each `log pi_t` multiplied by `g_t = w_t / mean(w)`, its value kept,
+
+    d/dθ of  mean_t(w_t A s)  =  mean(w) A s mean_t(g_t ∇log pi_t)  =  mean_t(w_t A s ∇log pi_t),
+
+the gated form of GSPO's stop-gradient token objective, in value and in gradient.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+def normalised_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`w_t / mean(w)` over the tokens of each row, `(B, T)`; 0 in rows whose weights are all 0."""
+    mean = (weights * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+    return torch.where(mean > 0, weights / mean.clamp(min=torch.finfo(weights.dtype).tiny), torch.zeros_like(weights))
+
+
+@dataclass
+class GradientGate:
+    """Multiplies the gradient of log-probabilities during one loss computation, leaving their values."""
+
+    inputs: dict[str, Any]
+    """The batch that the loss reads; its reference log-probabilities are adjusted, so it must be the caller's copy."""
+    factors: torch.Tensor
+    """`(B, T)`"""
+
+    def apply(self, logps: torch.Tensor) -> torch.Tensor:
+        gated = logps.detach() + self.factors * (logps - logps.detach())
+        if "ref_per_token_logps" in self.inputs:
+            # The KL is a function of `reference - logps`. This makes that difference ungated again: the term added is
+            # 0 in value, and its gradient is what the gate took away.
+            self.inputs["ref_per_token_logps"] = self.inputs["ref_per_token_logps"] + (gated - logps)
+        return gated

@@ -1,0 +1,131 @@
+"""From TRL's batch of rollouts to a batch of the optimisation group: wrong answers and their repairs. [DF, Eqs. 11-17]
+
+Every rank makes the same number of rows, since gathers and micro-batches must agree. A rank that has fewer fills up
+with filler rows: a real prompt with its image, and a completion of no tokens. An empty completion mask takes such a row
+out of every sum that TRL makes; what it still enters is the count of rows in TRL's row means, which `loss_scale`
+undoes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
+
+from difference_feedback.masks import pad_weights
+
+ROW_MEAN_LOSSES = ("grpo", "dr_grpo")
+
+FORWARD_FIELDS = (
+    *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles"),
+    *("image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
+)
+"""What a model's forward pass reads besides ids and mask."""
+
+_PER_TOKEN_OF_PROMPT = ("token_type_ids", "mm_token_type_ids")
+_REBUILT = (
+    *("completion_ids", "completion_mask", "advantages", "num_items_in_batch", "old_per_token_logps"),
+    *("ref_per_token_logps", "sampling_per_token_logps", "importance_sampling_ratio", *_PER_TOKEN_OF_PROMPT),
+)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One sequence of the optimisation group."""
+
+    row: int
+    """Rollout of this rank whose prompt and images it has."""
+    token_ids: list[int]
+    weights: npt.NDArray[np.float32]
+    """`(T,)`, the gate."""
+    reward: float
+    advantage: float
+    is_repair: bool
+
+
+def rows_per_rank(members: Sequence[int], steps_per_generation: int) -> int:
+    """Rows that every rank makes, given each rank's number of members: whole micro-batches, at least one row each."""
+    return steps_per_generation * max(1, math.ceil(max(members) / steps_per_generation))
+
+
+def build_batch(
+    batch: dict[str, Any],
+    members: Sequence[Member],
+    num_rows: int,
+    pad_token_id: int,
+    pad_to_multiple_of: int | None = None,
+) -> dict[str, Any]:
+    """Make the batch that TRL's loss reads, from its batch of rollouts and this rank's members.
+
+    Returns TRL's own fields, `(num_rows, ...)`, and `weights` `(num_rows, T)`; `advantages` `(num_rows,)` are not gated
+    yet. Log-probabilities are left out: the policy's own prompt with the new completions needs a forward pass.
+    """
+    device = batch["prompt_ids"].device
+    fillers = num_rows - len(members)
+    rows = [member.row for member in members] + [0] * fillers
+    selected = select_rows({k: v for k, v in batch.items() if k not in _REBUILT}, rows)
+
+    token_ids = [torch.tensor(member.token_ids, dtype=torch.long) for member in members]
+    token_ids += [torch.empty(0, dtype=torch.long)] * fillers
+    completion_ids = pad(token_ids, pad_token_id, "right", pad_to_multiple_of)
+    if completion_ids.size(1) == 0:  # fillers alone
+        completion_ids = torch.full((num_rows, pad_to_multiple_of or 1), pad_token_id)
+    width = completion_ids.size(1)
+    lengths = torch.tensor([len(ids) for ids in token_ids])
+    weights = pad_weights([member.weights for member in members] + [np.zeros(0, np.float32)] * fillers, length=width)
+
+    selected["completion_ids"] = completion_ids.to(device)
+    selected["completion_mask"] = (torch.arange(width) < lengths[:, None]).long().to(device)
+    selected["weights"] = torch.as_tensor(weights, device=device)
+    selected["advantages"] = torch.tensor([member.advantage for member in members] + [0.0] * fillers, device=device)
+    prompt_width = batch["prompt_ids"].size(1)
+    for name in _PER_TOKEN_OF_PROMPT:
+        if name in batch:
+            types = batch[name][rows, :prompt_width]
+            selected[name] = torch.cat([types, types.new_zeros(num_rows, width)], dim=1)
+    if "importance_sampling_ratio" in batch:
+        selected["importance_sampling_ratio"] = _sampler_ratios(
+            batch["importance_sampling_ratio"], members, num_rows, width
+        )
+    return selected
+
+
+def weigh_rollouts(batch: dict[str, Any], members: Sequence[Member], wrong: Sequence[int], kept: bool) -> torch.Tensor:
+    """Weights `(B, T)` for the original group, no repairs in it: ones for correct answers, the gate for repaired ones.
+
+    `wrong` are the rows of wrong answers; one without a repair has weights of ones if `kept`, else of zeros.
+    """
+    weights = torch.ones_like(batch["completion_mask"], dtype=torch.float32)
+    weights[list(wrong)] = float(kept)
+    for member in members:
+        if not member.is_repair:
+            weights[member.row, : len(member.weights)] = torch.as_tensor(member.weights, device=weights.device)
+    return weights
+
+
+def select_rows(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
+    """The rows of a TRL batch in a new order, repeats allowed, each with its own images' pixels."""
+    index = list(rows)
+    split = split_pixel_values_by_grid(batch)
+    chosen = {key: _take(value, index) for key, value in split.items()}
+    return unsplit_pixel_values_by_grid(chosen)
+
+
+def _take(value: Any, rows: list[int]) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value[rows] if value.ndim else value
+    return value if value is None else [value[row] for row in rows]
+
+
+def _sampler_ratios(ratios: torch.Tensor, members: Sequence[Member], num_rows: int, width: int) -> torch.Tensor:
+    """vLLM's correction, `(B, 1)` or `(B, T)`: kept for rollouts, 1 for repairs, which the policy never sampled."""
+    chosen = ratios.new_ones(num_rows, ratios.size(1) if ratios.size(1) == 1 else width)
+    for i, member in enumerate(members):
+        if not member.is_repair:
+            kept = min(chosen.size(1), ratios.size(1))
+            chosen[i, :kept] = ratios[member.row, :kept]
+    return chosen

@@ -1,0 +1,113 @@
+"""The optimisation group G' over all ranks: its members, their advantages and their gates. [DF, Eqs. 8-9, 14-18]"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from difference_feedback.alignment import Alignment
+from difference_feedback.groups import EmptyFeasible, pair_group
+from difference_feedback.masks import Side, step_ids, token_weights
+from difference_feedback.trl.config import DFGRPOConfig
+from difference_feedback.trl.pair_batch import Member
+from difference_feedback.trl.rollouts import Rollouts
+
+TokenTexts = Callable[[Sequence[int]], list[str]]
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """The repair chosen for a wrong answer, and its alignment with it."""
+
+    token_ids: list[int]
+    reward: float
+    alignment: Alignment
+    edit_cost: float
+
+
+class Place(NamedTuple):
+    """A member's place in the optimisation group. `row` counts over all ranks' rollouts."""
+
+    row: int
+    is_repair: bool
+    reward: float
+    gated: bool
+    advantage: float
+
+
+def optimisation_group(
+    rewards: npt.NDArray[np.float64],
+    requested: Iterable[int],
+    repair_rewards: Mapping[int, float],
+    group_size: int,
+    threshold: float,
+    empty_feasible: EmptyFeasible,
+    scale: bool,
+) -> list[Place]:
+    """`G'` of every prompt that asked for repairs, each wrong answer followed by its repair.
+
+    Args:
+        rewards: of all ranks' rollouts, `(N,)`, `group_size` rows a prompt.
+        requested: rows for which a repair was asked.
+        repair_rewards: row -> reward of its chosen repair.
+    """
+    places = []
+    for start in sorted({row // group_size * group_size for row in requested}):
+        own = {row - start: reward for row, reward in repair_rewards.items() if start <= row < start + group_size}
+        group = pair_group(rewards[start : start + group_size], own, threshold, empty_feasible)
+        columns = (group.rollout, group.is_repair, group.rewards, group.gated, group.advantages(scale=scale))
+        for rollout, *rest in zip(*(column.tolist() for column in columns), strict=True):
+            places.append(Place(start + rollout, *rest))
+    return places
+
+
+def members_here(
+    places: Iterable[Place],
+    rollouts: Rollouts,
+    repaired: Mapping[int, Repaired],
+    config: DFGRPOConfig,
+    token_texts: TokenTexts,
+) -> Iterator[Member]:
+    """This rank's members: a pair stays where its wrong answer was sampled, so that no image has to travel."""
+    for place in places:
+        row = place.row - rollouts.offset
+        if not 0 <= row < len(rollouts.prompts):
+            continue
+        token_ids = repaired[row].token_ids if place.is_repair else rollouts.completion_ids[row]
+        if place.gated and config.gate == "mask":
+            side: Side = "target" if place.is_repair else "source"
+            steps = step_ids(token_texts(token_ids)) if config.granularity == "step" else None
+            weights = token_weights(repaired[row].alignment, side, config.granularity, steps, config.sigma)
+        else:
+            weights = np.ones(len(token_ids), np.float32)
+        yield Member(row, token_ids, weights, place.reward, place.advantage, place.is_repair)
+
+
+def describe_pairs(
+    members: Iterable[Member], rollouts: Rollouts, repaired: Mapping[int, Repaired], group_size: int
+) -> list[dict[str, Any]]:
+    """The pairs as a report shows them: plain lists and numbers, besides `example`, the row of the data set."""
+    pairs: dict[int, dict[str, Any]] = {}
+    for member in members:
+        if member.row not in repaired:
+            continue
+        repair = repaired[member.row]
+        pair = pairs.setdefault(
+            member.row,
+            {
+                "prompt_index": (rollouts.offset + member.row) // group_size,
+                "example": rollouts.examples[member.row],
+                "edit_cost": repair.edit_cost,
+            },
+        )
+        mask = repair.alignment.target_mask if member.is_repair else repair.alignment.source_mask
+        pair["repair" if member.is_repair else "wrong"] = {
+            "token_ids": member.token_ids,
+            "mask": mask.astype(int).tolist(),
+            "weights": member.weights.tolist(),
+            "reward": member.reward,
+            "advantage": member.advantage,
+        }
+    return list(pairs.values())

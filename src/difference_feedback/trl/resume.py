@@ -1,0 +1,87 @@
+"""Resume so that the run goes on as if it had never stopped. For any of TRL's GRPO trainers.
+
+What TRL 1.16 on transformers 5 loses on `resume_from_checkpoint`, and what is done about it:
+
+- Weights of models whose saved names differ from those in memory (Qwen2.5-VL): `load_state_dict(strict=False)` warns
+  and keeps the initial ones. Here they are loaded by `from_pretrained`, which knows the names.
+- `_step`, which says when to generate and which slice of the generated batch comes next: it restarts at 0.
+- The sampler's order from the second epoch on: its generator has not drawn the finished epochs' permutations.
+
+With these, a run resumed where a new batch is generated equals an uninterrupted one bit for bit. Between two
+generations it does not, since the generated batch is not saved: a warning says so.
+"""
+
+import os
+import warnings
+from typing import Any
+
+import torch
+from accelerate.utils import is_peft_model
+from torch import nn
+from torch.utils.data import Sampler
+from transformers.utils import CONFIG_NAME
+from trl import GRPOConfig, GRPOTrainer
+
+
+class ExactResume(GRPOTrainer):
+    """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
+
+    args: GRPOConfig
+    model: Any
+    num_generations: int
+    _train_sampler: Any = None
+
+    @property
+    def _steps_per_generation(self) -> int:
+        """Micro-batches that one batch of rollouts is cut into; never None once the configuration is resolved."""
+        return self.args.steps_per_generation or self.args.gradient_accumulation_steps
+
+    @property
+    def _generate_every(self) -> int:
+        """Micro-batches between two generations."""
+        return self._steps_per_generation * self.num_iterations
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler:
+        self._train_sampler = super()._get_train_sampler(dataset)
+        return self._train_sampler
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        target = self.accelerator.unwrap_model(self.model if model is None else model)
+        if self._saved_by_from_pretrained(resume_from_checkpoint, target):
+            load_weights(target, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self) -> None:
+        target, best = self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint
+        if best is not None and self._saved_by_from_pretrained(best, target):
+            load_weights(target, best)
+        else:
+            super()._load_best_model()
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        if self._step % self._generate_every:
+            warnings.warn(
+                f"Resuming at step {self.state.global_step}, between two generations: new answers are sampled for the "
+                "rest of this one, so the run will differ from an uninterrupted one. Choose save_steps so that "
+                "checkpoints fall on a generation.",
+                stacklevel=2,
+            )
+        generator = getattr(self._train_sampler, "generator", None)
+        if generator is not None:
+            for _ in range(int(self.state.epoch or 0)):
+                torch.randperm(self._train_sampler.num_samples, generator=generator)
+
+    def _saved_by_from_pretrained(self, checkpoint: str, model: nn.Module) -> bool:
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return not sharded and not is_peft_model(model) and os.path.isfile(os.path.join(checkpoint, CONFIG_NAME))
+
+
+def load_weights(model: nn.Module, checkpoint: str) -> None:
+    """Put a checkpoint's weights into `model`, in place, in the model's own data type. Every name must match."""
+    saved = type(model).from_pretrained(checkpoint, dtype="auto", trust_remote_code=False)  # type: ignore[attr-defined]
+    model.load_state_dict(saved.state_dict(), strict=True)
