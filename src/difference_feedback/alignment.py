@@ -25,8 +25,8 @@ Operation = Literal["substitute", "delete", "insert"]
 
 MAX_TOKEN_ID = 2**31 - 1
 
-# An LCS table takes one bit a cell. Above this many cells (8 MiB) the pair is split, so that memory stays linear.
-_LCS_CELLS = 2**26
+# An LCS table takes one bit a cell. Above this many cells (32 MiB) the pair is split, so that memory stays linear.
+_LCS_CELLS = 2**28
 
 
 class Edit(NamedTuple):

@@ -6,8 +6,8 @@ that function and decorate it:
     @register("mine", reduction="sequence")
     def mine(log_ratio, advantages, mask, clip): ...
 
-It must be 0 where the gated advantage is 0, and one token's advantage must not change another's value. The gate, padding,
-and safety against `0 * inf` are done around it.
+It must be 0 where the gated advantage is 0, and one token's advantage must not change another's value. The gate,
+padding, and safety against `0 * inf` are done around it.
 """
 
 from collections.abc import Callable
