@@ -4,9 +4,11 @@ Token-level ratios (GRPO, DAPO, Dr. GRPO). TRL's loss takes advantages `(B, T)`,
 KL has no advantage in it and stays ungated.
 
 Sequence-level ratios (GSPO). The ratio `s = exp(mean_t(log pi_t - log pi_old_t))` carries gradient into every token,
-whatever the advantages are. With the gradient of each `log pi_t` multiplied by `g_t = w_t / mean(w)`, its value kept,
+whatever the advantages are. With the advantage `mean(w) A`, and the gradient of each `log pi_t` multiplied by
+`g_t = w_t / mean(w)` while its value is kept,
 
-    d/dθ of  mean_t(w_t A s)  =  mean(w) A s mean_t(g_t ∇log pi_t)  =  mean_t(w_t A s ∇log pi_t),
+    mean(w) A s = mean_t(w_t A s)    and    d/dθ (mean(w) A s) = mean(w) A s mean_t(g_t ∇log pi_t)
+                                                               = mean_t(w_t A s ∇log pi_t),
 
 the gated form of GSPO's stop-gradient token objective, in value and in gradient.
 """
@@ -16,11 +18,34 @@ from typing import Any
 
 import torch
 
+from difference_feedback.gating import gate_advantages
+
+
+def mean_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """`mean(w)` over the tokens of each row, `(B, 1)`; 0 for rows without tokens."""
+    return (weights * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+
 
 def normalised_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """`w_t / mean(w)` over the tokens of each row, `(B, T)`; 0 in rows whose weights are all 0."""
-    mean = (weights * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
-    return torch.where(mean > 0, weights / mean.clamp(min=torch.finfo(weights.dtype).tiny), torch.zeros_like(weights))
+    """`w_t / mean(w)`, `(B, T)`; 0 in rows whose weights are all 0."""
+    mean = mean_weights(weights, mask)
+    return torch.where(mean > 0, weights / torch.where(mean > 0, mean, 1.0), 0.0)
+
+
+def token_advantages(
+    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_gated: bool
+) -> torch.Tensor:
+    """Gated advantages `(B, T)` for token-level ratios. `by_gated`: TRL's division by a row's tokens becomes one by the
+    sum of its weights."""
+    return gate_advantages(advantages, normalised_weights(weights, mask) if by_gated else weights)
+
+
+def sequence_advantages(
+    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_gated: bool
+) -> torch.Tensor:
+    """Advantages `(B,)` for sequence-level ratios; `GradientGate` does the rest."""
+    mean = mean_weights(weights, mask).squeeze(1)
+    return advantages * ((mean > 0).to(mean.dtype) if by_gated else mean)
 
 
 @dataclass

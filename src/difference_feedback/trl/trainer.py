@@ -19,13 +19,12 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.gating import gate_advantages
 from difference_feedback.repair.protocol import Repairer
 from difference_feedback.repair.selection import choose_repair
 from difference_feedback.trl.candidates import Candidates, Limits, ask
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
-from difference_feedback.trl.gate import GradientGate, normalised_weights
+from difference_feedback.trl.gate import GradientGate, normalised_weights, sequence_advantages, token_advantages
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
     ROW_MEAN_LOSSES,
@@ -248,11 +247,12 @@ class DFGRPOTrainer(ExactResume):
         if "weights" not in inputs:  # evaluation
             return super()._compute_loss(model, inputs)
         weights, mask = inputs["weights"], inputs["completion_mask"]
-        by_length = self.args.length_norm == "gated" and self.loss_type != "dapo"
-        gate = normalised_weights(weights, mask) if by_length else weights
-        gated = inputs | {"advantages": gate_advantages(inputs["advantages"], gate)}
+        by_gated = self.args.length_norm == "gated" and self.loss_type != "dapo"
         if self.importance_sampling_level == "sequence":
+            gated = inputs | {"advantages": sequence_advantages(inputs["advantages"], weights, mask, by_gated)}
             self._gradient_gate = GradientGate(gated, normalised_weights(weights, mask))
+        else:
+            gated = inputs | {"advantages": token_advantages(inputs["advantages"], weights, mask, by_gated)}
         try:
             return super()._compute_loss(model, gated) * inputs["loss_scale"]
         finally:

@@ -1,0 +1,51 @@
+"""With every weight 1 and no replacement, the gated trainer is TRL's GRPOTrainer, parameter for parameter."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+from trl import GRPOConfig, GRPOTrainer
+from trl_world import VISION_IDS, weights_of
+
+VARIANTS = {
+    "grpo": {},
+    "grpo-kl": {"beta": 0.1},
+    "grpo-two-sided-clip": {"delta": 1.5, "epsilon_high": 0.3, "num_iterations": 2},
+    "gspo": {"importance_sampling_level": "sequence"},
+    "gspo-kl-several-updates": {"importance_sampling_level": "sequence", "beta": 0.1, "num_iterations": 2},
+    "dapo-kl": {"loss_type": "dapo", "beta": 0.1},
+    "dapo-corrected-kl": {"loss_type": "dapo", "beta": 0.1, "use_bias_correction_kl": True, "num_iterations": 2},
+    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "accumulation": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
+    "several-updates": {"num_iterations": 3, "max_steps": 5},
+    "more-generated-than-accumulated": {"per_device_train_batch_size": 4, "steps_per_generation": 2, "beta": 0.1},
+    "lora": {"beta": 0.1, "peft": True, "num_iterations": 2},
+}
+
+
+def _train(make_trainer: Callable[..., Any], kind: Any, **changes: Any) -> dict[str, torch.Tensor]:
+    if changes.pop("peft", False):
+        changes["peft_config"] = LoraConfig(r=4, target_modules=["q_proj", "v_proj"])
+    # TRL suppresses the image token alone; equal sampling needs equal suppression.
+    trainer = make_trainer(kind, generation_kwargs={"suppress_tokens": VISION_IDS}, **({"max_steps": 3} | changes))
+    before = weights_of(trainer.model)
+    trainer.train()
+    after = weights_of(trainer.model)
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    return after
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_weights_of_one_without_replacement_are_trl(make_trainer: Callable[..., Any], variant: str) -> None:
+    changes = VARIANTS[variant]
+    defaults = {"loss_type": "grpo", "use_bias_correction_kl": False}
+    plain = _train(make_trainer, GRPOTrainer, config_kind=GRPOConfig, **(defaults | changes))
+
+    from difference_feedback.trl import DFGRPOTrainer
+
+    gated = _train(make_trainer, DFGRPOTrainer, repairer=None, gate="ones", regroup=False, **changes)
+    assert plain.keys() == gated.keys()
+    for name, value in plain.items():
+        assert torch.equal(value, gated[name]), name
