@@ -11,9 +11,10 @@ from transformers import (
 )
 
 from difference_feedback.nano.tokenizer import VISION_TOKENS, train_tokenizer
-from difference_feedback.tasks import correct_answers, sample_problems
+from difference_feedback.tasks import caption, correct_answers, sample_problems
 from difference_feedback.tasks.scans import CELL
 
+CAPTION_PROMPT = "describe the image ."
 _PATCH = CELL // 2
 
 
@@ -33,7 +34,7 @@ def build(seed: int = 0) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VL
 def build_processor() -> Qwen2_5_VLProcessor:
     """The image processor, and a tokenizer trained on the tasks' own wording."""
     problems = sample_problems("warm", 1200, seed=0)
-    texts = [text for p in problems for text in (p.question, *correct_answers(p), " draft : x reference : x repair :")]
+    texts = [text for p in problems for text in (CAPTION_PROMPT, p.question, *correct_answers(p), caption(p), " draft : x reference : x repair :")]
     tokenizer = train_tokenizer(texts)
     sizes = {"shortest_edge": CELL * CELL, "longest_edge": 64 * CELL * CELL}
     vision = {"patch_size": _PATCH, "merge_size": 2, "temporal_patch_size": 2, "size": sizes}
@@ -56,7 +57,7 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
         "num_attention_heads": 3,
         "num_key_value_heads": 3,
         "max_position_embeddings": 2048,
-        "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [4, 6, 6]},
+        "rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "mrope_section": [2, 7, 7]},
         "bos_token_id": None,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,

@@ -3,6 +3,7 @@
 from difference_feedback.tasks.forms import ErrorSpan
 from difference_feedback.tasks.mixture import (
     TASKS,
+    caption,
     correct_answers,
     correctness_reward,
     error_spans,
@@ -18,6 +19,7 @@ __all__ = [
     "ErrorSpan",
     "Problem",
     "Split",
+    "caption",
     "correct_answers",
     "correctness_reward",
     "error_spans",

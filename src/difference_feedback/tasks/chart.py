@@ -41,6 +41,9 @@ class Chart(Task):
         question = f"how much taller is the {high} bar than the {low} bar ?"
         return Problem(self.name, split, question, (image,), str(bars[high] - bars[low]), facts)
 
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        return " , ".join(f"{name} {height}" for name, height in facts["bars"].items())
+
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         bars, high, low = facts["bars"], facts["high"], facts["low"]
         read = {high: reading("high", bars[high]), low: reading("low", bars[low])}

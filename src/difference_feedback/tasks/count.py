@@ -37,6 +37,9 @@ class Count(Task):
             self.name, split, f"are there more {first} or {second} , and by how many ?", (image,), answer, facts
         )
 
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        return " , ".join(" ".join(f"{t[1]} {t[0]}" if t else "nothing" for t in row) for row in facts["cells"])
+
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         found = []
         for a, b in (facts["kinds"], facts["kinds"][::-1]):

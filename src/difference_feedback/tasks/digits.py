@@ -32,6 +32,9 @@ class DigitsSum(Task):
         image = draw_grid([digits], split, rng)
         return Problem(self.name, split, question, (image,), str(sum(digits)), {"digits": digits})
 
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        return " ".join(map(str, facts["digits"]))
+
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         found = []
         for digits in _directions(facts["digits"]):
@@ -58,6 +61,9 @@ class DigitsMax(Task):
         )
         image = draw_grid([digits], split, rng)
         return Problem(self.name, split, question, (image,), str(max(digits)), {"digits": digits})
+
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        return " ".join(map(str, facts["digits"]))
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         found = []
@@ -89,6 +95,9 @@ class GridLookup(Task):
         facts = {"grid": grid, "row": row, "column": column}
         return Problem(self.name, split, question, (draw_grid(grid, split, rng),), str(grid[row][column]), facts)
 
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        return " , ".join(" ".join(map(str, row)) for row in facts["grid"])
+
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         grid, row, column = facts["grid"], facts["row"], facts["column"]
         lines = (("row", row, "column", column, grid[row]), ("column", column, "row", row, [r[column] for r in grid]))
@@ -113,6 +122,9 @@ class Order(Task):
         question = _pick(rng, "sort the digits .", "put the digits in order from small to large .")
         answer = " ".join(map(str, sorted(digits)))
         return Problem(self.name, split, question, (draw_grid([digits], split, rng),), answer, {"digits": digits})
+
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        return " ".join(map(str, facts["digits"]))
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         return [

@@ -1,7 +1,8 @@
 """The six embedded tasks as one mixture: problems, grading, and the rows that trainers read."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
 from typing import Any, cast
 
 import numpy as np
@@ -22,13 +23,19 @@ TASKS: dict[str, Task] = {
 
 def sample_problems(split: Split, n: int, seed: int, tasks: Sequence[str] | None = None) -> list[Problem]:
     """Draw `n` problems from the tasks in turn (all six by default); the same arguments give the same problems."""
+    return list(islice(stream_problems(split, seed, tasks), n))
+
+
+def stream_problems(split: Split, seed: int, tasks: Sequence[str] | None = None) -> Iterator[Problem]:
+    """`sample_problems` without an end."""
     names = list(tasks or TASKS)
     if unknown := set(names) - set(TASKS):
         raise ConfigError(f"tasks: no task is called {sorted(unknown)}; choose from {list(TASKS)}")
     if split not in SPLITS:
         raise ConfigError(f"split: {split!r} is none; choose from {list(SPLITS)}")
     rng = np.random.default_rng([SPLITS.index(split), seed])
-    return [TASKS[names[i % len(names)]].sample(split, rng) for i in range(n)]
+    for name in cycle(names):
+        yield TASKS[name].sample(split, rng)
 
 
 def is_correct(problem: Problem, response: str) -> bool:
@@ -44,6 +51,11 @@ def _final_answer(response: str) -> list[str]:
 def correct_answers(problem: Problem) -> list[str]:
     """The right answer in every surface form."""
     return list(dict.fromkeys(form.write() for form in TASKS[problem.task].forms(problem.facts)))
+
+
+def caption(problem: Problem) -> str:
+    """What the problem's image shows, in full."""
+    return TASKS[problem.task].caption(problem.facts)
 
 
 def error_spans(problem: Problem, response: str) -> list[ErrorSpan] | None:

@@ -20,5 +20,9 @@ class Task(ABC):
         """Draw a problem whose images belong to `split` alone."""
 
     @abstractmethod
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        """What the image shows, in full."""
+
+    @abstractmethod
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         """Every correct surface form of the answer, each ending in `answer ...`."""
