@@ -1,0 +1,89 @@
+"""`difference-feedback mask`: masks for pairs of answers from a file, without any model."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from difference_feedback.alignment import Method
+from difference_feedback.masks import Granularity
+
+_SHOWN_PROBLEMS = 50
+
+
+def mask(
+    pairs: Annotated[
+        Path,
+        typer.Argument(help='JSON Lines: {"id", "wrong", "repaired"}, both answers as texts or both as token ids.'),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The masks, JSON Lines. [dim]\\[default: PAIRS.masks.jsonl][/]", show_default=False
+        ),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Also write a page that shows every pair with its mask.", show_default=False)
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Tokenizer of a model, a folder or a hub name. [dim]\\[default: words and signs][/]",
+            show_default=False,
+        ),
+    ] = None,
+    method: Annotated[Method, typer.Option(help="Edit path; lcs knows no substitution.")] = "levenshtein",
+    granularity: Annotated[
+        Granularity, typer.Option(help="Mark edited tokens, or whole steps (sentences and lines).")
+    ] = "token",
+    sigma: Annotated[
+        float | None,
+        typer.Option(help="Soft weights: how many tokens around an edit share in it.", show_default=False),
+    ] = None,
+    anchor_gaps: Annotated[bool, typer.Option(help="Mark the token that stands where something is missing.")] = True,
+) -> None:
+    """Make the masks of pairs of a wrong answer and its repair, without any model.
+
+    Each row of the output has the tokens, both masks, the edits, their distance and the edit cost. Rows that cannot be
+    used are listed with the remedy, the others are done all the same; the exit code is then 1.
+
+    [bold]Example:[/] difference-feedback mask pairs.jsonl --output masks.jsonl --html masks.html
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from difference_feedback.errors import ConfigError
+    from difference_feedback.jsonl import RowProblem, read_jsonl, write_jsonl
+    from difference_feedback.mask_page import write_mask_page
+    from difference_feedback.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
+
+    if sigma is not None and not sigma > 0:
+        raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
+    output = output or pairs.with_suffix(".masks.jsonl")
+    errors = Console(stderr=True, soft_wrap=True)
+    model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
+
+    rows, problems = read_jsonl(pairs)
+    checked, bad = check_pairs(rows, len(model_tokenizer) if model_tokenizer else None)
+    problems += bad
+    masked: list[MaskedPair] = []
+    for pair in track(checked, "Aligning", console=errors, transient=True, disable=len(checked) < 1000):
+        try:
+            masked.append(mask_pair(pair, model_tokenizer, method, granularity, sigma, anchor_gaps))
+        except ConfigError as error:
+            problems.append(RowProblem(pair.line, None, str(error)))
+
+    write_jsonl(output, (result.to_row() for result in masked))
+    cost = sum(result.to_row()["edit_cost"] for result in masked) / max(len(masked), 1)
+    typer.echo(f"{len(masked)} pairs, mean edit cost {cost:.3f}: {output}")
+    if html:
+        write_mask_page(html, masked, title=pairs.name)
+        typer.echo(f"Page: {html}")
+    if problems:
+        lines = len({problem.line for problem in problems})
+        errors.print(f"{lines} rows of {pairs} could not be used:", style="bold red", markup=False)
+        for problem in sorted(problems, key=lambda problem: problem.line)[:_SHOWN_PROBLEMS]:
+            errors.print(f"  {problem}", markup=False, highlight=False)
+        if len(problems) > _SHOWN_PROBLEMS:
+            errors.print(f"  and {len(problems) - _SHOWN_PROBLEMS} problems more")
+        raise typer.Exit(1)
