@@ -13,15 +13,18 @@ larger than that of a repair made with few edits: this is what the repair model 
 
 import argparse
 import sys
+from operator import itemgetter
 from pathlib import Path
 
+from difference_feedback.alignment import edit_cost
 from difference_feedback.jsonl import RowProblem, read_jsonl, write_jsonl
+from difference_feedback.mask_pairs import Pair, mask_pair
 
 NEEDED = {"id": str, "model": str, "response": str, "correct": bool}
 
 
 def make_pairs(folder: Path) -> tuple[list[dict[str, str]], list[str]]:
-    """Every wrong answer with the right answer of closest length, and what was wrong with rows that were left out."""
+    """Every wrong answer with the closest right one, closest pairs first, and what was wrong with rows left out."""
     complaints: list[str] = []
 
     def rows_of(path: Path, needed: dict[str, type]) -> list[dict[str, str]]:
@@ -48,18 +51,23 @@ def make_pairs(folder: Path) -> tuple[list[dict[str, str]], list[str]]:
 
     pairs = []
     for row in wrong:
-        length = len(row["response"])
-        others = sorted(right.get(row["id"], []), key=lambda other: abs(len(other["response"]) - length))
+        others = right.get(row["id"], [])
         if others:
-            pairs.append(
-                {
-                    "id": f"{row['id']}: {row['model']}, right: {others[0]['model']}",
-                    "question": questions.get(row["id"], "").replace("<image1>", "").strip(),
-                    "wrong": row["response"],
-                    "repaired": others[0]["response"],
-                }
-            )
-    return pairs, complaints
+            costs = [cost(row["response"], other["response"]) for other in others]
+            closest = others[costs.index(min(costs))]
+            pair = {
+                "id": f"{row['id']}: {row['model']}, right: {closest['model']}",
+                "question": questions.get(row["id"], "").replace("<image1>", "").strip(),
+                "wrong": row["response"],
+                "repaired": closest["response"],
+            }
+            pairs.append((min(costs), pair))
+    return [pair for _, pair in sorted(pairs, key=itemgetter(0))], complaints
+
+
+def cost(wrong: str, repaired: str) -> float:
+    """Edit cost in words and signs."""
+    return edit_cost(mask_pair(Pair(0, 0, wrong, repaired)).alignment)
 
 
 def main() -> int:

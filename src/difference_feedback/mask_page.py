@@ -1,5 +1,6 @@
 """One self-contained page that shows pairs of answers with their masks."""
 
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from itertools import groupby
@@ -21,6 +22,9 @@ class Run(NamedTuple):
     text: str
     weight: float
     kind: str  # "edit", "anchor", "near" (marked by step or softly), "" (not marked)
+
+
+_EDGES = re.compile(r"(^\s+|\s*\n\s*|\s+$)")
 
 
 def write_mask_page(path: Path, pairs: Sequence[MaskedPair], title: str) -> None:
@@ -76,12 +80,10 @@ def _runs(tokens: Tokens, weights: FloatArray, edited: BoolArray, mask: BoolArra
         looks.append((text, round(weight, 2) if kind else 0.0, kind))
     for (weight, kind), group in groupby(looks, key=lambda look: look[1:]):
         text = "".join(look[0] for look in group)
-        bare = text.lstrip() if kind else text
-        if len(bare) < len(text):  # the white space before a marked word is not part of it
-            yield Run(text[: len(text) - len(bare)], 0.0, "")
-        if bare or not kind:
-            yield Run(bare, weight, kind)
-        else:
-            yield Run(
-                "␣" if text else "∅", weight, kind
-            )  # a marked token that shows nothing: white space, or part of a character
+        if not kind:
+            yield Run(text, 0.0, "")
+        elif not text.strip():  # marked, and nothing to see: white space, or part of a character
+            yield Run(text.replace("\n", "⏎\n") if "\n" in text else "␣" if text else "▫", weight, kind)
+        else:  # white space at the edges of a line is not shaded
+            for part in filter(None, _EDGES.split(text)):
+                yield Run(part, 0.0, "") if part.isspace() else Run(part, weight, kind)
