@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,5 +80,6 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name a file that can be written") from None
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # it was renamed, or never made
+            partial.unlink()
     return count

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.alignment import Method
+from difference_feedback.alignment import Method, edit_cost
 from difference_feedback.masks import Granularity
 
 _SHOWN_PROBLEMS = 50
@@ -74,7 +74,7 @@ def mask(
             problems.append(RowProblem(pair.line, None, str(error)))
 
     write_jsonl(output, (result.to_row() for result in masked))
-    cost = sum(result.to_row()["edit_cost"] for result in masked) / max(len(masked), 1)
+    cost = sum(edit_cost(result.alignment) for result in masked) / max(len(masked), 1)
     typer.echo(f"{len(masked)} pairs, mean edit cost {cost:.3f}: {output}")
     if html:
         write_mask_page(html, masked, title=pairs.name)
