@@ -42,7 +42,7 @@ format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff format .
 
 bench-core: $(STAMP) ## throughput of alignment and masks
-	$(BIN)/python -m difference_feedback.bench.core
+	$(BIN)/python benchmarks/core.py
 
 clean: ## remove the environment, caches and build files (runs/ stays)
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

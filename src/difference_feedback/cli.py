@@ -1,9 +1,11 @@
 """The command line, in the order of the method: base, repair model, policy, evaluation; masks and reports beside it."""
 
+import inspect
+import re
 import sys
+import warnings
 from typing import Annotated, Any
 
-import click
 import typer
 from rich.console import Console
 from typer.core import TyperGroup
@@ -18,6 +20,11 @@ from difference_feedback.commands.report import report
 from difference_feedback.commands.train import train
 from difference_feedback.errors import DifferenceFeedbackError
 
+METHOD = """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
+
+When a sampled answer is wrong, a [bold]repair model[/] rewrites it into a right one with as few edits as it can. The \
+two are aligned token by token; the edits become a [bold]mask[/], and the mask gates the policy's update: the tokens \
+that made the answer wrong are blamed, the others are left alone."""
 EPILOG = (
     "A recipe is a YAML file or the name of a shipped one; any of its keys can follow as key=value, dotted for nested "
     "ones: [bold]difference-feedback train nano_df_grpo seed=1 trl.learning_rate=2e-4 --output runs/first[/]. "
@@ -27,9 +34,12 @@ EPILOG = (
 
 
 class MethodGroup(TyperGroup):
-    """Turns errors raised on purpose into one clean message and exit code 2; `--debug` shows the traceback."""
+    """The commands in the method's order. Errors raised on purpose become one clean message and exit code 2."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def list_commands(self, ctx: Any) -> list[str]:
+        return ["demo", "base", "repair", "train", "evaluate", "mask", "report"]
+
+    def invoke(self, ctx: Any) -> Any:
         errors = Console(stderr=True, soft_wrap=True)
         try:
             return super().invoke(ctx)
@@ -56,13 +66,19 @@ app = typer.Typer(
     epilog=EPILOG,
 )
 
-app.command(rich_help_panel="Start here")(demo)
-app.command(rich_help_panel="The method, step by step")(base)
-app.add_typer(repair_app, name="repair", rich_help_panel="The method, step by step")
-app.command(rich_help_panel="The method, step by step")(train)
-app.command(rich_help_panel="The method, step by step")(evaluate)
-app.command(rich_help_panel="Look at it")(mask)
-app.command(rich_help_panel="Look at it")(report)
+
+def _paragraphs(text: str | None) -> str:
+    """A docstring for the terminal: its lines joined into paragraphs, which the terminal wraps to its own width."""
+    return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text or ""))
+
+
+STEPS, LOOK = "The method, step by step", "Look at it"
+for panel, command in (
+    *(("Start here", demo), (STEPS, base), (STEPS, train), (STEPS, evaluate)),
+    *((LOOK, mask), (LOOK, report)),
+):
+    app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
+app.add_typer(repair_app, name="repair", rich_help_panel=STEPS)
 
 
 def _print_version(asked: bool) -> None:
@@ -71,19 +87,16 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@app.callback(help=METHOD)
 def method(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
-
-    When a sampled answer is wrong, a [bold]repair model[/] rewrites it into a right one with as few edits as it can.
-    The two are aligned token by token; the edits become a [bold]mask[/], and the mask gates the policy's update: the
-    tokens that made the answer wrong are blamed, the others are left alone.
-    """
+    """Options of all commands."""
+    if not debug:  # TRL sets options that transformers has renamed; users can do nothing about that
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
 def main() -> None:

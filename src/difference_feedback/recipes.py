@@ -52,10 +52,21 @@ class Data(Section):
     """Configuration of a hub data set."""
     columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
     """Our field -> the data set's column, where the names differ."""
+    instruction: str = "Put the final answer in \\boxed{}."
+    """Added to every question, so that the answer can be found."""
     limit: PositiveInt | None = None
     min_side: PositiveInt = 28
     max_pixels: PositiveInt = 1_003_520
     """Larger images are scaled down, their proportions kept. 1280 patches of 28 x 28, Qwen2.5-VL's customary limit."""
+
+
+class Repairs(Section):
+    """How the repair model is asked for repairs."""
+
+    style: Literal["nano", "full"] | None = None
+    """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's; by default what it was trained on."""
+    temperature: Annotated[float, Field(ge=0.0)] = 0.7
+    batch_size: PositiveInt = 64
 
 
 class Recipe(Section):
@@ -70,6 +81,8 @@ class BaseRecipe(Recipe):
     kind: Literal["base"] = "base"
     tasks: list[TaskName] | None = None
     steps: PositiveInt = 1500
+    caption_steps: Annotated[int, Field(ge=0)] = 500
+    """The first of `steps`, on descriptions of the images, which teach perception."""
     batch_size: PositiveInt = 64
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     rewrite_share: Share = 0.33
@@ -112,6 +125,8 @@ class RepairRLRecipe(ModelRecipe):
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    stop_at_plateau: bool = False
+    """Stop once the share of right repairs no longer rises."""
     evaluation: Evaluation = Evaluation()
     trl: dict[str, Any] = {}
     """Settings of TRL's `GRPOConfig`."""
@@ -124,6 +139,7 @@ class TrainRecipe(ModelRecipe):
     method: Literal["grpo", "df-grpo"] = "df-grpo"
     repair_model: str | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one."""
+    repairs: Repairs = Repairs()
     problems: PositiveInt = 2000
     """Embedded problems to train on, where `data` names no other."""
     tasks: list[TaskName] | None = None

@@ -15,7 +15,7 @@ R = TypeVar("R", bound="Recipe")
 Arguments = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[RECIPE] [KEY=VALUE]...",
+        metavar="RECIPE | KEY=VALUE",
         help="A YAML file or a shipped recipe's name, then values that replace the recipe's own.",
         show_default=False,
     ),

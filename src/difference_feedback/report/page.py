@@ -35,7 +35,7 @@ class TokenView:
 
 @dataclass(frozen=True)
 class ExampleView:
-    """An example as drawn. `images` are `(data URL, is small)`; `ghosts` the ungated advantages' heights (0: unknown)."""
+    """An example as drawn. `images` are `(data URL, is small)`; `ghosts` the ungated heights (0: unknown)."""
 
     example: Example
     images: list[tuple[str, bool]]

@@ -1,0 +1,194 @@
+"""Held-out accuracy of a model: batched generation, a rule's verdict on each answer, intervals by task."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from PIL import Image
+
+from difference_feedback.repair.generation import generate
+from difference_feedback.tasks import is_correct, sample_problems
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from difference_feedback.recipes import Data, EvaluateRecipe
+    from difference_feedback.recipes import Evaluation as Settings
+    from difference_feedback.runs import Run
+
+
+class Question(Protocol):
+    """What is asked: an embedded `Problem`, or a row of a data set."""
+
+    @property
+    def task(self) -> str: ...
+    @property
+    def question(self) -> str: ...
+    @property
+    def images(self) -> Sequence[Image.Image]: ...
+    @property
+    def answer(self) -> str: ...
+    @property
+    def prompt(self) -> list[dict[str, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answered question."""
+
+    task: str
+    question: str
+    answer: str
+    response: str
+    correct: bool
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The predictions, in the order of the questions, and what they amount to."""
+
+    predictions: list[Prediction]
+    cpu_seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        return sum(p.correct for p in self.predictions) / len(self.predictions)
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return wilson_interval(sum(p.correct for p in self.predictions), len(self.predictions))
+
+    @property
+    def by_task(self) -> dict[str, list[Prediction]]:
+        tasks: dict[str, list[Prediction]] = {}
+        for prediction in self.predictions:
+            tasks.setdefault(prediction.task, []).append(prediction)
+        return dict(sorted(tasks.items()))
+
+    def summary(self) -> dict[str, Any]:
+        """As it stands in summary.json."""
+        return {
+            "accuracy": self.accuracy,
+            "interval": list(self.interval),
+            "problems": len(self.predictions),
+            "tasks": {task: sum(p.correct for p in found) / len(found) for task, found in self.by_task.items()},
+            "task_intervals": {
+                task: list(wilson_interval(sum(p.correct for p in found), len(found)))
+                for task, found in self.by_task.items()
+            },
+        }
+
+    def write_predictions(self, path: Path) -> None:
+        """One prediction a line, as JSON."""
+        lines = [json.dumps(asdict(prediction), ensure_ascii=False) + "\n" for prediction in self.predictions]
+        path.write_text("".join(lines), encoding="utf-8")
+
+
+def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share, 95 % by default (E. B. Wilson, JASA 22, 1927). No trials: (0, 1)."""
+    if not trials:
+        return 0.0, 1.0
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def evaluate(
+    model: Any,
+    processor: Any,
+    questions: Sequence[Question],
+    *,
+    grade: Callable[[Any, str], bool] = is_correct,
+    batch_size: int = 100,
+    max_new_tokens: int = 64,
+    temperature: float = 0.0,
+    seed: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Answer `questions` and grade the answers with `grade(question, response)`.
+
+    `temperature` 0 answers greedily, otherwise `seed` is that of the sampling. Model and random state are left as they
+    were: an evaluation amid training changes nothing. Vision tokens are never generated.
+    """
+    if not questions:
+        raise ValueError("No questions to evaluate on.")
+    start = time.process_time()
+    answers = generate(
+        model,
+        processor,
+        [question.prompt for question in questions],
+        [question.images for question in questions],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        batch_size=batch_size,
+        seed=seed,
+        progress="evaluating" if progress else None,
+    )
+    predictions = []
+    for question, (token_ids,) in zip(questions, answers, strict=True):
+        response = processor.tokenizer.decode(token_ids, skip_special_tokens=True)
+        correct = bool(grade(question, response))
+        predictions.append(Prediction(question.task, question.question, question.answer, response, correct))
+    return Evaluation(predictions, time.process_time() - start)
+
+
+def held_out(
+    settings: "Settings", data: "Data | None", tasks: Sequence[str] | None
+) -> tuple[Sequence[Question], Callable[[Any, str], bool]]:
+    """The questions of a recipe's evaluation and the rule that grades them."""
+    if data is None:
+        return sample_problems("test", settings.problems, settings.seed, tasks), is_correct
+    from difference_feedback.judges.final_answer import matches
+    from difference_feedback.tasks.dataset import load_questions
+
+    questions = load_questions(data)
+    return questions, lambda question, response: matches(response, question.answer, question.options)
+
+
+def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
+    """Run an `evaluate` recipe: predictions.jsonl and summary.json in the run's folder, the summary returned."""
+    from difference_feedback.models import load_model
+
+    settings = recipe.evaluation
+    questions, grade = held_out(settings, recipe.data, recipe.tasks)
+    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
+    if torch.cuda.is_available():
+        model = model.cuda()
+    found = evaluate(
+        model,
+        processor,
+        questions,
+        grade=grade,
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        seed=recipe.seed,
+        progress=True,
+    )
+    found.write_predictions(run.folder / "predictions.jsonl")
+    summary = {"model": recipe.model, **found.summary(), "evaluation_cpu_seconds": found.cpu_seconds}
+    run.finish(summary)
+    return summary
+
+
+def show(summary: dict[str, Any], console: "Console") -> None:
+    """Print an evaluation's summary as a table, a row a task."""
+    from rich.table import Table
+
+    table = Table(title=f"{summary['model']}: {summary['problems']} held-out problems")
+    table.add_column("task")
+    for column in ("accuracy", "95 % interval"):
+        table.add_column(column, justify="right")
+    rows = {task: (share, summary["task_intervals"][task]) for task, share in summary["tasks"].items() if task}
+    for task, (share, (low, high)) in rows.items():
+        table.add_row(task, f"{share:.1%}", f"{low:.1%} – {high:.1%}", end_section=task == list(rows)[-1])
+    low, high = summary["interval"]
+    table.add_row("all", f"{summary['accuracy']:.1%}", f"{low:.1%} – {high:.1%}", style="bold")
+    console.print(table)

@@ -1,0 +1,193 @@
+"""Run a `train` recipe: the policy by GRPO or DF-GRPO, with budget, evaluation, checkpoints and resume."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.evaluation import Evaluation, Question, evaluate, held_out
+from difference_feedback.models import load_model
+from difference_feedback.recipe_checks import build_config
+from difference_feedback.recipes import TrainRecipe
+from difference_feedback.runs import Run
+from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress
+from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
+
+UNLIMITED = 1e12  # seconds
+
+RewardFunction = Callable[..., list[float]]
+
+
+def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[str, Any]:
+    """Train the policy of `recipe` in the folder of `run`, from its last checkpoint where it has one.
+
+    `already_spent` CPU seconds are billed to the method before its first step (the repair model's training) and count
+    against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
+    Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
+    """
+    check(recipe)
+    config = host_config(recipe, run)
+    dataset, reward = training_data(recipe)
+    questions, grade = evaluation_questions(recipe)
+    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
+    budget = StopAtBudget(recipe.budget_cpu_seconds or UNLIMITED, already_spent)
+    common: dict[str, Any] = {
+        "model": model,
+        "reward_funcs": [reward],
+        "args": config,
+        "train_dataset": dataset,
+        "processing_class": processor,
+        "callbacks": [budget, MetricsToJsonl(run.metrics_path), ShowProgress(recipe.method)],
+    }
+    trainer: Any
+    if recipe.method == "df-grpo":
+        repairer = load_repairer(recipe, config)
+        trainer = DFGRPOTrainer(**common, repairer=repairer)
+        if repairer is not None:
+            trainer.add_callback(SeedRepairs(repairer))
+    else:
+        trainer = ExactResume(**common)
+    trainer.remove_callback(PrinterCallback)
+    measured = None
+    if questions:
+        measured = EvaluateHeldOut(
+            lambda: _evaluate(recipe, trainer, processor, questions, grade), recipe.evaluation.every, run, budget
+        )
+        trainer.add_callback(measured)
+    checkpoint = run.last_checkpoint()
+    run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(run.model_path))
+    final = measured.measure(trainer.state) if measured else None
+    summary = summarise(recipe, run, trainer, budget, already_spent, final)
+    if trainer.is_world_process_zero():
+        if final:
+            final.write_predictions(run.folder / "predictions.jsonl")
+        run.finish(summary)
+    return summary
+
+
+def check(recipe: TrainRecipe) -> None:
+    """Raise `ConfigError` for combinations that cannot work, before anything is loaded."""
+    if recipe.method == "grpo" and recipe.repair_model:
+        raise ConfigError("repair_model is set, and GRPO repairs nothing: use method: df-grpo, or leave it out.")
+    if recipe.data and recipe.tasks:
+        raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
+    if recipe.reward == "embedded" and recipe.data:
+        raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
+
+
+def host_config(recipe: TrainRecipe, run: Run) -> Any:
+    """TRL's configuration: the recipe's `trl:` with what the run decides, checked field by field."""
+    from trl import GRPOConfig
+
+    defaults: dict[str, Any] = {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
+    if not torch.cuda.is_available():
+        defaults |= {"bf16": False, "use_cpu": True}
+    config_class = DFGRPOConfig if recipe.method == "df-grpo" else GRPOConfig
+    fixed = {"output_dir": str(run.checkpoints), "seed": recipe.seed}
+    return build_config(config_class, defaults | recipe.trl, source="trl", **fixed)
+
+
+def training_data(recipe: TrainRecipe) -> tuple[Dataset, RewardFunction]:
+    """The rows to train on and the rule that grades answers to them."""
+    from difference_feedback.judges.final_answer import final_answer_reward
+
+    if recipe.data:
+        from difference_feedback.tasks.dataset import load_data
+
+        return load_data(recipe.data).for_training(), final_answer_reward
+    from difference_feedback.tasks import correctness_reward, sample_problems, to_dataset
+
+    dataset = to_dataset(sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks))
+    return dataset, final_answer_reward if recipe.reward == "final-answer" else correctness_reward
+
+
+def evaluation_questions(recipe: TrainRecipe) -> tuple[Sequence[Question], Callable[[Any, str], bool]]:
+    """Held-out questions: embedded ones, the recipe's `test_data`, or none for real data without a test set."""
+    if recipe.data and not recipe.test_data:
+        return [], lambda question, response: False
+    return held_out(recipe.evaluation, recipe.test_data, recipe.tasks)
+
+
+def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig) -> Any:
+    """The repair model; None where the configuration needs none. Raises `ConfigError` when it is missing."""
+    if not config.needs_repairer:
+        return None
+    if recipe.repair_model is None:
+        raise ConfigError(
+            "method df-grpo needs repair_model, the folder or hub name of a repair model: train one with "
+            "`difference-feedback repair sft` and `repair rl`, or give method=grpo."
+        )
+    from difference_feedback.repair.local import LocalRepairer
+
+    return LocalRepairer.from_pretrained(
+        recipe.repair_model,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        dtype=recipe.dtype,
+        attention=recipe.attention,
+        max_new_tokens=config.max_completion_length,
+        temperature=recipe.repairs.temperature,
+        batch_size=recipe.repairs.batch_size,
+        style=recipe.repairs.style,
+        seed=recipe.seed,
+    )
+
+
+def summarise(
+    recipe: TrainRecipe, run: Run, trainer: Any, budget: StopAtBudget, already_spent: float, final: Evaluation | None
+) -> dict[str, Any]:
+    """What summary.json holds, by the schema of `report.data`."""
+    summary: dict[str, Any] = {
+        "method": recipe.method,
+        "steps": trainer.state.global_step,
+        "cpu_seconds": budget.total,
+        "setup_cpu_seconds": already_spent,
+    }
+    if final:
+        summary |= final.summary()
+        start = next((row for row in run.metrics() if row.get("step") == 0 and "accuracy" in row), None)
+        summary["base_accuracy"] = start["accuracy"] if start else None
+    cost = measured_cost(trainer)
+    return summary | ({"cost": cost} if cost else {})
+
+
+def measured_cost(trainer: Any) -> dict[str, Any] | None:
+    """The terms of Eq. 29 in seconds per step, of this process since it started. None where nothing was measured."""
+    spent = trainer.cost.run if isinstance(trainer, DFGRPOTrainer) else None
+    if spent is None or not spent.counts.rollouts or not spent.counts.judged:
+        return None
+    counts, wall = spent.counts, spent.wall
+    steps = counts.rollouts / trainer.args.generation_batch_size * trainer.args.steps_per_generation
+    steps *= trainer.num_iterations / trainer.args.gradient_accumulation_steps
+    return {
+        "base_seconds": (wall["rollout"] + wall["update"]) / steps,
+        "wrong_share": counts.wrong / counts.judged,
+        "num_repairs": trainer.args.num_repairs,
+        "repair_seconds": wall["repair"] / counts.repairs * counts.rollouts / steps if counts.repairs else 0.0,
+        "measured_seconds": spent.total_wall / steps,
+        "stages": {stage: seconds / steps for stage, seconds in wall.items()},
+    }
+
+
+def _evaluate(
+    recipe: TrainRecipe,
+    trainer: Any,
+    processor: Any,
+    questions: Sequence[Question],
+    grade: Callable[[Any, str], bool],
+) -> Evaluation:
+    settings = recipe.evaluation
+    return evaluate(
+        trainer.accelerator.unwrap_model(trainer.model),
+        processor,
+        questions,
+        grade=grade,
+        batch_size=settings.batch_size,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        seed=settings.seed,
+    )

@@ -1,0 +1,91 @@
+"""What a training run does between its steps: show progress, and measure held-out accuracy off the bill."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from difference_feedback.evaluation import Evaluation
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.runs import Run
+from difference_feedback.trl import StopAtBudget
+
+
+class EvaluateHeldOut(TrainerCallback):
+    """Measures held-out accuracy before the first step and every `every` steps, into metrics.jsonl.
+
+    Each row has `step`, `cpu_seconds` (the bill so far, evaluations left out), `accuracy`, `interval` and `tasks`. The
+    last measurement is the caller's. `evaluate` runs on every rank, since a sharded model needs them all; the first
+    writes.
+    """
+
+    def __init__(self, evaluate: Callable[[], Evaluation], every: int, run: Run, budget: StopAtBudget) -> None:
+        self.evaluate, self.every, self.run, self.budget = evaluate, every, run, budget
+        self.last_step = -1
+        self.found: Evaluation | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == 0:
+            self.measure(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.every and state.global_step % self.every == 0:
+            self.measure(state)
+
+    def measure(self, state: TrainerState) -> Evaluation:
+        """Evaluate and write the row, unless that was done at this step."""
+        if self.found is not None and state.global_step == self.last_step:
+            return self.found
+        with self.budget.paused():
+            self.found = self.evaluate()
+        self.last_step = state.global_step
+        if state.is_world_process_zero:
+            keep = ("accuracy", "interval", "problems", "tasks")
+            row = {name: value for name, value in self.found.summary().items() if name in keep}
+            self.run.log(step=state.global_step, cpu_seconds=self.budget.total, **row)
+        return self.found
+
+
+class SeedRepairs(TrainerCallback):
+    """Ties the repair model's random stream to the step, so that a resumed run gets an uninterrupted one's repairs."""
+
+    def __init__(self, repairer: LocalRepairer) -> None:
+        self.repairer = repairer
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.repairer.calls = state.global_step << 16  # room for the calls of one step
+
+
+class ShowProgress(TrainerCallback):
+    """A progress bar with the latest reward and the processor time billed so far, on the first process."""
+
+    def __init__(self, name: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.progress = Progress(*columns, TextColumn("{task.fields[note]}"))
+        self.name = name
+        self.task: TaskID | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.task = self.progress.add_task(self.name, total=state.max_steps, completed=state.global_step, note="")
+            self.progress.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.task is not None:
+            self.progress.update(self.task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if self.task is not None and logs and "reward" in logs:
+            note = f"reward {logs['reward']:.2f}, {logs.get('cpu_seconds', 0.0):.0f} CPU s"
+            self.progress.update(self.task, note=note)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.progress.stop()
