@@ -45,7 +45,7 @@ def parity(completions: list[Any], completion_ids: list[list[int]], **_: Any) ->
 
 
 class FlipParity:
-    """Changes the token in the middle by one and puts an even id before the last one: right, with two edits."""
+    """Changes the token in the middle by one and, in finished answers, puts an even id before the end."""
 
     def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         return [[self._repair(request.draft_ids)] * num_samples for request in requests]
@@ -54,7 +54,7 @@ class FlipParity:
         ids = list(draft)
         middle = len(ids) // 2
         ids[middle] = ids[middle] + 1 if ids[middle] != EOS else FIRST_TEXT_ID + 1
-        if len(ids) > 3:
+        if len(ids) > 3 and ids[-1] == EOS:
             ids.insert(len(ids) - 1, FIRST_TEXT_ID + 2)
         return Repair(ids, "")
 

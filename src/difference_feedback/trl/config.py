@@ -120,6 +120,10 @@ class DFGRPOConfig(GRPOConfig):
                 self.length_norm == "gated" and self.loss_type == "dr_grpo",
                 "Dr. GRPO's normaliser is a constant; use length_norm='tokens'",
             ),
+            "length_norm='gated' with loss_type='dapo' and a KL": (
+                self.length_norm == "gated" and self.loss_type == "dapo" and self.beta != 0.0,
+                "DAPO divides policy term and KL by the same number; use beta=0 or length_norm='tokens'",
+            ),
             f"scale_rewards={self.scale_rewards!r}": (
                 self.scale_rewards not in ("group", "none"),
                 "advantages are taken within each prompt's pairs; use 'group' or 'none'",

@@ -1,0 +1,91 @@
+"""Trains every variant of `VARIANTS` on the ranks it is launched with and saves rank 0's weights and metrics.
+
+Usage: torchrun --nproc-per-node 2 ranks_worker.py BASE_MODEL OUTPUT_FOLDER
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import trl_world
+from accelerate.utils import gather
+from safetensors.torch import save_file
+
+from difference_feedback.repair.protocol import Repair, RepairRequest
+
+STEPS = 2
+ROWS = 12
+"""Rows of a micro-batch over all ranks: three questions with four answers, so the second straddles two ranks."""
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "grpo": {},
+    "gspo-kl-updates": {"importance_sampling_level": "sequence", "beta": 0.1, "num_iterations": 2},
+    "dapo-kl": {"loss_type": "dapo", "beta": 0.1},
+    "dr_grpo-accumulation": {"loss_type": "dr_grpo", "gradient_accumulation_steps": 2},
+    "broadcast": {"empty_feasible": "broadcast", "sigma": 2.0},
+    "original-group": {"regroup": False},
+}
+
+
+class Picky(trl_world.FlipParity):
+    """Finds a repair for two drafts in three, whichever rank they are on."""
+
+    def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+        repairs = super().repair(requests, num_samples)
+        return [[] if sum(r.draft_ids) % 3 == 0 else found for r, found in zip(requests, repairs, strict=True)]
+
+
+class OnOneRank(Picky):
+    """Finds repairs on the first rank alone."""
+
+    trainer: Any = None
+
+    def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+        if self.trainer.accelerator.process_index:
+            return [[] for _ in requests]
+        return super().repair(requests, num_samples)
+
+
+def train(base: Path, folder: Path, repairer: Any, **changes: Any) -> Any:
+    model, processor = trl_world.load(base)
+    # Plain SGD: Adam would blow the rounding of another order of summation up to the size of a step.
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    settings = {"max_steps": STEPS, "optim": "sgd", "learning_rate": 0.2, "max_grad_norm": 0.0}
+    args = trl_world.config(folder, per_device_train_batch_size=ROWS // ranks, **settings, **changes)
+    trainer = trl_world.ScriptedTrainer(
+        model=model,
+        reward_funcs=trl_world.parity,
+        args=args,
+        train_dataset=trl_world.questions(),
+        processing_class=processor,
+        repairer=repairer,
+    )
+    repairer.trainer = trainer
+    trainer.train()
+    return trainer
+
+
+def main(base: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    for name, changes in VARIANTS.items():
+        trainer = train(base, folder, Picky(), **changes)
+        if trainer.accelerator.is_main_process:
+            weights = {
+                k: v.contiguous().clone() for k, v in trainer.accelerator.unwrap_model(trainer.model).named_parameters()
+            }
+            save_file({k: v.detach() for k, v in weights.items()}, folder / f"{name}.safetensors")
+            rows = [row for row in trainer.state.log_history if "df/wrong_share" in row]
+            (folder / f"{name}.json").write_text(json.dumps(rows))
+    if trainer.accelerator.num_processes > 1:
+        trainer = train(base, folder, OnOneRank())
+        norm = sum(p.detach().double().norm() for p in trainer.model.parameters())
+        everywhere = gather(norm.reshape(1))
+        assert (everywhere == everywhere[0]).all(), "ranks hold different weights"
+        assert len(trainer.last_pairs) == 0 or trainer.accelerator.process_index == 0
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

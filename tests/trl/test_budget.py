@@ -1,0 +1,76 @@
+"""A budget of processor time, with DF-GRPO and with plain GRPO, over interruptions; and the metrics file."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trl import GRPOConfig, GRPOTrainer
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.trl import DFGRPOTrainer, MetricsToJsonl, StopAtBudget
+
+KINDS = {"df-grpo": {"kind": DFGRPOTrainer}, "grpo": {"kind": GRPOTrainer, "config_kind": GRPOConfig}}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_stops_when_the_budget_is_spent(make_trainer: Callable[..., Any], tmp_path: Path, kind: str) -> None:
+    budget, metrics = StopAtBudget(101.0, already_spent=100.0), MetricsToJsonl(tmp_path / "metrics.jsonl")
+    trainer = make_trainer(**KINDS[kind], max_steps=500, callbacks=[budget, metrics])
+    start = time.process_time()
+    trainer.train()
+    spent = time.process_time() - start
+    assert 1 < trainer.state.global_step < 50
+    assert 101.0 <= budget.total < 102.0
+    assert budget.total - 100.0 == pytest.approx(spent, abs=0.3)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    seconds = [row["cpu_seconds"] for row in rows]
+    assert seconds == sorted(seconds)
+    assert seconds[-1] == budget.total
+    assert [row["step"] for row in rows][:2] == [1, 2]
+    assert all("cpu_seconds" in row for row in trainer.state.log_history)
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_a_resumed_run_goes_on_counting(make_trainer: Callable[..., Any], tmp_path: Path, restore: bool) -> None:
+    changes: dict[str, Any] = {"save_strategy": "steps", "save_steps": 1, "folder": tmp_path}
+    changes["restore_callback_states_from_checkpoint"] = restore
+    first = StopAtBudget(100.0, already_spent=5.0)
+    make_trainer(max_steps=2, callbacks=[first], **changes).train()
+    trainer = make_trainer(max_steps=3, callbacks=[StopAtBudget(100.0, already_spent=5.0)], **changes)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    totals = [row["cpu_seconds"] for row in trainer.state.log_history if "df/pairs" in row]
+    assert len(totals) == 3
+    assert 5.0 < totals[0] < totals[1] < totals[2] < 5.0 + first.total
+    assert totals[2] - totals[1] < totals[1]
+
+
+def test_paused_time_is_not_billed(make_trainer: Callable[..., Any]) -> None:
+    budget = StopAtBudget(100.0)
+
+    class Evaluating(DFGRPOTrainer):
+        def training_step(self, *args: Any, **kwargs: Any) -> Any:
+            with budget.paused():
+                end = time.process_time() + 1.0
+                while time.process_time() < end:
+                    pass
+            return super().training_step(*args, **kwargs)
+
+    start = time.process_time()
+    make_trainer(Evaluating, max_steps=2, callbacks=[budget]).train()
+    assert budget.total == pytest.approx(time.process_time() - start - 2.0, abs=0.6)
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="positive"):
+        StopAtBudget(0.0)
+
+
+def test_metrics_that_are_not_finite_become_null(make_trainer: Callable[..., Any], tmp_path: Path) -> None:
+    metrics = MetricsToJsonl(tmp_path / "metrics.jsonl")
+    trainer = make_trainer(max_steps=1, callbacks=[metrics])
+    trainer.log({"x": float("nan"), "y": float("inf"), "z": 1})
+    row = json.loads((tmp_path / "metrics.jsonl").read_text())
+    assert (row["x"], row["y"], row["z"]) == (None, None, 1)

@@ -1,0 +1,353 @@
+"""From rollouts to pairs: what is asked, refused, skipped, chosen, counted; and what moves no weights."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from trl import GRPOConfig
+from trl_world import (
+    EOS,
+    FIRST_TEXT_ID,
+    VISION_IDS,
+    FlipParity,
+    ScriptedTrainer,
+    first_batch,
+    parity,
+    weights_of,
+)
+
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.repair.protocol import Repair, RepairRequest
+from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
+
+
+class Fixed:
+    """Returns the same candidates for every request and remembers what it was asked."""
+
+    def __init__(self, *candidates: list[int]) -> None:
+        self.candidates = candidates
+        self.requests: list[RepairRequest] = []
+
+    def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+        assert not torch.is_grad_enabled()
+        self.requests += requests
+        return [[Repair(list(ids), "") for ids in self.candidates[:num_samples]] for _ in requests]
+
+
+def df(trainer: Any) -> dict[str, float]:
+    """The metrics noted so far, under their names after `df/`."""
+    return {name[3:]: values[-1] for name, values in trainer._metrics["train"].items() if name.startswith("df/")}
+
+
+def repairable(rollouts: Any) -> list[int]:
+    """Rows of wrong answers that have a correct sibling, four rows a question."""
+    rewards = rollouts.own_rewards
+    return [i for i in range(len(rewards)) if rewards[i] == 0 and rewards[i // 4 * 4 : i // 4 * 4 + 4].any()]
+
+
+def test_a_request_holds_conversation_images_draft_and_a_correct_sibling(make_trainer: Callable[..., Any]) -> None:
+    repairer = Fixed([FIRST_TEXT_ID * 2, EOS])
+    trainer = make_trainer(ScriptedTrainer, repairer=repairer, per_device_train_batch_size=24)
+    first_batch(trainer)
+    rollouts = trainer._rollouts
+    rows = [rollouts.completion_ids.index(request.draft_ids) for request in repairer.requests]
+    assert rows == repairable(rollouts)
+    assert 5 < len(rows) < (rollouts.own_rewards == 0).sum()
+    for row, request in zip(rows, repairer.requests, strict=True):
+        group = range(row // 4 * 4, row // 4 * 4 + 4)
+        assert request.reference in {rollouts.texts[i] for i in group if rollouts.own_rewards[i] == 1}
+        parts = [part for message in request.prompt for part in message["content"]]
+        assert [part for part in parts if part["type"] == "image"] == [{"type": "image"}] * len(request.images)
+        assert [image.size for image in request.images] == [im.size for im in rollouts.examples[row]["images"]]
+    metrics = df(trainer)
+    assert metrics["requested"] == len(repairer.requests)
+    assert metrics["wrong_share"] == pytest.approx((rollouts.own_rewards == 0).mean())
+
+
+def test_the_cheapest_right_candidate_is_chosen(make_trainer: Callable[..., Any]) -> None:
+    class Three(FlipParity):
+        def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+            assert num_samples == 3
+            right = [self._repair(request.draft_ids) for request in requests]
+            even = [[FIRST_TEXT_ID + 2 * (sum(r.draft_ids) % 5)] * 11 + [EOS] for r in requests]  # right, all edits
+            wrong = [Repair(r.draft_ids, "") for r in requests]  # no edit at all, and wrong
+            return [[Repair(e, ""), w, r] for e, w, r in zip(even, wrong, right, strict=True)]
+
+    trainer = make_trainer(ScriptedTrainer, repairer=Three(), num_repairs=3)
+    first_batch(trainer)
+    assert trainer.last_pairs
+    for pair in trainer.last_pairs:
+        assert pair["repair"]["token_ids"] == FlipParity()._repair(pair["wrong"]["token_ids"]).token_ids
+    assert df(trainer)["edit_cost"] == pytest.approx(
+        sum(pair["edit_cost"] for pair in trainer.last_pairs) / len(trainer.last_pairs)
+    )
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reason"),
+    [
+        ([], "empty"),
+        ([20, VISION_IDS[3], EOS], "vision_token"),
+        ([20, 10**6, EOS], "out_of_range"),
+        ([20, -100, EOS], "out_of_range"),
+        ([20] * 40, "too_long"),
+        (None, "missing"),
+    ],
+)
+def test_repairs_that_the_policy_cannot_read_are_refused_and_counted(
+    make_trainer: Callable[..., Any], candidate: list[int] | None, reason: str
+) -> None:
+    repairer = Fixed() if candidate is None else Fixed(candidate)
+    trainer = make_trainer(ScriptedTrainer, repairer=repairer)
+    inputs = first_batch(trainer)
+    metrics = df(trainer)
+    assert metrics[f"refused/{reason}"] == metrics["requested"] > 0
+    assert sum(value for name, value in metrics.items() if name.startswith("refused/")) == metrics["requested"]
+    assert (metrics["pairs"], metrics["feasible_share"]) == (0, 0)
+    assert metrics["skipped/no_feasible_repair"] > 0
+    assert inputs["completion_mask"].sum() == 0
+
+
+def test_without_a_pair_nothing_moves_whatever_the_moments_are(make_trainer: Callable[..., Any]) -> None:
+    class Failing(FlipParity):
+        working = True
+
+        def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+            return super().repair(requests, num_samples) if self.working else [[] for _ in requests]
+
+    class Watching(ScriptedTrainer):
+        snapshots: list[dict[str, torch.Tensor]]
+
+        def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+            self.snapshots = [*getattr(self, "snapshots", []), weights_of(self.model)]
+            self.repairer.working = len(self.snapshots) == 1
+            return super().training_step(*args, **kwargs)
+
+    trainer = make_trainer(Watching, repairer=Failing(), max_steps=3, weight_decay=0.1)
+    trainer.train()
+    before, after_pairs, after_none = trainer.snapshots
+    assert any(not torch.equal(before[name], after_pairs[name]) for name in before)
+    assert all(torch.equal(after_pairs[name], after_none[name]) for name in before)
+    assert all(torch.equal(after_pairs[name], value) for name, value in weights_of(trainer.model).items())
+
+
+def test_unrepaired_answers_are_dropped_or_kept_whole(make_trainer: Callable[..., Any]) -> None:
+    class Half(FlipParity):
+        def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+            repairs = super().repair(requests, num_samples)
+            return [[] if i % 2 else repair for i, repair in enumerate(repairs)]
+
+    kept = make_trainer(ScriptedTrainer, repairer=Half(), empty_feasible="broadcast", per_device_train_batch_size=24)
+    inputs = first_batch(kept)
+    metrics = df(kept)
+    members = int((inputs["completion_mask"].sum(1) > 0).sum())
+    assert members == metrics["requested"] + metrics["pairs"] == 2 * metrics["pairs"] + metrics["requested"] // 2
+    paired = {tuple(pair["wrong"]["token_ids"]) for pair in kept.last_pairs}
+    whole = [row for row in range(members) if (inputs["weights"][row] == inputs["completion_mask"][row]).all()]
+    assert len(whole) == metrics["requested"] // 2
+    for row in whole:
+        ids = inputs["completion_ids"][row][inputs["completion_mask"][row].bool()].tolist()
+        assert sum(ids) % 2 == 1 and tuple(ids) not in paired  # noqa: PT018
+        assert inputs["advantages"][row] <= 0
+
+    dropped = make_trainer(ScriptedTrainer, repairer=Half(), per_device_train_batch_size=24)
+    inputs = first_batch(dropped)
+    assert (inputs["completion_mask"].sum(1) > 0).sum() == 2 * df(dropped)["pairs"]
+
+
+def test_answers_without_a_reward_belong_to_no_group_and_are_counted(make_trainer: Callable[..., Any]) -> None:
+    def sometimes(completions: list[Any], completion_ids: list[list[int]], **_: Any) -> list[float | None]:
+        grades = parity(completions, completion_ids)
+        return [None if i % 4 == 0 else math.nan if i % 4 == 1 else g for i, g in enumerate(grades)]
+
+    repairer = Fixed([20, EOS])
+    trainer = make_trainer(ScriptedTrainer, reward_funcs=sometimes, repairer=repairer, per_device_train_batch_size=24)
+    first_batch(trainer)
+    rollouts = trainer._rollouts
+    assert df(trainer)["unjudged"] == 12
+    judged = [ids for i, ids in enumerate(rollouts.completion_ids) if i % 4 > 1]
+    assert all(request.draft_ids in judged for request in repairer.requests)
+    wrong = sum(sum(ids) % 2 for ids in judged)
+    assert df(trainer)["wrong_share"] == pytest.approx(wrong / 12)
+
+
+def test_prompts_are_skipped_for_a_reason(make_trainer: Callable[..., Any]) -> None:
+    def by_prompt(
+        prompts: list[Any], completions: list[Any], completion_ids: list[Any], **_: Any
+    ) -> list[float | None]:
+        outcomes = {0: [0.0] * 4, 1: [1.0] * 4, 2: [None] * 4, 3: [0.0, 1.0, 0.0, 1.0]}
+        if len(prompts) != 16:  # repairs
+            return [1.0] * len(prompts)
+        return [outcomes[i // 4][i % 4] for i in range(16)]
+
+    trainer = make_trainer(ScriptedTrainer, reward_funcs=by_prompt, per_device_train_batch_size=16)
+    first_batch(trainer)
+    metrics = df(trainer)
+    assert metrics["skipped/no_reference"] == metrics["skipped/no_wrong_answer"] == metrics["skipped/unjudged"] == 1
+    assert (metrics["pairs"], metrics["skipped/no_feasible_repair"]) == (2, 0)
+
+
+def test_the_annotated_answer_serves_where_no_sibling_is_right(make_trainer: Callable[..., Any]) -> None:
+    def never(completions: list[Any], **_: Any) -> list[float]:
+        return [0.0] * len(completions)
+
+    repairer = Fixed([20, EOS])
+    trainer = make_trainer(ScriptedTrainer, reward_funcs=never, repairer=repairer, answer_column="answer")
+    first_batch(trainer)
+    assert len(repairer.requests) == 8
+    examples = trainer._rollouts.examples
+    assert [request.reference for request in repairer.requests] == [example["answer"] for example in examples]
+
+    repairer = Fixed([20, EOS])
+    only = make_trainer(ScriptedTrainer, repairer=repairer, reference="answer", answer_column="answer")
+    first_batch(only)
+    answers = {example["answer"] for example in only._rollouts.examples}
+    assert repairer.requests
+    assert {request.reference for request in repairer.requests} <= answers
+
+    missing = make_trainer(ScriptedTrainer, answer_column="solution")
+    with pytest.raises(DataError, match=r"answer_column='solution' is no column.*answer"):
+        first_batch(missing)
+
+
+def test_references_are_drawn_alike_in_equal_runs(make_trainer: Callable[..., Any]) -> None:
+    def references(seed: int) -> list[str]:
+        repairer = Fixed([20, EOS])
+        trainer = make_trainer(ScriptedTrainer, repairer=repairer, reference_seed=seed, per_device_train_batch_size=24)
+        first_batch(trainer)
+        return [request.reference for request in repairer.requests]
+
+    assert references(0) == references(0)
+    assert references(0) != references(1)
+
+
+def test_the_original_group_can_be_gated_without_repairs_in_it(make_trainer: Callable[..., Any]) -> None:
+    trainer = make_trainer(ScriptedTrainer, regroup=False, per_device_train_batch_size=24)
+    inputs = first_batch(trainer)
+    by_ids = {tuple(pair["wrong"]["token_ids"]): pair["wrong"] for pair in trainer.last_pairs}
+    assert len(inputs["completion_ids"]) == 24
+    seen = 0
+    for ids, mask, weights in zip(
+        inputs["completion_ids"], inputs["completion_mask"].bool(), inputs["weights"], strict=True
+    ):
+        tokens = tuple(ids[mask].tolist())
+        if tokens in by_ids:
+            seen += 1
+            assert weights[mask].tolist() == by_ids[tokens]["weights"]
+        else:
+            assert weights[mask].tolist() == [float(sum(tokens) % 2 == 0)] * len(tokens)
+    assert seen == len(by_ids) == len(repairable(trainer._rollouts))
+
+
+def test_scoring_repairs_leaves_trls_table_of_rollouts_alone(make_trainer: Callable[..., Any]) -> None:
+    calls = []
+
+    def logging(completions: list[Any], completion_ids: list[Any], log_extra: Any, log_metric: Any, **_: Any) -> Any:
+        calls.append(len(completions))
+        log_extra("length", [len(ids) for ids in completion_ids])
+        log_metric("size", float(len(completions)))
+        return parity(completions, completion_ids)
+
+    trainer = make_trainer(ScriptedTrainer, reward_funcs=logging, log_completions=True)
+    first_batch(trainer)
+    assert calls == [8, df(trainer)["requested"]]
+    assert list(trainer._logs["extra"]["length"]) == [len(ids) for ids in trainer._rollouts.completion_ids]
+    assert trainer._metrics["train"]["size"] == [8.0]
+    advantages, repairs = list(trainer._logs["advantages"]), list(trainer._logs["extra"]["repair"])
+    assert len(advantages) == len(repairs) == 8
+    assert [row for row in range(8) if advantages[row] < 0] == repairable(trainer._rollouts)
+    assert [row for row in range(8) if repairs[row]] == repairable(trainer._rollouts)
+    trainer._pending_extra_logs["x"].append(1)  # still TRL's own, and still a defaultdict
+
+
+def test_generation_never_emits_vision_tokens(make_trainer: Callable[..., Any]) -> None:
+    trainer = make_trainer(
+        DFGRPOTrainer,
+        generation_kwargs={"suppress_tokens": [FIRST_TEXT_ID]},
+        per_device_train_batch_size=48,
+        num_generations=24,
+        max_completion_length=40,
+    )
+    assert trainer.generation_config.suppress_tokens == sorted([FIRST_TEXT_ID, *VISION_IDS])
+    first_batch(trainer)
+    sampled = {i for ids in trainer._rollouts.completion_ids for i in ids}
+    assert len(sampled) > 300
+    assert sampled.isdisjoint([*VISION_IDS, FIRST_TEXT_ID])
+
+
+def test_a_repairer_may_leave_shared_weights_in_evaluation_mode(make_trainer: Callable[..., Any]) -> None:
+    class Shared(FlipParity):
+        model: Any = None
+
+        def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+            self.model.eval()
+            return super().repair(requests, num_samples)
+
+    repairer = Shared()
+    trainer = make_trainer(ScriptedTrainer, repairer=repairer)
+    repairer.model = trainer.model
+    trainer.train()
+    assert trainer.model.training
+
+
+def test_stages_and_the_cost_formula_are_logged(make_trainer: Callable[..., Any]) -> None:
+    trainer = make_trainer(ScriptedTrainer, max_steps=3)
+    trainer.train()
+    rows = [row for row in trainer.state.log_history if "df/pairs" in row]
+    assert len(rows) == 3
+    for row in rows:
+        stages = [row[f"df/seconds/{stage}"] for stage in ("rollout", "repair", "align", "update")]
+        assert all(seconds > 0 for seconds in stages)
+        assert sum(stages) <= row["df/seconds/total"] == row["df/eq29/measured"]
+        assert 0.5 < row["df/eq29/predicted"] / row["df/eq29/measured"] < 1.2
+        assert row["df/eq29/K"] == 1
+        assert row["df/eq29/p_err"] == row["df/wrong_share"]
+    assert rows[-1]["df/eq29_run/measured"] == pytest.approx(sum(row["df/eq29/measured"] for row in rows))
+
+
+def test_evaluation_is_trls_own(make_trainer: Callable[..., Any], questions: Any) -> None:
+    trainer = make_trainer(ScriptedTrainer, eval_dataset=questions.select(range(4)), per_device_eval_batch_size=8)
+    trainer.train()
+    metrics = trainer.evaluate()
+    assert math.isfinite(metrics["eval_loss"])
+    assert not any(name.startswith("eval_df/") for name in metrics)
+
+
+def test_what_cannot_be_right_is_refused(make_trainer: Callable[..., Any], tmp_path: Any) -> None:
+    for changes, message in [
+        ({"loss_type": "bnpo"}, "loss_type='bnpo'.*denominator"),
+        ({"loss_type": "vespo"}, "loss_type='vespo'.*use one of grpo, dapo, dr_grpo"),
+        ({"importance_sampling_level": "sequence", "loss_type": "dapo"}, "verified with loss_type='grpo' alone"),
+        ({"importance_sampling_level": "sequence", "use_bias_correction_kl": True}, "switch it off"),
+        ({"length_norm": "gated", "loss_type": "dr_grpo"}, "use length_norm='tokens'"),
+        ({"length_norm": "gated", "loss_type": "dapo", "beta": 0.1}, "use beta=0"),
+        ({"mask_truncated_completions": True}, "penalise truncation"),
+        ({"scale_rewards": "batch"}, "use 'group' or 'none'"),
+        ({"multi_objective_aggregation": "normalize_then_sum"}, "use 'sum_then_normalize'"),
+        ({"entropy_coef": 0.1}, "use beta"),
+        ({"top_entropy_quantile": 0.2}, "leave it at 1.0"),
+        ({"off_policy_mask_threshold": 0.1}, "leave it None"),
+        ({"use_liger_kernel": True}, "leave it off"),
+        ({"num_repairs": 0}, "at least one"),
+        ({"sigma": 0.0}, "positive number"),
+        ({"gate": "off"}, "choose one of mask, ones"),
+        ({"reference": "answer"}, "needs answer_column"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            DFGRPOConfig(output_dir=str(tmp_path), bf16=False, use_cpu=True, **changes)
+    with pytest.raises(ConfigError, match="Pass a repairer"):
+        make_trainer(DFGRPOTrainer, repairer=None)
+    with pytest.raises(ConfigError, match="needs a DFGRPOConfig"):
+        make_trainer(DFGRPOTrainer, config_kind=GRPOConfig)
+
+
+def test_a_repairer_that_loses_requests_is_an_error(make_trainer: Callable[..., Any]) -> None:
+    class Lossy(FlipParity):
+        def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+            return super().repair(requests, num_samples)[1:]
+
+    trainer = make_trainer(ScriptedTrainer, repairer=Lossy())
+    with pytest.raises(DataError, match=r"Lossy.repair returned \d+ lists for \d+ requests"):
+        first_batch(trainer)

@@ -1,0 +1,195 @@
+"""The gated update: TRL's loss on the trainer's batch is the host-free specification, in value and in gradient."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from trl_world import EOS, ScriptedTrainer, first_batch, gradients
+
+import difference_feedback.trl.trainer as trainer_module
+from difference_feedback.objectives import surrogate_loss
+from difference_feedback.trl.pair_batch import FORWARD_FIELDS
+
+VARIANTS = {
+    "grpo": {},
+    "grpo-soft": {"sigma": 2.0},
+    "grpo-steps": {"granularity": "step"},
+    "grpo-lcs": {"alignment_method": "lcs", "anchor_gaps": False},
+    "grpo-ungated": {"gate": "ones"},
+    "grpo-per-gated-token": {"length_norm": "gated", "sigma": 1.0},
+    "grpo-broadcast": {"empty_feasible": "broadcast"},
+    "gspo": {"importance_sampling_level": "sequence"},
+    "gspo-soft-per-gated-token": {"importance_sampling_level": "sequence", "sigma": 3.0, "length_norm": "gated"},
+    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "dapo": {"loss_type": "dapo"},
+    "dapo-per-gated-token": {"loss_type": "dapo", "length_norm": "gated", "sigma": 1.5},
+}
+
+
+def plain_logps(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+    """Log-probabilities of the completions by the model's own forward pass and log_softmax, `(B, T)`."""
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    fields = {name: inputs[name] for name in FORWARD_FIELDS if name in inputs and name != "num_images"}
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **fields).logits
+    width = inputs["completion_ids"].size(1)
+    logps = logits[:, -width - 1 : -1].log_softmax(-1)
+    return logps.gather(2, inputs["completion_ids"][:, :, None]).squeeze(2)
+
+
+def specification(inputs: dict[str, Any], logps: torch.Tensor, old: torch.Tensor, args: Any) -> torch.Tensor:
+    objective = "grpo" if args.loss_type == "grpo" else "ppo"  # PPO's reduction over the batch's tokens is DAPO's
+    if args.importance_sampling_level == "sequence":
+        objective = "gspo"
+    mask = inputs["completion_mask"]
+    weights, advantages = inputs["weights"], inputs["advantages"]
+    loss = surrogate_loss(logps, old, advantages, weights, mask, objective, 0.2, 0.3, args.length_norm)
+    if args.loss_type == "dr_grpo":  # a constant instead of the number of tokens
+        loss = loss * mask.sum() / ((mask.sum(1) > 0).sum() * args.max_completion_length)
+    return loss
+
+
+@pytest.mark.parametrize("fillers", [0, 3])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_equals_the_specification(
+    make_trainer: Callable[..., Any], variant: str, fillers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Off-policy, some ratios clipped; with filler rows as without."""
+    rows = trainer_module.rows_per_rank
+    monkeypatch.setattr(trainer_module, "rows_per_rank", lambda *args: rows(*args) + fillers)
+    trainer = make_trainer(ScriptedTrainer, epsilon_high=0.3, num_iterations=2, **VARIANTS[variant])
+    inputs = first_batch(trainer)
+    assert (inputs["completion_mask"].sum(1) == 0).sum() == fillers
+    noise = 0.3 * torch.randn(inputs["old_per_token_logps"].shape, generator=torch.Generator().manual_seed(0))
+    inputs["old_per_token_logps"] += noise
+
+    loss = trainer.compute_loss(trainer.model, inputs)
+    loss.backward()
+    found = gradients(trainer.model)
+    trainer.model.zero_grad()
+    expected = specification(inputs, plain_logps(trainer.model, inputs), inputs["old_per_token_logps"], trainer.args)
+    expected.backward()
+    wanted = gradients(trainer.model)
+
+    torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    assert found.keys() == wanted.keys()
+    scale = max(g.abs().max() for g in wanted.values())
+    assert scale > 1e-4
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-5 * float(scale), msg=name)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+@pytest.mark.parametrize("level", ["token", "sequence"])
+def test_ungated_tokens_get_no_gradient_but_the_kl_reaches_them(
+    make_trainer: Callable[..., Any], level: str, beta: float
+) -> None:
+    trainer = make_trainer(ScriptedTrainer, importance_sampling_level=level, beta=beta, num_iterations=2)
+    inputs = first_batch(trainer)
+    inputs["old_per_token_logps"] += 0.1
+    if beta:
+        inputs["ref_per_token_logps"] -= 0.5
+    states: list[torch.Tensor] = []
+
+    def keep(module: Any, args: Any, output: torch.Tensor) -> None:
+        output.retain_grad()
+        states.append(output)
+
+    handle = trainer.model.model.language_model.norm.register_forward_hook(keep)
+    trainer.compute_loss(trainer.model, inputs).backward()
+    handle.remove()
+    width = inputs["completion_ids"].size(1)
+    gradient = states[-1].grad[:, -width - 1 : -1]  # what predicts token t stands one before it
+    gated, completion = inputs["weights"] > 0, inputs["completion_mask"].bool()
+    ungated = completion & ~gated
+    assert ungated.sum() > 5
+    assert (gradient[gated].abs().amax(1) > 0).all()
+    assert ((gradient[ungated].abs().amax(1) > 0) == (beta > 0)).all()
+    assert (gradient[~completion] == 0).all()
+
+
+def test_the_kl_is_trls_own_under_the_sequence_gate(make_trainer: Callable[..., Any]) -> None:
+    """GSPO: gradient with beta minus gradient without is the gradient of an ungated KL."""
+    trainer = make_trainer(ScriptedTrainer, importance_sampling_level="sequence", beta=0.2)
+    inputs = first_batch(trainer)
+    inputs["ref_per_token_logps"] += 0.4 * torch.randn(
+        inputs["ref_per_token_logps"].shape, generator=torch.Generator().manual_seed(0)
+    )
+    trainer.compute_loss(trainer.model, inputs).backward()
+    both = gradients(trainer.model)
+    trainer.model.zero_grad()
+    trainer.beta = 0.0
+    trainer.compute_loss(trainer.model, inputs).backward()
+    policy = gradients(trainer.model)
+    trainer.model.zero_grad()
+    logps, mask = plain_logps(trainer.model, inputs), inputs["completion_mask"]
+    difference = inputs["ref_per_token_logps"] - logps
+    kl = ((difference.exp() - difference - 1) * mask).sum(1) / mask.sum(1).clamp(min=1)
+    (0.2 * kl.sum() / (mask.sum(1) > 0).sum()).backward()
+    for name, gradient in gradients(trainer.model).items():
+        torch.testing.assert_close(both[name] - policy[name], gradient, rtol=1e-3, atol=1e-6, msg=name)
+
+
+def test_each_row_is_scored_with_its_own_question_and_images(make_trainer: Callable[..., Any]) -> None:
+    """Every row of the pair batch, taken alone through the processor from its own example, has the same log-probs."""
+    trainer = make_trainer(ScriptedTrainer, per_device_train_batch_size=24)
+    inputs = first_batch(trainer)
+    logps = trainer._logps(trainer.model, inputs).detach()
+    examples = {}
+    for pair in trainer.last_pairs:
+        for side in ("wrong", "repair"):
+            examples[tuple(pair[side]["token_ids"])] = pair["example"]
+    images = {len(example["images"]) for example in examples.values()}
+    lengths = set(inputs["prompt_mask"].sum(1).tolist())
+    assert images == {1, 2}
+    assert len(lengths) > 1
+    assert len(examples) > 8
+    for row, mask in enumerate(inputs["completion_mask"].bool()):
+        ids = inputs["completion_ids"][row][mask]
+        if not len(ids):
+            continue
+        example = examples[tuple(ids.tolist())]
+        text = trainer.processing_class.apply_chat_template(example["prompt"], add_generation_prompt=True)
+        alone = trainer.processing_class(text=[text], images=[example["images"]], return_tensors="pt")
+        alone["input_ids"] = torch.cat([alone["input_ids"], ids[None]], 1)
+        for name in ("attention_mask", "mm_token_type_ids"):
+            fill = float(name == "attention_mask") * torch.ones_like(ids)[None]
+            alone[name] = torch.cat([alone[name], fill.to(alone[name].dtype)], 1)
+        with torch.no_grad():
+            logits = trainer.model(**alone, use_cache=False).logits[0, -len(ids) - 1 : -1].log_softmax(-1)
+        wanted = logits.gather(1, ids[:, None]).squeeze(1)
+        torch.testing.assert_close(logps[row][mask], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_another_image_gives_other_log_probs(make_trainer: Callable[..., Any]) -> None:
+    trainer = make_trainer(ScriptedTrainer)
+    inputs = first_batch(trainer)
+    before = trainer._logps(trainer.model, inputs)
+    patches = inputs["image_grid_thw"].prod(-1).split(inputs["num_images"])[0].sum()
+    inputs["pixel_values"] = inputs["pixel_values"].clone()
+    inputs["pixel_values"][:patches] *= -1
+    after = trainer._logps(trainer.model, inputs)
+    real = inputs["completion_mask"].bool()
+    assert (before[0] != after[0])[real[0]].all()
+    torch.testing.assert_close(before[1:], after[1:], rtol=0, atol=1e-6)
+
+
+def test_pairs_are_wrong_answers_and_their_repairs(make_trainer: Callable[..., Any]) -> None:
+    trainer = make_trainer(ScriptedTrainer, per_device_train_batch_size=24)
+    inputs = first_batch(trainer)
+    rows = {
+        tuple(ids[mask.bool()].tolist())
+        for ids, mask in zip(inputs["completion_ids"], inputs["completion_mask"], strict=True)
+    }
+    rows.discard(())
+    pairs = trainer.last_pairs
+    assert rows == {tuple(pair[side]["token_ids"]) for pair in pairs for side in ("wrong", "repair")}
+    for pair in pairs:
+        wrong, repair = pair["wrong"], pair["repair"]
+        assert (sum(wrong["token_ids"]) % 2, sum(repair["token_ids"]) % 2) == (1, 0)
+        assert wrong["token_ids"][-1] == repair["token_ids"][-1] == EOS
+        assert wrong["advantage"] < 0 < repair["advantage"]
+        assert 0 < sum(repair["mask"]) <= 3
+        assert repair["mask"] == repair["weights"]
+        assert (wrong["reward"], repair["reward"]) == (0.0, 1.0)
