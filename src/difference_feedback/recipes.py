@@ -64,7 +64,7 @@ class Repairs(Section):
     """How the repair model is asked for repairs."""
 
     style: Literal["nano", "full"] | None = None
-    """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's; by default what it was trained on."""
+    """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's. By default that of its training."""
     temperature: Annotated[float, Field(ge=0.0)] = 0.7
     batch_size: PositiveInt = 64
 
@@ -175,6 +175,8 @@ class DemoRecipe(Recipe):
     repair_rl: RepairRLRecipe = RepairRLRecipe()
     grpo: TrainRecipe = TrainRecipe(method="grpo")
     df_grpo: TrainRecipe = TrainRecipe(method="df-grpo")
+    upper_bound_steps: PositiveInt = 300
+    """Supervised steps on the labelled RL images, which make the upper bound."""
     evaluation: Evaluation = Evaluation()
     examples: PositiveInt = 24
     """Repaired answers shown in the report."""

@@ -49,9 +49,7 @@ def examples(split: Split, seed: int, rewrite_share: float = 0.0) -> Iterator[Ex
 def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[str, torch.Tensor]:
     """Model inputs with labels on the answers alone, end of sequence included."""
     tokenizer = processor.tokenizer
-    prompts = [
-        processor.apply_chat_template(e.conversation, add_generation_prompt=True, tokenize=False) for e in batch
-    ]
+    prompts = [processor.apply_chat_template(e.conversation, add_generation_prompt=True, tokenize=False) for e in batch]
     answers = [e.answer + tokenizer.eos_token for e in batch]
     inputs = processor(
         text=[p + a for p, a in zip(prompts, answers, strict=True)],
@@ -72,11 +70,11 @@ def train_supervised(
     stream: Iterator[Example],
     *,
     steps: int,
-    batch_size: int = 64,
-    learning_rate: float = 2e-3,
+    batch_size: int = 32,
+    learning_rate: float = 3e-3,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
-    """AdamW with a cosine schedule on cross-entropy of the answers; `on_step(step, loss)` is called after each update."""
+    """AdamW with a cosine schedule on cross-entropy of the answers; `on_step(step, loss)` follows each update."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01, betas=(0.9, 0.98))
     schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
     model.train()

@@ -1,0 +1,106 @@
+"""The nano base: warm-started until it is fluent and reads images imperfectly, which is where RL has work to do."""
+
+import json
+from collections.abc import Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+
+from difference_feedback.evaluation import Evaluation, evaluate
+from difference_feedback.nano.model import build
+from difference_feedback.nano.supervised import Example, captions, examples, train_supervised
+from difference_feedback.recipes import BaseRecipe
+from difference_feedback.recipes import Evaluation as EvaluationSettings
+from difference_feedback.runs import Run
+from difference_feedback.tasks import sample_problems
+
+SHIPPED = Path(__file__).parent / "shipped_base"
+
+
+def load_base(path: str | Path = SHIPPED) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+    """The warm-started base and its processor, in evaluation mode: the shipped one, or one made by `build_base`."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, use_safetensors=True)
+    return model.eval(), Qwen2_5_VLProcessor.from_pretrained(path)
+
+
+def shipped_figures() -> dict[str, Any]:
+    """What was measured when the shipped base was made: `accuracy`, `upper_bound`, the recipe."""
+    return json.loads((SHIPPED / "summary.json").read_text(encoding="utf-8"))
+
+
+def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
+    """Train the base into `run.model_path`, then from it the supervised upper bound; returns and writes the summary."""
+    model, processor = build(recipe.seed)
+    stream = warm_start_stream(recipe)
+    _train(model, processor, stream, run, recipe.steps, recipe.batch_size, recipe.learning_rate, "warm start")
+    model.save_pretrained(run.model_path)
+    processor.save_pretrained(run.model_path)
+    summary: dict[str, Any] = {
+        "parameters": model.num_parameters(),
+        **measure(model, processor, recipe.evaluation).summary(),
+    }
+    if recipe.upper_bound_steps:
+        train_upper_bound(model, processor, run, recipe.upper_bound_steps, recipe.batch_size, recipe.seed)
+        bound = measure(model, processor, recipe.evaluation).summary()
+        summary |= {"upper_bound": bound["accuracy"], "upper_bound_tasks": bound["tasks"]}
+    summary["recipe"] = recipe.model_dump(mode="json")
+    run.finish(summary)
+    return summary
+
+
+def warm_start_stream(recipe: BaseRecipe) -> Iterator[Example]:
+    """First captions, which teach perception, then questions and drafts to rewrite; all on the labelled warm images."""
+    described = islice(captions("warm", recipe.seed), recipe.caption_steps * recipe.batch_size)
+    return chain(described, examples("warm", recipe.seed, recipe.rewrite_share))
+
+
+def train_upper_bound(
+    model: Qwen2_5_VLForConditionalGeneration,
+    processor: Qwen2_5_VLProcessor,
+    run: Run,
+    steps: int,
+    batch_size: int = 32,
+    seed: int = 0,
+    learning_rate: float = 1e-3,
+) -> None:
+    """Go on from the base with labels on the RL images: what a learner could reach that is told every answer."""
+    _train(model, processor, examples("rl", seed), run, steps, batch_size, learning_rate, "upper bound")
+
+
+def measure(
+    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, settings: EvaluationSettings
+) -> Evaluation:
+    """Accuracy on held-out embedded problems."""
+    problems = sample_problems("test", settings.problems, settings.seed)
+    return evaluate(model, processor, problems, batch_size=settings.batch_size, max_new_tokens=settings.max_new_tokens)
+
+
+def _train(
+    model: Qwen2_5_VLForConditionalGeneration,
+    processor: Qwen2_5_VLProcessor,
+    stream: Iterator[Example],
+    run: Run,
+    steps: int,
+    batch_size: int,
+    learning_rate: float,
+    title: str,
+) -> None:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns) as progress:
+        task = progress.add_task(title, total=steps)
+
+        def on_step(step: int, loss: float) -> None:
+            progress.update(task, completed=step, description=f"{title}, loss {loss:.3f}")
+            if step % 20 == 0:
+                run.log(stage=title, step=step, loss=loss)
+
+        train_supervised(
+            *(model, processor, stream),
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            on_step=on_step,
+        )

@@ -1,0 +1,93 @@
+"""Examples for the report: wrong answers with their repairs, masks, known errors and gated advantages."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from difference_feedback.groups import pair_group
+from difference_feedback.masks import token_weights
+from difference_feedback.repair.drafts import RolloutGroup, sample_groups
+from difference_feedback.repair.protocol import Repairer, RepairRequest
+from difference_feedback.repair.quality import error_tokens
+from difference_feedback.repair.selection import Choice, choose_repair
+from difference_feedback.report.data import Example, Side
+from difference_feedback.tasks import Problem, is_correct
+
+
+def make_examples(
+    policy: Any,
+    processor: Any,
+    repairer: Repairer,
+    problems: Sequence[Problem],
+    n: int,
+    *,
+    group_size: int = 8,
+    num_repairs: int = 1,
+    seed: int = 0,
+) -> list[Example]:
+    """At most `n` repaired wrong answers of `policy`, one a problem, taken through the method as training does it."""
+    groups = sample_groups(policy, processor, problems, group_size=group_size, seed=seed)
+    return list(islice(_repaired(groups, processor, repairer, num_repairs, np.random.default_rng(seed)), n))
+
+
+def _repaired(
+    groups: Sequence[RolloutGroup], processor: Any, repairer: Repairer, num_repairs: int, rng: np.random.Generator
+) -> Iterator[Example]:
+    for group in groups:
+        if not group.wrong or not group.correct:
+            continue
+        reference = group.correct[rng.integers(len(group.correct))].text
+        problem = group.problem
+        requests = [
+            RepairRequest(problem.prompt, list(problem.images), wrong.token_ids, reference) for wrong in group.wrong
+        ]
+        choices: dict[int, tuple[Choice, list[int]]] = {}
+        for i, candidates in enumerate(repairer.repair(requests, num_repairs)):
+            rewards = [float(is_correct(problem, candidate.text)) for candidate in candidates]
+            ids = [candidate.token_ids for candidate in candidates]
+            choice = choose_repair(group.wrong[i].token_ids, ids, rewards)
+            if choice is not None:
+                choices[i] = choice, ids[choice.index]
+        pairs = pair_group([0.0] * len(group.wrong), dict.fromkeys(choices, 1.0))
+        if not choices:
+            continue
+        shown = min(choices)
+        advantages = pairs.advantages()[pairs.rollout == shown]
+        choice, repaired = choices[shown]
+        yield Example(
+            id=f"{problem.task} {rng.integers(10**6):06d}",
+            task=problem.task,
+            question=problem.question,
+            images=[_data_url(image) for image in problem.images],
+            answer=problem.answer,
+            reference=reference,
+            wrong=_side(problem, processor.tokenizer, group.wrong[shown].token_ids, choice, "source", advantages[0]),
+            repaired=_side(problem, processor.tokenizer, repaired, choice, "target", advantages[1]),
+            edit_cost=choice.edit_cost,
+        )
+
+
+def _side(problem: Problem, tokenizer: Any, ids: list[int], choice: Choice, side: Any, advantage: float) -> Side:
+    weights = token_weights(choice.alignment, side)
+    tokens = [tokenizer.decode([i], skip_special_tokens=True) or "⏎" for i in ids]
+    errors = [error_tokens(problem, ids, tokenizer, roots_only) for roots_only in (False, True)]
+    return Side(
+        tokens=tokens,
+        mask=[bool(weight) for weight in weights],
+        advantages=[float(weight * advantage) for weight in weights],
+        advantage=float(advantage),
+        errors=None if errors[0] is None else errors[0].tolist(),
+        roots=None if errors[1] is None else errors[1].tolist(),
+        reward=float(side == "target"),
+    )
+
+
+def _data_url(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
