@@ -128,6 +128,8 @@ class DFGRPOTrainer(ExactResume):
             requested = {row - rollouts.offset: text for row, text in references.texts.items()}
             requested = {row: text for row, text in requested.items() if 0 <= row < len(rollouts.prompts)}
             assert self.repairer is not None
+            if hasattr(self.repairer, "calls"):  # it numbers its calls to draw by; the number here survives resuming
+                self.repairer.calls = self._step // self._generate_every
             was_training = self.model.training
             candidates = ask(self.repairer, rollouts, requested, args.num_repairs, self._limits)
             self.model.train(was_training)  # a repairer that shares the weights may have left them in evaluation mode
