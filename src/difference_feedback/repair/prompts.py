@@ -4,12 +4,14 @@ Draft and reference are model output, so they are data and never part of the con
 and the template's own field markers are taken out of them before they are put in.
 """
 
+import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, DataError
+from difference_feedback.errors import ConfigError, DataError
 
 _SPECIAL = re.compile(r"<\|[^<>|]*\|>")  # the form of the Qwen, Llama 3 and Phi families
 
@@ -55,6 +57,7 @@ FULL = RepairTemplate(
 )
 
 STYLES = {"nano": NANO, "full": FULL}
+TEMPLATE_FILE = "repair_template.json"
 
 
 def template_of(style: str | RepairTemplate) -> RepairTemplate:
@@ -64,6 +67,25 @@ def template_of(style: str | RepairTemplate) -> RepairTemplate:
     if style not in STYLES:
         raise ConfigError(f"unknown repair prompt style {style!r}: use one of {', '.join(sorted(STYLES))}")
     return STYLES[style]
+
+
+def save_template(style: str | RepairTemplate, folder: str | Path) -> None:
+    """Put the template beside a model's weights: a repair model is used with the prompt that it was trained with."""
+    text = json.dumps(asdict(template_of(style)), indent=2, ensure_ascii=False)
+    (Path(folder) / TEMPLATE_FILE).write_text(text + "\n", encoding="utf-8")
+
+
+def template_for(model: str | Path) -> RepairTemplate:
+    """The template saved with a model; without one, `NANO` for the nano base and `FULL` for every other model."""
+    path = Path(model) / TEMPLATE_FILE
+    if not path.is_file():
+        return NANO if str(model) == "nano" else FULL
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return RepairTemplate(**values | {"markers": tuple(values["markers"])})
+    except (ValueError, TypeError, KeyError) as error:
+        names = ", ".join(field.name for field in fields(RepairTemplate))
+        raise ConfigError(f"{path}: no repair template ({error}); it is a JSON object with {names}") from None
 
 
 def special_tokens(processor: Any) -> frozenset[str]:

@@ -1,0 +1,113 @@
+"""Drafts: answers sampled from a policy and graded, the raw material of everything that concerns repairs."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedModel, ProcessorMixin
+
+from difference_feedback import tasks
+from difference_feedback.repair.generation import generate
+from difference_feedback.repair.protocol import RepairRequest
+from difference_feedback.tasks import Problem
+
+Grader = Callable[[Problem, str], bool]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled answer; `token_ids` as sampled, the end-of-sequence token included when it was sampled."""
+
+    token_ids: list[int]
+    text: str
+    correct: bool
+
+
+@dataclass(frozen=True)
+class RolloutGroup:
+    """The answers sampled for one problem."""
+
+    problem: Problem
+    rollouts: list[Rollout]
+
+    @property
+    def correct(self) -> list[Rollout]:
+        return [rollout for rollout in self.rollouts if rollout.correct]
+
+    @property
+    def wrong(self) -> list[Rollout]:
+        return [rollout for rollout in self.rollouts if not rollout.correct]
+
+
+@dataclass(frozen=True)
+class WrongDraft:
+    """A wrong answer to a problem, and a correct one to the same problem."""
+
+    problem: Problem
+    draft: Rollout
+    reference: str
+
+    @property
+    def request(self) -> RepairRequest:
+        return RepairRequest(self.problem.prompt, list(self.problem.images), self.draft.token_ids, self.reference)
+
+
+def sample_groups(
+    policy: PreTrainedModel,
+    processor: ProcessorMixin,
+    problems: Sequence[Problem],
+    *,
+    group_size: int,
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+    seed: int = 0,
+    grade: Grader = tasks.is_correct,
+    progress: str | None = None,
+) -> list[RolloutGroup]:
+    """Sample `group_size` answers to each problem, at most `batch_size` problems at a time, and grade them."""
+    sampled = generate(
+        policy,
+        processor,
+        [problem.prompt for problem in problems],
+        [problem.images for problem in problems],
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        num_samples=group_size,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
+    )
+    decode = processor.tokenizer.decode
+    groups = []
+    for problem, answers in zip(problems, sampled, strict=True):
+        texts = [decode(ids, skip_special_tokens=True) for ids in answers]
+        rollouts = [Rollout(ids, text, grade(problem, text)) for ids, text in zip(answers, texts, strict=True)]
+        groups.append(RolloutGroup(problem, rollouts))
+    return groups
+
+
+def wrong_drafts(
+    groups: Sequence[RolloutGroup],
+    *,
+    seed: int = 0,
+    other_reference: Callable[[Problem, np.random.Generator], str] | None = None,
+    one_per_problem: bool = False,
+) -> list[WrongDraft]:
+    """The wrong answers of `groups`, each with a reference drawn uniformly from its correct siblings. [DF, Eq. 13]
+
+    A group without a correct answer is left out, unless `other_reference` gives a reference for its problem.
+    """
+    rng = np.random.default_rng(seed)
+    drafts = []
+    for group in groups:
+        wrong = group.wrong[:1] if one_per_problem else group.wrong
+        for rollout in wrong:
+            if group.correct:
+                reference = group.correct[rng.integers(len(group.correct))].text
+            elif other_reference is not None:
+                reference = other_reference(group.problem, rng)
+            else:
+                continue
+            drafts.append(WrongDraft(group.problem, rollout, reference))
+    return drafts

@@ -1,0 +1,119 @@
+"""A repair model in this process, by transformers' `generate`. [DF, Eq. 5]"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, ProcessorMixin
+
+from difference_feedback.models import load_model
+from difference_feedback.repair.generation import generate
+from difference_feedback.repair.prompts import (
+    RepairTemplate,
+    repair_conversation,
+    special_tokens,
+    template_for,
+    template_of,
+)
+from difference_feedback.repair.protocol import Repair, RepairRequest
+
+
+class LocalRepairer:
+    """Repairs wrong answers with a vision-language model; see `protocol.Repairer`.
+
+    The model and torch's random stream are as before after each call, so it may be the policy itself, or share the
+    policy's weights and have an adapter of its own (`adapter_name`). The same requests in the same order of calls give
+    the same repairs; `calls` says how many there have been, and may be set when a run is resumed.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        processor: ProcessorMixin,
+        *,
+        max_new_tokens: int = 512,
+        temperature: float = 0.7,
+        top_p: float = 1.0,
+        batch_size: int = 64,
+        style: str | RepairTemplate = "full",
+        seed: int = 0,
+        adapter_name: str | None = None,
+        policy_tokenizer: Any = None,
+    ) -> None:
+        """`policy_tokenizer` is needed only where the policy's vocabulary is another one than the repair model's."""
+        self.model = model
+        self.processor = processor
+        self.max_new_tokens = max_new_tokens
+        self.temperature = temperature
+        self.top_p = top_p
+        self.batch_size = batch_size
+        self.style = template_of(style)
+        self.seed = seed
+        self.calls = 0
+        self.adapter_name = adapter_name
+        self.policy_tokenizer = policy_tokenizer
+        self._special = special_tokens(processor)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        device: str = "cpu",
+        dtype: str = "float32",
+        attention: str | None = None,
+        style: str | RepairTemplate | None = None,
+        **settings: Any,
+    ) -> "LocalRepairer":
+        """Load `nano`, a folder, or a hub name; `settings` are the constructor's.
+
+        Without a `style`, the prompt is the one that the model was trained with, where the folder says so (see
+        `save_template`).
+        """
+        model, processor = load_model(str(path), dtype=dtype, attention=attention)
+        return cls(model.to(device), processor, style=style or template_for(path), **settings)
+
+    def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+        """Return `num_samples` candidates for each request, in the order of the requests."""
+        tokenizer = self.processor.tokenizer
+        policy = self.policy_tokenizer or tokenizer
+        conversations = [
+            repair_conversation(
+                request.prompt,
+                policy.decode(request.draft_ids, skip_special_tokens=True),
+                request.reference,
+                self.style,
+                self._special,
+            )
+            for request in requests
+        ]
+        sampled = generate(
+            self.model,
+            self.processor,
+            conversations,
+            [request.images for request in requests],
+            max_new_tokens=self.max_new_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            num_samples=num_samples,
+            batch_size=self.batch_size,
+            seed=_stream(self.seed, self.calls),
+            adapter_name=self.adapter_name,
+        )
+        self.calls += 1
+        return [[self._as_repair(ids) for ids in candidates] for candidates in sampled]
+
+    def _as_repair(self, ids: list[int]) -> Repair:
+        tokenizer = self.processor.tokenizer
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        if self.policy_tokenizer is None:
+            return Repair(ids, text)
+        ended = bool(ids) and ids[-1] in tokenizer.all_special_ids
+        end = [self.policy_tokenizer.eos_token_id] if ended else []
+        return Repair(self.policy_tokenizer.encode(text, add_special_tokens=False) + end, text)
+
+
+def _stream(seed: int, call: int) -> int:
+    """The seed of one call's random stream, unrelated to those of other calls and other seeds."""
+    return int(np.random.SeedSequence((seed, call)).generate_state(1, np.uint32)[0])

@@ -1,0 +1,170 @@
+"""How good a repair model is: does it repair, does it edit as little as a person would, and does it mark the errors?"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel, ProcessorMixin
+
+from difference_feedback import tasks
+from difference_feedback.alignment import BoolArray, align, edit_cost
+from difference_feedback.repair.annotator import annotate
+from difference_feedback.repair.drafts import Grader, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.protocol import Repairer
+from difference_feedback.repair.selection import choose_repair
+from difference_feedback.tasks import Problem
+
+
+@dataclass(frozen=True)
+class MaskQuality:
+    """Marked tokens of wrong answers against the tokens that state a wrong value, summed over answers."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+@dataclass(frozen=True)
+class RepairQuality:
+    """Shares are of all drafts; edit costs and masks are of the drafts with a feasible repair, the chosen one each."""
+
+    drafts: int
+    num_samples: int
+    accuracy_at_1: float
+    """Expected for one sampled repair: the share of correct ones among all that were sampled."""
+    accuracy_at_2: float | None
+    """At least one of the first two is right. None with a single sample."""
+    feasible_share: float
+    """At least one of the `num_samples` is right. [DF, Eq. 6]"""
+    edit_cost: float | None
+    annotator_edit_cost: float | None
+    """Of the annotator's repairs of the same drafts."""
+    mask: MaskQuality | None
+    annotator_mask: MaskQuality | None
+    mask_drafts: int
+    """Drafts whose error positions are known and that have a feasible repair."""
+    cpu_seconds: float
+    """Spent in the repair model."""
+
+    def summary(self) -> dict[str, Any]:
+        """As plain values, for summary.json."""
+        return asdict(self)
+
+
+def held_out_drafts(
+    policy: PreTrainedModel,
+    processor: ProcessorMixin,
+    problems: int,
+    *,
+    group_size: int = 4,
+    max_new_tokens: int = 64,
+    batch_size: int = 64,
+    seed: int = 9000,
+    progress: str | None = "drafts to measure repairs on",
+) -> list[WrongDraft]:
+    """One wrong answer each to those of `problems` test problems that have a correct sibling for a reference.
+
+    That is how a repair model meets them when a policy is trained.
+    """
+    groups = sample_groups(
+        policy,
+        processor,
+        tasks.sample_problems("test", problems, seed),
+        group_size=group_size,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        seed=seed,
+        progress=progress,
+    )
+    return wrong_drafts(groups, seed=seed, one_per_problem=True)
+
+
+def repair_quality(
+    repairer: Repairer,
+    drafts: Sequence[WrongDraft],
+    tokenizer: Any,
+    *,
+    num_samples: int = 2,
+    grade: Grader = tasks.is_correct,
+) -> RepairQuality:
+    """Repair every draft `num_samples` times and measure. `tokenizer` is the policy's."""
+    start = time.process_time()
+    repaired = repairer.repair([wrong.request for wrong in drafts], num_samples)
+    seconds = time.process_time() - start
+    verdicts, costs, annotator_costs, marked, annotator_marked, errors = [], [], [], [], [], []
+    for wrong, candidates in zip(drafts, repaired, strict=True):
+        problem, draft = wrong.problem, wrong.draft
+        correct = [grade(problem, candidate.text) for candidate in candidates]
+        verdicts.append(correct)
+        ids = [candidate.token_ids for candidate in candidates]
+        choice = choose_repair(draft.token_ids, ids, [float(c) for c in correct])
+        if choice is None:
+            continue
+        annotated = align(draft.token_ids, _annotated_ids(problem, draft.text, draft.token_ids, tokenizer))
+        costs.append(choice.edit_cost)
+        annotator_costs.append(edit_cost(annotated))
+        truth = error_tokens(problem, draft.token_ids, tokenizer)
+        if truth is not None:
+            errors.append(truth)
+            marked.append(choice.alignment.source_mask)
+            annotator_marked.append(annotated.source_mask)
+    return RepairQuality(
+        drafts=len(drafts),
+        num_samples=num_samples,
+        accuracy_at_1=_mean([c for correct in verdicts for c in correct]) or 0.0,
+        accuracy_at_2=_mean([any(correct[:2]) for correct in verdicts]) if num_samples > 1 else None,
+        feasible_share=_mean([any(correct) for correct in verdicts]) or 0.0,
+        edit_cost=_mean(costs),
+        annotator_edit_cost=_mean(annotator_costs),
+        mask=mask_quality(marked, errors),
+        annotator_mask=mask_quality(annotator_marked, errors),
+        mask_drafts=len(errors),
+        cpu_seconds=seconds,
+    )
+
+
+def error_tokens(
+    problem: Problem, draft_ids: Sequence[int], tokenizer: Any, roots_only: bool = False
+) -> BoolArray | None:
+    """Which tokens of a draft state a wrong value, `(T,)`; None when the draft is written in no known form.
+
+    With `roots_only`, errors that follow from an earlier one are left out.
+    """
+
+    def text_of(ids: Sequence[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True)
+
+    text = text_of(draft_ids)
+    spans = tasks.error_spans(problem, text)
+    if spans is None:
+        return None
+    shift = len(text) - len(text.lstrip())  # spans count from the first character that is not blank
+    # Where each token ends; from prefixes, since some tokenizers decode a token alone differently.
+    ends = np.array([len(text_of(draft_ids[: i + 1])) for i in range(len(draft_ids))], dtype=np.int64)
+    starts = np.concatenate(([0], ends[:-1]))
+    mask = np.zeros(len(draft_ids), dtype=np.bool_)
+    for span in (span for span in spans if span.root or not roots_only):
+        mask |= (starts < span.end + shift) & (ends > span.start + shift)
+    return mask
+
+
+def mask_quality(marked: Sequence[BoolArray], errors: Sequence[BoolArray]) -> MaskQuality | None:
+    """Precision, recall and F1 of the marked tokens, summed over answers; None when nothing is wrong anywhere."""
+    if not sum(int(mask.sum()) for mask in errors):
+        return None
+    hits = sum(int((a & b).sum()) for a, b in zip(marked, errors, strict=True))
+    positive, true = (sum(int(mask.sum()) for mask in masks) for masks in (marked, errors))
+    precision, recall = hits / positive if positive else 0.0, hits / true
+    return MaskQuality(precision, recall, 2 * hits / (positive + true))
+
+
+def _annotated_ids(problem: Problem, text: str, draft_ids: Sequence[int], tokenizer: Any) -> list[int]:
+    """The annotator's repair, ended where the draft is."""
+    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id in draft_ids[-1:] else []
+    return tokenizer.encode(annotate(problem, text, tokenizer), add_special_tokens=False) + end
+
+
+def _mean(values: Sequence[float | bool]) -> float | None:
+    return float(np.mean(values)) if values else None

@@ -1,0 +1,85 @@
+"""What a repair is worth: right, and close to the draft. [DF, Eq. 4]"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from difference_feedback.alignment import align, edit_cost
+from difference_feedback.errors import ConfigError, DataError
+
+Floats = npt.NDArray[np.float64]
+
+
+class Gate(Protocol):
+    """A factor of the reward: 1 lets a repair's reward through, 0 takes it away. [DF, Eq. 3]
+
+    It is called as TRL calls a reward function, with one entry a repair: `prompts` are the repair model's own
+    conversations, `completions` its answers, `completion_ids` their tokens, and every column of the data set comes by
+    its name, among them `draft_ids` and `images`. It returns as many numbers. Nothing is differentiated through it.
+    """
+
+    def __call__(
+        self, *, prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
+    ) -> Sequence[float]: ...
+
+
+def repair_reward(
+    correct: Sequence[float] | Floats,
+    edit_costs: Sequence[float] | Floats,
+    lam: float = 0.5,
+    gates: Sequence[Sequence[float] | Floats] = (),
+) -> Floats:
+    """`R_rep = (product of gates) · (R(x, ỹ) − λ · C_edit(y, ỹ))`, for `B` repairs. [DF, Eq. 4]
+
+    Args:
+        correct: terminal reward `R(x, ỹ)`, `(B,)`. NaN (unjudged) stays NaN.
+        edit_costs: `C_edit` of each, from 0 to 1, `(B,)`.
+        lam: price of rewriting everything.
+        gates: `(B,)` each, from 0 to 1; none leaves the reward as it is.
+    """
+    if lam < 0:
+        raise ConfigError(f"lam={lam}: a negative price would pay for edits; use 0 or more")
+    rewards = np.asarray(correct, dtype=np.float64) - lam * np.asarray(edit_costs, dtype=np.float64)
+    for gate in gates:
+        rewards = np.asarray(gate, dtype=np.float64) * rewards
+    return rewards
+
+
+def edit_costs(drafts: Sequence[Sequence[int]], repairs: Sequence[Sequence[int]]) -> Floats:
+    """`C_edit` of each pair of token id lists, the end-of-sequence token on both sides or on neither. [DF, Eq. 2]"""
+    pairs = zip(drafts, repairs, strict=True)
+    return np.array([edit_cost(align(draft, repair, anchor_gaps=False)) for draft, repair in pairs])
+
+
+def repair_reward_function(
+    grade: Callable[..., Sequence[float | None]], *, lam: float = 0.5, gates: Mapping[str, Gate] | None = None
+) -> Callable[..., list[float | None]]:
+    """Eq. 4 as a reward function for TRL's trainers.
+
+    `grade` is the reward function that grades the policy's own answers; `gates` are multiplied in under their names.
+    The data set has a column `draft_ids`: the wrong answer's tokens as sampled. The components are logged as
+    `repair/correct`, `repair/edit_cost` and `repair/gate_<name>`.
+    """
+
+    def reward(
+        *, prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
+    ) -> list[float | None]:
+        if "draft_ids" not in columns:
+            raise DataError("the data set has no column 'draft_ids': the edit cost needs each draft's tokens")
+        batch = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns}
+        correct = np.array([np.nan if r is None else float(r) for r in grade(**batch)])
+        costs = edit_costs(columns["draft_ids"], completion_ids)
+        factors = {name: np.asarray(gate(**batch), dtype=np.float64) for name, gate in (gates or {}).items()}
+        log = columns.get("log_metric")
+        if log is not None:
+            log("repair/correct", float(np.nanmean(correct)) if not np.isnan(correct).all() else float("nan"))
+            log("repair/edit_cost", float(costs.mean()))
+            for name, factor in factors.items():
+                log(f"repair/gate_{name}", float(factor.mean()))
+        rewards = repair_reward(correct, costs, lam, list(factors.values()))
+        return [None if np.isnan(value) else float(value) for value in rewards]
+
+    reward.__name__ = "repair_reward"
+    return reward

@@ -1,0 +1,167 @@
+"""Repair model, stage 1: supervised training on hand-repaired answers, with TRL's `SFTTrainer`. [DF, Eq. 1]"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+from trl.data_utils import prepare_multimodal_messages
+
+from difference_feedback.errors import DataError
+from difference_feedback.repair.annotator import hand_repaired_set
+from difference_feedback.repair.prompts import RepairTemplate, neutralise, repair_conversation, special_tokens
+from difference_feedback.repair.repair_set import HandRepair, load_repair_set, save_repair_set
+from difference_feedback.repair.training import Stage, weights_from
+from difference_feedback.trl.resume import load_weights
+
+if TYPE_CHECKING:
+    from difference_feedback.recipes import RepairSFTRecipe
+    from difference_feedback.runs import Run
+
+
+class RepairCollator:
+    """Prompt-completion rows with images -> model inputs, labels on the completion and its end of sequence alone.
+
+    TRL's own collator would also train on what the chat template writes after the end of the answer, which is never
+    generated, and runs the processor twice. Prompts are padded on the left and completions on the right: the two meet.
+    """
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        self.processor: Any = processor
+        self.tokenizer: Any = processor.tokenizer
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
+        """Tensors `(B, P + T)`: `P` the longest prompt, `T` the longest completion; labels are -100 elsewhere."""
+        images = [list(row["images"]) for row in rows]
+        prompts = [prepare_multimodal_messages(row["prompt"], own) for row, own in zip(rows, images, strict=True)]
+        inputs = self.processor(
+            text=self.processor.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False),
+            images=images if any(images) else None,
+            padding=True,
+            padding_side="left",
+            add_special_tokens=False,
+            return_tensors="pt",
+        )
+        completions = [self._ids(row["completion"][-1]["content"]) for row in rows]
+        width = max(map(len, completions))
+        pad = self.tokenizer.pad_token_id
+        ids = torch.tensor([own + [pad] * (width - len(own)) for own in completions])
+        mask = torch.tensor([[1] * len(own) + [0] * (width - len(own)) for own in completions])
+        prompt_labels = torch.full_like(inputs["input_ids"], -100)
+        batch = dict(inputs)
+        batch["labels"] = torch.cat([prompt_labels, ids.masked_fill(mask == 0, -100)], dim=1)
+        batch["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
+        batch["attention_mask"] = torch.cat([inputs["attention_mask"], mask], dim=1)
+        for name in ("mm_token_type_ids", "token_type_ids"):
+            if name in inputs:
+                batch[name] = torch.cat([inputs[name], torch.zeros_like(ids)], dim=1)
+        return batch
+
+    def _ids(self, completion: str | list[dict[str, Any]]) -> list[int]:
+        text = completion if isinstance(completion, str) else completion[0]["text"]
+        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+
+
+def sft_dataset(rows: Sequence[HandRepair], processor: ProcessorMixin, style: str | RepairTemplate) -> Dataset:
+    """TRL's prompt-completion format: the repair prompt, and the repaired answer."""
+    special = special_tokens(processor)
+    return Dataset.from_list(
+        [
+            {
+                "prompt": repair_conversation(row.prompt, row.draft, row.reference, style, special),
+                "completion": [{"role": "assistant", "content": neutralise(row.repaired, special)}],
+                "images": list(row.images),
+            }
+            for row in rows
+        ]
+    )
+
+
+class RepairSFTTrainer(SFTTrainer):
+    """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        target = self.accelerator.unwrap_model(self.model if model is None else model)
+        if weights_from(resume_from_checkpoint, target):
+            load_weights(target, resume_from_checkpoint)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+def fit_sft(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    rows: Sequence[HandRepair],
+    args: SFTConfig,
+    *,
+    style: str | RepairTemplate,
+    callbacks: Sequence[TrainerCallback] = (),
+    resume_from: str | None = None,
+) -> SFTTrainer:
+    """Train `model` in place and return the trainer. `args` has `max_length=None`: a cut prompt loses image tokens.
+
+    Raises `DataError` when there are no rows.
+    """
+    if not rows:
+        raise DataError("there are no hand-repaired answers to train on")
+    args.remove_unused_columns = False
+    trainer = RepairSFTTrainer(
+        model,
+        args,
+        data_collator=RepairCollator(processor),
+        train_dataset=sft_dataset(rows, processor, style),
+        processing_class=processor,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=resume_from)
+    return trainer
+
+
+def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
+    """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
+
+    Embedded: `recipe.drafts` answers of the model itself are repaired by the annotator, written to the run's folder,
+    and repair quality is measured before and after. Billed are drafts, annotation and training, not the measuring.
+    """
+    stage = Stage(recipe, run, policy=recipe.model)
+    before = None if recipe.data else stage.quality()
+    with stage.billed():
+        if recipe.data:
+            found = load_repair_set(recipe.data)
+            rows, errors = found.rows, found.errors
+        else:
+            settings = recipe.evaluation
+            rows, errors = (
+                hand_repaired_set(
+                    stage.model,
+                    stage.processor,
+                    recipe.drafts,
+                    max_new_tokens=settings.max_new_tokens,
+                    batch_size=settings.batch_size,
+                    seed=recipe.seed,
+                ),
+                [],
+            )
+    if not recipe.data:
+        save_repair_set(rows, run.folder / "hand_repaired.jsonl")
+    trainer = fit_sft(
+        stage.model,
+        stage.processor,
+        rows,
+        stage.settings(SFTConfig, max_length=None),
+        style=stage.template,
+        callbacks=stage.callbacks(),
+        resume_from=stage.last_checkpoint,
+    )
+    summary = {
+        "examples": len(rows),
+        "unusable_rows": errors,
+        "updates": trainer.state.global_step,
+        "cpu_seconds": stage.cpu_seconds,
+        "before": before and before.summary(),
+        "after": None if recipe.data else stage.quality().summary(),
+    }
+    return stage.finish(trainer, summary)

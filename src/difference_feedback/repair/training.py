@@ -1,0 +1,100 @@
+"""What the two stages of a repair model's training share: the model, its bill, its quality before and after."""
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from accelerate.utils import is_peft_model
+from transformers import Trainer, TrainerCallback
+from transformers.utils import CONFIG_NAME
+
+from difference_feedback.models import load_model
+from difference_feedback.recipe_checks import build_config
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.repair.prompts import save_template, template_for
+from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
+from difference_feedback.training_callbacks import ShowProgress
+from difference_feedback.trl.budget import StopAtBudget
+from difference_feedback.trl.metrics_file import MetricsToJsonl
+
+if TYPE_CHECKING:
+    from difference_feedback.recipes import RepairRLRecipe, RepairSFTRecipe
+    from difference_feedback.runs import Run
+
+C = TypeVar("C")
+
+UNLIMITED = 1e12  # seconds
+
+
+class Stage:
+    """One stage of one run. The drafts are those of `policy`, a model's name as recipes give it."""
+
+    def __init__(self, recipe: "RepairSFTRecipe | RepairRLRecipe", run: "Run", policy: str) -> None:
+        self.recipe = recipe
+        self.run = run
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
+        self.model.to(device)
+        self.policy = self.model
+        if policy != recipe.model:
+            self.policy = load_model(policy, dtype=recipe.dtype, attention=recipe.attention)[0].to(device)
+        self.template = template_for(recipe.model)
+        checkpoint = run.last_checkpoint()
+        self.last_checkpoint = str(checkpoint) if checkpoint else None
+        run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
+        self._spent = 0.0
+        self._budget: StopAtBudget | None = None
+        self._drafts: Any = None
+
+    @contextmanager
+    def billed(self) -> Iterator[None]:
+        """What happens inside counts, before training starts."""
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self._spent += time.process_time() - start
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds billed so far."""
+        return self._budget.total if self._budget else self._spent
+
+    def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
+        """Stop at the budget, of which `billed` has used a part; write every logged row to metrics.jsonl."""
+        self._budget = StopAtBudget(budget or UNLIMITED, already_spent=self._spent)
+        return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
+
+    def settings(self, config_class: type[C], **fixed: Any) -> C:
+        """The trainer's configuration: the recipe's `trl:`, on defaults that suit this machine."""
+        values = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+        if not torch.cuda.is_available():
+            values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
+            values |= {"dataloader_pin_memory": False}
+        fixed |= {"output_dir": str(self.run.checkpoints), "seed": self.recipe.seed}
+        return build_config(config_class, values | self.recipe.trl, source="trl", **fixed)
+
+    def quality(self) -> RepairQuality:
+        """Of the model as it stands, on held-out drafts of the policy; not billed."""
+        settings = self.recipe.evaluation
+        limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
+        if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
+            self._drafts = held_out_drafts(self.policy, self.processor, settings.problems, seed=settings.seed, **limits)
+        repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=settings.seed, **limits)
+        return repair_quality(repairer, self._drafts, self.processor.tokenizer)
+
+    def finish(self, trainer: Trainer, summary: dict[str, Any]) -> dict[str, Any]:
+        """Save the model with its processor and its prompt template to the run's `model` folder, and the summary."""
+        trainer.save_model(str(self.run.model_path))
+        if trainer.is_world_process_zero():
+            save_template(self.template, self.run.model_path)
+            self.run.finish(summary)
+        return summary
+
+
+def weights_from(checkpoint: str, model: torch.nn.Module) -> bool:
+    """Whether the checkpoint holds the whole model as `from_pretrained` reads it."""
+    return not is_peft_model(model) and os.path.isfile(os.path.join(checkpoint, CONFIG_NAME))
