@@ -85,9 +85,9 @@ def example(problem: tasks.Problem, number: int) -> dict:
     }
 
 
-def fill_training(run: Run, method: str, curve: list[float], seconds: float) -> None:
+def fill_training(run: Run, method: str, curve: list[float], seconds: float, before: float = 0.0) -> None:
     for i, accuracy in enumerate(curve):
-        spent = seconds * i / (len(curve) - 1)
+        spent = before + seconds * i / (len(curve) - 1)
         interval = [accuracy - 0.05, accuracy + 0.05]
         run.log(step=25 * i, cpu_seconds=spent, accuracy=accuracy, interval=interval)
         run.log(step=25 * i + 1, cpu_seconds=spent, reward=0.5)
@@ -109,7 +109,7 @@ def demo_folder(tmp_path: Path) -> Path:
     recipe = DemoRecipe()
     run = Run(tmp_path / "demo", recipe)
     fill_training(run.child("grpo", recipe.grpo), "grpo", [0.52, 0.57, 0.61, 0.65, 0.66, 0.68], 150)
-    fill_training(run.child("df_grpo", recipe.df_grpo), "df-grpo", [0.52, 0.61, 0.68, 0.72, 0.75], 110)
+    fill_training(run.child("df_grpo", recipe.df_grpo), "df-grpo", [0.52, 0.61, 0.68, 0.72, 0.75], 110, 40.3)
     problems = tasks.sample_problems("rl", 12, seed=3)
     rows = [example(problem, number) for number, problem in enumerate(problems, 1)]
     (run.folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -19,20 +19,20 @@ from difference_feedback.report.page import verdict
 
 def test_a_demo_s_folder_is_read_with_the_runs_below_it(demo_folder: Path) -> None:
     data = load_report([demo_folder])
-    assert list(data.methods) == ["grpo", "df-grpo"]
+    assert list(data.methods) == ["GRPO", "DF-GRPO"]
     assert (data.base_accuracy, data.upper_bound) == (0.52, 0.89)
     assert len(data.examples) == 12
     assert set(data.configs) == {"demo", "demo/grpo", "demo/df_grpo"}
     curves = {curve.name: curve.points for curve in data.curves}
-    assert [point.accuracy for point in curves["grpo"]] == [0.52, 0.57, 0.61, 0.65, 0.66, 0.68]
-    assert curves["grpo"][0].cpu_seconds == 0
-    assert curves["df-grpo"][0].cpu_seconds == 40.3, "the repair model's training comes first"
-    assert curves["df-grpo"][-1].cpu_seconds == pytest.approx(150.3)
+    assert [point.accuracy for point in curves["GRPO"]] == [0.52, 0.57, 0.61, 0.65, 0.66, 0.68]
+    assert curves["GRPO"][0].cpu_seconds == 0
+    assert curves["DF-GRPO"][0].cpu_seconds == 40.3, "the repair model's training comes first"
+    assert curves["DF-GRPO"][-1].cpu_seconds == pytest.approx(150.3)
 
 
 def test_several_runs_stand_side_by_side_even_of_one_method(demo_folder: Path, training_folder: Path) -> None:
     data = load_report([demo_folder, training_folder])
-    assert list(data.methods) == ["grpo", "df-grpo", "grpo (single)"]
+    assert list(data.methods) == ["GRPO", "DF-GRPO", "GRPO (single)"]
     assert {curve.name for curve in data.curves} == set(data.methods)
     assert len(data.costs) == 3
 
@@ -106,11 +106,11 @@ def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
 )
 def test_the_verdict_says_no_more_than_the_figures(gated: float, interval: tuple[float, float], says: str) -> None:
     plain = MethodResult(accuracy=0.7, interval=(0.67, 0.73), cpu_seconds=100)
-    text = verdict({"grpo": plain, "df-grpo": MethodResult(accuracy=gated, interval=interval, cpu_seconds=100)})
+    text = verdict({"GRPO": plain, "DF-GRPO": MethodResult(accuracy=gated, interval=interval, cpu_seconds=100)})
     assert text is not None
     assert says in text
     assert ("does not settle" in text) == (interval[0] <= 0.73 and interval[1] >= 0.67)
-    assert verdict({"grpo": plain}) is None
+    assert verdict({"GRPO": plain}) is None
 
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1e3), st.integers(2, 10))

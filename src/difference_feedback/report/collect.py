@@ -12,6 +12,7 @@ from difference_feedback.report.data import Curve, CurvePoint, Example, MethodRe
 from difference_feedback.runs import read_rows
 
 M = TypeVar("M", bound=BaseModel)
+NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}
 
 
 def load_report(folders: Sequence[Path]) -> ReportData:
@@ -37,7 +38,8 @@ def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
     data.upper_bound = summary.upper_bound if data.upper_bound is None else data.upper_bound
     data.repair = data.repair or summary.repair
     if summary.cost:
-        data.costs[_free(summary.method or name, name, data.costs)] = summary.cost
+        method = NAMES.get(summary.method or "", name)
+        data.costs[_free(method, name, data.costs)] = summary.cost
     data.examples += [
         _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
         for number, row in enumerate(read_rows(run / "examples.jsonl"), 1)
@@ -51,23 +53,21 @@ def _add_methods(data: ReportData, folder: Path, summaries: dict[Path, Summary])
     """Results and curves: from the top summary's `methods` where it has them, else from each training run's own."""
     if summaries[folder].methods:
         found: list[tuple[str, Path, MethodResult | None]] = [
-            (name, folder / (result.folder or name.replace("-", "_")), result)
+            (name, folder / (result.folder or name.lower().replace("-", "_")), result)
             for name, result in summaries[folder].methods.items()
         ]
     else:
         found = [
-            (summary.method, run, _checked(MethodResult, read_json(run / "summary.json"), str(run / "summary.json")))
+            (summary.method or run.name, run, _own_result(run) if summary.method else None)
             for run, summary in summaries.items()
-            if summary.method
         ]
-        found += [(run.name, run, None) for run, summary in summaries.items() if not summary.method]
     for method, run, result in found:
+        method = NAMES.get(method, method)
         name = _free(method, f"{method} ({run.name})", data.methods)
         if result:
             data.methods[name] = result
-        shift = result.setup_cpu_seconds if result else 0.0
         points = [
-            _checked(CurvePoint, {**row, "cpu_seconds": row.get("cpu_seconds", 0.0) + shift}, f"{run}, row {number}")
+            _checked(CurvePoint, row, f"{run / 'metrics.jsonl'}, row {number}")
             for number, row in enumerate(read_rows(run / "metrics.jsonl"), 1)
             if row.get("accuracy") is not None
         ]
@@ -78,6 +78,12 @@ def _add_methods(data: ReportData, folder: Path, summaries: dict[Path, Summary])
 def _summary(run: Path) -> Summary:
     path = run / "summary.json"
     return _checked(Summary, read_json(path), str(path)) if path.is_file() else Summary()
+
+
+def _own_result(run: Path) -> MethodResult | None:
+    """A training run's own result; None where it was not evaluated."""
+    values = read_json(run / "summary.json")
+    return _checked(MethodResult, values, str(run / "summary.json")) if "accuracy" in values else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -49,11 +49,11 @@ class MethodResult(Schema):
     cpu_seconds: float
     """Needed. All processor time billed to the method, `setup_cpu_seconds` included."""
     setup_cpu_seconds: float = 0.0
-    """Its part spent before the policy's first step: the repair model's training. Shifts the learning curve."""
+    """Its part spent before the policy's first step: the repair model's training."""
     tasks: dict[str, Accuracy] = {}
     """Accuracy by task."""
     folder: str | None = None
-    """Folder below the summary's with this method's metrics.jsonl; by default the method's name with `_` for `-`."""
+    """Folder below the summary's with this method's metrics.jsonl; by default the name, small, with `_` for `-`."""
 
 
 class RepairStage(Schema):
@@ -120,7 +120,7 @@ class CurvePoint(Schema):
 
     step: int = 0
     cpu_seconds: float
-    """Processor time of this run so far, evaluations left out."""
+    """Processor time billed to the method so far: `setup_cpu_seconds` included, evaluations left out."""
     accuracy: Accuracy
     interval: Interval | None = None
 
@@ -174,7 +174,7 @@ class Example(Schema):
 
 
 class Curve(Schema):
-    """A method's learning curve, shifted by what was billed before its first step."""
+    """A method's learning curve."""
 
     name: str
     points: list[CurvePoint]

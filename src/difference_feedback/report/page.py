@@ -86,7 +86,7 @@ def render(data: ReportData) -> str:
 
 def verdict(methods: dict[str, MethodResult]) -> str | None:
     """One sentence on GRPO and DF-GRPO, which says so when the intervals do not settle it."""
-    plain, gated = methods.get("grpo"), methods.get("df-grpo")
+    plain, gated = methods.get("GRPO"), methods.get("DF-GRPO")
     if plain is None or gated is None:
         return None
     points = 100 * (gated.accuracy - plain.accuracy)
