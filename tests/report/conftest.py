@@ -7,10 +7,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
-from selenium import webdriver
 
 from difference_feedback import tasks
 from difference_feedback.alignment import align
@@ -150,12 +150,14 @@ def training_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[webdriver.Chrome]:
+def browser() -> Iterator[Any]:
     """A real headless Chromium; its tests are skipped with the reason where there is none."""
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if not binary or not driver:
         pytest.skip("left out: the report's page in a browser (no Chromium with chromedriver found)")
+    from selenium import webdriver
+
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"

@@ -4,12 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+
+from difference_feedback.report import write_report
+
+pytest.importorskip("selenium", reason="left out: the report's page in a browser (selenium is not installed)")
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
-
-from difference_feedback.report import write_report
 
 pytestmark = pytest.mark.browser
 

@@ -24,13 +24,14 @@ SMALL = 160  # pixels: below this width an image is drawn enlarged, with hard ed
 
 @dataclass(frozen=True)
 class TokenView:
-    """A token as drawn: its text, classes, the height (0..1) of its advantage's bar, and what a pointer reads."""
+    """A token as drawn: its text, classes, height (0..1) of its advantage's bar, pointer's text, line breaks."""
 
     text: str
     classes: str
     height: float
     title: str
-    breaks: bool
+    breaks_before: bool
+    breaks_after: bool
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def _tokens(side: Side, largest: float) -> list[TokenView]:
                 classes=" ".join(["t", *(name for name, on in flags.items() if on)]),
                 height=round(abs(advantage or 0.0) / largest, 3),
                 title=" · ".join(notes),
-                breaks=token.endswith("\n"),
+                breaks_before=token.startswith("\n") and position > 0,
+                breaks_after=token.endswith("\n") and not token.startswith("\n"),
             )
         )
     return views
