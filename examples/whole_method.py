@@ -10,8 +10,18 @@ What is real: sampling, rewards, groups, alignment, masks, gated loss and optimi
 the TRL host calls. What is simplified: the "images" are synthetic vectors; there is no KL term, and one update a batch;
 and the repair model is a rule. It sees what a repair model sees, the wrong answer and a correct one of the same group,
 and writes the readings of the correct answer in the wrong answer's own order. A rule costs nothing, which flatters
-DF-GRPO: with a learned repair model its training and sampling are to be billed (Eq. 29). Two seeds show a direction, no
-more.
+DF-GRPO: with a learned repair model its training and sampling are to be billed (Eq. 29).
+
+What to expect: no winner. Mean accuracy of two seeds on validation problems after 100 updates from 30 %, a grid run once
+with seeds other than the table's:
+
+    learning rate   1.25e-4   2.5e-4    5e-4    1e-3
+    GRPO             63.0 %   67.8 %  65.5 %  27.5 %
+    DF-GRPO          62.2 %   68.2 %  66.3 %  62.5 %
+
+Seeds differ by up to 23 points for GRPO at 1e-3 and 9 for DF-GRPO at 5e-4, otherwise by 4 or less. At the best rate of
+both, the default here, the two are equal within that. GRPO falls below the start at 1e-3 where DF-GRPO does not, so a
+comparison at that rate alone would show a gap that tuning closes. The task is for reading the code, not for a claim.
 """
 
 import argparse
@@ -261,7 +271,7 @@ def main() -> None:
     parser.add_argument("--teach", type=int, default=500, help="supervised steps of the start")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--handwriting", type=float, default=0.3, help="how far the glyphs are from print, 0 to 1")
-    parser.add_argument("--learning-rate", type=float, default=5e-4, help="of both methods")
+    parser.add_argument("--learning-rate", type=float, default=2.5e-4, help="of both; best of the grid above")
     options = parser.parse_args()
     torch.set_num_threads(1)
 

@@ -59,6 +59,7 @@ def test_pairs_are_gated_and_right_answers_leave(method):
     assert [weights.tolist() for weights in batch.weights] == marked
 
 
+@pytest.mark.slow
 def test_whole_method_in_a_tiny_setting():
     arguments = ["--updates", "2", "--teach", "60", "--seeds", "1", "--handwriting", "0.1"]
     done = subprocess.run(
