@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difference_feedback.errors import DataError
+from difference_feedback.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.report import write_report
 from difference_feedback.report.chart import learning_chart, nice_ticks, spread
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Curve, CurvePoint, MethodResult
 from difference_feedback.report.page import verdict
+from difference_feedback.runs import Run
 
 
 def test_a_demo_s_folder_is_read_with_the_runs_below_it(demo_folder: Path) -> None:
@@ -41,6 +43,23 @@ def test_a_single_run_makes_a_page(training_folder: Path, tmp_path: Path) -> Non
     page = write_report(training_folder, tmp_path / "deep" / "page.html")
     assert page == tmp_path / "deep" / "page.html"
     assert "60.0 %" in page.read_text()
+
+
+def test_repair_runs_show_their_stages_in_order(tmp_path: Path) -> None:
+    qualities = [
+        {"accuracy_at_1": a, "feasible_share": a, "edit_cost": 0.3, "annotator_edit_cost": 0.1} for a in (0.2, 0.6, 0.7)
+    ]
+    for i, (name, recipe) in enumerate({"sft": RepairSFTRecipe(), "rl": RepairRLRecipe()}.items()):
+        before, after = qualities[i], qualities[i + 1]
+        Run(tmp_path / name, recipe).finish({"before": before, "after": after, "cpu_seconds": 30.0 + i})
+    figures = load_report([tmp_path / "sft", tmp_path / "rl"]).repair
+    assert figures is not None
+    assert [(s.name, s.accuracy, s.cpu_seconds) for s in figures.stages] == [
+        ("start", 0.2, None),
+        ("sft", 0.6, 30.0),
+        ("rl", 0.7, 31.0),
+    ]
+    assert figures.annotator_edit_cost == 0.1
 
 
 def test_the_page_names_no_other_file(demo_folder: Path) -> None:

@@ -21,6 +21,7 @@ def load_report(folders: Sequence[Path]) -> ReportData:
     Raises `DataError` when a folder holds no run, or a file does not follow the schema (file, row, field named).
     """
     data = ReportData(title=", ".join(folder.resolve().name for folder in folders))
+    found: dict[Path, Summary] = {}
     for folder in folders:
         if not (folder / "config.yaml").is_file():
             raise DataError(f"{folder} holds no run (no config.yaml): give folders that a command wrote.")
@@ -30,6 +31,8 @@ def load_report(folders: Sequence[Path]) -> ReportData:
             name = run.name if run == folder else f"{folder.name}/{run.name}"
             _add_run(data, name, run, summaries[run])
         _add_methods(data, folder, summaries)
+        found.update(summaries)
+    data.repair = data.repair or _repair_figures(found)
     return data
 
 
@@ -47,6 +50,19 @@ def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
     data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
     if (run / "versions.json").is_file():
         data.versions = data.versions or read_json(run / "versions.json")
+
+
+def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
+    """The stages of repair runs, in the order given; what one starts from is where the one before it ended."""
+    figures = RepairFigures()
+    for run, summary in summaries.items():
+        if summary.after is None:
+            continue
+        if summary.before and not figures.stages:
+            figures.stages.append(summary.before.stage("start"))
+        figures.stages.append(summary.after.stage(run.name, summary.cpu_seconds))
+        figures.annotator_edit_cost = summary.after.annotator_edit_cost
+    return figures if figures.stages else None
 
 
 def _add_methods(data: ReportData, folder: Path, summaries: dict[Path, Summary]) -> None:

@@ -79,6 +79,24 @@ class RepairFigures(Schema):
     """Mean C_edit of the annotator's own repairs of the same drafts: the least that is possible."""
 
 
+class RepairQuality(Schema):
+    """The repair model as a `repair sft` or `repair rl` run measured it."""
+
+    accuracy_at_1: Accuracy | None = None
+    feasible_share: Accuracy | None = None
+    edit_cost: float | None = None
+    annotator_edit_cost: float | None = None
+
+    def stage(self, name: str, cpu_seconds: float | None = None) -> RepairStage:
+        return RepairStage(
+            name=name,
+            accuracy=self.accuracy_at_1,
+            feasible=self.feasible_share,
+            edit_cost=self.edit_cost,
+            cpu_seconds=cpu_seconds,
+        )
+
+
 class Cost(Schema):
     """Eq. 29 as measured, per update step of the policy and in seconds: C_DF = C_base + p_err * K * C_repair."""
 
@@ -110,6 +128,10 @@ class Summary(Schema):
     methods: dict[str, MethodResult] = {}
     """A demo's or a comparison's results, by method. They stand for those of the folders below."""
     repair: RepairFigures | None = None
+    """A demo's repair model. Without it, the stages are the repair runs' own `before` and `after`."""
+    before: RepairQuality | None = None
+    after: RepairQuality | None = None
+    cpu_seconds: float | None = None
     cost: Cost | None = None
     method: str | None = None
     """A training run's own method; with it the summary is a `MethodResult` as well."""
