@@ -1,6 +1,6 @@
 """The whole method in one file, without any trainer: GRPO beside DF-GRPO on a task where misreadings spoil the answer.
 
-    python examples/whole_method.py            # under a minute on one core
+    python examples/whole_method.py            # about a minute on one core
 
 The task. Three glyphs (vectors of 12 numbers) are read and added up, as in "3+8=11+2=13;". They may be read from the
 left or from the right. Only the last number is rewarded. The policy, a small recurrent network, was taught to write and
