@@ -12,8 +12,8 @@ and the repair model is a rule. It sees what a repair model sees, the wrong answ
 and writes the readings of the correct answer in the wrong answer's own order. A rule costs nothing, which flatters
 DF-GRPO: with a learned repair model its training and sampling are to be billed (Eq. 29).
 
-What to expect: no winner. Mean accuracy of two seeds on validation problems after 100 updates from 30 %, a grid run once
-with seeds other than the table's:
+What to expect: no winner. Mean accuracy of two seeds on validation problems after 100 updates from 30 %, a grid run
+once with seeds other than the table's:
 
     learning rate   1.25e-4   2.5e-4    5e-4    1e-3
     GRPO             63.0 %   67.8 %  65.5 %  27.5 %
