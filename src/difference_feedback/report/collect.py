@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from difference_feedback.errors import DataError
-from difference_feedback.report.data import Curve, CurvePoint, Example, MethodResult, ReportData, Summary
+from difference_feedback.report.data import (
+    Curve,
+    CurvePoint,
+    Example,
+    MethodResult,
+    RepairFigures,
+    ReportData,
+    Summary,
+)
 from difference_feedback.runs import read_rows
 
 M = TypeVar("M", bound=BaseModel)
