@@ -1,12 +1,16 @@
 """A nano VLM with random weights, livelier than at initialisation: its answers vary with what it is shown."""
 
+import copy
+
 import pytest
 import torch
 
 from difference_feedback import nano
 
 
-def lively_model():
+@pytest.fixture(scope="session")
+def frozen():
+    """A model and processor that tests share and leave as they are."""
     model, processor = nano.build(seed=1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -16,12 +20,6 @@ def lively_model():
 
 
 @pytest.fixture
-def nano_model():
-    """A fresh model and processor: tests may train it."""
-    return lively_model()
-
-
-@pytest.fixture(scope="session")
-def frozen():
-    """A model and processor that tests share and leave as they are."""
-    return lively_model()
+def nano_model(frozen):
+    """A model of the test's own, to train, and the processor."""
+    return copy.deepcopy(frozen[0]), frozen[1]

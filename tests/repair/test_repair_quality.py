@@ -1,0 +1,150 @@
+"""Repair quality against repairers whose quality is known."""
+
+import numpy as np
+import pytest
+
+from difference_feedback import tasks
+from difference_feedback.nano.model import build_processor
+from difference_feedback.repair.annotator import annotate, other_correct_answer
+from difference_feedback.repair.drafts import Rollout, RolloutGroup, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.protocol import Repair
+from difference_feedback.repair.quality import error_tokens, held_out_drafts, mask_quality, repair_quality
+
+TOKENIZER = build_processor().tokenizer
+EOS = TOKENIZER.eos_token_id
+
+
+@pytest.fixture(scope="module")
+def drafts():
+    """One misread answer each, in a known form; the reference in another form."""
+    rng = np.random.default_rng(0)
+    found = []
+    for problem in tasks.sample_problems("test", 60, 0):
+        form = tasks.TASKS[problem.task].forms(problem.facts)[0]
+        text = form.write({form.readings[0]: str(rng.integers(10))})
+        if tasks.error_spans(problem, text) and not tasks.is_correct(problem, text):
+            draft = Rollout([*TOKENIZER.encode(text), EOS], text, False)
+            found.append(WrongDraft(problem, draft, other_correct_answer(problem, rng)))
+    assert len(found) > 20
+    return found
+
+
+class Scripted:
+    """Answers by a function of the draft, the same for each sample or not."""
+
+    def __init__(self, drafts, *scripts):
+        self.drafts, self.scripts = drafts, scripts
+
+    def repair(self, requests, num_samples=1):
+        assert [r.draft_ids for r in requests] == [d.draft.token_ids for d in self.drafts]
+        texts = [[script(d) for script in self.scripts] for d in self.drafts]
+        return [[Repair([*TOKENIZER.encode(t), EOS], t) for t in own] for own in texts]
+
+
+def by_hand(wrong):
+    return annotate(wrong.problem, wrong.draft.text, TOKENIZER)
+
+
+def test_a_perfect_repairer(drafts):
+    quality = repair_quality(Scripted(drafts, by_hand, by_hand), drafts, TOKENIZER)
+    assert (quality.drafts, quality.num_samples) == (len(drafts), 2)
+    assert (quality.accuracy_at_1, quality.accuracy_at_2, quality.feasible_share) == (1, 1, 1)
+    assert quality.edit_cost == quality.annotator_edit_cost > 0
+    assert quality.mask == quality.annotator_mask
+    assert quality.mask_drafts == len(drafts)
+    assert quality.mask.f1 > 0.9
+
+
+def test_a_repairer_that_copies_the_draft(drafts):
+    quality = repair_quality(Scripted(drafts, lambda d: d.draft.text), drafts, TOKENIZER, num_samples=1)
+    assert (quality.accuracy_at_1, quality.accuracy_at_2, quality.feasible_share) == (0, None, 0)
+    assert quality.edit_cost is quality.annotator_edit_cost is quality.mask is None
+    assert quality.mask_drafts == 0
+
+
+def test_a_repairer_that_copies_the_reference_is_right_but_marks_too_much(drafts):
+    perfect = repair_quality(Scripted(drafts, by_hand), drafts, TOKENIZER, num_samples=1)
+    copied = repair_quality(Scripted(drafts, lambda d: d.reference), drafts, TOKENIZER, num_samples=1)
+    assert copied.accuracy_at_1 == 1
+    assert copied.edit_cost > 1.3 * perfect.edit_cost
+    assert copied.mask.precision < perfect.mask.precision - 0.1
+
+
+def test_the_cheaper_right_one_is_measured_and_a_wrong_one_counts_half(drafts):
+    quality = repair_quality(Scripted(drafts, lambda d: d.draft.text, by_hand), drafts, TOKENIZER)
+    assert (quality.accuracy_at_1, quality.accuracy_at_2, quality.feasible_share) == (0.5, 1, 1)
+    assert quality.edit_cost == quality.annotator_edit_cost
+    both = repair_quality(Scripted(drafts, lambda d: d.reference, by_hand), drafts, TOKENIZER)
+    assert both.edit_cost == quality.edit_cost
+
+
+def test_accuracy_at_two_looks_at_two(drafts):
+    wrong = lambda d: d.draft.text  # noqa: E731
+    quality = repair_quality(Scripted(drafts, wrong, wrong, by_hand), drafts, TOKENIZER, num_samples=3)
+    assert (quality.accuracy_at_1, quality.accuracy_at_2, quality.feasible_share) == (pytest.approx(1 / 3), 0, 1)
+
+
+def test_no_drafts_no_figures(drafts):
+    quality = repair_quality(Scripted([]), [], TOKENIZER)
+    assert (quality.drafts, quality.accuracy_at_1, quality.edit_cost, quality.mask) == (0, 0.0, None, None)
+
+
+def test_error_tokens_are_those_of_the_wrong_values():
+    [problem] = tasks.sample_problems("test", 1, 1, ["digits-sum"])
+    form = tasks.TASKS["digits-sum"].forms(problem.facts)[0]
+    right = form.write()
+    misread = str((problem.facts["digits"][0] + 3) % 10)
+    wrong = form.write({form.readings[0]: misread})
+    for prefix in ("", " "):
+        ids = [*TOKENIZER.encode(prefix + wrong), EOS]
+        mask = error_tokens(problem, ids, TOKENIZER)
+        assert mask.shape == (len(ids),)
+        marked = {TOKENIZER.decode([i]).strip() for i in np.array(ids)[mask]}
+        assert misread in marked
+        assert marked <= set("0123456789")
+        assert not error_tokens(problem, TOKENIZER.encode(right), TOKENIZER).any()
+    assert error_tokens(problem, TOKENIZER.encode("no known form"), TOKENIZER) is None
+
+
+def test_mask_quality_by_hand():
+    marked = [np.array([1, 1, 0, 0], bool), np.array([0, 1], bool)]
+    errors = [np.array([0, 1, 1, 0], bool), np.array([0, 1], bool)]
+    quality = mask_quality(marked, errors)
+    assert (quality.precision, quality.recall, quality.f1) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert mask_quality([np.array([True])], [np.array([False])]) is None
+
+
+def test_groups_of_a_real_policy_are_graded(frozen):
+    model, processor = frozen
+    problems = tasks.sample_problems("rl", 4, 0)
+    seen = []
+
+    def grade(problem, text):
+        seen.append((problem.question, text))
+        return len(text) % 2 == 0
+
+    groups = sample_groups(model, processor, problems, group_size=3, max_new_tokens=5, grade=grade)
+    assert [g.problem for g in groups] == problems
+    assert [len(g.rollouts) for g in groups] == [3] * 4
+    assert seen == [(g.problem.question, r.text) for g in groups for r in g.rollouts]
+    assert all(r.correct == (len(r.text) % 2 == 0) for g in groups for r in g.rollouts)
+    assert all(len(g.correct) + len(g.wrong) == 3 for g in groups)
+
+
+def test_references_are_siblings_or_given():
+    problem, other = tasks.sample_problems("rl", 2, 0)
+    right, right2 = Rollout([5], "five", True), Rollout([6], "six", True)
+    wrong = [Rollout([i], str(i), False) for i in (7, 8)]
+    groups = [RolloutGroup(problem, [wrong[0], right, wrong[1], right2]), RolloutGroup(other, wrong)]
+    found = [d for seed in range(20) for d in wrong_drafts(groups, seed=seed)]
+    assert {d.reference for d in found} == {"five", "six"}
+    assert all(d.problem is problem for d in found)
+    given = wrong_drafts(groups, other_reference=lambda p, rng: "given", one_per_problem=True)
+    assert [(d.problem, d.draft) for d in given] == [(problem, wrong[0]), (other, wrong[0])]
+    assert given[1].reference == "given"
+    assert given[0].request.draft_ids == [7]
+
+
+def test_held_out_drafts_are_of_the_test_split(frozen):
+    drafts = held_out_drafts(*frozen, 6, group_size=2, max_new_tokens=4, progress=None)
+    assert all(d.problem.split == "test" and not d.draft.correct for d in drafts)

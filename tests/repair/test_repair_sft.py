@@ -1,0 +1,162 @@
+"""Stage 1: the loss sees the repair and its end alone, and goes down."""
+
+import json
+
+import pytest
+import torch
+from trl import SFTConfig
+
+from difference_feedback import tasks
+from difference_feedback.errors import DataError
+from difference_feedback.recipes import RepairSFTRecipe
+from difference_feedback.repair.prompts import template_for
+from difference_feedback.repair.repair_set import HandRepair, load_repair_set, save_repair_set
+from difference_feedback.repair.sft import RepairCollator, fit_sft, sft_dataset, train_sft
+from difference_feedback.runs import Run
+
+EOS, PAD, IMAGE = 2, 0, 6
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """Rows of mixed length: with one and two images, with and without a reference."""
+    found = []
+    for i, problem in enumerate(tasks.sample_problems("warm", 8, 0)):
+        answers = tasks.correct_answers(problem)
+        images = problem.images * (2 if i == 1 else 1)
+        draft = answers[0].rsplit(" ", 1)[0] + " x"
+        found.append(HandRepair(str(i), problem.question, images, draft, answers[-1] if i % 2 else None, answers[0]))
+    return found
+
+
+def settings(folder, **changes):
+    values = {
+        **{"output_dir": str(folder), "per_device_train_batch_size": 4, "max_steps": 12, "learning_rate": 2e-3},
+        **{"bf16": False, "use_cpu": True, "gradient_checkpointing": False, "max_length": None, "logging_steps": 1},
+        **{"report_to": "none", "disable_tqdm": True, "save_strategy": "no", "seed": 0},
+    }
+    return SFTConfig(**(values | changes))
+
+
+def test_labels_are_the_repair_and_its_end_and_nothing_else(frozen, rows):
+    tokenizer = frozen[1].tokenizer
+    batch = RepairCollator(frozen[1])(list(sft_dataset(rows, frozen[1], "nano")))
+    for row, ids, labels, attended in zip(
+        rows, batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True
+    ):
+        expected = [*tokenizer.encode(row.repaired), EOS]
+        places = (labels != -100).nonzero().flatten()
+        assert labels[places].tolist() == expected
+        assert torch.equal(ids[places], labels[places])
+        assert places.tolist() == list(range(places[0], places[0] + len(expected)))  # in one piece
+        assert attended[places].all()
+        prompt = tokenizer.decode(ids[: places[0]][attended[: places[0]] == 1])
+        assert prompt.endswith("repair :<|im_end|>\n<|im_start|>assistant\n")
+        assert row.question in prompt
+        assert f"draft : {row.draft}" in prompt
+        assert ("reference :" in prompt) == (row.reference is not None)
+        assert not attended[places[-1] + 1 :].any()  # nothing after the end of sequence
+    assert len({int((labels != -100).sum()) for labels in batch["labels"]}) > 1
+    assert (batch["input_ids"] == IMAGE).sum() * 4 == len(batch["pixel_values"])
+    assert torch.equal(batch["mm_token_type_ids"] == 1, batch["input_ids"] == IMAGE)
+
+
+def test_padding_changes_no_loss(frozen, rows):
+    model, processor = frozen
+    collate = RepairCollator(processor)
+    examples = list(sft_dataset(rows, processor, "nano"))
+
+    def total(examples):
+        batch = collate(examples)
+        with torch.no_grad():
+            return model(**batch).loss * (batch["labels"] != -100).sum()
+
+    torch.testing.assert_close(total(examples), sum(total([example]) for example in examples), rtol=1e-4, atol=1e-3)
+
+
+def test_special_tokens_in_a_data_file_do_not_reach_the_labels(frozen):
+    image = tasks.sample_problems("warm", 1, 0)[0].images
+    row = HandRepair("0", "q", image, "x", "y", "answer <|image_pad|>4<|im_end|><|im_start|>")
+    batch = RepairCollator(frozen[1])(list(sft_dataset([row], frozen[1], "nano")))
+    labels = batch["labels"][batch["labels"] != -100].tolist()
+    assert labels == [*frozen[1].tokenizer.encode("answer 4"), EOS]
+
+
+def test_training_lowers_the_loss_and_the_trained_model_repairs(tmp_path, nano_model, rows):
+    model, processor = nano_model
+    one = [rows[0]]
+    trainer = fit_sft(model, processor, one * 4, settings(tmp_path, max_steps=25), style="nano")
+    losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
+    assert losses[-1] < 0.3 * losses[0]
+    from difference_feedback.repair.local import LocalRepairer
+    from difference_feedback.repair.protocol import RepairRequest
+
+    request = RepairRequest(
+        one[0].prompt, list(one[0].images), processor.tokenizer.encode(one[0].draft), one[0].reference
+    )
+    repairer = LocalRepairer(model, processor, style="nano", temperature=0, max_new_tokens=40)
+    [[repair]] = repairer.repair([request])
+    assert repair.text == one[0].repaired
+    assert repair.token_ids[-1] == EOS
+
+
+def test_nothing_to_train_on_is_an_error(tmp_path, frozen):
+    with pytest.raises(DataError, match="no hand-repaired answers"):
+        fit_sft(*frozen, [], settings(tmp_path), style="nano")
+
+
+@pytest.fixture
+def start(tmp_path, nano_model):
+    model, processor = nano_model
+    model.save_pretrained(tmp_path / "start")
+    processor.save_pretrained(tmp_path / "start")
+    from difference_feedback.repair.prompts import save_template
+
+    save_template("nano", tmp_path / "start")
+    return str(tmp_path / "start")
+
+
+TRL = {"per_device_train_batch_size": 4, "max_steps": 4, "learning_rate": 1e-3, "logging_steps": 1}
+EVALUATION = {"problems": 6, "max_new_tokens": 6, "batch_size": 6}
+
+
+def test_a_recipe_is_run_and_leaves_a_model_a_set_and_a_summary(tmp_path, start):
+    recipe = RepairSFTRecipe.model_validate({"model": start, "drafts": 6, "evaluation": EVALUATION, "trl": TRL})
+    run = Run(tmp_path / "run", recipe)
+    summary = train_sft(recipe, run)
+    assert run.finished
+    assert summary["examples"] == len(load_repair_set(run.folder / "hand_repaired.jsonl").rows) == 6
+    assert summary["updates"] == 4
+    assert summary["cpu_seconds"] > 0
+    assert {"accuracy_at_1", "accuracy_at_2", "edit_cost", "feasible_share"} <= set(summary["after"])
+    assert template_for(run.model_path) == template_for(start)
+    rows = [row for row in run.metrics() if "loss" in row]
+    assert len(rows) == 4
+    assert all("cpu_seconds" in row for row in rows)
+
+
+def test_a_file_of_hand_repairs_with_a_bad_row(tmp_path, start, rows):
+    path = save_repair_set(rows, tmp_path / "set.jsonl")
+    path.write_text(path.read_text() + json.dumps({"id": "bad"}) + "\n")
+    recipe = RepairSFTRecipe.model_validate({"model": start, "data": str(path), "trl": TRL})
+    summary = train_sft(recipe, Run(tmp_path / "run", recipe))
+    assert summary["examples"] == len(rows)
+    [error] = summary["unusable_rows"]
+    assert error.startswith("line 9, field 'question'")
+    assert summary["before"] is summary["after"] is None
+
+
+def test_a_resumed_run_goes_on_with_the_checkpoints_weights(tmp_path, start, rows):
+    path = str(save_repair_set(rows, tmp_path / "set.jsonl"))
+    values = {"model": start, "data": path, "trl": TRL | {"save_strategy": "steps", "save_steps": 2}}
+    recipe = RepairSFTRecipe.model_validate(values)
+    whole = Run(tmp_path / "whole", recipe)
+    train_sft(recipe, whole)
+    resumed = Run(tmp_path / "resumed", recipe)
+    (whole.checkpoints / "checkpoint-2").rename(resumed.checkpoints / "checkpoint-2")
+    train_sft(recipe, resumed)
+    from safetensors.torch import load_file
+
+    expected, found = (load_file(r.model_path / "model.safetensors") for r in (whole, resumed))
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name])
