@@ -73,6 +73,14 @@ def test_the_policys_random_stream_goes_on_unchanged(frozen, requests):
     assert torch.equal(torch.rand(4), expected)
 
 
+def test_repairs_grow_with_their_drafts_and_no_longer(frozen, requests):
+    """At most 1.5 times the longest draft and 16 tokens, or `max_new_tokens`."""
+    longest = max(len(request.draft_ids) for request in requests)
+    for settings, limit in (({}, int(1.5 * longest) + 16), ({"max_growth": 0.0}, 16), ({"max_growth": 9.0}, 60)):
+        candidates = repairer(frozen, max_new_tokens=60, **settings).repair(requests, 4)
+        assert max(len(c.token_ids) for own in candidates for c in own) == limit
+
+
 def test_text_and_tokens_belong_together(frozen, requests):
     tokenizer = frozen[1].tokenizer
     for own in repairer(frozen, max_new_tokens=40, temperature=2.0).repair(requests, 4):
@@ -112,10 +120,11 @@ def test_another_vocabulary_is_translated(frozen, requests):
             return [ord(c) for c in text]
 
     request = RepairRequest(requests[0].prompt, requests[0].images, [*map(ord, "answer 7"), 1], "answer 8")
-    plain = repairer(frozen, temperature=0, max_new_tokens=30)
+    settings = {"temperature": 0, "max_new_tokens": 30, "max_growth": 9.0}
+    plain = repairer(frozen, **settings)
     tokens = frozen[1].tokenizer.encode("answer 7")
     expected = plain.repair([RepairRequest(request.prompt, request.images, tokens, "answer 8")])[0][0]
-    found = repairer(frozen, temperature=0, max_new_tokens=30, policy_tokenizer=Characters()).repair([request])[0][0]
+    found = repairer(frozen, **settings, policy_tokenizer=Characters()).repair([request])[0][0]
     assert found.text == expected.text
     assert found.token_ids == [*map(ord, found.text), *([1] if expected.token_ids[-1] == EOS else [])]
 

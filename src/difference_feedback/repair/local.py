@@ -33,6 +33,7 @@ class LocalRepairer:
         processor: ProcessorMixin,
         *,
         max_new_tokens: int = 512,
+        max_growth: float = 1.5,
         temperature: float = 0.7,
         top_p: float = 1.0,
         batch_size: int = 64,
@@ -41,10 +42,17 @@ class LocalRepairer:
         adapter_name: str | None = None,
         policy_tokenizer: Any = None,
     ) -> None:
-        """`policy_tokenizer` is needed only where the policy's vocabulary is another one than the repair model's."""
+        """What is not plain from its name:
+
+        Args:
+            max_growth: a repair is cut at this many times the longest draft of its call, plus 16 tokens. A longer one
+                would be no small edit, and a batch runs as long as its longest member.
+            policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
+        """
         self.model = model
         self.processor = processor
         self.max_new_tokens = max_new_tokens
+        self.max_growth = max_growth
         self.temperature = temperature
         self.top_p = top_p
         self.batch_size = batch_size
@@ -88,12 +96,13 @@ class LocalRepairer:
             )
             for request in requests
         ]
+        longest = max((len(request.draft_ids) for request in requests), default=0)
         sampled = generate(
             self.model,
             self.processor,
             conversations,
             [request.images for request in requests],
-            max_new_tokens=self.max_new_tokens,
+            max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 16),
             temperature=self.temperature,
             top_p=self.top_p,
             num_samples=num_samples,
