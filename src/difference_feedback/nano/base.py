@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Iterator
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from difference_feedback.evaluation import Evaluation, evaluate
 from difference_feedback.nano.model import build
-from difference_feedback.nano.supervised import Example, captions, examples, train_supervised
+from difference_feedback.nano.supervised import Example, captions, in_batches, questions, rewrites, train_supervised
 from difference_feedback.recipes import BaseRecipe
 from difference_feedback.recipes import Evaluation as EvaluationSettings
 from difference_feedback.runs import Run
@@ -34,8 +35,7 @@ def shipped_figures() -> dict[str, Any]:
 def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
     """Train the base into `run.model_path`, then from it the supervised upper bound; returns and writes the summary."""
     model, processor = build(recipe.seed)
-    stream = warm_start_stream(recipe)
-    _train(model, processor, stream, run, recipe.steps, recipe.batch_size, recipe.learning_rate, "warm start")
+    _train(model, processor, warm_start(recipe), run, recipe.steps, recipe.learning_rate, "warm start")
     model.save_pretrained(run.model_path)
     processor.save_pretrained(run.model_path)
     summary: dict[str, Any] = {
@@ -51,10 +51,17 @@ def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
     return summary
 
 
-def warm_start_stream(recipe: BaseRecipe) -> Iterator[Example]:
-    """First captions, which teach perception, then questions and drafts to rewrite; all on the labelled warm images."""
-    described = islice(captions("warm", recipe.seed), recipe.caption_steps * recipe.batch_size)
-    return chain(described, examples("warm", recipe.seed, recipe.rewrite_share))
+def warm_start(recipe: BaseRecipe) -> Iterator[list[Example]]:
+    """Batches on the labelled warm images: first captions, which teach perception, then questions and rewrites.
+
+    Rewrites are twice as long as questions and have batches of their own, so that little is padding.
+    """
+    yield from islice(in_batches(captions("warm", recipe.seed), recipe.batch_size), recipe.caption_steps)
+    asked = in_batches(questions("warm", recipe.seed), recipe.batch_size)
+    rewritten = in_batches(rewrites("warm", recipe.seed), recipe.batch_size)
+    rng = np.random.default_rng(recipe.seed)
+    while True:
+        yield next(rewritten if rng.random() < recipe.rewrite_share else asked)
 
 
 def train_upper_bound(
@@ -67,7 +74,8 @@ def train_upper_bound(
     learning_rate: float = 1e-3,
 ) -> None:
     """Go on from the base with labels on the RL images: what a learner could reach that is told every answer."""
-    _train(model, processor, examples("rl", seed), run, steps, batch_size, learning_rate, "upper bound")
+    batches = in_batches(questions("rl", seed), batch_size)
+    _train(model, processor, batches, run, steps, learning_rate, "upper bound")
 
 
 def measure(
@@ -81,10 +89,9 @@ def measure(
 def _train(
     model: Qwen2_5_VLForConditionalGeneration,
     processor: Qwen2_5_VLProcessor,
-    stream: Iterator[Example],
+    batches: Iterator[list[Example]],
     run: Run,
     steps: int,
-    batch_size: int,
     learning_rate: float,
     title: str,
 ) -> None:
@@ -97,10 +104,4 @@ def _train(
             if step % 20 == 0:
                 run.log(stage=title, step=step, loss=loss)
 
-        train_supervised(
-            *(model, processor, stream),
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            on_step=on_step,
-        )
+        train_supervised(model, processor, batches, steps=steps, learning_rate=learning_rate, on_step=on_step)

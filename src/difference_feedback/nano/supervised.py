@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -30,15 +31,20 @@ def captions(split: Split, seed: int) -> Iterator[Example]:
         yield Example(problem, problem.prompt, caption(problem))
 
 
-def examples(split: Split, seed: int, rewrite_share: float = 0.0) -> Iterator[Example]:
-    """An endless stream of questions to answer; a share asks to rewrite a wrong draft, as any instructed VLM could."""
+def questions(split: Split, seed: int) -> Iterator[Example]:
+    """An endless stream of questions to answer, in a form drawn uniformly."""
     rng = np.random.default_rng([seed, 1])
     for problem in stream_problems(split, seed):
         forms = TASKS[problem.task].forms(problem.facts)
+        yield Example(problem, problem.prompt, forms[rng.integers(len(forms))].write())
+
+
+def rewrites(split: Split, seed: int) -> Iterator[Example]:
+    """An endless stream of wrong drafts to rewrite, as any instruction-tuned VLM could; some without a reference."""
+    rng = np.random.default_rng([seed, 2])
+    for problem in stream_problems(split, seed + 1):
+        forms = TASKS[problem.task].forms(problem.facts)
         form = forms[rng.integers(len(forms))]
-        if rng.random() >= rewrite_share:
-            yield Example(problem, problem.prompt, form.write())
-            continue
         wrong = rng.random(len(form.readings)) < 0.3
         wrong[rng.integers(len(wrong))] = True
         misread = {name: str(rng.integers(10)) for name, is_wrong in zip(form.readings, wrong, strict=True) if is_wrong}
@@ -64,13 +70,18 @@ def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[st
     return {**inputs, "labels": inputs["input_ids"].masked_fill(~is_answer, -100)}
 
 
+def in_batches(stream: Iterator[Example], size: int) -> Iterator[list[Example]]:
+    """The stream, `size` examples at a time."""
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
 def train_supervised(
     model: Qwen2_5_VLForConditionalGeneration,
     processor: Qwen2_5_VLProcessor,
-    stream: Iterator[Example],
+    batches: Iterator[list[Example]],
     *,
     steps: int,
-    batch_size: int = 32,
     learning_rate: float = 3e-3,
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
@@ -79,7 +90,7 @@ def train_supervised(
     schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
     model.train()
     for step in range(1, steps + 1):
-        inputs = collate(processor, [next(stream) for _ in range(batch_size)])
+        inputs = collate(processor, next(batches))
         loss = model(**inputs).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -105,10 +105,10 @@ class GridLookup(Task):
         for line, line_index, cross, cross_index, values in lines:
             cells: list[str | Slot] = [reading(f"d{i}", value) for i, value in enumerate(values)]
             chosen = copy("found", f"d{cross_index}")
-            where = [line, str(line_index + 1)], [cross, str(cross_index + 1)]
-            end = [".", "answer", copy("answer", "found")]
-            found.append(Form((*where[0], "reads", *cells, ".", *where[1], "has", chosen, *end)))
-            found.append(Form(("in", *where[0], "i", "see", *cells, ".", "at", *where[1], "is", chosen, *end)))
+            here, there = (line, str(line_index + 1)), (cross, str(cross_index + 1))
+            end = (".", "answer", copy("answer", "found"))
+            found.append(Form((*here, "reads", *cells, ".", *there, "has", chosen, *end)))
+            found.append(Form(("in", *here, "i", "see", *cells, ".", "at", *there, "is", chosen, *end)))
         return found
 
 

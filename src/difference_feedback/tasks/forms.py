@@ -88,4 +88,4 @@ class Form:
             values[piece.name] = stated.get(piece.name, text)
 
     def _pattern(self) -> str:
-        return " ".join(f"(?P<{p.name}>[a-z0-9]+)" if isinstance(p, Slot) else re.escape(p) for p in self.pieces)
+        return " ".join(f"(?P<{p.name}>-?[a-z0-9]+)" if isinstance(p, Slot) else re.escape(p) for p in self.pieces)
