@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.recipe_checks import describe, nearest
@@ -166,20 +166,48 @@ class EvaluateRecipe(ModelRecipe):
 
 
 class DemoRecipe(Recipe):
-    """The whole method on the embedded world, GRPO and DF-GRPO at the same measured compute."""
+    """The whole method on the embedded world, GRPO and DF-GRPO at the same measured compute.
+
+    Its parts are the shipped recipes `nano_repair_sft`, `nano_repair_rl`, `nano_grpo` and `nano_df_grpo`, with what is
+    given here put over them.
+    """
 
     kind: Literal["demo"] = "demo"
-    budget_cpu_seconds: Annotated[float, Field(gt=0)] = 150.0
+    budget_cpu_seconds: Annotated[float, Field(gt=0)] = 210.0
     """Processor time for each method, the training of DF-GRPO's repair model included."""
-    repair_sft: RepairSFTRecipe = RepairSFTRecipe()
-    repair_rl: RepairRLRecipe = RepairRLRecipe()
-    grpo: TrainRecipe = TrainRecipe(method="grpo")
-    df_grpo: TrainRecipe = TrainRecipe(method="df-grpo")
+    repair_sft: RepairSFTRecipe
+    repair_rl: RepairRLRecipe
+    grpo: TrainRecipe
+    df_grpo: TrainRecipe
     upper_bound_steps: PositiveInt = 300
     """Supervised steps on the labelled RL images, which make the upper bound."""
     evaluation: Evaluation = Evaluation()
     examples: PositiveInt = 24
     """Repaired answers shown in the report."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parts_from_shipped_recipes(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values | {part: _shipped_part(part, values.get(part)) for part in DEMO_PARTS}
+
+
+DEMO_PARTS = ("repair_sft", "repair_rl", "grpo", "df_grpo")
+
+
+def _shipped_part(part: str, changes: Any) -> Any:
+    """The shipped recipe of a demo's part with `changes` put over it."""
+    if changes is not None and not isinstance(changes, Mapping):
+        return changes  # of the wrong type, which pydantic says
+    path = shipped_recipes()[f"nano_{part}"]
+    return _merged(parse_yaml(path.read_text(encoding="utf-8"), str(path)), changes or {})
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = _deep_copy(values)
+    for key, value in changes.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merged(merged[key], value) if both else value
+    return merged
 
 
 AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | DemoRecipe
