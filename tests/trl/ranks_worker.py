@@ -24,9 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grpo": {},
     "gspo-kl-updates": {"importance_sampling_level": "sequence", "beta": 0.1, "num_iterations": 2},
     "dapo-kl": {"loss_type": "dapo", "beta": 0.1},
-    "dr_grpo-accumulation": {"loss_type": "dr_grpo", "gradient_accumulation_steps": 2},
-    "broadcast": {"empty_feasible": "broadcast", "sigma": 2.0},
-    "original-group": {"regroup": False},
+    "dr_grpo-accumulation": {"loss_type": "dr_grpo", "gradient_accumulation_steps": 2, "empty_feasible": "broadcast"},
 }
 
 
