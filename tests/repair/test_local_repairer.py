@@ -74,9 +74,9 @@ def test_the_policys_random_stream_goes_on_unchanged(frozen, requests):
 
 
 def test_repairs_grow_with_their_drafts_and_no_longer(frozen, requests):
-    """At most 1.5 times the longest draft and 16 tokens, or `max_new_tokens`."""
+    """At most 1.5 times the longest draft and 8 tokens, or `max_new_tokens`."""
     longest = max(len(request.draft_ids) for request in requests)
-    for settings, limit in (({}, int(1.5 * longest) + 16), ({"max_growth": 0.0}, 16), ({"max_growth": 9.0}, 60)):
+    for settings, limit in (({}, int(1.5 * longest) + 8), ({"max_growth": 0.0}, 8), ({"max_growth": 9.0}, 60)):
         candidates = repairer(frozen, max_new_tokens=60, **settings).repair(requests, 4)
         assert max(len(c.token_ids) for own in candidates for c in own) == limit
 

@@ -45,7 +45,7 @@ class LocalRepairer:
         """What is not plain from its name:
 
         Args:
-            max_growth: a repair is cut at this many times the longest draft of its call, plus 16 tokens. A longer one
+            max_growth: a repair is cut at this many times the longest draft of its call, plus 8 tokens. A longer one
                 would be no small edit, and a batch runs as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
         """
@@ -102,7 +102,7 @@ class LocalRepairer:
             self.processor,
             conversations,
             [request.images for request in requests],
-            max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 16),
+            max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 8),
             temperature=self.temperature,
             top_p=self.top_p,
             num_samples=num_samples,
