@@ -5,6 +5,7 @@ trainer stand under `trl:` by the library's own names and are checked against th
 Every mistake ends in a `ConfigError` that names the place, the key and the nearest thing that would have worked.
 """
 
+import hashlib
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -263,6 +264,11 @@ def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[s
     except ValidationError as error:
         problems = [_explain(kind, dict(item), overridden, source) for item in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+
+
+def fingerprint(recipe: Recipe) -> str:
+    """Eight characters that differ between recipes: the name under which what they make is kept."""
+    return hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8]
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -1,6 +1,6 @@
 """What the commands that run a recipe have in common: their arguments, and the folder they open."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -36,15 +36,23 @@ def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str,
 
 
 def open_run(
-    arguments: Sequence[str] | None, kind: type[R], default: str, output: Path | None, overwrite: bool
+    arguments: Sequence[str] | None,
+    kind: type[R],
+    default: str,
+    output: Path | None,
+    overwrite: bool,
+    folder: Callable[[R], str] | None = None,
 ) -> tuple[R, "Run"]:
-    """Load the recipe and open its folder. Raises `ConfigError` as `load_recipe` and `Run` do."""
+    """Load the recipe and open its folder, below `runs` by the recipe's name, or by `folder(recipe)`.
+
+    Raises `ConfigError` as `load_recipe` and `Run` do.
+    """
     from difference_feedback.recipes import load_recipe
     from difference_feedback.runs import Run
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
-    run = Run(output or Path("runs") / Path(name).stem, recipe, overwrite=overwrite)
+    run = Run(output or Path("runs") / (folder(recipe) if folder else Path(name).stem), recipe, overwrite=overwrite)
     if run.finished:
         typer.echo(f"{run.folder} is finished already; --overwrite runs it anew.")
     elif run.resumed:
