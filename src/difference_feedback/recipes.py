@@ -80,7 +80,6 @@ class BaseRecipe(Recipe):
     """The nano base: a Qwen2.5-VL of 0.66 M parameters, trained from scratch on labelled images of the six tasks."""
 
     kind: Literal["base"] = "base"
-    tasks: list[TaskName] | None = None
     steps: PositiveInt = 3000
     caption_steps: Annotated[int, Field(ge=0)] = 600
     """The first of `steps`, on descriptions of the images, which teach perception."""

@@ -1,0 +1,38 @@
+"""The README's code runs, and its figures are those of the file they come from."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_mask_example_prints_what_it_says(capsys):
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]
+    exec(compile(code, "README.md", "exec"), {})
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == "['5', '8', '17', '17']"
+    assert abs(float(printed[1]) - 4 / 13) < 1e-9
+
+
+def test_the_demo_figures_are_those_of_the_file():
+    spec = importlib.util.spec_from_file_location("demo_figures", ROOT / "docs" / "demo_figures.py")
+    figures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(figures)
+    summaries = json.loads((ROOT / "docs" / "demo_summaries.json").read_text(encoding="utf-8"))
+    assert figures.block(README) == figures.render(summaries)
+
+
+def test_every_file_that_the_tree_names_exists():
+    tree = re.findall(r"```\n(src/.*?)```", README, re.DOTALL)[0]
+    names = re.findall(r"^  ([\w/.]+)", tree, re.MULTILINE)
+    assert len(names) > 12
+    for name in names:
+        assert (ROOT / "src" / "difference_feedback" / name).exists(), name
+
+
+def test_every_link_leads_to_a_file():
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / link).exists(), link
