@@ -1,7 +1,7 @@
 """Put the figures of demo runs into the README: `python docs/demo_figures.py [runs/demo/summary.json ...]`.
 
-Given summaries are first copied to docs/demo_summaries.json; the README's block is then rendered from that file, which is
-all that it is ever made from.
+Given summaries are first copied to docs/demo_summaries.json; the README's block is then rendered from that file, and
+never from anything else.
 """
 
 import json

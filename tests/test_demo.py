@@ -1,4 +1,4 @@
-"""The demo, whole and small: every arm trains, the bill is kept, the report is written, a second call starts nothing."""
+"""The demo, whole and small: every arm trains, the bill is kept, a report is written, a second call starts nothing."""
 
 import json
 

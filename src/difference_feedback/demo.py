@@ -43,7 +43,7 @@ def run_demo(recipe: DemoRecipe, run: Run) -> Path:
         run.finish(_summarise(run))
     report = write_report([run.folder])
     console.print(_table(run.summary()))
-    console.print(f"Report: {report}")
+    print(f"Report: {report}")
     return report
 
 
