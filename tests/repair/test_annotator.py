@@ -79,9 +79,9 @@ def test_hand_repaired_set_comes_from_the_policys_wrong_answers(frozen):
     assert len(rows) == 70
     assert len({row.id for row in rows}) == 70
     assert len({row.draft for row in rows}) > 35  # sampled, not written
-    warm = {(p.question, p.images[0].tobytes()): p for p in tasks.sample_problems("warm", 200, 3)}
+    problems = {(p.question, p.images[0].tobytes()): p for p in tasks.sample_problems("repair", 200, 3)}
     for row in rows:
-        problem = warm[row.question, row.images[0].tobytes()]
+        problem = problems[row.question, row.images[0].tobytes()]
         assert not tasks.is_correct(problem, row.draft)
         assert row.repaired == annotate(problem, row.draft, TOKENIZER)
         assert row.reference in tasks.correct_answers(problem)

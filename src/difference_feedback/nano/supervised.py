@@ -47,7 +47,11 @@ def rewrites(split: Split, seed: int) -> Iterator[Example]:
         form = forms[rng.integers(len(forms))]
         wrong = rng.random(len(form.readings)) < 0.3
         wrong[rng.integers(len(wrong))] = True
-        misread = {name: str(rng.integers(10)) for name, is_wrong in zip(form.readings, wrong, strict=True) if is_wrong}
+        misread = {
+            slot.name: slot.misreadings[rng.integers(len(slot.misreadings))]
+            for slot, is_wrong in zip(form.readings, wrong, strict=True)
+            if is_wrong
+        }
         reference = forms[rng.integers(len(forms))].write() if rng.random() < 0.8 else None
         yield Example(problem, repair_conversation(problem.prompt, form.write(misread), reference), form.write())
 

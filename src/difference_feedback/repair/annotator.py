@@ -47,7 +47,7 @@ def hand_repaired_set(
     max_rollouts: int | None = None,
     progress: str | None = "drafts to repair by hand",
 ) -> list[HandRepair]:
-    """`n` wrong answers of `policy` to labelled ("warm") problems, repaired by `annotate`.
+    """`n` wrong answers of `policy` to problems on images kept for this, repaired by `annotate`.
 
     One answer is sampled for each problem; the reference of a wrong one is a correct answer in a form drawn uniformly.
     Problems are drawn until there are `n` wrong answers.
@@ -55,7 +55,7 @@ def hand_repaired_set(
     Raises `DataError` when `max_rollouts` answers (default 20 `n`) hold fewer: the policy is nearly always right there.
     """
     limit = max_rollouts or 20 * n
-    problems = stream_problems("warm", seed)
+    problems = stream_problems("repair", seed)
     found: list[WrongDraft] = []
     rollouts, share = 0, 0.5
     while len(found) < n:

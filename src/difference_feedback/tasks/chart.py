@@ -7,20 +7,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from difference_feedback.tasks.forms import Form, Slot, copy, reading
-from difference_feedback.tasks.problem import Problem, Split
+from difference_feedback.tasks.problem import SPLITS, Problem, Split
 from difference_feedback.tasks.scans import CELL
 from difference_feedback.tasks.task import Task
 
-COLOURS = {
-    "red": (208, 60, 52),
-    "blue": (52, 96, 200),
-    "green": (60, 160, 84),
-    "orange": (236, 150, 40),
-    "black": (40, 40, 40),
-}
-TALLEST = 9
-_CHARTS: dict[Split, int] = {"warm": 400, "rl": 6000, "test": 2000}
-_FIRST_CHART: dict[Split, int] = {"warm": 3_000_000, "rl": 4_000_000, "test": 5_000_000}
+COLOURS = {"red": (208, 60, 52), "blue": (52, 96, 200), "green": (60, 160, 84), "black": (40, 40, 40)}
+HEIGHTS = range(1, 10)
+_CHARTS: dict[Split, int] = {"warm": 150, "repair": 500, "rl": 6000, "test": 2000}
 
 
 class Chart(Task):
@@ -29,10 +22,10 @@ class Chart(Task):
     name = "chart"
 
     def sample(self, split: Split, rng: np.random.Generator) -> Problem:
-        # A chart is known by its seed: each split owns a range of seeds, so that no image is in two of them.
-        chart = np.random.default_rng(_FIRST_CHART[split] + rng.integers(_CHARTS[split]))
-        names = chart.permutation(list(COLOURS))[: chart.integers(3, 6)].tolist()
-        heights = chart.permutation(np.arange(1, TALLEST + 1))[: len(names)].tolist()
+        # A chart is known by its seed, of which the split is a part: no image is in two of them.
+        chart = np.random.default_rng([1, SPLITS.index(split), int(rng.integers(_CHARTS[split]))])
+        names = chart.permutation(list(COLOURS))[: chart.integers(3, 5)].tolist()
+        heights = chart.permutation(np.array(HEIGHTS))[: len(names)].tolist()
         image = _draw(dict(zip(names, heights, strict=True)), chart)
         bars = dict(zip(names, heights, strict=True))
         pair = rng.permutation(names)[:2].tolist()
@@ -46,7 +39,7 @@ class Chart(Task):
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         bars, high, low = facts["bars"], facts["high"], facts["low"]
-        read = {high: reading("high", bars[high]), low: reading("low", bars[low])}
+        read = {high: reading("high", bars[high], HEIGHTS), low: reading("low", bars[low], HEIGHTS)}
         difference = Slot("difference", lambda stated: str(int(stated["high"]) - int(stated["low"])))
         end = ("minus", copy("low_again", "low"), "is", difference, ".", "answer", copy("answer", "difference"))
         found = []
@@ -63,7 +56,7 @@ def _draw(bars: Mapping[str, int], chart: np.random.Generator) -> Image.Image:
     unit, ground = 8, 3 * CELL - 4
     sheet = Image.new("RGB", (CELL * len(bars), 3 * CELL), "white")
     draw = ImageDraw.Draw(sheet)
-    for level in range(1, TALLEST + 1):
+    for level in HEIGHTS:
         draw.line((0, ground - level * unit, sheet.width, ground - level * unit), fill=(224, 224, 224))
     for i, (name, height) in enumerate(bars.items()):
         width, shift = chart.uniform(10, 20), chart.uniform(-3, 3)

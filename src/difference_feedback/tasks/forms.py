@@ -6,7 +6,7 @@ one, and tells a misreading or a slip of arithmetic (`root`) from a value that m
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 Stated = Mapping[str, str]
@@ -18,12 +18,13 @@ class Slot:
 
     name: str
     value: Callable[[Stated], str]
-    is_reading: bool = False
+    misreadings: tuple[str, ...] = ()
+    """What a reading could be taken for; none for a derived value."""
 
 
-def reading(name: str, truth: int) -> Slot:
-    """A number read off the image: its value depends on no other slot."""
-    return Slot(name, lambda _: str(truth), is_reading=True)
+def reading(name: str, truth: object, choices: Sequence[object] = range(10)) -> Slot:
+    """A value read off the image, one of `choices`; it depends on no other slot."""
+    return Slot(name, lambda _: str(truth), tuple(str(choice) for choice in choices if choice != truth))
 
 
 def total(name: str, *parts: str) -> Slot:
@@ -52,9 +53,9 @@ class Form:
     pieces: tuple[str | Slot, ...]
 
     @property
-    def readings(self) -> tuple[str, ...]:
-        """Names of the slots that are read off the image."""
-        return tuple(piece.name for piece in self.pieces if isinstance(piece, Slot) and piece.is_reading)
+    def readings(self) -> tuple[Slot, ...]:
+        """The slots that are read off the image."""
+        return tuple(piece for piece in self.pieces if isinstance(piece, Slot) and piece.misreadings)
 
     def write(self, misread: Stated | None = None) -> str:
         """The correct answer in this form; with `misread`, the wrong answer that follows from those values."""

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from PIL import Image
 
-Split = Literal["warm", "rl", "test"]
-SPLITS: tuple[Split, ...] = ("warm", "rl", "test")
+Split = Literal["warm", "repair", "rl", "test"]
+"""Sets of images, no image in two: for the labelled warm start, for hand repairs, for RL, and held out."""
+SPLITS: tuple[Split, ...] = ("warm", "repair", "rl", "test")
 
 
 @dataclass(frozen=True)

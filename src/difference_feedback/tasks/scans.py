@@ -5,6 +5,7 @@ https://doi.org/10.24432/C50P49, as `sklearn.datasets.load_digits` (8 x 8 pixels
 """
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from PIL import Image
@@ -13,8 +14,7 @@ from sklearn.datasets import load_digits
 from difference_feedback.tasks.problem import Split
 
 CELL = 28  # pixels a side of one digit: one visual token of the nano model (two by two patches of 14)
-_WARM_SCANS = 12  # of each digit; few, so that the warm-started policy misreads
-_TEST_SCANS = 55  # of each digit; what is left is for RL
+_SCANS: dict[Split, int] = {"warm": 8, "repair": 16, "test": 55}  # of each digit; what is left, about 100, is for RL
 
 
 @cache
@@ -22,8 +22,9 @@ def scans(split: Split) -> tuple[tuple[np.ndarray, ...], ...]:
     """The scans of a split, by digit: `scans(split)[7]` holds (8, 8) arrays of values 0 to 16, all of them sevens."""
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
-    bounds = {"warm": slice(0, _WARM_SCANS), "test": slice(_WARM_SCANS, _WARM_SCANS + _TEST_SCANS)}
-    part = bounds.get(split, slice(_WARM_SCANS + _TEST_SCANS, None))
+    ends = np.cumsum([0, *_SCANS.values()]).tolist()
+    parts = {name: slice(*bounds) for name, bounds in zip(_SCANS, pairwise(ends), strict=True)}
+    part = parts.get(split, slice(ends[-1], None))
     return tuple(tuple(data.images[i] for i in order[data.target[order] == digit][part]) for digit in range(10))
 
 
