@@ -80,13 +80,13 @@ class BaseRecipe(Recipe):
     """The nano base: a Qwen2.5-VL of 0.66 M parameters, trained from scratch on labelled images of the six tasks."""
 
     kind: Literal["base"] = "base"
-    steps: PositiveInt = 3000
+    steps: PositiveInt = 3600
     caption_steps: Annotated[int, Field(ge=0)] = 600
     """The first of `steps`, on descriptions of the images, which teach perception."""
     batch_size: PositiveInt = 32
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
-    rewrite_share: Share = 0.33
-    """Share of the warm start that is "rewrite this draft", as any instruction-tuned model can do."""
+    rewrite_share: Share = 0.25
+    """Share of the steps after the captions that are "rewrite this draft", as any instruction-tuned model can do."""
     upper_bound_steps: Annotated[int, Field(ge=0)] = 600
     """Further supervised steps on the labelled RL images: what labels could buy. 0 leaves the figure out."""
     evaluation: Evaluation = Evaluation()
