@@ -15,6 +15,8 @@ from difference_feedback.tasks.problem import Split
 
 CELL = 28  # pixels a side of one digit: one visual token of the nano model (two by two patches of 14)
 _SCANS: dict[Split, int] = {"warm": 8, "repair": 16, "test": 55}  # of each digit; what is left, about 100, is for RL
+_LEAN = 15.0  # degrees to either side
+_INK = (0.6, 1.0)
 
 
 @cache
@@ -29,14 +31,22 @@ def scans(split: Split) -> tuple[tuple[np.ndarray, ...], ...]:
 
 
 def draw_digit(digit: int, split: Split, rng: np.random.Generator) -> Image.Image:
-    """A scan of `digit` from the split, dark on light, `CELL` pixels square, its size and place varied a little."""
+    """A scan of `digit` from the split, dark on light, `CELL` pixels square, its size and place varied a little.
+
+    The warm start's digits stand upright in full ink. All others lean and fade, as handwriting does in the wild: there
+    is something to learn that its labels have not taught.
+    """
     choices = scans(split)[digit]
     ink = Image.fromarray((choices[rng.integers(len(choices))] * (255 / 16)).astype(np.uint8))
     side = int(rng.integers(CELL - 6, CELL - 1))
     cell = Image.new("L", (CELL, CELL), 0)
     corner = (CELL - side) // 2 + rng.integers(-1, 2, size=2)
     cell.paste(ink.resize((side, side), Image.Resampling.BICUBIC), (int(corner[0]), int(corner[1])))
-    return Image.fromarray(255 - np.asarray(cell)).convert("RGB")
+    if split == "warm":
+        return Image.fromarray(255 - np.asarray(cell)).convert("RGB")
+    leaning = cell.rotate(rng.uniform(-_LEAN, _LEAN), Image.Resampling.BICUBIC)
+    ink_left = np.asarray(leaning) * rng.uniform(*_INK)
+    return Image.fromarray((255 - ink_left).astype(np.uint8)).convert("RGB")
 
 
 def draw_grid(digits: list[list[int]], split: Split, rng: np.random.Generator) -> Image.Image:
