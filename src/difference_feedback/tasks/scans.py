@@ -15,8 +15,8 @@ from difference_feedback.tasks.problem import Split
 
 CELL = 28  # pixels a side of one digit: one visual token of the nano model (two by two patches of 14)
 _SCANS: dict[Split, int] = {"warm": 8, "repair": 16, "test": 55}  # of each digit; what is left, about 100, is for RL
-_LEAN = 15.0  # degrees to either side
-_INK = (0.6, 1.0)
+_LEAN = 18.0  # degrees to either side
+_INK = (0.5, 1.0)
 
 
 @cache
