@@ -87,7 +87,7 @@ class BaseRecipe(Recipe):
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     rewrite_share: Share = 0.25
     """Share of the steps after the captions that are "rewrite this draft", as any instruction-tuned model can do."""
-    upper_bound_steps: Annotated[int, Field(ge=0)] = 600
+    upper_bound_steps: Annotated[int, Field(ge=0)] = 1000
     """Further supervised steps on the labelled RL images: what labels could buy. 0 leaves the figure out."""
     evaluation: Evaluation = Evaluation()
 
