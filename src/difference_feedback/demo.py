@@ -219,20 +219,20 @@ def _stage(name: str, quality: dict[str, Any], cpu_seconds: float) -> dict[str, 
 def _table(summary: dict[str, Any]) -> Table:
     methods = summary["methods"]
     table = Table(title=f"Held-out accuracy, {methods['GRPO']['problems']} problems on images never seen in training")
-    table.add_column("")
-    for column in ("accuracy", "95 % interval", "updates", "CPU seconds", "of which repair model"):
-        table.add_column(column, justify="right")
+    table.add_column("", no_wrap=True)
+    for column in ("accuracy", "95 % interval", "updates", "CPU s", "repair model's"):
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_row("base", f"{summary['base_accuracy']:.1%}")
     for name, result in methods.items():
         low, high = result["interval"]
         setup = f"{result['setup_cpu_seconds']:.0f}"
         table.add_row(
-            *(name, f"{result['accuracy']:.1%}", f"{low:.1%} – {high:.1%}", str(result["steps"])),
+            *(name, f"{result['accuracy']:.1%}", f"{low:.0%} – {high:.0%}", str(result["steps"])),
             *(f"{result['cpu_seconds']:.0f}", setup),
         )
     low, high = summary["upper_bound_interval"]
-    bound = (f"{summary['upper_bound']:.1%}", f"{low:.1%} – {high:.1%}", "")
-    table.add_row("supervised upper bound", *bound, f"{summary['upper_bound_cpu_seconds']:.0f}", "")
+    bound = (f"{summary['upper_bound']:.1%}", f"{low:.0%} – {high:.0%}", "")
+    table.add_row("upper bound", *bound, f"{summary['upper_bound_cpu_seconds']:.0f}", "")
     return table
 
 
