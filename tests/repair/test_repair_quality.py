@@ -21,7 +21,7 @@ def drafts():
     found = []
     for problem in tasks.sample_problems("test", 60, 0):
         form = tasks.TASKS[problem.task].forms(problem.facts)[0]
-        text = form.write({form.readings[0]: str(rng.integers(10))})
+        text = form.write({form.readings[0].name: str(rng.choice(form.readings[0].misreadings))})
         if tasks.error_spans(problem, text) and not tasks.is_correct(problem, text):
             draft = Rollout([*TOKENIZER.encode(text), EOS], text, False)
             found.append(WrongDraft(problem, draft, other_correct_answer(problem, rng)))
@@ -94,7 +94,7 @@ def test_error_tokens_are_those_of_the_wrong_values():
     form = tasks.TASKS["digits-sum"].forms(problem.facts)[0]
     right = form.write()
     misread = str((problem.facts["digits"][0] + 3) % 10)
-    wrong = form.write({form.readings[0]: misread})
+    wrong = form.write({form.readings[0].name: misread})
     for prefix in ("", " "):
         ids = [*TOKENIZER.encode(prefix + wrong), EOS]
         mask = error_tokens(problem, ids, TOKENIZER)
