@@ -213,7 +213,7 @@ def _summarise(run: Run) -> dict[str, Any]:
 
 def _stage(name: str, quality: dict[str, Any], cpu_seconds: float) -> dict[str, Any]:
     figures = {"accuracy": quality["accuracy_at_1"], "feasible": quality["feasible_share"]}
-    return {"name": name, "cpu_seconds": cpu_seconds, **quality, **figures}
+    return quality | figures | {"name": name, "cpu_seconds": cpu_seconds}
 
 
 def _table(summary: dict[str, Any]) -> Table:

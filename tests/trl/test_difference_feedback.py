@@ -49,11 +49,11 @@ def repairable(rollouts: Any) -> list[int]:
 
 def test_a_request_holds_conversation_images_draft_and_a_correct_sibling(make_trainer: Callable[..., Any]) -> None:
     repairer = Fixed([FIRST_TEXT_ID * 2, EOS])
-    trainer = make_trainer(ScriptedTrainer, repairer=repairer, per_device_train_batch_size=24)
+    trainer = make_trainer(ScriptedTrainer, repairer=repairer, per_device_train_batch_size=48)
     first_batch(trainer)
     rollouts = trainer._rollouts
-    rows = [rollouts.completion_ids.index(request.draft_ids) for request in repairer.requests]
-    assert rows == repairable(rollouts)
+    rows = repairable(rollouts)
+    assert [request.draft_ids for request in repairer.requests] == [rollouts.completion_ids[row] for row in rows]
     assert 5 < len(rows) < (rollouts.own_rewards == 0).sum()
     for row, request in zip(rows, repairer.requests, strict=True):
         group = range(row // 4 * 4, row // 4 * 4 + 4)

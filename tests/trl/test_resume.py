@@ -59,14 +59,16 @@ def test_the_best_checkpoint_is_loaded(make_trainer: Callable[..., Any], questio
     """`load_best_model_at_end` meets the same names as resuming does."""
     trainer = make_trainer(
         eval_dataset=questions.select(range(2)),
+        per_device_train_batch_size=16,
         **{"max_steps": 3, "save_strategy": "steps", "save_steps": 1, "eval_strategy": "steps", "eval_steps": 1},
         **{"load_best_model_at_end": True, "metric_for_best_model": "loss", "greater_is_better": False},
     )
     trainer.train()
     trainer.state.best_model_checkpoint = str(tmp_path / "checkpoint-1")
-    last = weights_of(trainer.model)
     trainer._load_best_model()
     fresh = make_trainer(max_steps=1)
+    fresh._load_from_checkpoint(str(tmp_path / "checkpoint-3"))
+    last = weights_of(fresh.model)
     fresh._load_from_checkpoint(str(tmp_path / "checkpoint-1"))
     first, loaded = weights_of(fresh.model), weights_of(trainer.model)
     assert all(torch.equal(first[name], loaded[name]) for name in first)
