@@ -34,13 +34,16 @@ def render(summaries: list[dict[str, Any]]) -> str:
     margins = [100 * (s["methods"]["DF-GRPO"]["accuracy"] - s["methods"]["GRPO"]["accuracy"]) for s in summaries]
     return (
         f"| | held-out accuracy | CPU seconds |\n|---|---|---|\n{table}\n\n"
-        f"Mean over {len(summaries)} seed{'s' * (len(summaries) > 1)} (in brackets the lowest and the highest), "
-        f"{problems} problems each on images that no training saw. DF-GRPO less GRPO, seed by seed: "
+        f"{_seeds(len(summaries))}, {problems} problems each on images that no training saw. DF-GRPO less GRPO: "
         f"{', '.join(f'{margin:+.1f}' for margin in margins)} points. So few and so short runs show that the method "
         "works end to end, not how much it gains.\n\n"
         f"With more supervised steps ({base['recipe']['upper_bound_steps']} instead of the demo's) the upper bound is "
         f"{100 * base['upper_bound']:.1f} %; `difference-feedback base` makes the base anew and prints both."
     )
+
+
+def _seeds(count: int) -> str:
+    return "One seed" if count == 1 else f"Mean over {count} seeds (in brackets the lowest and the highest)"
 
 
 def block(readme: str) -> str:

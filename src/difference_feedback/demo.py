@@ -7,13 +7,12 @@ Each arm is a process of its own with one thread, so that its processor time is 
     upper_bound   supervised training on the labels of the RL images
 """
 
-import contextlib
 import json
 import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from difference_feedback.errors import DifferenceFeedbackError
-from difference_feedback.recipes import DemoRecipe
+from difference_feedback.recipes import DemoRecipe, TrainRecipe
 from difference_feedback.runs import Run, read_rows
 
 ARMS = ("grpo", "df_grpo", "upper_bound")
@@ -70,8 +69,8 @@ def _one_thread() -> None:
 def _run_arm(arm: str, recipe: DemoRecipe, folder: Path) -> None:
     """One arm, in its own process; what it prints goes to a log file."""
     run: Callable[[DemoRecipe, Run], None] = {"grpo": _grpo, "df_grpo": _df_grpo, "upper_bound": _upper_bound}[arm]
-    with _output_to(folder / f"{arm}.log"):
-        run(recipe, Run(folder, recipe))
+    _send_output_to(folder / f"{arm}.log")
+    run(recipe, Run(folder, recipe))
 
 
 def _grpo(recipe: DemoRecipe, demo: Run) -> None:
@@ -98,7 +97,7 @@ def _df_grpo(recipe: DemoRecipe, demo: Run) -> None:
     if not run.finished:
         train(part, run, already_spent=spent)
     if not (demo.folder / "examples.jsonl").is_file():
-        _write_examples(recipe, demo, repair_model)
+        _write_examples(recipe, demo, part, run)
 
 
 def _train_repair_model(recipe: DemoRecipe, demo: Run) -> tuple[Path, float]:
@@ -123,6 +122,7 @@ def _upper_bound(recipe: DemoRecipe, demo: Run) -> None:
     run = demo.child("upper_bound", recipe)
     if run.finished:
         return
+    run.rewind(-1)  # not resumed but made anew
     model, processor = load_base()
     start = time.process_time()
     train_upper_bound(model, processor, run, recipe.upper_bound_steps, seed=recipe.seed)
@@ -130,18 +130,20 @@ def _upper_bound(recipe: DemoRecipe, demo: Run) -> None:
     run.finish(measure(model, processor, recipe.evaluation).summary() | {"cpu_seconds": spent})
 
 
-def _write_examples(recipe: DemoRecipe, demo: Run, repair_model: Path) -> None:
+def _write_examples(recipe: DemoRecipe, demo: Run, part: TrainRecipe, run: Run) -> None:
+    """Wrong answers of the base, repaired as they were in the DF-GRPO run."""
+    from difference_feedback.jsonl import write_jsonl
     from difference_feedback.nano import load_base
-    from difference_feedback.repair.local import LocalRepairer
     from difference_feedback.report.examples import make_examples
-    from difference_feedback.runs import write_atomically
     from difference_feedback.tasks import sample_problems
+    from difference_feedback.train import host_config, load_repairer
 
-    policy, processor = load_base()
-    repairer = LocalRepairer.from_pretrained(repair_model, style="nano", max_new_tokens=64, seed=recipe.seed)
+    config = host_config(part, run)
+    repairer = load_repairer(part, config)
     problems = sample_problems("rl", 3 * recipe.examples, recipe.seed + 1)
-    found = make_examples(policy, processor, repairer, problems, recipe.examples, seed=recipe.seed)
-    write_atomically(demo.folder / "examples.jsonl", "".join(example.model_dump_json() + "\n" for example in found))
+    options = {"num_repairs": config.num_repairs, "seed": recipe.seed}
+    found = make_examples(*load_base(), repairer, problems, recipe.examples, **options)
+    write_jsonl(demo.folder / "examples.jsonl", (example.model_dump(mode="json") for example in found))
 
 
 def _watch(futures: dict[str, Future[None]], recipe: DemoRecipe, run: Run) -> None:
@@ -236,11 +238,9 @@ def _table(summary: dict[str, Any]) -> Table:
     return table
 
 
-@contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Send what this process prints, its libraries included, to a file."""
+def _send_output_to(path: Path) -> None:
+    """What this process prints from now on, its libraries included, goes to a file."""
     with path.open("a", encoding="utf-8") as log:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(log.fileno(), stream.fileno())
-        yield

@@ -1,6 +1,5 @@
 """Held-out accuracy of a model: batched generation, a rule's verdict on each answer, intervals by task."""
 
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from PIL import Image
 
+from difference_feedback.jsonl import write_jsonl
 from difference_feedback.repair.generation import generate
 from difference_feedback.tasks import is_correct, sample_problems
 
@@ -85,8 +85,7 @@ class Evaluation:
 
     def write_predictions(self, path: Path) -> None:
         """One prediction a line, as JSON."""
-        lines = [json.dumps(asdict(prediction), ensure_ascii=False) + "\n" for prediction in self.predictions]
-        path.write_text("".join(lines), encoding="utf-8")
+        write_jsonl(path, map(asdict, self.predictions))
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -166,11 +165,9 @@ def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
         processor,
         questions,
         grade=grade,
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
         seed=recipe.seed,
         progress=True,
+        **settings.generation,
     )
     found.write_predictions(run.folder / "predictions.jsonl")
     summary = {"model": recipe.model, **found.summary(), "evaluation_cpu_seconds": found.cpu_seconds}

@@ -42,6 +42,11 @@ class Evaluation(Section):
     seed: int = 9000
     """Seed of the held-out problems, apart from the run's own so that all runs meet the same ones."""
 
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How `evaluation.evaluate` is to generate the answers."""
+        return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+
 
 class Data(Section):
     """Questions on images from a JSONL file or from a `datasets` data set. See `tasks.dataset`."""

@@ -16,8 +16,6 @@ from difference_feedback.runs import Run
 from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 
-UNLIMITED = 1e12  # seconds
-
 RewardFunction = Callable[..., list[float]]
 
 
@@ -33,7 +31,7 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
     dataset, reward = training_data(recipe)
     questions, grade = evaluation_questions(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-    budget = StopAtBudget(recipe.budget_cpu_seconds or UNLIMITED, already_spent)
+    budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent)
     common: dict[str, Any] = {
         "model": model,
         "reward_funcs": [reward],
@@ -186,8 +184,6 @@ def _evaluate(
         processor,
         questions,
         grade=grade,
-        batch_size=settings.batch_size,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
         seed=settings.seed,
+        **settings.generation,
     )

@@ -1,6 +1,5 @@
 """The nano base: warm-started until it is fluent and reads images imperfectly, which is where RL has work to do."""
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -27,13 +26,9 @@ def load_base(path: str | Path = SHIPPED) -> tuple[Qwen2_5_VLForConditionalGener
     return model.eval(), Qwen2_5_VLProcessor.from_pretrained(path)
 
 
-def shipped_figures() -> dict[str, Any]:
-    """What was measured when the shipped base was made: `accuracy`, `upper_bound`, the recipe."""
-    return json.loads((SHIPPED / "summary.json").read_text(encoding="utf-8"))
-
-
 def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
     """Train the base into `run.model_path`, then from it the supervised upper bound; returns and writes the summary."""
+    run.rewind(-1)  # the base is not resumed but made anew
     model, processor = build(recipe.seed)
     _train(model, processor, warm_start(recipe), run, recipe.steps, recipe.learning_rate, "warm start")
     model.save_pretrained(run.model_path)
@@ -83,7 +78,7 @@ def measure(
 ) -> Evaluation:
     """Accuracy on held-out embedded problems."""
     problems = sample_problems("test", settings.problems, settings.seed)
-    return evaluate(model, processor, problems, batch_size=settings.batch_size, max_new_tokens=settings.max_new_tokens)
+    return evaluate(model, processor, problems, seed=settings.seed, **settings.generation)
 
 
 def _train(

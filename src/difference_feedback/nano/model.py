@@ -18,9 +18,8 @@ from difference_feedback.tasks.scans import CELL
 
 CAPTION_PROMPT = "describe the image ."
 _PATCH = CELL // 2
-_INITIAL_SCALE = (
-    0.08  # about 1/sqrt(hidden): the customary 0.02 belongs to widths in the thousands, and learns slowly here
-)
+# About 1/sqrt(hidden). The customary 0.02 belongs to widths in the thousands, and learns slowly here.
+_INITIAL_SCALE = 0.08
 
 
 def build(seed: int = 0) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:

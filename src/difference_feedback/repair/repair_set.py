@@ -18,6 +18,7 @@ from PIL import Image
 from difference_feedback.errors import DataError
 from difference_feedback.image_files import open_image
 from difference_feedback.jsonl import read_jsonl, write_jsonl
+from difference_feedback.tasks.problem import conversation
 
 _TEXTS = ("question", "draft", "repaired")
 
@@ -36,8 +37,7 @@ class HandRepair:
     @property
     def prompt(self) -> list[dict[str, Any]]:
         """The conversation in which the draft was given: images, then the question."""
-        parts: list[dict[str, Any]] = [{"type": "image"} for _ in self.images]
-        return [{"role": "user", "content": [*parts, {"type": "text", "text": self.question}]}]
+        return conversation(self.question, len(self.images))
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
-UNLIMITED = 1e12  # seconds
-
 
 class Stage:
     """One stage of one run. The drafts are those of `policy`, a model's name as recipes give it."""
@@ -65,7 +63,7 @@ class Stage:
 
     def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
         """Stop at the budget, of which `billed` has used a part; write every logged row to metrics.jsonl."""
-        self._budget = StopAtBudget(budget or UNLIMITED, already_spent=self._spent)
+        self._budget = StopAtBudget(budget, already_spent=self._spent)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
     def settings(self, config_class: type[C], **fixed: Any) -> C:

@@ -53,9 +53,9 @@ def _repaired(
             choice = choose_repair(group.wrong[i].token_ids, ids, rewards)
             if choice is not None:
                 choices[i] = choice, ids[choice.index]
-        pairs = pair_group([0.0] * len(group.wrong), dict.fromkeys(choices, 1.0))
         if not choices:
             continue
+        pairs = pair_group([0.0] * len(group.wrong), dict.fromkeys(choices, 1.0))
         shown = min(choices)
         advantages = pairs.advantages()[pairs.rollout == shown]
         choice, repaired = choices[shown]

@@ -10,6 +10,12 @@ Split = Literal["warm", "repair", "rl", "test"]
 SPLITS: tuple[Split, ...] = ("warm", "repair", "rl", "test")
 
 
+def conversation(question: str, num_images: int) -> list[dict[str, Any]]:
+    """A chat conversation of one turn: the images' places, then the question."""
+    images: list[dict[str, Any]] = [{"type": "image"} for _ in range(num_images)]
+    return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
+
+
 @dataclass(frozen=True)
 class Problem:
     """A visual question. `facts` is what the images show, as plain JSON values: everything a grader needs."""
@@ -24,5 +30,4 @@ class Problem:
     @property
     def prompt(self) -> list[dict[str, Any]]:
         """The chat conversation put to the policy; image parts stand where the images go."""
-        content: list[dict[str, Any]] = [{"type": "image"} for _ in self.images]
-        return [{"role": "user", "content": [*content, {"type": "text", "text": self.question}]}]
+        return conversation(self.question, len(self.images))

@@ -16,14 +16,16 @@ from difference_feedback.errors import ConfigError
 class StopAtBudget(TrainerCallback, ExportableState):
     """Stops after the step in which the processes' CPU seconds reach `cpu_seconds`; works with any trainer.
 
+    With `cpu_seconds=None` it only counts.
+
     Counted are the CPU seconds of all ranks from the start of training on, plus `already_spent`: the bill of what came
     before, such as training the repair model. The running total is logged on every line as `cpu_seconds`. It is kept
     in the checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
     """
 
-    def __init__(self, cpu_seconds: float, already_spent: float = 0.0) -> None:
-        if not cpu_seconds > 0:
-            raise ConfigError(f"cpu_seconds={cpu_seconds}: give a positive number of seconds.")
+    def __init__(self, cpu_seconds: float | None, already_spent: float = 0.0) -> None:
+        if cpu_seconds is not None and not cpu_seconds > 0:
+            raise ConfigError(f"cpu_seconds={cpu_seconds}: give a positive number of seconds, or None for no limit.")
         self.cpu_seconds = cpu_seconds
         self.already_spent = already_spent
         self.total = already_spent
@@ -58,7 +60,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         here = torch.tensor([time.process_time() - self._start], device=args.device)
         self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
-        if self.total >= self.cpu_seconds:
+        if self.cpu_seconds is not None and self.total >= self.cpu_seconds:
             control.should_training_stop = True
             control.should_log = True
 
