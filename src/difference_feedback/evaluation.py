@@ -17,8 +17,9 @@ from difference_feedback.tasks import is_correct, sample_problems
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from difference_feedback.recipes import Data, EvaluateRecipe
-    from difference_feedback.recipes import Evaluation as Settings
+    from difference_feedback.recipe_sections import Data
+    from difference_feedback.recipe_sections import Evaluation as Settings
+    from difference_feedback.recipes import EvaluateRecipe
     from difference_feedback.runs import Run
 
 

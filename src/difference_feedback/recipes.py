@@ -12,67 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.recipe_checks import describe, nearest
+from difference_feedback.recipe_sections import Data, Evaluation, PositiveInt, Repairs, Section, Share, TaskName
 from difference_feedback.recipe_yaml import parse_yaml
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-TaskName = Literal["digits-sum", "digits-max", "grid-lookup", "count", "chart", "order"]
-
-
-class Section(BaseModel):
-    """A part of a recipe: no key but its own, no silent conversion of types."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Evaluation(Section):
-    """Held-out accuracy: how many problems, how they are answered."""
-
-    problems: PositiveInt = 300
-    batch_size: PositiveInt = 100
-    max_new_tokens: PositiveInt = 64
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
-    """0 answers greedily."""
-    every: Annotated[int, Field(ge=0)] = 0
-    """Training steps between evaluations; 0 evaluates at the start and at the end alone."""
-    seed: int = 9000
-    """Seed of the held-out problems, apart from the run's own so that all runs meet the same ones."""
-
-    @property
-    def generation(self) -> dict[str, Any]:
-        """How `evaluation.evaluate` is to generate the answers."""
-        return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
-
-
-class Data(Section):
-    """Questions on images from a JSONL file or from a `datasets` data set. See `tasks.dataset`."""
-
-    path: str
-    """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
-    split: str = "train"
-    name: str | None = None
-    """Configuration of a hub data set."""
-    columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
-    """Our field -> the data set's column, where the names differ."""
-    instruction: str = "Put the final answer in \\boxed{}."
-    """Added to every question, so that the answer can be found."""
-    limit: PositiveInt | None = None
-    min_side: PositiveInt = 28
-    max_pixels: PositiveInt = 1_003_520
-    """Larger images are scaled down, their proportions kept. 1280 patches of 28 x 28, Qwen2.5-VL's customary limit."""
-
-
-class Repairs(Section):
-    """How the repair model is asked for repairs."""
-
-    style: Literal["nano", "full"] | None = None
-    """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's. By default that of its training."""
-    temperature: Annotated[float, Field(ge=0.0)] = 0.7
-    batch_size: PositiveInt = 64
+R = TypeVar("R", bound="Recipe")
 
 
 class Recipe(Section):
@@ -116,7 +63,7 @@ class RepairSFTRecipe(ModelRecipe):
     data: str | None = None
     """A JSONL file of hand-repaired answers instead of the embedded annotator's."""
     evaluation: Evaluation = Evaluation()
-    trl: dict[str, Any] = {}
+    trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of TRL's `SFTConfig`."""
 
 
@@ -133,7 +80,7 @@ class RepairRLRecipe(ModelRecipe):
     stop_at_plateau: bool = False
     """Stop once the share of right repairs no longer rises."""
     evaluation: Evaluation = Evaluation()
-    trl: dict[str, Any] = {}
+    trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of TRL's `GRPOConfig`."""
 
 
@@ -157,7 +104,7 @@ class TrainRecipe(ModelRecipe):
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
     """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be."""
     evaluation: Evaluation = Evaluation()
-    trl: dict[str, Any] = {}
+    trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of `DFGRPOConfig`, TRL's `GRPOConfig` included (GRPO takes the latter's alone)."""
 
 
@@ -224,7 +171,6 @@ RECIPES: dict[str, type[Recipe]] = {
     "evaluate": EvaluateRecipe,
     "demo": DemoRecipe,
 }
-R = TypeVar("R", bound=Recipe)
 
 
 def shipped_recipes() -> dict[str, Path]:

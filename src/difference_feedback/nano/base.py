@@ -12,8 +12,8 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from difference_feedback.evaluation import Evaluation, evaluate
 from difference_feedback.nano.model import build
 from difference_feedback.nano.supervised import Example, captions, in_batches, questions, rewrites, train_supervised
+from difference_feedback.recipe_sections import Evaluation as EvaluationSettings
 from difference_feedback.recipes import BaseRecipe
-from difference_feedback.recipes import Evaluation as EvaluationSettings
 from difference_feedback.runs import Run
 from difference_feedback.tasks import sample_problems
 

@@ -22,7 +22,7 @@ from rich.console import Console
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.image_files import OpenedImage, open_image
 from difference_feedback.jsonl import RowProblem, read_jsonl
-from difference_feedback.recipes import Data
+from difference_feedback.recipe_sections import Data
 
 PLACEHOLDER = re.compile(r"<image[ _]?(\d*)>", re.IGNORECASE)
 LISTED = 30  # problems printed one by one; all are in `LoadedData.problems`
