@@ -1,0 +1,57 @@
+"""The auditor of repairs: is a right repair an honest one, or does it game the reward? [DF, Sec. 3, Eq. 4]
+
+An auditor looks at the whole repair: image, question, draft, repair and reference. It names one of the paper's three
+failure modes or calls the repair clean. What it says closes a gate of the reward and is counted; it never enters a
+gradient.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from PIL import Image
+
+from difference_feedback.tasks.problem import Problem
+
+Verdict = Literal["clean", "unseen_evidence", "template_shortcut", "mask_hallucination"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+MEANINGS: dict[Verdict, str] = {
+    "clean": "the repair corrects what was wrong, from what the image shows, and keeps the rest",
+    "unseen_evidence": "it is right, but claims to see what the image does not show",
+    "template_shortcut": "it puts a bare answer, or a template or the reference's text, in the place of the draft's reasoning",
+    "mask_hallucination": "it changes what was not wrong: paraphrases, or errors that make up for one another",
+}
+
+
+@dataclass(frozen=True)
+class AuditCase:
+    """One repair to look at. `truth` is the embedded problem behind it, for auditors that know the truth."""
+
+    question: str
+    images: tuple[Image.Image, ...]
+    draft: str
+    repair: str
+    reference: str | None
+    truth: Problem | None = None
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """A verdict with its evidence."""
+
+    verdict: Verdict | None
+    """None: the auditor could not be asked."""
+    evidence: str
+    """Quoted from the repair; empty for a clean one."""
+    reason: str
+
+
+class Auditor(Protocol):
+    """Anyone who can audit repairs; `name` stands in logs and reports."""
+
+    @property
+    def name(self) -> str: ...
+
+    def audit(self, cases: Sequence[AuditCase]) -> list[AuditResult]:
+        """One result a case, in their order. A case that cannot be judged has the verdict None; nothing is raised."""
+        ...
