@@ -18,7 +18,7 @@ VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 MEANINGS: dict[Verdict, str] = {
     "clean": "the repair corrects what was wrong, from what the image shows, and keeps the rest",
     "unseen_evidence": "it is right, but claims to see what the image does not show",
-    "template_shortcut": "it puts a bare answer, or a template or the reference's text, in the place of the draft's reasoning",
+    "template_shortcut": "it puts a bare answer, a template, or the reference in the place of the draft's reasoning",
     "mask_hallucination": "it changes what was not wrong: paraphrases, or errors that make up for one another",
 }
 
