@@ -5,14 +5,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 
 from difference_feedback.jsonl import write_jsonl
 from difference_feedback.repair.generation import generate
 from difference_feedback.tasks import is_correct, sample_problems
+from difference_feedback.tasks.question import Question
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,21 +21,6 @@ if TYPE_CHECKING:
     from difference_feedback.recipe_sections import Evaluation as Settings
     from difference_feedback.recipes import EvaluateRecipe
     from difference_feedback.runs import Run
-
-
-class Question(Protocol):
-    """What is asked: an embedded `Problem`, or a row of a data set."""
-
-    @property
-    def task(self) -> str: ...
-    @property
-    def question(self) -> str: ...
-    @property
-    def images(self) -> Sequence[Image.Image]: ...
-    @property
-    def answer(self) -> str: ...
-    @property
-    def prompt(self) -> list[dict[str, Any]]: ...
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ from datasets import Dataset
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.evaluation import Evaluation, Question, evaluate, held_out
+from difference_feedback.evaluation import Evaluation, evaluate, held_out
 from difference_feedback.models import load_model
 from difference_feedback.recipe_checks import build_config
 from difference_feedback.recipes import TrainRecipe
 from difference_feedback.runs import Run
+from difference_feedback.tasks.question import Question
 from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 

@@ -56,7 +56,7 @@ def hand_repaired_set(
     """
     limit = max_rollouts or 20 * n
     problems = stream_problems("repair", seed)
-    found: list[WrongDraft] = []
+    found: list[WrongDraft[Problem]] = []
     rollouts, share = 0, 0.5
     while len(found) < n:
         if rollouts >= limit:
@@ -84,7 +84,7 @@ def hand_repaired_set(
     return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(found[:n])]
 
 
-def _repaired(name: str, wrong: WrongDraft, tokenizer: Any) -> HandRepair:
+def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> HandRepair:
     problem, draft = wrong.problem, wrong.draft.text
     repaired = annotate(problem, draft, tokenizer)
     return HandRepair(name, problem.question, problem.images, draft, wrong.reference, repaired)

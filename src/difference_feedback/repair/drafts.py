@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
@@ -9,9 +10,11 @@ from transformers import PreTrainedModel, ProcessorMixin
 from difference_feedback import tasks
 from difference_feedback.repair.generation import generate
 from difference_feedback.repair.protocol import RepairRequest
-from difference_feedback.tasks import Problem
+from difference_feedback.tasks.question import Question
 
-Grader = Callable[[Problem, str], bool]
+Q = TypeVar("Q", bound=Question)
+Grader = Callable[[Any, str], bool]
+"""`(question, response)`: whether the response is right."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,10 @@ class Rollout:
 
 
 @dataclass(frozen=True)
-class RolloutGroup:
+class RolloutGroup(Generic[Q]):
     """The answers sampled for one problem."""
 
-    problem: Problem
+    problem: Q
     rollouts: list[Rollout]
 
     @property
@@ -40,10 +43,10 @@ class RolloutGroup:
 
 
 @dataclass(frozen=True)
-class WrongDraft:
+class WrongDraft(Generic[Q]):
     """A wrong answer to a problem, and a correct one to the same problem."""
 
-    problem: Problem
+    problem: Q
     draft: Rollout
     reference: str
 
@@ -55,7 +58,7 @@ class WrongDraft:
 def sample_groups(
     policy: PreTrainedModel,
     processor: ProcessorMixin,
-    problems: Sequence[Problem],
+    problems: Sequence[Q],
     *,
     group_size: int,
     max_new_tokens: int = 64,
@@ -64,7 +67,7 @@ def sample_groups(
     seed: int = 0,
     grade: Grader = tasks.is_correct,
     progress: str | None = None,
-) -> list[RolloutGroup]:
+) -> list[RolloutGroup[Q]]:
     """Sample `group_size` answers to each problem, at most `batch_size` problems at a time, and grade them."""
     sampled = generate(
         policy,
@@ -88,12 +91,12 @@ def sample_groups(
 
 
 def wrong_drafts(
-    groups: Sequence[RolloutGroup],
+    groups: Sequence[RolloutGroup[Q]],
     *,
     seed: int = 0,
-    other_reference: Callable[[Problem, np.random.Generator], str] | None = None,
+    other_reference: Callable[[Q, np.random.Generator], str] | None = None,
     one_per_problem: bool = False,
-) -> list[WrongDraft]:
+) -> list[WrongDraft[Q]]:
     """The wrong answers of `groups`, each with a reference drawn uniformly from its correct siblings. [DF, Eq. 13]
 
     A group without a correct answer is left out, unless `other_reference` gives a reference for its problem.

@@ -63,7 +63,7 @@ def held_out_drafts(
     batch_size: int = 64,
     seed: int = 9000,
     progress: str | None = "drafts to measure repairs on",
-) -> list[WrongDraft]:
+) -> list[WrongDraft[Problem]]:
     """One wrong answer each to those of `problems` test problems that have a correct sibling for a reference.
 
     That is how a repair model meets them when a policy is trained.
@@ -83,7 +83,7 @@ def held_out_drafts(
 
 def repair_quality(
     repairer: Repairer,
-    drafts: Sequence[WrongDraft],
+    drafts: Sequence[WrongDraft[Problem]],
     tokenizer: Any,
     *,
     num_samples: int = 2,

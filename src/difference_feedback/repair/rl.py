@@ -15,6 +15,7 @@ from difference_feedback.repair.drafts import WrongDraft, sample_groups, wrong_d
 from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, special_tokens
 from difference_feedback.repair.reward import Gate, repair_reward_function
 from difference_feedback.repair.training import Stage
+from difference_feedback.tasks import Problem
 from difference_feedback.tasks.mixture import stream_problems
 from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.vision_tokens import suppressed, vision_token_ids
@@ -59,13 +60,13 @@ def rl_drafts(
     batch_size: int = 64,
     seed: int = 0,
     progress: str | None = "drafts to learn repairing on",
-) -> list[WrongDraft]:
+) -> list[WrongDraft[Problem]]:
     """`n` wrong answers of `policy` to RL problems, each with a correct sibling for its reference.
 
     Raises `DataError` when 20 `n` answers hold fewer.
     """
     problems = stream_problems("rl", seed)
-    found: list[WrongDraft] = []
+    found: list[WrongDraft[Problem]] = []
     rollouts = 0
     while len(found) < n:
         if rollouts >= 20 * n:
@@ -88,7 +89,9 @@ def rl_drafts(
     return found[:n]
 
 
-def rl_dataset(drafts: Sequence[WrongDraft], processor: ProcessorMixin, style: str | RepairTemplate) -> Dataset:
+def rl_dataset(
+    drafts: Sequence[WrongDraft[Problem]], processor: ProcessorMixin, style: str | RepairTemplate
+) -> Dataset:
     """Rows for TRL: repair prompt, images, the draft's tokens, and the columns that the problem's grader reads."""
     special = special_tokens(processor)
     dataset = tasks.to_dataset([wrong.problem for wrong in drafts])
