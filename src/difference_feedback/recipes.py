@@ -16,7 +16,18 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.recipe_checks import describe, nearest
-from difference_feedback.recipe_sections import Data, Evaluation, PositiveInt, Repairs, Section, Share, TaskName
+from difference_feedback.recipe_sections import (
+    Audit,
+    Data,
+    Evaluation,
+    PositiveInt,
+    Repairs,
+    Section,
+    Share,
+    TaskName,
+    TextOnly,
+    VisualGate,
+)
 from difference_feedback.recipe_yaml import parse_yaml
 
 R = TypeVar("R", bound="Recipe")
@@ -68,14 +79,25 @@ class RepairSFTRecipe(ModelRecipe):
 
 
 class RepairRLRecipe(ModelRecipe):
-    """Repair model, stage 2: reinforcement learning with `R - lambda * C_edit`. [DF, Eq. 4]"""
+    """Repair model, stage 2: reinforcement learning with `g_audit g_vis (R - lambda C_edit)`. [DF, Eq. 4]"""
 
     kind: Literal["repair-rl"] = "repair-rl"
     policy: str = "nano"
     """The model whose wrong answers are repaired."""
     drafts: PositiveInt = 1000
+    data: Data | None = None
+    """Real questions to draw the drafts from, instead of the embedded ones."""
+    test_data: Data | None = None
+    """Held-out real questions; without them a run on real data is not measured."""
+    objective: Literal["grpo", "gspo"] = "grpo"
+    """Take the one that trains the policy."""
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
+    visual_gate: VisualGate = VisualGate()
+    audit: Audit = Audit()
+    text_only: TextOnly = TextOnly()
+    sft_only: bool = False
+    """Take the model as it comes from stage 1: the ablation without this stage."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
     stop_at_plateau: bool = False
     """Stop once the share of right repairs no longer rises."""

@@ -145,6 +145,11 @@ def test_references_are_siblings_or_given():
     assert given[0].request.draft_ids == [7]
 
 
-def test_held_out_drafts_are_of_the_test_split(frozen):
-    drafts = held_out_drafts(*frozen, 6, group_size=2, max_new_tokens=4, progress=None)
-    assert all(d.problem.split == "test" and not d.draft.correct for d in drafts)
+def test_held_out_drafts_are_wrong_answers_with_a_correct_sibling(frozen):
+    problems = tasks.sample_problems("test", 12, 0)
+    grade = lambda problem, text: len(text) % 2 == 0  # noqa: E731
+    drafts = held_out_drafts(*frozen, problems, group_size=4, max_new_tokens=4, grade=grade, progress=None)
+    assert drafts
+    assert all(d.problem in problems and len(d.draft.text) % 2 == 1 and len(d.reference) % 2 == 0 for d in drafts)
+    assert len({id(d.problem) for d in drafts}) == len(drafts)
+    assert held_out_drafts(*frozen, []) == []

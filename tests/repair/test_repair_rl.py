@@ -11,8 +11,11 @@ from difference_feedback.recipes import RepairRLRecipe
 from difference_feedback.repair import rl
 from difference_feedback.repair.drafts import Rollout, WrongDraft
 from difference_feedback.repair.prompts import save_template
-from difference_feedback.repair.rl import StopAtPlateau, fit_rl, rl_dataset, rl_drafts, train_rl
+from difference_feedback.repair.rl import fit_rl, train_rl
+from difference_feedback.repair.rl_callbacks import StopAtPlateau
+from difference_feedback.repair.rl_data import DraftSupply, rl_dataset, rl_drafts
 from difference_feedback.runs import Run
+from difference_feedback.tasks.mixture import stream_problems
 
 VISION = {3, 4, 5, 6, 7}
 EOS = 2
@@ -71,12 +74,10 @@ def test_two_steps_train_and_log_the_components(tmp_path, nano_model):
     assert not set(sampled) & VISION
 
 
-def test_drafts_are_wrong_answers_with_a_correct_sibling(monkeypatch, frozen):
+def test_drafts_are_wrong_answers_with_a_correct_sibling(frozen):
     model, processor = frozen
-    by_parity = lambda *args, **kw: rl_groups(*args, **kw, grade=lambda p, text: len(text) % 2 == 0)  # noqa: E731
-    rl_groups = rl.sample_groups
-    monkeypatch.setattr(rl, "sample_groups", by_parity)
-    drafts = rl_drafts(model, processor, 10, max_new_tokens=4, progress=None)
+    settings = {"max_new_tokens": 4, "progress": None, "grade": lambda p, text: len(text) % 2 == 0}
+    drafts = rl_drafts(model, processor, 10, questions=stream_problems("rl", 0), **settings).drafts
     assert len(drafts) == 10
     for wrong in drafts:
         assert wrong.problem.split == "rl"
@@ -86,7 +87,7 @@ def test_drafts_are_wrong_answers_with_a_correct_sibling(monkeypatch, frozen):
 
 def test_a_policy_that_is_never_right_gives_no_drafts(frozen):
     with pytest.raises(DataError, match="nearly always right, or nearly always wrong"):
-        rl_drafts(*frozen, 2, max_new_tokens=2, progress=None)
+        rl_drafts(*frozen, 2, questions=stream_problems("rl", 0), max_new_tokens=2, progress=None)
 
 
 def test_a_plateau_stops_training():
@@ -104,7 +105,9 @@ def test_a_recipe_is_run_and_leaves_a_model_and_a_summary(tmp_path, monkeypatch,
     model.save_pretrained(tmp_path / "start")
     processor.save_pretrained(tmp_path / "start")
     save_template("nano", tmp_path / "start")
-    monkeypatch.setattr(rl, "rl_drafts", lambda policy, processor, n, **_: wrong_drafts_for(processor, n))
+    monkeypatch.setattr(
+        rl, "rl_drafts", lambda policy, processor, n, **_: DraftSupply(wrong_drafts_for(processor, n), n, 0)
+    )
     trl = {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 6, "max_steps": 9}
     recipe = RepairRLRecipe.model_validate(
         {

@@ -13,13 +13,14 @@ class RepairRequest:
 
     `prompt` is the policy's own chat conversation, its image parts `{"type": "image"}` in the order of `images`.
     `draft_ids` is the wrong answer as it was sampled, the end-of-sequence token included when it was sampled.
-    `reference` is the text of a correct answer: another rollout of the group, or the annotated answer.
+    `reference` is the text of a correct answer: another rollout of the group, or the annotated answer. None withholds
+    it, as the blank-image test does.
     """
 
     prompt: list[dict[str, Any]]
     images: list[Image.Image]
     draft_ids: list[int]
-    reference: str
+    reference: str | None
 
 
 @dataclass(frozen=True)

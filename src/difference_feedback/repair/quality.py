@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,11 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import tasks
 from difference_feedback.alignment import BoolArray, align, edit_cost
+from difference_feedback.judges.audit import AuditCase, Auditor
+from difference_feedback.judges.audit_log import audit_statistics
+from difference_feedback.judges.blank_image import StandIn, stand_in
 from difference_feedback.repair.annotator import annotate
-from difference_feedback.repair.drafts import Grader, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.protocol import Repairer
 from difference_feedback.repair.selection import choose_repair
 from difference_feedback.tasks import Problem
@@ -47,6 +50,14 @@ class RepairQuality:
     """Drafts whose error positions are known and that have a feasible repair."""
     cpu_seconds: float
     """Spent in the repair model."""
+    blind_share: float | None = None
+    """Drafts that are repaired right without the image and the reference: those whose `g_vis` is closed. [DF, Eq. 3]"""
+    visual_survival: float | None = None
+    """Of the right repairs, those whose `g_vis` is open."""
+    audit_survival: float | None = None
+    """Of the right repairs that were audited, those found clean."""
+    audit_hits: dict[str, int] | None = None
+    """Of those, by failure mode."""
 
     def summary(self) -> dict[str, Any]:
         """As plain values, for summary.json."""
@@ -56,26 +67,30 @@ class RepairQuality:
 def held_out_drafts(
     policy: PreTrainedModel,
     processor: ProcessorMixin,
-    problems: int,
+    questions: Sequence[Q],
     *,
     group_size: int = 4,
     max_new_tokens: int = 64,
     batch_size: int = 64,
     seed: int = 9000,
+    grade: Grader = tasks.is_correct,
     progress: str | None = "drafts to measure repairs on",
-) -> list[WrongDraft[Problem]]:
-    """One wrong answer each to those of `problems` test problems that have a correct sibling for a reference.
+) -> list[WrongDraft[Q]]:
+    """One wrong answer each to those of `questions` that have a correct sibling for a reference.
 
     That is how a repair model meets them when a policy is trained.
     """
+    if not questions:
+        return []
     groups = sample_groups(
         policy,
         processor,
-        tasks.sample_problems("test", problems, seed),
+        questions,
         group_size=group_size,
         max_new_tokens=max_new_tokens,
         batch_size=batch_size,
         seed=seed,
+        grade=grade,
         progress=progress,
     )
     return wrong_drafts(groups, seed=seed, one_per_problem=True)
@@ -83,13 +98,19 @@ def held_out_drafts(
 
 def repair_quality(
     repairer: Repairer,
-    drafts: Sequence[WrongDraft[Problem]],
+    drafts: Sequence[WrongDraft[Any]],
     tokenizer: Any,
     *,
     num_samples: int = 2,
     grade: Grader = tasks.is_correct,
+    blind: bool = False,
+    auditor: Auditor | None = None,
 ) -> RepairQuality:
-    """Repair every draft `num_samples` times and measure. `tokenizer` is the policy's."""
+    """Repair every draft `num_samples` times and measure. `tokenizer` is the policy's.
+
+    With `blind`, the drafts are repaired from a blank and from a noise image as well, once each; with an `auditor`, the
+    right repairs are audited.
+    """
     start = time.process_time()
     repaired = repairer.repair([wrong.request for wrong in drafts], num_samples)
     seconds = time.process_time() - start
@@ -102,14 +123,24 @@ def repair_quality(
         choice = choose_repair(draft.token_ids, ids, [float(c) for c in correct])
         if choice is None:
             continue
-        annotated = align(draft.token_ids, _annotated_ids(problem, draft.text, draft.token_ids, tokenizer))
         costs.append(choice.edit_cost)
+        if not isinstance(problem, Problem):
+            continue
+        annotated = align(draft.token_ids, _annotated_ids(problem, draft.text, draft.token_ids, tokenizer))
         annotator_costs.append(edit_cost(annotated))
         truth = error_tokens(problem, draft.token_ids, tokenizer)
         if truth is not None:
             errors.append(truth)
             marked.append(choice.alignment.source_mask)
             annotator_marked.append(annotated.source_mask)
+    right = [
+        (i, candidate.text)
+        for i, (candidates, correct) in enumerate(zip(repaired, verdicts, strict=True))
+        for candidate, hit in zip(candidates, correct, strict=True)
+        if hit
+    ]
+    seen = _repaired_blind(repairer, drafts, grade) if blind else None
+    audited = _audited(auditor, drafts, right) if auditor else None
     return RepairQuality(
         drafts=len(drafts),
         num_samples=num_samples,
@@ -122,7 +153,37 @@ def repair_quality(
         annotator_mask=mask_quality(annotator_marked, errors),
         mask_drafts=len(errors),
         cpu_seconds=seconds,
+        blind_share=None if seen is None else _mean(seen),
+        visual_survival=None if seen is None else _mean([not seen[i] for i, _ in right]),
+        audit_survival=None if audited is None else _mean([verdict == "clean" for verdict in audited if verdict]),
+        audit_hits=None if audited is None else audit_statistics(audited).hits,
     )
+
+
+def _repaired_blind(repairer: Repairer, drafts: Sequence[WrongDraft[Any]], grade: Grader) -> list[bool]:
+    """Whether each draft is repaired right from a blank or a noise image, its reference withheld. [DF, Eq. 3]"""
+    kinds: tuple[StandIn, ...] = ("blank", "noise")
+    requests = [
+        replace(wrong.request, reference=None, images=[stand_in(image, kind, i) for image in wrong.problem.images])
+        for i, wrong in enumerate(drafts)
+        for kind in kinds
+    ]
+    right = [
+        any(grade(drafts[i // len(kinds)].problem, candidate.text) for candidate in candidates)
+        for i, candidates in enumerate(repairer.repair(requests))
+    ]
+    return [any(right[i : i + len(kinds)]) for i in range(0, len(right), len(kinds))]
+
+
+def _audited(auditor: Auditor, drafts: Sequence[WrongDraft[Any]], right: Sequence[tuple[int, str]]) -> list[str | None]:
+    """Verdicts on right repairs, given as the draft's place and the text; outages are None."""
+    cases = []
+    for i, text in right:
+        problem = drafts[i].problem
+        truth = problem if isinstance(problem, Problem) else None
+        images = tuple(problem.images)
+        cases.append(AuditCase(problem.question, images, drafts[i].draft.text, text, drafts[i].reference, truth))
+    return [result.verdict for result in auditor.audit(cases)]
 
 
 def error_tokens(

@@ -1,7 +1,7 @@
 """What a repair is worth: right, and close to the draft. [DF, Eq. 4]"""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,17 +12,14 @@ from difference_feedback.errors import ConfigError, DataError
 Floats = npt.NDArray[np.float64]
 
 
-class Gate(Protocol):
-    """A factor of the reward: 1 lets a repair's reward through, 0 takes it away. [DF, Eq. 3]
+Gate = Callable[..., Sequence[float]]
+"""A factor of the reward: 1 lets a repair's reward through, 0 takes it away. [DF, Eqs. 3-4]
 
-    It is called as TRL calls a reward function, with one entry a repair: `prompts` are the repair model's own
-    conversations, `completions` its answers, `completion_ids` their tokens, and every column of the data set comes by
-    its name, among them `draft_ids` and `images`. It returns as many numbers. Nothing is differentiated through it.
-    """
-
-    def __call__(
-        self, *, prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
-    ) -> Sequence[float]: ...
+It is called as TRL calls a reward function, by keyword, with one entry a repair: `prompts` are the repair model's own
+conversations, `completions` its answers, `completion_ids` their tokens, `correct` their terminal rewards (NaN where
+unjudged), and every column of the data set comes by its name, among them `draft_ids` and `images`. It returns as many
+numbers. Nothing is differentiated through it.
+"""
 
 
 def repair_reward(
@@ -60,7 +57,8 @@ def repair_reward_function(
 
     `grade` is the reward function that grades the policy's own answers; `gates` are multiplied in under their names.
     The data set has a column `draft_ids`: the wrong answer's tokens as sampled. The components are logged as
-    `repair/correct`, `repair/edit_cost` and `repair/gate_<name>`.
+    `repair/correct`, `repair/edit_cost` and `repair/gate_<name>`, and `repair/reward_ungated` is the reward without the
+    gates.
     """
 
     def reward(
@@ -71,15 +69,21 @@ def repair_reward_function(
         batch = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns}
         correct = np.array([np.nan if r is None else float(r) for r in grade(**batch)])
         costs = edit_costs(columns["draft_ids"], completion_ids)
+        batch["correct"] = correct.tolist()
         factors = {name: np.asarray(gate(**batch), dtype=np.float64) for name, gate in (gates or {}).items()}
+        rewards = repair_reward(correct, costs, lam, list(factors.values()))
         log = columns.get("log_metric")
         if log is not None:
-            log("repair/correct", float(np.nanmean(correct)) if not np.isnan(correct).all() else float("nan"))
+            log("repair/correct", _nanmean(correct))
             log("repair/edit_cost", float(costs.mean()))
             for name, factor in factors.items():
                 log(f"repair/gate_{name}", float(factor.mean()))
-        rewards = repair_reward(correct, costs, lam, list(factors.values()))
+            log("repair/reward_ungated", _nanmean(repair_reward(correct, costs, lam)))
         return [None if np.isnan(value) else float(value) for value in rewards]
 
     reward.__name__ = "repair_reward"
     return reward
+
+
+def _nanmean(values: Floats) -> float:
+    return float("nan") if np.isnan(values).all() else float(np.nanmean(values))

@@ -1,105 +1,30 @@
-"""Repair model, stage 2: reinforcement learning by GRPO, rewarded for right repairs with few edits. [DF, Eq. 4]"""
+"""Repair model, stage 2: reinforcement learning, rewarded for right repairs with few edits. [DF, Eq. 4]"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from datasets import Dataset
-from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback, TrainerControl, TrainerState
-from transformers import TrainingArguments as Arguments
-from trl import GRPOConfig, GRPOTrainer
+from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
+from trl import GRPOConfig
 
 from difference_feedback import tasks
-from difference_feedback.errors import DataError
-from difference_feedback.repair.drafts import WrongDraft, sample_groups, wrong_drafts
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, special_tokens
+from difference_feedback.errors import ConfigError
+from difference_feedback.judges.audit import Auditor
+from difference_feedback.judges.audit_log import AuditLog, audit_statistics
+from difference_feedback.repair.audit_gate import AuditGate
+from difference_feedback.repair.blank_image_gate import BlankImageGate
 from difference_feedback.repair.reward import Gate, repair_reward_function
+from difference_feedback.repair.rl_callbacks import MeasureRepairs, StopAtPlateau
+from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
+from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.repair.training import Stage
-from difference_feedback.tasks import Problem
-from difference_feedback.tasks.mixture import stream_problems
-from difference_feedback.trl.resume import ExactResume
+from difference_feedback.runs import read_rows
 from difference_feedback.trl.vision_tokens import suppressed, vision_token_ids
 
 if TYPE_CHECKING:
     from difference_feedback.recipes import RepairRLRecipe
     from difference_feedback.runs import Run
-
-
-class StopAtPlateau(TrainerCallback):
-    """Stops once the mean of a logged metric over `window` logs has not risen by `min_gain` for `window` logs more."""
-
-    def __init__(self, metric: str = "repair/correct", window: int = 5, min_gain: float = 0.01) -> None:
-        self.metric = metric
-        self.window = window
-        self.min_gain = min_gain
-        self.values: list[float] = []
-
-    def on_log(
-        self,
-        args: Arguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        if not logs or self.metric not in logs:
-            return
-        self.values.append(float(logs[self.metric]))
-        n = self.window
-        if len(self.values) >= 2 * n and np.mean(self.values[-n:]) < np.mean(self.values[-2 * n : -n]) + self.min_gain:
-            control.should_training_stop = True
-
-
-def rl_drafts(
-    policy: PreTrainedModel,
-    processor: ProcessorMixin,
-    n: int,
-    *,
-    group_size: int = 4,
-    max_new_tokens: int = 64,
-    batch_size: int = 64,
-    seed: int = 0,
-    progress: str | None = "drafts to learn repairing on",
-) -> list[WrongDraft[Problem]]:
-    """`n` wrong answers of `policy` to RL problems, each with a correct sibling for its reference.
-
-    Raises `DataError` when 20 `n` answers hold fewer.
-    """
-    problems = stream_problems("rl", seed)
-    found: list[WrongDraft[Problem]] = []
-    rollouts = 0
-    while len(found) < n:
-        if rollouts >= 20 * n:
-            raise DataError(
-                f"{rollouts} answers hold {len(found)} wrong ones with a correct sibling, {n} were asked for: the "
-                "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
-            )
-        groups = sample_groups(
-            policy,
-            processor,
-            [next(problems) for _ in range(max(1, batch_size // group_size))],
-            group_size=group_size,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            seed=seed + rollouts,
-            progress=progress,
-        )
-        rollouts += sum(len(group.rollouts) for group in groups)
-        found += wrong_drafts(groups, seed=seed + rollouts)
-    return found[:n]
-
-
-def rl_dataset(
-    drafts: Sequence[WrongDraft[Problem]], processor: ProcessorMixin, style: str | RepairTemplate
-) -> Dataset:
-    """Rows for TRL: repair prompt, images, the draft's tokens, and the columns that the problem's grader reads."""
-    special = special_tokens(processor)
-    dataset = tasks.to_dataset([wrong.problem for wrong in drafts])
-    prompts = [
-        repair_conversation(wrong.problem.prompt, wrong.draft.text, wrong.reference, style, special) for wrong in drafts
-    ]
-    dataset = dataset.remove_columns("prompt").add_column("prompt", prompts)
-    return dataset.add_column("draft_ids", [wrong.draft.token_ids for wrong in drafts])
 
 
 def fit_rl(
@@ -113,15 +38,16 @@ def fit_rl(
     gates: Mapping[str, Gate] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     resume_from: str | None = None,
-) -> GRPOTrainer:
-    """Train `model` in place by GRPO, and return the trainer.
+) -> RepairGRPOTrainer:
+    """Train `model` in place by GRPO, or GSPO where `args` says so, and return the trainer.
 
-    `dataset` is one of `rl_dataset`, or has its columns `prompt`, `images` and `draft_ids`, and what `grade` reads.
+    `dataset` is one of `rl_dataset`, or has its columns `prompt`, `images` and `draft_ids`, and what `grade` and
+    `gates` read. A `BlankImageGate` among the gates gets its repairs from the same batches.
     """
     vision = vision_token_ids(model.config, processor.tokenizer)
     kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
     args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
-    trainer = ExactResume(
+    trainer = RepairGRPOTrainer(
         model,
         repair_reward_function(grade, lam=lam, gates=gates),
         args,
@@ -129,6 +55,8 @@ def fit_rl(
         processing_class=processor,
         callbacks=list(callbacks),
     )
+    blind = [gate for gate in (gates or {}).values() if isinstance(gate, BlankImageGate)]
+    trainer.blank_image_gate = blind[0] if blind else None
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_from)
     return trainer
@@ -137,37 +65,115 @@ def fit_rl(
 def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    Billed are the drafts and the training, not the measuring before and after.
+    Billed are the drafts and the training, the gates included; not the measuring before, amid and after.
     """
     stage = Stage(recipe, run, policy=recipe.policy)
-    before = stage.quality()
-    settings = recipe.evaluation
+    auditor = auditor_of(recipe)
+    before = stage.quality(auditor=auditor)
+    if recipe.sft_only:
+        stage.save()
+        figures = before and before.summary()
+        return stage.finish({"drafts": 0, "updates": 0, "cpu_seconds": 0.0, "before": figures, "after": figures})
+    questions, grade, reward = stage.rl_questions()
     with stage.billed():
-        drafts = rl_drafts(
+        supply = rl_drafts(
             stage.policy,
             stage.processor,
             recipe.drafts,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
+            questions=questions,
+            grade=grade,
+            text_only=recipe.text_only,
+            max_new_tokens=recipe.evaluation.max_new_tokens,
+            batch_size=recipe.evaluation.batch_size,
             seed=recipe.seed,
         )
+    log = AuditLog(run.folder)
+    log.rewind(stage.first_step)
     callbacks = stage.callbacks(recipe.budget_cpu_seconds)
+    if recipe.evaluation.every:
+        callbacks.append(MeasureRepairs(stage, recipe.evaluation.every, auditor))
     if recipe.stop_at_plateau:
         callbacks.append(StopAtPlateau())
     trainer = fit_rl(
         stage.model,
         stage.processor,
-        rl_dataset(drafts, stage.processor, stage.template),
-        stage.settings(GRPOConfig),
+        rl_dataset(supply.drafts, stage.processor, stage.template),
+        stage.settings(GRPOConfig, **OBJECTIVES[recipe.objective]),
+        grade=reward,
         lam=recipe.edit_cost_weight,
+        gates=gates_of(recipe, reward, auditor, log),
         callbacks=callbacks,
         resume_from=stage.last_checkpoint,
     )
-    summary = {
-        "drafts": len(drafts),
-        "updates": trainer.state.global_step,
-        "cpu_seconds": stage.cpu_seconds,
-        "before": before.summary(),
-        "after": stage.quality().summary(),
+    after = stage.quality(auditor=auditor)
+    stage.save(trainer)
+    return stage.finish(
+        {
+            **supply.summary(),
+            "updates": trainer.state.global_step,
+            "cpu_seconds": stage.cpu_seconds,
+            "before": before and before.summary(),
+            "after": after and after.summary(),
+            "gates": gate_figures(run),
+        }
+    )
+
+
+OBJECTIVES: dict[str, dict[str, Any]] = {
+    "grpo": {"importance_sampling_level": "token"},
+    "gspo": {"importance_sampling_level": "sequence"},
+}
+
+
+def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:
+    """The auditor that a recipe asks for. Raises `ConfigError` for one that cannot judge its data."""
+    settings = recipe.audit
+    if not settings.enabled:
+        return None
+    if settings.auditor == "embedded":
+        if recipe.data:
+            raise ConfigError(
+                "audit.auditor: embedded goes by the embedded world's truth, and data holds other questions: give "
+                "audit.auditor=endpoint with audit.endpoint, or audit.enabled=false (--no-audit)."
+            )
+        from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
+
+        return EmbeddedAuditor()
+    if settings.endpoint is None:
+        raise ConfigError("audit.endpoint is missing: audit.auditor=endpoint needs its url and model.")
+    from difference_feedback.judges.endpoint_auditor import EndpointAuditor
+
+    return EndpointAuditor(settings.endpoint)
+
+
+def gates_of(
+    recipe: "RepairRLRecipe", reward: Callable[..., Sequence[float | None]], auditor: Auditor | None, log: AuditLog
+) -> dict[str, Gate]:
+    """The factors of Eq. 4 that a recipe leaves on, by name."""
+    gates: dict[str, Gate] = {}
+    if recipe.visual_gate.enabled:
+        gates["visual"] = BlankImageGate(reward, recipe.visual_gate.images)
+    if auditor is not None:
+        gates["audit"] = AuditGate(auditor, recipe.audit.rate, recipe.audit.when_down, log)
+    return gates
+
+
+def gate_figures(run: "Run") -> dict[str, Any]:
+    """What the gates did to the reward over a run, from its metrics and audits."""
+    rows = [row for row in run.metrics() if "repair/reward_ungated" in row]
+
+    def mean(name: str) -> float | None:
+        values = [row[name] for row in rows if row.get(name) is not None]
+        return float(np.mean(values)) if values else None
+
+    figures: dict[str, Any] = {
+        "reward_without_gates": mean("repair/reward_ungated"),
+        "reward_with_gates": mean("reward"),
+        "open_visual": mean("repair/gate_visual"),
+        "open_audit": mean("repair/gate_audit"),
+        "right_without_image": mean("repair/blind_correct"),
     }
-    return stage.finish(trainer, summary)
+    audits = AuditLog(run.folder).path
+    if audits.is_file():
+        figures["audit"] = audit_statistics([row["verdict"] for row in read_rows(audits)]).summary()
+    return figures

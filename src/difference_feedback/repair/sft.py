@@ -156,12 +156,14 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
         callbacks=stage.callbacks(),
         resume_from=stage.last_checkpoint,
     )
+    after = None if recipe.data else stage.quality()
     summary = {
         "examples": len(rows),
         "unusable_rows": errors,
         "updates": trainer.state.global_step,
         "cpu_seconds": stage.cpu_seconds,
         "before": before and before.summary(),
-        "after": None if recipe.data else stage.quality().summary(),
+        "after": after and after.summary(),
     }
-    return stage.finish(trainer, summary)
+    stage.save(trainer)
+    return stage.finish(summary)

@@ -2,20 +2,30 @@
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
+from accelerate import PartialState
 from accelerate.utils import is_peft_model
 from transformers import Trainer, TrainerCallback
 from transformers.utils import CONFIG_NAME
 
+from difference_feedback import tasks
+from difference_feedback.evaluation import held_out
+from difference_feedback.judges.audit import Auditor
+from difference_feedback.judges.final_answer import final_answer_reward, matches
 from difference_feedback.models import load_model
 from difference_feedback.recipe_checks import build_config
+from difference_feedback.repair.drafts import Grader
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
+from difference_feedback.tasks.dataset import load_questions
+from difference_feedback.tasks.mixture import stream_problems
+from difference_feedback.tasks.question import Question
 from difference_feedback.training_callbacks import ShowProgress
 from difference_feedback.trl.budget import StopAtBudget
 from difference_feedback.trl.metrics_file import MetricsToJsonl
@@ -42,10 +52,12 @@ class Stage:
         self.template = template_for(recipe.model)
         checkpoint = run.last_checkpoint()
         self.last_checkpoint = str(checkpoint) if checkpoint else None
-        run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
+        self.first_step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+        run.rewind(self.first_step if checkpoint else -1)
         self._spent = 0.0
         self._budget: StopAtBudget | None = None
         self._drafts: Any = None
+        self._grade: Grader = tasks.is_correct
 
     @contextmanager
     def billed(self) -> Iterator[None]:
@@ -75,22 +87,66 @@ class Stage:
         fixed |= {"output_dir": str(self.run.checkpoints), "seed": self.recipe.seed}
         return build_config(config_class, values | self.recipe.trl, source="trl", **fixed)
 
-    def quality(self) -> RepairQuality:
-        """Of the model as it stands, on held-out drafts of the policy; not billed."""
+    @contextmanager
+    def unbilled(self) -> Iterator[None]:
+        """What happens inside, between two steps of training, does not count."""
+        with self._budget.paused() if self._budget else nullcontext():
+            yield
+
+    def quality(self, auditor: Auditor | None = None) -> RepairQuality | None:
+        """Of the model as it stands, on held-out drafts of the policy, every gate of Eq. 4 tried; not billed.
+
+        None where there are no held-out questions: a recipe with `data` and no `test_data`.
+        """
         settings = self.recipe.evaluation
         limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
-            self._drafts = held_out_drafts(self.policy, self.processor, settings.problems, seed=settings.seed, **limits)
+            questions, self._grade = self._held_out()
+            self._drafts = held_out_drafts(
+                self.policy, self.processor, questions, grade=self._grade, seed=settings.seed, **limits
+            )
+        if not self._drafts:
+            return None
         repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=settings.seed, **limits)
-        return repair_quality(repairer, self._drafts, self.processor.tokenizer)
+        return repair_quality(
+            repairer, self._drafts, self.processor.tokenizer, grade=self._grade, blind=True, auditor=auditor
+        )
 
-    def finish(self, trainer: Trainer, summary: dict[str, Any]) -> dict[str, Any]:
-        """Save the model with its processor and its prompt template to the run's `model` folder, and the summary."""
-        trainer.save_model(str(self.run.model_path))
-        if trainer.is_world_process_zero():
+    def rl_questions(self) -> tuple[Iterator[Question], Grader, Callable[..., Sequence[float | None]]]:
+        """Questions to sample drafts from, and their grader: for one response, and as TRL calls it."""
+        data = getattr(self.recipe, "data", None)
+        if data is None:
+            return stream_problems("rl", self.recipe.seed), tasks.is_correct, tasks.correctness_reward
+        questions = load_questions(data)
+        order = np.random.default_rng(self.recipe.seed).permutation(len(questions))
+        return (questions[i] for i in order), matches_question, final_answer_reward
+
+    def _held_out(self) -> tuple[Sequence[Question], Grader]:
+        data, test = (getattr(self.recipe, name, None) for name in ("data", "test_data"))
+        if data is not None and test is None:
+            return [], matches_question
+        return held_out(self.recipe.evaluation, test, None)
+
+    def save(self, trainer: Trainer | None = None) -> None:
+        """The model, with its processor and its prompt template, to the run's `model` folder."""
+        if trainer is not None:
+            trainer.save_model(str(self.run.model_path))
+        else:
+            self.model.save_pretrained(self.run.model_path)
+            self.processor.save_pretrained(self.run.model_path)
+        if PartialState().is_main_process:
             save_template(self.template, self.run.model_path)
+
+    def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Write the summary, which marks the run as finished."""
+        if PartialState().is_main_process:
             self.run.finish(summary)
         return summary
+
+
+def matches_question(question: Any, response: str) -> bool:
+    """Whether a response to a data set's question is right, by rule."""
+    return matches(response, question.answer, question.options)
 
 
 def weights_from(checkpoint: str, model: torch.nn.Module) -> bool:

@@ -1,0 +1,56 @@
+"""What is right without the image proves nothing about looking: stand-ins for images, and answers from text alone.
+
+[DF, Sec. 3, Eq. 3, "C1"]
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from PIL import Image
+from transformers import PreTrainedModel, ProcessorMixin
+
+from difference_feedback.repair.generation import generate
+from difference_feedback.tasks.question import Question, without_images
+
+StandIn = Literal["blank", "noise"]
+Q = TypeVar("Q", bound=Question)
+
+
+def stand_in(image: Image.Image, kind: StandIn, seed: int = 0) -> Image.Image:
+    """An image of the same size that shows nothing: `blank` is all zeros, `noise` uniform in every channel."""
+    if kind == "blank":
+        return Image.new("RGB", image.size)
+    noise = np.random.default_rng(seed).integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
+    return Image.fromarray(noise)
+
+
+def text_only_accuracy(
+    policy: PreTrainedModel,
+    processor: ProcessorMixin,
+    questions: Sequence[Q],
+    samples: int,
+    *,
+    grade: Callable[[Any, str], bool],
+    max_new_tokens: int = 64,
+    temperature: float = 1.0,
+    batch_size: int = 64,
+    seed: int = 0,
+) -> list[float]:
+    """Share of right answers among `samples` that `policy` gives to each question with its images left out."""
+    sampled = generate(
+        policy,
+        processor,
+        [without_images(question.prompt) for question in questions],
+        [()] * len(questions),
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        num_samples=samples,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    decode = processor.tokenizer.decode
+    return [
+        sum(bool(grade(question, decode(ids, skip_special_tokens=True))) for ids in answers) / samples
+        for question, answers in zip(questions, sampled, strict=True)
+    ]

@@ -1,0 +1,124 @@
+"""`g_audit`: no reward for a right repair that an auditor finds to game it. [DF, Eq. 4]
+
+Only right repairs are audited, at a sampling rate: a wrong one has gamed nothing, and closing its gate would raise
+`-λ C_edit` to 0. Repairs that are not audited keep an open gate. When the auditor cannot be reached, training goes on
+with the gate open and the outage counted, or stops; after a batch of nothing but outages the auditor is left in peace
+for a growing number of batches, so that a hanging one costs little time.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.judges.audit import VERDICTS, AuditCase, Auditor, AuditResult
+from difference_feedback.judges.audit_log import AuditLog
+from difference_feedback.tasks import Problem
+
+LONGEST_PAUSE = 32  # batches
+DOWN = AuditResult(None, "", "not asked: the auditor was down a moment ago")
+
+
+class AuditorDownError(DifferenceFeedbackError):
+    """The auditor cannot be reached, and the recipe says to stop then."""
+
+
+class AuditGate:
+    """A `reward.Gate`. Rows have `draft_id`, `question`, `draft`, `reference`, `images`; `correct` is the grade.
+
+    Args:
+        rate: share of the right repairs that is audited, chosen by their content: the same ones in every run.
+        when_down: what to do when not one case of a batch could be judged.
+        log: where every audit is written; None keeps none.
+    """
+
+    def __init__(
+        self,
+        auditor: Auditor,
+        rate: float = 1.0,
+        when_down: Literal["open", "stop"] = "open",
+        log: AuditLog | None = None,
+    ) -> None:
+        self.auditor = auditor
+        self.rate = rate
+        self.when_down = when_down
+        self.log = log
+        self._pause = 0  # batches still to be left out
+        self._next_pause = 1
+
+    def __call__(
+        self, *, completions: Sequence[Any], correct: Sequence[float], draft_id: Sequence[str], **columns: Any
+    ) -> list[float]:
+        texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+        asked: dict[tuple[str, str], AuditCase] = {}
+        for i, text in enumerate(texts):
+            key = draft_id[i], text
+            if correct[i] >= 1.0 and key not in asked and _chosen(key, self.rate):
+                asked[key] = _case(i, text, columns)
+        results = dict(zip(asked, self._ask(list(asked.values())), strict=True))
+        step = columns["trainer_state"].global_step if columns.get("trainer_state") else 0
+        self._write(step, list(asked.values()), list(results.values()))
+        _report(columns.get("log_metric"), list(results.values()))
+        open_gates = {key for key, result in results.items() if result.verdict in ("clean", None)}
+        keys = zip(draft_id, texts, strict=True)
+        return [
+            1.0 if key in open_gates or key not in results or not right >= 1.0 else 0.0
+            for key, right in zip(keys, correct, strict=True)
+        ]
+
+    def _ask(self, cases: list[AuditCase]) -> list[AuditResult]:
+        if not cases:
+            return []
+        if self._pause:
+            self._pause -= 1
+            return [DOWN] * len(cases)
+        results = self.auditor.audit(cases)
+        if any(result.verdict for result in results):
+            self._next_pause = 1
+            return results
+        if self.when_down == "stop":
+            raise AuditorDownError(
+                f"The auditor {self.auditor.name} judged none of {len(cases)} repairs: {results[0].reason}. Bring it "
+                "back and run the same command again, or go on without it with audit.when_down=open."
+            )
+        self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST_PAUSE)
+        return results
+
+    def _write(self, step: int, cases: list[AuditCase], results: list[AuditResult]) -> None:
+        """From the first process, the audits of all."""
+        if self.log is None:
+            return
+        gathered = gather_object(list(zip(cases, results, strict=True)))
+        if PartialState().is_main_process:
+            self.log.write(step, self.auditor.name, [c for c, _ in gathered], [r for _, r in gathered])
+
+
+def _case(i: int, text: str, columns: Mapping[str, Any]) -> AuditCase:
+    images = tuple(columns["images"][i] or ())
+    question = columns["question"][i]
+    truth = None
+    if columns.get("facts") is not None:
+        facts = json.loads(columns["facts"][i])
+        truth = Problem(columns["task"][i], columns["split"][i], question, images, columns["answer"][i], facts)
+    return AuditCase(question, images, columns["draft"][i], text, columns["reference"][i], truth)
+
+
+def _chosen(key: tuple[str, str], rate: float) -> bool:
+    digest = hashlib.sha1("\0".join(key).encode()).digest()
+    return int.from_bytes(digest[:8], "big") < rate * 2**64
+
+
+def _report(log_metric: Any, results: Sequence[AuditResult]) -> None:
+    """Shares of the judged, by verdict, and how many there were."""
+    if log_metric is None:
+        return
+    counts = Counter(result.verdict for result in results if result.verdict)
+    log_metric("repair/audited", float(counts.total()))
+    log_metric("repair/audit_outages", float(len(results) - counts.total()))
+    for verdict in VERDICTS:
+        log_metric(f"repair/audit_{verdict}", counts[verdict] / counts.total() if counts else 0.0)

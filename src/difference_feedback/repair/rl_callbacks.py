@@ -1,0 +1,51 @@
+"""What happens between the steps of stage 2: stop at a plateau, measure the repairs."""
+
+from typing import Any
+
+import numpy as np
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from difference_feedback.judges.audit import Auditor
+from difference_feedback.repair.training import Stage
+
+
+class StopAtPlateau(TrainerCallback):
+    """Stops once the mean of a logged metric over `window` logs has not risen by `min_gain` for `window` logs more."""
+
+    def __init__(self, metric: str = "repair/correct", window: int = 5, min_gain: float = 0.01) -> None:
+        self.metric = metric
+        self.window = window
+        self.min_gain = min_gain
+        self.values: list[float] = []
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if not logs or self.metric not in logs:
+            return
+        self.values.append(float(logs[self.metric]))
+        n = self.window
+        if len(self.values) >= 2 * n and np.mean(self.values[-n:]) < np.mean(self.values[-2 * n : -n]) + self.min_gain:
+            control.should_training_stop = True
+
+
+class MeasureRepairs(TrainerCallback):
+    """Measures the repair model every `every` steps, off the bill, into metrics.jsonl (`repair_quality`)."""
+
+    def __init__(self, stage: Stage, every: int, auditor: Auditor | None) -> None:
+        self.stage, self.every, self.auditor = stage, every, auditor
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step % self.every:
+            return
+        with self.stage.unbilled():
+            quality = self.stage.quality(auditor=self.auditor)
+        if quality is not None and state.is_world_process_zero:
+            self.stage.run.log(
+                step=state.global_step, cpu_seconds=self.stage.cpu_seconds, repair_quality=quality.summary()
+            )

@@ -1,0 +1,130 @@
+"""What stage 2 is trained on: wrong answers of the policy to questions that it needs the image for."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Generic
+
+from datasets import Dataset
+from transformers import PreTrainedModel, ProcessorMixin
+
+from difference_feedback import tasks
+from difference_feedback.errors import DataError
+from difference_feedback.judges.blank_image import text_only_accuracy
+from difference_feedback.recipe_sections import TextOnly
+from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, special_tokens
+from difference_feedback.tasks import Problem
+from difference_feedback.tasks.question import Question
+
+
+@dataclass(frozen=True)
+class DraftSupply(Generic[Q]):
+    """The drafts, and how many questions were looked at for them."""
+
+    drafts: list[WrongDraft[Q]]
+    questions: int
+    solved_from_text: int
+    """Questions with wrong drafts that were removed, since the policy solves them without their image."""
+
+    def summary(self) -> dict[str, int]:
+        """As plain values, for summary.json."""
+        return {
+            "drafts": len(self.drafts),
+            "questions": self.questions,
+            "removed_solved_from_text": self.solved_from_text,
+        }
+
+
+def rl_drafts(
+    policy: PreTrainedModel,
+    processor: ProcessorMixin,
+    n: int,
+    *,
+    questions: Iterator[Q],
+    grade: Grader = tasks.is_correct,
+    group_size: int = 4,
+    text_only: TextOnly | None = None,
+    max_new_tokens: int = 64,
+    batch_size: int = 64,
+    seed: int = 0,
+    progress: str | None = "drafts to learn repairing on",
+) -> DraftSupply[Q]:
+    """At most `n` wrong answers of `policy`, each with a correct sibling for its reference.
+
+    Questions are taken from `questions` until there are enough; fewer come back when it ends before that. Those that
+    the policy solves from text alone are left out. [DF, Sec. 3]
+
+    Raises `DataError` when 20 `n` answers hold fewer than `n`, or all the questions not one.
+    """
+    found: list[WrongDraft[Q]] = []
+    rollouts = asked = removed = 0
+    while len(found) < n:
+        batch = list(islice(questions, max(1, batch_size // group_size)))
+        if not batch and found:
+            break
+        if not batch or rollouts >= 20 * n:
+            raise DataError(
+                f"{rollouts} answers hold {len(found)} wrong ones with a correct sibling, {n} were asked for: the "
+                "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
+            )
+        groups = sample_groups(
+            policy,
+            processor,
+            batch,
+            group_size=group_size,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            seed=seed + rollouts,
+            grade=grade,
+            progress=progress,
+        )
+        asked += len(batch)
+        rollouts += sum(len(group.rollouts) for group in groups)
+        mixed = [group for group in groups if group.correct and group.wrong]
+        if text_only and text_only.samples and mixed:
+            shares = text_only_accuracy(
+                policy,
+                processor,
+                [group.problem for group in mixed],
+                text_only.samples,
+                grade=grade,
+                max_new_tokens=max_new_tokens,
+                batch_size=batch_size,
+                seed=seed + rollouts,
+            )
+            needed = [group for group, share in zip(mixed, shares, strict=True) if share < text_only.threshold]
+            removed += len(mixed) - len(needed)
+            mixed = needed
+        found += wrong_drafts(mixed, seed=seed + rollouts)
+    return DraftSupply(found[:n], asked, removed)
+
+
+def rl_dataset(
+    drafts: Sequence[WrongDraft[Question]], processor: ProcessorMixin, style: str | RepairTemplate
+) -> Dataset:
+    """Rows for TRL: the repair prompt, what the gates read, and the columns that the question's grader reads."""
+    special = special_tokens(processor)
+    rows = []
+    for wrong in drafts:
+        question, draft = wrong.problem, wrong.draft
+        prompt = [
+            repair_conversation(question.prompt, draft.text, reference, style, special)
+            for reference in (wrong.reference, None)
+        ]
+        name = hashlib.sha1(f"{question.question}\0{draft.token_ids}\0{wrong.reference}".encode())
+        for image in question.images:
+            name.update(image.tobytes())
+        row = {"prompt": prompt[0], "blind_prompt": prompt[1], "images": list(question.images)}
+        row |= {"draft_id": name.hexdigest()[:12], "draft_ids": draft.token_ids, "draft": draft.text}
+        rows.append(row | {"reference": wrong.reference, "question": question.question} | _for_the_grader(question))
+    return Dataset.from_list(rows)
+
+
+def _for_the_grader(question: Question) -> dict[str, Any]:
+    columns: dict[str, Any] = {"answer": question.answer, "task": question.task}
+    if isinstance(question, Problem):
+        return columns | {"split": question.split, "facts": json.dumps(question.facts)}
+    return columns | {"options": list(getattr(question, "options", ()))}

@@ -1,0 +1,46 @@
+"""TRL's GRPO for the repair model, which repairs each draft without its image in the same batch. [DF, Eqs. 3-4]"""
+
+from typing import Any
+
+from difference_feedback.repair.blank_image_gate import BlankImageGate
+from difference_feedback.trl.resume import ExactResume
+
+
+class RepairGRPOTrainer(ExactResume):
+    """`GRPOTrainer` that appends the blank-image gate's rows to every batch it generates, and takes them out again."""
+
+    blank_image_gate: BlankImageGate | None = None
+    _rows: list[dict[str, Any]]
+    _blind: list[dict[str, Any]]
+    _everything: tuple[Any, Any, Any]
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        self._rows = inputs
+        return super()._generate_and_score_completions(inputs)
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, Any, Any]:
+        if self.blank_image_gate is None or not self.model.training:
+            return super()._tokenize_prompts(prompts)
+        self._blind = self.blank_image_gate.blind_rows(self._rows)
+        ids, images, fields = super()._tokenize_prompts([*prompts, *(row["prompt"] for row in self._blind)])
+        self._everything = ids, images, fields
+        return ids[: len(prompts)], images and images[: len(prompts)], fields
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], Any]:
+        gate, n = self.blank_image_gate, len(prompt_ids)
+        if gate is None or not self.model.training:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+            )
+        ids, all_images, fields = self._everything
+        if self.use_vllm:  # it takes prompts in groups of `num_generations`, and batches by itself
+            answers, logprobs = super()._generate_single_turn(prompt_ids, images, fields, num_generations)
+            blind, _ = super()._generate_single_turn(ids[n:], all_images and all_images[n:], fields, 1)
+        else:
+            everything, logprobs = super()._generate_single_turn(ids, all_images, fields, num_generations)
+            answers, blind = everything[:n], everything[n:]
+        texts = self._tokenizer.batch_decode(blind, skip_special_tokens=True)
+        self._metrics["train"]["repair/blind_correct"].append(gate.observe(self._blind, texts, blind))
+        return answers, logprobs
