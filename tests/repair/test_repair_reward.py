@@ -60,7 +60,8 @@ def test_as_a_reward_function_of_trl_with_its_components_logged():
         log_metric=lambda name, value: logged.update({name: value}),
     )
     assert values == pytest.approx([1 - 0.5 / 3, 0.0, 0.0])
-    assert logged == pytest.approx({"repair/correct": 2 / 3, "repair/edit_cost": 1 / 9, "repair/gate_audit": 2 / 3})
+    components = {"repair/correct": 2 / 3, "repair/edit_cost": 1 / 9, "repair/gate_audit": 2 / 3}
+    assert logged == pytest.approx(components | {"repair/reward_ungated": 2 / 3 - 0.5 / 9})
 
 
 def test_an_unjudged_repair_has_no_reward():

@@ -102,11 +102,11 @@ class Stage:
         limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
             questions, self._grade = self._held_out()
+            if not questions:
+                return None
             self._drafts = held_out_drafts(
                 self.policy, self.processor, questions, grade=self._grade, seed=settings.seed, **limits
             )
-        if not self._drafts:
-            return None
         repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=settings.seed, **limits)
         return repair_quality(
             repairer, self._drafts, self.processor.tokenizer, grade=self._grade, blind=True, auditor=auditor
