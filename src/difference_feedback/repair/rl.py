@@ -12,6 +12,7 @@ from difference_feedback import tasks
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
+from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.repair.audit_gate import AuditGate
 from difference_feedback.repair.blank_image_gate import BlankImageGate
 from difference_feedback.repair.reward import Gate, repair_reward_function
@@ -69,7 +70,9 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
     """
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)
-    before = stage.quality(auditor=auditor)
+    # The embedded auditor costs nothing, so repairs are measured by it whether or not it takes part in the reward.
+    measuring = auditor or (None if recipe.data else EmbeddedAuditor())
+    before = stage.quality(auditor=measuring)
     if recipe.sft_only:
         stage.save()
         figures = before and before.summary()
@@ -91,7 +94,7 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
     log.rewind(stage.first_step)
     callbacks = stage.callbacks(recipe.budget_cpu_seconds)
     if recipe.evaluation.every:
-        callbacks.append(MeasureRepairs(stage, recipe.evaluation.every, auditor))
+        callbacks.append(MeasureRepairs(stage, recipe.evaluation.every, measuring))
     if recipe.stop_at_plateau:
         callbacks.append(StopAtPlateau())
     trainer = fit_rl(
@@ -105,7 +108,7 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
         callbacks=callbacks,
         resume_from=stage.last_checkpoint,
     )
-    after = stage.quality(auditor=auditor)
+    after = stage.quality(auditor=measuring)
     stage.save(trainer)
     return stage.finish(
         {
@@ -136,8 +139,6 @@ def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:
                 "audit.auditor: embedded goes by the embedded world's truth, and data holds other questions: give "
                 "audit.auditor=endpoint with audit.endpoint, or audit.enabled=false (--no-audit)."
             )
-        from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
-
         return EmbeddedAuditor()
     if settings.endpoint is None:
         raise ConfigError("audit.endpoint is missing: audit.auditor=endpoint needs its url and model.")

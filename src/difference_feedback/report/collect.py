@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from difference_feedback.errors import DataError
 from difference_feedback.report.data import (
+    AgreementFigures,
     Curve,
     CurvePoint,
     Example,
@@ -51,6 +53,9 @@ def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
     if summary.cost:
         method = NAMES.get(summary.method or "", name)
         data.costs[_free(method, name, data.costs)] = summary.cost
+    if summary.gates:
+        agreement = _agreement(run)
+        data.gates[name] = summary.gates.model_copy(update={"agreement": agreement} if agreement else {})
     data.examples += [
         _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
         for number, row in enumerate(read_rows(run / "examples.jsonl"), 1)
@@ -58,6 +63,17 @@ def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
     data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
     if (run / "versions.json").is_file():
         data.versions = data.versions or read_json(run / "versions.json")
+
+
+def _agreement(run: Path) -> AgreementFigures | None:
+    """Of the run's audits with its reviews; None where nobody has reviewed any."""
+    audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
+    if not (audits.is_file() and reviews.is_file()):
+        return None
+    from difference_feedback.judges.agreement import run_agreement
+
+    found = run_agreement(audits, reviews)
+    return AgreementFigures.model_validate(asdict(found)) if found else None
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:

@@ -67,6 +67,10 @@ class RepairStage(Schema):
     """Share of drafts with at least one right repair among the K sampled."""
     edit_cost: float | None = None
     """Mean C_edit of the right repairs, Eq. 2."""
+    visual_survival: Accuracy | None = None
+    """Share of right repairs that could not be made without the image."""
+    audit_survival: Accuracy | None = None
+    """Share of right repairs that the auditor finds clean."""
     cpu_seconds: float | None = None
     """Processor time of the training that led here from the stage before."""
 
@@ -79,6 +83,48 @@ class RepairFigures(Schema):
     """Mean C_edit of the annotator's own repairs of the same drafts: the least that is possible."""
 
 
+class AuditFigures(Schema):
+    """What the auditor of a repair model's training found, over the distinct right repairs that it judged."""
+
+    judged: int
+    """Needed."""
+    outages: int = 0
+    """Repairs that it could not be asked about."""
+    hits: dict[str, int] = {}
+    """By failure mode."""
+    hit_rate: Accuracy | None = None
+    hit_rate_interval: Interval | None = None
+
+
+class AgreementFigures(Schema):
+    """Auditor and human reviewers on the same repairs."""
+
+    n: int
+    """Needed."""
+    raw: Accuracy
+    """Needed. Share of equal verdicts."""
+    raw_interval: Interval
+    kappa: float | None = None
+    """Cohen's; None where it is not defined."""
+    kappa_interval: Interval | None = None
+
+
+class GateFigures(Schema):
+    """The gates of the repair reward over a run, Eq. 4: means over its steps."""
+
+    reward_without_gates: float | None = None
+    reward_with_gates: float | None = None
+    open_visual: Accuracy | None = None
+    """Share of repairs whose `g_vis` was open; None: switched off."""
+    open_audit: Accuracy | None = None
+    """Share of repairs whose `g_audit` was open; None: switched off."""
+    right_without_image: Accuracy | None = None
+    """Share of the blank-image repairs that were right."""
+    audit: AuditFigures | None = None
+    agreement: AgreementFigures | None = None
+    """Found by the report from reviews.jsonl in the run's folder."""
+
+
 class RepairQuality(Schema):
     """The repair model as a `repair sft` or `repair rl` run measured it."""
 
@@ -86,6 +132,8 @@ class RepairQuality(Schema):
     feasible_share: Accuracy | None = None
     edit_cost: float | None = None
     annotator_edit_cost: float | None = None
+    visual_survival: Accuracy | None = None
+    audit_survival: Accuracy | None = None
 
     def stage(self, name: str, cpu_seconds: float | None = None) -> RepairStage:
         return RepairStage(
@@ -93,6 +141,8 @@ class RepairQuality(Schema):
             accuracy=self.accuracy_at_1,
             feasible=self.feasible_share,
             edit_cost=self.edit_cost,
+            visual_survival=self.visual_survival,
+            audit_survival=self.audit_survival,
             cpu_seconds=cpu_seconds,
         )
 
@@ -132,6 +182,8 @@ class Summary(Schema):
     before: RepairQuality | None = None
     after: RepairQuality | None = None
     cpu_seconds: float | None = None
+    gates: GateFigures | None = None
+    """A `repair rl` run's."""
     cost: Cost | None = None
     method: str | None = None
     """A training run's own method; with it the summary is a `MethodResult` as well."""
@@ -211,6 +263,7 @@ class ReportData(Schema):
     methods: dict[str, MethodResult] = {}
     curves: list[Curve] = []
     repair: RepairFigures | None = None
+    gates: dict[str, GateFigures] = {}
     costs: dict[str, Cost] = {}
     examples: list[Example] = []
     configs: dict[str, str] = {}
