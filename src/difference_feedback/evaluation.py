@@ -130,7 +130,7 @@ def held_out(
     """The questions of a recipe's evaluation and the rule that grades them."""
     if data is None:
         return sample_problems("test", settings.problems, settings.seed, tasks), is_correct
-    from difference_feedback.judges.final_answer import matches
+    from difference_feedback.judges.rules import matches
     from difference_feedback.tasks.dataset import load_questions
 
     questions = load_questions(data)

@@ -93,7 +93,7 @@ def host_config(recipe: TrainRecipe, run: Run) -> Any:
 
 def training_data(recipe: TrainRecipe) -> tuple[Dataset, RewardFunction]:
     """The rows to train on and the rule that grades answers to them."""
-    from difference_feedback.judges.final_answer import final_answer_reward
+    from difference_feedback.judges.rules import final_answer_reward
 
     if recipe.data:
         from difference_feedback.tasks.dataset import load_data

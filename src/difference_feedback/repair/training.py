@@ -16,7 +16,7 @@ from transformers.utils import CONFIG_NAME
 from difference_feedback import tasks
 from difference_feedback.evaluation import held_out
 from difference_feedback.judges.audit import Auditor
-from difference_feedback.judges.final_answer import final_answer_reward, matches
+from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.models import load_model
 from difference_feedback.recipe_checks import build_config
 from difference_feedback.repair.drafts import Grader

@@ -1,0 +1,50 @@
+"""`difference-feedback grade`: correctness by rule, for responses in a file."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_SHOWN_PROBLEMS = 50
+
+
+def grade(
+    rows: Annotated[Path, typer.Argument(help='JSON Lines: {"response", "answer", "options"?}.')],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The graded rows. [dim]\\[default: ROWS.graded.jsonl][/]", show_default=False
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(help="A field with verdicts (true, false) to compare with.", show_default=False),
+    ] = None,
+) -> None:
+    """Say of each response whether its final answer is right, what that answer is, and which rule decided.
+
+    Added to each row are `extracted`, `correct` and `rule`. A field of the same name is kept as `given_<name>`. Rows
+    that cannot be used are listed with the remedy, the others are graded all the same; the exit code is then 1.
+
+    [bold]Example:[/] difference-feedback grade rows.jsonl --output graded.jsonl
+    """
+    from rich.console import Console
+
+    from difference_feedback.judges.grading import grade_file
+
+    console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True)
+    result = grade_file(rows, output or rows.with_suffix(".graded.jsonl"), compare, errors)
+    console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)
+    console.print(", ".join(f"{rule} {count}" for rule, count in result.rules.most_common()), markup=False)
+    if result.compared:
+        share = 1 - len(result.disagreements) / result.compared
+        console.print(f"Agrees with {compare} on {share:.1%} of {result.compared} rows; not on:", markup=False)
+        for line in result.disagreements:
+            console.print(f"  {line}", markup=False)
+    if result.problems:
+        errors.print(f"{len(result.problems)} rows of {rows} could not be used:", style="bold red", markup=False)
+        for problem in result.problems[:_SHOWN_PROBLEMS]:
+            errors.print(f"  {problem}", markup=False, highlight=False)
+        if len(result.problems) > _SHOWN_PROBLEMS:
+            errors.print(f"  and {len(result.problems) - _SHOWN_PROBLEMS} more")
+        raise typer.Exit(1)

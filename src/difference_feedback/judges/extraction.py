@@ -1,0 +1,61 @@
+"""Where a response states its final answer: the last box, answer tag or phrase, or a response that is nothing else."""
+
+import re
+from typing import NamedTuple
+
+LONGEST = 200_000  # characters of a response that are read, from its end
+_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
+_PHRASE = re.compile(
+    r"(?:answer|option|choice)\b[*_ ]{0,4}\s{0,9}(?:\bis\b|\bwould be\b|\bshould be\b|:|=|：)+[*_ ]{0,4}:?"
+    r"|(?:答案|选项)\s{0,9}(?:是|为|选|:|：)+",
+    re.IGNORECASE,
+)
+_SHORT = 30  # characters: a response no longer than this may be a bare answer
+_YES_NO = re.compile(r"\W{0,4}(yes|no)\b", re.IGNORECASE)
+
+
+class Extracted(NamedTuple):
+    """A final answer as written, and where it stood: `box`, `tag`, `phrase`, `bare` or `first word`."""
+
+    text: str
+    where: str
+
+
+def final_answer(response: str, yes_no: bool = False) -> Extracted | None:
+    """The last final answer in a response; None when it gives none.
+
+    A box is trusted before a tag, and a tag before a phrase. With `yes_no`, a response that begins with yes or no has
+    answered.
+    """
+    response = response[-LONGEST:]
+    boxed = last_boxed(response)
+    if boxed is not None:
+        return Extracted(boxed, "box")
+    tags = _TAG.findall(response)
+    if tags:
+        return Extracted(tags[-1].strip(), "tag")
+    phrases = [response[found.end() :].split("\n", 1)[0] for found in _PHRASE.finditer(response)]
+    stated = [text for text in map(_first_sentence, phrases) if text]
+    if stated:
+        return Extracted(stated[-1], "phrase")
+    if 0 < len(response.strip()) <= _SHORT:
+        return Extracted(response.strip(), "bare")
+    start = _YES_NO.match(response) if yes_no else None
+    return Extracted(start[1], "first word") if start else None
+
+
+def last_boxed(text: str) -> str | None:
+    r"""Contents of the last `\boxed{...}`, braces inside it balanced; None where there is none or it does not close."""
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for position in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return text[start + 7 : position].strip()
+    return None
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<=\S)[.。](?=\s|$|\*)", text.strip())[0].strip().strip("*").strip()

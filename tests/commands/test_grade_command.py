@@ -1,0 +1,59 @@
+"""`difference-feedback grade` on files good and bad."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from difference_feedback.cli import app
+
+ROWS = [
+    {"id": "a", "response": r"\boxed{B}", "answer": "B", "options": ["1", "2"], "correct": True},
+    {"id": "b", "response": "The answer is 3.", "answer": 3, "correct": False},
+    {"id": "c", "response": "The answer is 4.", "answer": "3", "correct": False},
+]
+
+
+@pytest.fixture
+def run(tmp_path):
+    def call(lines, *options):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+        result = CliRunner().invoke(app, ["grade", str(path), *options])
+        output = tmp_path / "rows.graded.jsonl"
+        graded = [json.loads(line) for line in output.read_text().splitlines()] if output.is_file() else None
+        return result, graded
+
+    return call
+
+
+def test_rows_are_kept_and_graded(run):
+    result, graded = run(ROWS)
+    assert result.exit_code == 0
+    assert [(row["id"], row["correct"], row["extracted"], row["rule"]) for row in graded] == [
+        *[("a", True, "B", "letter"), ("b", True, "3", "text"), ("c", False, "4", "number")],
+    ]
+    assert [row["given_correct"] for row in graded] == [True, False, False]
+    assert "3 graded, 2 correct" in result.output
+
+
+def test_verdicts_are_compared(run):
+    result, _ = run(ROWS, "--compare", "correct")
+    assert "Agrees with correct on 66.7% of 3 rows" in result.output
+    assert "b: extracted '3' (text), answer '3'" in result.output.replace("answer 3", "answer '3'")
+
+
+def test_bad_rows_are_named_and_the_others_graded(run):
+    result, graded = run(
+        [ROWS[0], "{broken\n", {"answer": "3"}, {"response": "x", "answer": ""}, {**ROWS[0], "options": "AB"}]
+    )
+    assert result.exit_code == 1
+    assert len(graded) == 1
+    for place in ("line 2", 'line 3, "response"', 'line 4, "answer"', 'line 5, "options"'):
+        assert place in result.stderr
+
+
+def test_a_missing_file_is_one_clear_line(tmp_path):
+    result = CliRunner().invoke(app, ["grade", str(tmp_path / "none.jsonl")])
+    assert result.exit_code == 2
+    assert "none.jsonl" in result.stderr
