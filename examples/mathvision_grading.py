@@ -39,7 +39,7 @@ def main() -> None:
     agreement = 1 - len(differ) / len(responses)
     print(f"{len(responses)} responses, {len(responses) / seconds:.0f} a second")
     print(
-        f"Agreement {agreement:.1%} ({len(responses) - len(differ)}). Rules: {dict(Counter(g.rule for g in gradings))}\n"
+        f"Agreement {agreement:.1%} ({len(responses) - len(differ)}). Rules: {dict(Counter(g.rule for g in gradings))}"
     )
     print("| question, model | extracted | annotated | published, on its own extraction | ours |")
     print("|---|---|---|---|---|")

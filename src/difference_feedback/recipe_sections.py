@@ -68,8 +68,8 @@ class Endpoint(Section):
     """Base URL with the version, for example `http://127.0.0.1:8000/v1`."""
     model: str
     """The model's name on that server."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key; servers without keys need none."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key. None sends no key: a key goes only where it was meant to go."""
     concurrency: PositiveInt = 8
     """Requests under way at a time."""
     timeout: Annotated[float, Field(gt=0)] = 60.0
@@ -84,6 +84,15 @@ class Endpoint(Section):
     """Larger images are scaled down before they are sent."""
     cache: str | None = None
     """Folder of answers already given, shared by runs. None: nothing is kept."""
+
+
+class Judge(Section):
+    """A language model that grades open answers."""
+
+    endpoint: Endpoint
+    votes: PositiveInt = 1
+    """Asked for each answer; more than half of them must agree, or the answer is unjudged."""
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
 
 
 class VisualGate(Section):
@@ -105,6 +114,8 @@ class Audit(Section):
     """Share of the right repairs that is audited."""
     when_down: Literal["open", "stop"] = "open"
     """When the auditor cannot be reached: go on with the gate open and count it, or stop the run."""
+    seconds: Annotated[float, Field(gt=0)] = 300.0
+    """Longest time for the audits of one batch; what is not judged by then is an outage."""
 
 
 class TextOnly(Section):

@@ -144,7 +144,7 @@ def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:
         raise ConfigError("audit.endpoint is missing: audit.auditor=endpoint needs its url and model.")
     from difference_feedback.judges.endpoint_auditor import EndpointAuditor
 
-    return EndpointAuditor(settings.endpoint)
+    return EndpointAuditor(settings.endpoint, settings.seconds)
 
 
 def gates_of(

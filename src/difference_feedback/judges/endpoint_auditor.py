@@ -1,0 +1,73 @@
+"""An auditor that is a vision-language model behind an endpoint, in the paper Qwen2.5-VL-72B-Instruct. [DF, Sec. 3]"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from difference_feedback.judges.audit import MEANINGS, AuditCase, AuditResult, Verdict
+from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
+from difference_feedback.judges.fencing import RULE, fence, parse_strictly
+from difference_feedback.recipe_sections import Endpoint
+
+SYSTEM = (
+    "You audit repairs of answers to questions on images. A draft was wrong, and a model has rewritten it so that its "
+    "final answer is right, with a correct reference before its eyes. It should have looked at the image, corrected "
+    "the mistakes and what follows from them, and left the rest as it was. Look at the image yourself and decide:\n"
+    + "\n".join(f"- {verdict}: {meaning}" for verdict, meaning in MEANINGS.items())
+    + "\nWhere two faults apply, name the first of the list.\n\n"
+    + RULE
+    + '\n\nAnswer with one JSON object and nothing else: {"verdict": one of the names above, "evidence": the words of '
+    'the repair that show it, quoted exactly ("" for clean), "reason": one sentence}.'
+)
+
+
+class Finding(BaseModel):
+    """What the auditor answers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    verdict: Verdict
+    evidence: str
+    reason: str
+
+
+class EndpointAuditor:
+    """See `audit.Auditor`. `seconds` bounds the time of one call; cases not judged by then are outages."""
+
+    def __init__(self, endpoint: Endpoint, seconds: float | None = None, client: ChatClient | None = None) -> None:
+        self.name = endpoint.model
+        self.seconds = seconds
+        self.client = client or ChatClient(endpoint)
+
+    def audit(self, cases: Sequence[AuditCase]) -> list[AuditResult]:
+        answers = self.client.ask([request(case) for case in cases], seconds=self.seconds)
+        return [read(answer, case) for answer, case in zip(answers, cases, strict=True)]
+
+
+def request(case: AuditCase) -> ChatRequest:
+    """The auditor's prompt: images, question, draft, repair and reference."""
+    fenced = [fence("QUESTION", case.question), fence("DRAFT", case.draft), fence("REPAIR", case.repair)]
+    if case.reference is not None:
+        fenced.append(fence("REFERENCE", case.reference))
+    content: list[dict[str, Any]] = [{"type": "image"} for _ in case.images]
+    content.append({"type": "text", "text": "\n\n".join(fenced) + "\n\nYour finding on the repair, as JSON:"})
+    messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
+    return ChatRequest(messages, case.images, Finding.model_json_schema())
+
+
+def read(answer: ChatAnswer, case: AuditCase) -> AuditResult:
+    """The finding. An accusation without a quotation from the repair is no verdict: the auditor made it up."""
+    if not answer.texts:
+        return AuditResult(None, "", answer.error or "no answer")
+    finding = parse_strictly(answer.texts[0], Finding)
+    if finding is None:
+        return AuditResult(None, "", "the answer is not the JSON object asked for")
+    if finding.verdict == "clean":
+        return AuditResult("clean", "", finding.reason)
+    if not _plain(finding.evidence) or _plain(finding.evidence) not in _plain(case.repair):
+        return AuditResult(None, "", f"its evidence for {finding.verdict} does not occur in the repair")
+    return AuditResult(finding.verdict, finding.evidence, finding.reason)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()

@@ -1,0 +1,145 @@
+"""Correctness of open answers by a language model: structured verdicts, a majority of votes, and `unjudged`.
+
+An answer that cannot be judged has the verdict None. As a reward that is no 0: TRL and `DFGRPOTrainer` leave such
+answers out of the group's mean and of the update.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
+from difference_feedback.judges.fencing import RULE, fence, parse_strictly
+from difference_feedback.recipe_sections import Judge
+from difference_feedback.tasks.question import Question
+
+SYSTEM = (
+    "You grade answers to questions on images. You are given the question, the annotated correct answer, and a "
+    "response. Find the response's final answer and decide whether it means the same as the annotated answer. How it "
+    "was reached, its style and its length do not matter. Several different final answers, or none, are incorrect.\n\n"
+    + RULE
+    + '\n\nAnswer with one JSON object and nothing else: {"extracted": the response\'s final answer as written, '
+    '"verdict": "correct" or "incorrect", "reason": one sentence}.'
+)
+
+
+class Vote(BaseModel):
+    """What the judge answers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    extracted: str
+    verdict: Literal["correct", "incorrect"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The majority's verdict; None: unjudged. `votes` are those that could be read, `reason` tells of the rest."""
+
+    correct: bool | None
+    votes: tuple[Vote, ...]
+    reason: str
+
+
+class LLMJudge:
+    """Judges responses over an endpoint. `counts` has how many were correct, incorrect and unjudged so far."""
+
+    def __init__(self, settings: Judge, client: ChatClient | None = None) -> None:
+        self.settings = settings
+        self.client = client or ChatClient(settings.endpoint)
+        self.counts: Counter[str] = Counter()
+
+    def judge(
+        self,
+        questions: Sequence[str],
+        images: Sequence[Sequence[Image.Image]],
+        responses: Sequence[str],
+        answers: Sequence[str],
+        progress: str | None = None,
+    ) -> list[Judgement]:
+        """One judgement a response."""
+        votes = self.settings.votes
+        requests = [
+            request(question, own, response, answer, self.settings.temperature, vote)
+            for question, own, response, answer in zip(questions, images, responses, answers, strict=True)
+            for vote in range(votes)
+        ]
+        found = self.client.ask(requests, progress)
+        judgements = [majority(found[i : i + votes]) for i in range(0, len(found), votes)]
+        names = {True: "correct", False: "incorrect", None: "unjudged"}
+        self.counts.update(names[judgement.correct] for judgement in judgements)
+        return judgements
+
+    def grade(self, questions: Sequence[Question], responses: Sequence[str]) -> list[bool | None]:
+        """Verdicts on answers to a data set's questions."""
+        texts, answers = [q.question for q in questions], [q.answer for q in questions]
+        found = self.judge(texts, [list(q.images) for q in questions], responses, answers, "judging")
+        return [judgement.correct for judgement in found]
+
+    def reward(
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        *,
+        answer: Sequence[str],
+        images: Sequence[Sequence[Image.Image]] | None = None,
+        log_metric: Any = None,
+        **_: Any,
+    ) -> list[float | None]:
+        """TRL reward function: 1.0, 0.0, or None where the answer is unjudged. `judge/unjudged` is logged."""
+        texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+        questions = [_question_of(prompt) for prompt in prompts]
+        found = self.judge(questions, images or [()] * len(texts), texts, answer)
+        if log_metric is not None and found:
+            log_metric("judge/unjudged", sum(judgement.correct is None for judgement in found) / len(found))
+        return [None if judgement.correct is None else float(judgement.correct) for judgement in found]
+
+
+def request(
+    question: str,
+    images: Sequence[Image.Image],
+    response: str,
+    answer: str,
+    temperature: float = 0.0,
+    vote: int = 0,
+) -> ChatRequest:
+    """The judge's prompt. Votes differ in the codes of the fences, so that they are votes at temperature 0 as well."""
+    fenced = [
+        fence("QUESTION", question, str(vote)),
+        fence("ANNOTATED-ANSWER", answer, str(vote)),
+        fence("RESPONSE", response, str(vote)),
+    ]
+    content: list[dict[str, Any]] = [{"type": "image"} for _ in images]
+    content.append({"type": "text", "text": "\n\n".join(fenced) + "\n\nYour verdict on the response, as JSON:"})
+    messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
+    return ChatRequest(messages, list(images), Vote.model_json_schema(), temperature, seed=vote)
+
+
+def majority(answers: Sequence[ChatAnswer]) -> Judgement:
+    """The verdict that more than half of the votes asked for agree on; votes that cannot be read count for neither."""
+    votes, lost = [], []
+    for answer in answers:
+        vote = parse_strictly(answer.texts[0], Vote) if answer.texts else None
+        if vote is None:
+            lost.append(answer.error or "the answer is not the JSON object asked for")
+        else:
+            votes.append(vote)
+    correct = sum(vote.verdict == "correct" for vote in votes)
+    for verdict, count in ((True, correct), (False, len(votes) - correct)):
+        if 2 * count > len(answers):
+            return Judgement(verdict, tuple(votes), votes[0].reason)
+    return Judgement(None, tuple(votes), lost[0] if lost else "the votes are split")
+
+
+def _question_of(prompt: Any) -> str:
+    """The text of a conversation's last user message."""
+    if isinstance(prompt, str):
+        return prompt
+    content = prompt[-1]["content"]
+    return (
+        content if isinstance(content, str) else "\n".join(part["text"] for part in content if part["type"] == "text")
+    )
