@@ -96,3 +96,15 @@ def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
 def test_no_questions_is_an_error(nano: tuple) -> None:
     with pytest.raises(ValueError, match="No questions"):
         evaluate(*nano, [])
+
+
+def test_unjudged_answers_count_in_nothing_and_are_said(nano: tuple, problems: list[Problem]) -> None:
+    class Judge:
+        def grade(self, questions, responses):
+            return [None, True, False, None, True, True, True][: len(responses)]
+
+    found = evaluate(*nano, problems, grade=Judge(), max_new_tokens=4)
+    summary = found.summary()
+    assert (summary["accuracy"], summary["problems"], summary["unjudged"]) == (0.8, 5, 2)
+    assert summary["interval"] == list(wilson_interval(4, 5))
+    assert sum(len(of_task) for of_task in found.by_task.values()) == 5

@@ -8,12 +8,13 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from servers.unruly_server import unruly
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.recipes import TrainRecipe, load_recipe
 from difference_feedback.report import write_report
 from difference_feedback.runs import Run
-from difference_feedback.train import train
+from difference_feedback.train import check, train, training_data
 
 SMALL = (
     *("problems=48", "evaluation.problems=12", "evaluation.every=2", "trl.max_steps=4", "trl.save_steps=2"),
@@ -109,3 +110,18 @@ def test_what_cannot_work_ends_before_anything_is_trained(
     recipe = recipe_of(name, *overrides)
     with pytest.raises((ConfigError, ValueError), match=says):
         train(recipe, Run(tmp_path, recipe))
+
+
+def test_a_language_model_grades_where_the_recipe_says_so() -> None:
+    vote = json.dumps({"extracted": "", "verdict": "correct", "reason": ""})
+    with unruly() as server:
+        server.script = [vote, "no verdict", vote]
+        endpoint = {"url": server.url, "model": "judge", "concurrency": 1}
+        values = {"method": "grpo", "reward": "llm-judge", "judge": {"endpoint": endpoint}}
+        recipe = TrainRecipe.model_validate(values | {"problems": 4})
+        dataset, reward = training_data(recipe)
+        rewards = reward([dataset[0]["prompt"]] * 3, ["7", "8", "9"], answer=["7"] * 3)
+        assert rewards == [1.0, None, 1.0]
+    for wrong in ({"reward": "llm-judge", "judge": None}, {"reward": None}):
+        with pytest.raises(ConfigError, match="go together"):
+            check(TrainRecipe.model_validate(values | wrong))

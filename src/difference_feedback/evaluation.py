@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from difference_feedback.errors import ConfigError
 from difference_feedback.jsonl import write_jsonl
 from difference_feedback.repair.generation import generate
 from difference_feedback.tasks import is_correct, sample_problems
@@ -17,10 +18,15 @@ from difference_feedback.tasks.question import Question
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from difference_feedback.recipe_sections import Data
+    from difference_feedback.judges.llm_judge import LLMJudge
+    from difference_feedback.recipe_sections import Data, Judge, Reward
     from difference_feedback.recipe_sections import Evaluation as Settings
     from difference_feedback.recipes import EvaluateRecipe
     from difference_feedback.runs import Run
+
+
+Grade = Callable[[Any, str], bool]
+"""`(question, response)`: whether the response is right."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +37,8 @@ class Prediction:
     question: str
     answer: str
     response: str
-    correct: bool
+    correct: bool | None
+    """None: unjudged."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +49,22 @@ class Evaluation:
     cpu_seconds: float
 
     @property
+    def judged(self) -> list[Prediction]:
+        return [p for p in self.predictions if p.correct is not None]
+
+    @property
     def accuracy(self) -> float:
-        return sum(p.correct for p in self.predictions) / len(self.predictions)
+        """Of the judged ones. NaN where nothing could be judged."""
+        return sum(bool(p.correct) for p in self.judged) / len(self.judged) if self.judged else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson_interval(sum(p.correct for p in self.predictions), len(self.predictions))
+        return wilson_interval(sum(bool(p.correct) for p in self.judged), len(self.judged))
 
     @property
     def by_task(self) -> dict[str, list[Prediction]]:
         tasks: dict[str, list[Prediction]] = {}
-        for prediction in self.predictions:
+        for prediction in self.judged:
             tasks.setdefault(prediction.task, []).append(prediction)
         return dict(sorted(tasks.items()))
 
@@ -61,10 +73,11 @@ class Evaluation:
         return {
             "accuracy": self.accuracy,
             "interval": list(self.interval),
-            "problems": len(self.predictions),
-            "tasks": {task: sum(p.correct for p in found) / len(found) for task, found in self.by_task.items()},
+            "problems": len(self.judged),
+            "unjudged": len(self.predictions) - len(self.judged),
+            "tasks": {task: sum(bool(p.correct) for p in found) / len(found) for task, found in self.by_task.items()},
             "task_intervals": {
-                task: list(wilson_interval(sum(p.correct for p in found), len(found)))
+                task: list(wilson_interval(sum(bool(p.correct) for p in found), len(found)))
                 for task, found in self.by_task.items()
             },
         }
@@ -90,14 +103,14 @@ def evaluate(
     processor: Any,
     questions: Sequence[Question],
     *,
-    grade: Callable[[Any, str], bool] = is_correct,
+    grade: "Grade | LLMJudge" = is_correct,
     batch_size: int = 100,
     max_new_tokens: int = 64,
     temperature: float = 0.0,
     seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Answer `questions` and grade the answers with `grade(question, response)`.
+    """Answer `questions` and grade the answers with `grade(question, response)`, or all at once by an `LLMJudge`.
 
     `temperature` 0 answers greedily, otherwise `seed` is that of the sampling. Model and random state are left as they
     were: an evaluation amid training changes nothing. Vision tokens are never generated.
@@ -116,25 +129,51 @@ def evaluate(
         seed=seed,
         progress="evaluating" if progress else None,
     )
-    predictions = []
-    for question, (token_ids,) in zip(questions, answers, strict=True):
-        response = processor.tokenizer.decode(token_ids, skip_special_tokens=True)
-        correct = bool(grade(question, response))
-        predictions.append(Prediction(question.task, question.question, question.answer, response, correct))
+    responses = [processor.tokenizer.decode(token_ids, skip_special_tokens=True) for (token_ids,) in answers]
+    verdicts: list[bool | None]
+    if callable(grade):
+        verdicts = [bool(grade(question, response)) for question, response in zip(questions, responses, strict=True)]
+    else:
+        verdicts = grade.grade(questions, responses)
+    predictions = [
+        Prediction(question.task, question.question, question.answer, response, correct)
+        for question, response, correct in zip(questions, responses, verdicts, strict=True)
+    ]
     return Evaluation(predictions, time.process_time() - start)
 
 
 def held_out(
-    settings: "Settings", data: "Data | None", tasks: Sequence[str] | None
-) -> tuple[Sequence[Question], Callable[[Any, str], bool]]:
-    """The questions of a recipe's evaluation and the rule that grades them."""
+    settings: "Settings",
+    data: "Data | None",
+    tasks: Sequence[str] | None,
+    reward: "Reward | None" = None,
+    judge: "Judge | None" = None,
+) -> tuple[Sequence[Question], "Grade | LLMJudge"]:
+    """The questions of a recipe's evaluation and who grades them."""
     if data is None:
-        return sample_problems("test", settings.problems, settings.seed, tasks), is_correct
-    from difference_feedback.judges.rules import matches
-    from difference_feedback.tasks.dataset import load_questions
+        questions: Sequence[Question] = sample_problems("test", settings.problems, settings.seed, tasks)
+    else:
+        from difference_feedback.tasks.dataset import load_questions
 
-    questions = load_questions(data)
-    return questions, lambda question, response: matches(response, question.answer, question.options)
+        questions = load_questions(data)
+    if reward == "llm-judge":
+        return questions, judge_of(judge)
+    if data is None and reward != "final-answer":
+        return questions, is_correct
+    from difference_feedback.judges.rules import matches
+
+    return questions, lambda question, response: matches(response, question.answer, getattr(question, "options", None))
+
+
+def judge_of(settings: "Judge | None") -> "LLMJudge":
+    """The judge that a recipe names. Raises `ConfigError` when it names none."""
+    if settings is None:
+        raise ConfigError(
+            "reward: llm-judge needs judge.endpoint, the url and model of the language model that grades."
+        )
+    from difference_feedback.judges.llm_judge import LLMJudge
+
+    return LLMJudge(settings)
 
 
 def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
@@ -142,7 +181,7 @@ def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
     from difference_feedback.models import load_model
 
     settings = recipe.evaluation
-    questions, grade = held_out(settings, recipe.data, recipe.tasks)
+    questions, grade = held_out(settings, recipe.data, recipe.tasks, recipe.reward, recipe.judge)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
     if torch.cuda.is_available():
         model = model.cuda()
@@ -173,5 +212,7 @@ def show(summary: dict[str, Any], console: "Console") -> None:
     for task, (share, (low, high)) in rows.items():
         table.add_row(task, f"{share:.1%}", f"{low:.1%} – {high:.1%}", end_section=task == list(rows)[-1])
     low, high = summary["interval"]
+    if summary.get("unjudged"):
+        table.caption = f"{summary['unjudged']} answers could not be judged and count in nothing."
     table.add_row("all", f"{summary['accuracy']:.1%}", f"{low:.1%} – {high:.1%}", style="bold")
     console.print(table)

@@ -95,6 +95,10 @@ class Judge(Section):
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
 
 
+Reward = Literal["embedded", "final-answer", "llm-judge"]
+"""Who grades: the embedded checker, the final-answer rule, or a language model (which needs `judge`)."""
+
+
 class VisualGate(Section):
     """The blank-image test of the repair reward. [DF, Eq. 3, "C1"]"""
 

@@ -20,8 +20,10 @@ from difference_feedback.recipe_sections import (
     Audit,
     Data,
     Evaluation,
+    Judge,
     PositiveInt,
     Repairs,
+    Reward,
     Section,
     Share,
     TaskName,
@@ -121,8 +123,10 @@ class TrainRecipe(ModelRecipe):
     """Real questions instead of the embedded ones."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not evaluated."""
-    reward: Literal["embedded", "final-answer"] | None = None
+    reward: Reward | None = None
     """By default the embedded checker for embedded problems, the final-answer rule for `data`."""
+    judge: Judge | None = None
+    """The language model that grades, with `reward: llm-judge`."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
     """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be."""
     evaluation: Evaluation = Evaluation()
@@ -136,6 +140,8 @@ class EvaluateRecipe(ModelRecipe):
     kind: Literal["evaluate"] = "evaluate"
     tasks: list[TaskName] | None = None
     data: Data | None = None
+    reward: Reward | None = None
+    judge: Judge | None = None
     evaluation: Evaluation = Evaluation()
 
 

@@ -1,14 +1,14 @@
 """Run a `train` recipe: the policy by GRPO or DF-GRPO, with budget, evaluation, checkpoints and resume."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.evaluation import Evaluation, evaluate, held_out
+from difference_feedback.evaluation import Evaluation, Grade, evaluate, held_out, judge_of
 from difference_feedback.models import load_model
 from difference_feedback.recipe_checks import build_config
 from difference_feedback.recipes import TrainRecipe
@@ -17,7 +17,10 @@ from difference_feedback.tasks.question import Question
 from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 
-RewardFunction = Callable[..., list[float]]
+if TYPE_CHECKING:
+    from difference_feedback.judges.llm_judge import LLMJudge
+
+RewardFunction = Callable[..., Sequence[float | None]]
 
 
 def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[str, Any]:
@@ -75,6 +78,8 @@ def check(recipe: TrainRecipe) -> None:
         raise ConfigError("repair_model is set, and GRPO repairs nothing: use method: df-grpo, or leave it out.")
     if recipe.data and recipe.tasks:
         raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
+    if (recipe.judge is not None) != (recipe.reward == "llm-judge"):
+        raise ConfigError("judge and reward: llm-judge go together: give both, or neither.")
     if recipe.reward == "embedded" and recipe.data:
         raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
 
@@ -98,18 +103,20 @@ def training_data(recipe: TrainRecipe) -> tuple[Dataset, RewardFunction]:
     if recipe.data:
         from difference_feedback.tasks.dataset import load_data
 
-        return load_data(recipe.data).for_training(), final_answer_reward
-    from difference_feedback.tasks import correctness_reward, sample_problems, to_dataset
+        dataset, reward = load_data(recipe.data).for_training(), final_answer_reward
+    else:
+        from difference_feedback.tasks import correctness_reward, sample_problems, to_dataset
 
-    dataset = to_dataset(sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks))
-    return dataset, final_answer_reward if recipe.reward == "final-answer" else correctness_reward
+        dataset = to_dataset(sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks))
+        reward = final_answer_reward if recipe.reward == "final-answer" else correctness_reward
+    return dataset, judge_of(recipe.judge).reward if recipe.reward == "llm-judge" else reward
 
 
-def evaluation_questions(recipe: TrainRecipe) -> tuple[Sequence[Question], Callable[[Any, str], bool]]:
+def evaluation_questions(recipe: TrainRecipe) -> tuple[Sequence[Question], "Grade | LLMJudge"]:
     """Held-out questions: embedded ones, the recipe's `test_data`, or none for real data without a test set."""
     if recipe.data and not recipe.test_data:
         return [], lambda question, response: False
-    return held_out(recipe.evaluation, recipe.test_data, recipe.tasks)
+    return held_out(recipe.evaluation, recipe.test_data, recipe.tasks, recipe.reward, recipe.judge)
 
 
 def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig) -> Any:
@@ -177,7 +184,7 @@ def _evaluate(
     trainer: Any,
     processor: Any,
     questions: Sequence[Question],
-    grade: Callable[[Any, str], bool],
+    grade: "Grade | LLMJudge",
 ) -> Evaluation:
     settings = recipe.evaluation
     return evaluate(

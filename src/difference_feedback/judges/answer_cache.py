@@ -47,8 +47,8 @@ class AnswerCache:
                 self.errors += 1
                 if self.errors == 1:
                     print(
-                        f"Cache {self.folder}: {error}. Answers are used but not kept; see to the disk, or name another "
-                        "folder.",
+                        f"Cache {self.folder}: {error}. Answers are used but not kept; see to the disk, or name "
+                        "another folder.",
                         file=sys.stderr,
                     )
             return None

@@ -14,7 +14,6 @@ from transformers import Trainer, TrainerCallback
 from transformers.utils import CONFIG_NAME
 
 from difference_feedback import tasks
-from difference_feedback.evaluation import held_out
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.models import load_model
@@ -125,7 +124,10 @@ class Stage:
         data, test = (getattr(self.recipe, name, None) for name in ("data", "test_data"))
         if data is not None and test is None:
             return [], matches_question
-        return held_out(self.recipe.evaluation, test, None)
+        if test is not None:
+            return load_questions(test), matches_question
+        evaluation = self.recipe.evaluation
+        return tasks.sample_problems("test", evaluation.problems, evaluation.seed), tasks.is_correct
 
     def save(self, trainer: Trainer | None = None) -> None:
         """The model, with its processor and its prompt template, to the run's `model` folder."""

@@ -1,0 +1,260 @@
+"""The chat client against a server that misbehaves, and its cache against a disk that does."""
+
+import asyncio
+import multiprocessing
+import sqlite3
+import time
+
+import pytest
+from PIL import Image
+from servers.unruly_server import completion, unruly
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.judges.chat import ChatClient, ChatRequest
+from difference_feedback.recipe_sections import Endpoint
+
+
+@pytest.fixture
+def server():
+    with unruly() as server:
+        yield server
+
+
+def client(server, **settings):
+    values = {"url": server.url, "model": "m", "timeout": 2.0, "retries": 2} | settings
+    return ChatClient(Endpoint(**values), first_pause=0.01)
+
+
+def question(text="hello?", **fields):
+    return ChatRequest([{"role": "user", "content": text}], **fields)
+
+
+def test_answers_come_in_order_and_images_as_data_urls_within_the_limit(server):
+    server.script = ["fine"]
+    chat = client(server, max_pixels=100)
+    parts = [{"type": "text", "text": "a"}, {"type": "image"}, {"type": "image"}]
+    images = [Image.new("RGB", (40, 10), "red"), Image.new("L", (4, 4))]
+    answers = chat.ask([ChatRequest([{"role": "user", "content": parts}], images), question("b")])
+    assert [answer.texts for answer in answers] == [["fine"], ["fine"]]
+    sent = next(body for body in server.bodies if isinstance(body["messages"][0]["content"], list))
+    urls = [part["image_url"]["url"] for part in sent["messages"][0]["content"][1:]]
+    assert all(url.startswith("data:image/png;base64,") for url in urls)
+    assert len(urls) == 2
+    assert sent["temperature"] == 0.0
+    assert chat.usage.sent == 2
+    assert chat.usage.tokens == 14
+
+
+def test_an_image_too_many_fails_that_question_alone(server):
+    server.script = ["fine"]
+    bad, good = client(server).ask([question(images=[Image.new("RGB", (2, 2))]), question()])
+    assert bad.texts is None
+    assert "0 image parts and there are 1 images" in bad.error
+    assert good.texts == ["fine"]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"status": 500},
+        {"status": 503},
+        {"status": 429, "headers": {"Retry-After": "0.01"}},
+        {"drop": True},
+        {"hang": 20},
+        {"drip": True},
+        {"raw": ""},
+        {"raw": "<html>gateway</html>"},
+        {"raw": "{}"},
+        {"raw": '{"choices": []}'},
+    ],
+    ids=str,
+)
+def test_what_passes_is_tried_again(server, fault):
+    server.script = [fault, "fine"]
+    chat = client(server, timeout=0.5)
+    [answer] = chat.ask([question()])
+    assert answer.texts == ["fine"]
+    assert (chat.usage.sent, chat.usage.retries, chat.usage.failed) == (2, 1, 0)
+
+
+def test_a_server_that_is_down_for_good_gives_a_reason_in_bounded_time(server):
+    server.script = [{"drip": True}]
+    chat = client(server, timeout=0.3, retries=1)
+    start = time.monotonic()
+    [answer] = chat.ask([question()])
+    assert time.monotonic() - start < 3
+    assert answer.texts is None
+    assert "no answer within" in answer.error
+    assert chat.usage.failed == 1
+
+
+def test_nobody_there(server):
+    chat = ChatClient(Endpoint(url="http://127.0.0.1:9/v1", model="m", retries=1), first_pause=0.01)
+    [answer] = chat.ask([question()])
+    assert answer.texts is None
+    assert answer.error
+
+
+def test_what_does_not_pass_is_not_tried_again(server):
+    server.script = [{"status": 404, "raw": '{"error": {"message": "no model m"}}'}]
+    chat = client(server)
+    [answer] = chat.ask([question()])
+    assert "no model m" in answer.error
+    assert chat.usage.sent == 1
+
+
+def test_a_long_pause_asked_for_is_cut(server, monkeypatch):
+    monkeypatch.setattr("difference_feedback.judges.chat.LONGEST_PAUSE", 0.05)
+    server.script = [{"status": 429, "headers": {"Retry-After": "3600"}}, "fine"]
+    start = time.monotonic()
+    assert client(server).ask([question()])[0].texts == ["fine"]
+    assert time.monotonic() - start < 2
+
+
+def test_all_together_have_a_limit_of_time(server):
+    server.script = [{"hang": 20}]
+    start = time.monotonic()
+    answers = client(server, timeout=30, concurrency=1).ask([question(str(i)) for i in range(3)], seconds=0.5)
+    assert time.monotonic() - start < 3
+    assert all(answer.texts is None for answer in answers)
+    assert "no time was left" in answers[-1].error
+
+
+def test_the_budget_counts_retries(server):
+    server.script = [{"status": 500}]
+    chat = client(server, max_requests=4, concurrency=1)
+    answers = chat.ask([question(str(i)) for i in range(5)])
+    assert chat.usage.sent == len(server.bodies) == 4
+    assert "budget of 4 requests" in answers[-1].error
+
+
+def test_concurrency_is_bounded(server):
+    server.script = [{"hang": 0.1}]
+    start = time.monotonic()
+    client(server, concurrency=2, retries=0, timeout=0.2).ask([question(str(i)) for i in range(6)])
+    assert time.monotonic() - start > 0.29  # three rounds of two
+
+
+def test_a_server_without_schemas_is_asked_without(server, capsys):
+    refusal = {"status": 400, "raw": '{"error": {"message": "response_format json_schema is not supported"}}'}
+    server.script = [refusal, "fine"]
+    chat = client(server)
+    schema = {"type": "object"}
+    assert chat.ask([question(schema=schema)])[0].texts == ["fine"]
+    assert chat.ask([question("again", schema=schema)])[0].texts == ["fine"]
+    assert ["response_format" in body for body in server.bodies] == [True, False, False]
+    assert capsys.readouterr().err.count("takes no JSON schema") == 1
+
+
+def test_it_can_be_called_where_a_loop_is_running(server):
+    server.script = ["fine"]
+
+    async def inside():
+        return client(server).ask([question()])
+
+    assert asyncio.run(inside())[0].texts == ["fine"]
+
+
+def test_keys_come_from_the_environment_and_go_nowhere_else(server, monkeypatch, capsys):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-of-someone-else")
+    monkeypatch.setenv("MY_KEY", "sk-mine")
+    server.script = ["fine", {"status": 401, "raw": '{"error": {"message": "bad key"}}'}]
+    client(server).ask([question()])
+    answer = client(server, api_key_env="MY_KEY").ask([question("b")])[0]
+    assert server.headers[0]["authorization"] == "Bearer none"
+    assert server.headers[1]["authorization"] == "Bearer sk-mine"
+    assert "sk-" not in answer.error + "".join(capsys.readouterr())
+
+
+def test_a_key_that_is_not_set_and_a_url_that_is_none():
+    with pytest.raises(ConfigError, match=r"NO_SUCH_KEY.*not set"):
+        ChatClient(Endpoint(url="http://127.0.0.1:1/v1", model="m", api_key_env="NO_SUCH_KEY"))
+    with pytest.raises(ConfigError, match=r"endpoint.url is 'ftp://x'"):
+        ChatClient(Endpoint(url="ftp://x", model="m"))
+
+
+def test_a_question_is_sent_once_and_what_shapes_its_answer_is_part_of_it(server, tmp_path):
+    server.script = ["fine"]
+    settings = {"cache": str(tmp_path / "cache")}
+    red, blue = (Image.new("RGB", (2, 2), colour) for colour in ("red", "blue"))
+    content = [{"type": "image"}]
+    asked = [
+        *(question(), question("other"), question(seed=1), question(temperature=0.5), question(n=2)),
+        *(question(schema={"type": "object"}), question(max_tokens=3)),
+        *(ChatRequest([{"role": "user", "content": content}], [image]) for image in (red, blue)),
+    ]
+    assert not any(answer.cached for answer in client(server, **settings).ask(asked))
+    again = client(server, **settings)
+    answers = again.ask(asked)
+    assert all(answer.cached for answer in answers)
+    assert [answer.texts for answer in answers] == [["fine"] * request.n for request in asked]
+    assert len(server.bodies) == len(asked) == again.usage.cached
+    assert not client(server, **settings, max_tokens=7).ask(asked[:1])[0].cached
+
+
+def test_failures_are_not_kept(server, tmp_path):
+    server.script = [{"status": 404}, "fine"]
+    chat = client(server, cache=str(tmp_path / "cache"))
+    assert chat.ask([question()])[0].texts is None
+    assert chat.ask([question()])[0].texts == ["fine"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), sqlite3.OperationalError("disk is full")])
+def test_a_full_disk_loses_no_answer(server, tmp_path, monkeypatch, capsys, error):
+    server.script = ["fine"]
+    chat = client(server, cache=str(tmp_path / "cache"))
+
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(chat._cache._cache, "set", full)
+    assert [answer.texts for answer in chat.ask([question("a"), question("b")])] == [["fine"], ["fine"]]
+    assert chat.usage.cache_errors == 2
+    assert capsys.readouterr().err.count("Answers are used but not kept") == 1
+
+
+def test_a_damaged_cache_loses_no_answer(server, tmp_path):
+    server.script = ["fine"]
+    chat = client(server, cache=str(tmp_path / "cache"))
+    chat.ask([question()])
+    with sqlite3.connect(tmp_path / "cache" / "cache.db") as db:
+        db.execute("UPDATE Cache SET value = x'00ff'")
+    [answer] = client(server, cache=str(tmp_path / "cache")).ask([question()])
+    assert answer.texts == ["fine"]
+    assert not answer.cached
+
+
+def test_a_cache_that_cannot_be_opened_is_an_error_at_once(server, tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(ConfigError, match="name a folder that can be written"):
+        client(server, cache=str(tmp_path / "file"))
+
+
+def ask_many(url, cache, start, queue):
+    chat = ChatClient(Endpoint(url=url, model="m", cache=cache, concurrency=4), first_pause=0.01)
+    found = [answer.texts for i in range(20) for answer in chat.ask([question(f"{(start + i) % 20}")])]
+    queue.put((found, chat.usage.cache_errors))
+
+
+def test_two_processes_share_a_cache(server, tmp_path):
+    server.script = ["fine"]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    workers = [
+        context.Process(target=ask_many, args=(server.url, str(tmp_path / "cache"), start, queue)) for start in (0, 10)
+    ]
+    for worker in workers:
+        worker.start()
+    results = [queue.get(timeout=60) for _ in workers]
+    for worker in workers:
+        worker.join(10)
+    assert results == [([["fine"]] * 20, 0)] * 2
+    assert 20 <= len(server.bodies) <= 40
+    later = client(server, cache=str(tmp_path / "cache"))
+    # 4 at a time or 8: what is asked does not depend on it.
+    assert all(answer.cached for answer in later.ask([question(str(i)) for i in range(20)]))
+
+
+def test_other_languages_come_through(server):
+    server.script = [{"raw": completion("正确：是的")}]
+    assert client(server).ask([question()])[0].texts == ["正确：是的"]
