@@ -139,10 +139,11 @@ def _write_examples(recipe: DemoRecipe, demo: Run, part: TrainRecipe, run: Run) 
     from difference_feedback.train import host_config, load_repairer
 
     config = host_config(part, run)
-    repairer = load_repairer(part, config)
+    model, processor = load_base()
+    repairer = load_repairer(part, config, processor.tokenizer)
     problems = sample_problems("rl", 3 * recipe.examples, recipe.seed + 1)
     options = {"num_repairs": config.num_repairs, "seed": recipe.seed}
-    found = make_examples(*load_base(), repairer, problems, recipe.examples, **options)
+    found = make_examples(model, processor, repairer, problems, recipe.examples, **options)
     write_jsonl(demo.folder / "examples.jsonl", (example.model_dump(mode="json") for example in found))
 
 

@@ -52,15 +52,6 @@ class Data(Section):
     """Larger images are scaled down, their proportions kept. 1280 patches of 28 x 28, Qwen2.5-VL's customary limit."""
 
 
-class Repairs(Section):
-    """How the repair model is asked for repairs."""
-
-    style: Literal["nano", "full"] | None = None
-    """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's. By default that of its training."""
-    temperature: Annotated[float, Field(ge=0.0)] = 0.7
-    batch_size: PositiveInt = 64
-
-
 class Endpoint(Section):
     """A chat model behind an OpenAI-compatible server: vLLM, SGLang, or a vendor's."""
 
@@ -84,6 +75,20 @@ class Endpoint(Section):
     """Larger images are scaled down before they are sent."""
     cache: str | None = None
     """Folder of answers already given, shared by runs. None: nothing is kept."""
+
+
+class Repairs(Section):
+    """How the repair model is asked for repairs."""
+
+    via: Literal["local", "endpoint", "vllm"] = "local"
+    """`local`: `repair_model` in this process. `endpoint`: any chat server, whose texts are projected onto the policy's
+    tokens. `vllm`: a vLLM server of a model with the policy's tokenizer, which gives token ids."""
+    endpoint: Endpoint | None = None
+    """The server, unless `local`."""
+    style: Literal["nano", "full"] | None = None
+    """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's. By default that of its training."""
+    temperature: Annotated[float, Field(ge=0.0)] = 0.7
+    batch_size: PositiveInt = 64
 
 
 class Judge(Section):

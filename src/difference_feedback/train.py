@@ -46,7 +46,7 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
     }
     trainer: Any
     if recipe.method == "df-grpo":
-        repairer = load_repairer(recipe, config)
+        repairer = load_repairer(recipe, config, processor.tokenizer)
         trainer = DFGRPOTrainer(**common, repairer=repairer)
         if repairer is not None:
             trainer.add_callback(SeedRepairs(repairer))
@@ -76,6 +76,8 @@ def check(recipe: TrainRecipe) -> None:
     """Raise `ConfigError` for combinations that cannot work, before anything is loaded."""
     if recipe.method == "grpo" and recipe.repair_model:
         raise ConfigError("repair_model is set, and GRPO repairs nothing: use method: df-grpo, or leave it out.")
+    if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
+        raise ConfigError("repairs.endpoint names a server, and via: local asks none: set via to endpoint or vllm.")
     if recipe.data and recipe.tasks:
         raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
     if (recipe.judge is not None) != (recipe.reward == "llm-judge"):
@@ -119,14 +121,28 @@ def evaluation_questions(recipe: TrainRecipe) -> tuple[Sequence[Question], "Grad
     return held_out(recipe.evaluation, recipe.test_data, recipe.tasks, recipe.reward, recipe.judge)
 
 
-def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig) -> Any:
-    """The repair model; None where the configuration needs none. Raises `ConfigError` when it is missing."""
+def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, tokenizer: Any) -> Any:
+    """The repair model; None where the configuration needs none. Raises `ConfigError` when it is missing.
+
+    `tokenizer` is the policy's, onto whose tokens the texts of an endpoint are projected.
+    """
     if not config.needs_repairer:
         return None
+    asked = recipe.repairs
+    if asked.via != "local":
+        if asked.endpoint is None:
+            raise ConfigError(f"repairs.via: {asked.via} needs repairs.endpoint, the url and model of the server.")
+        if recipe.repair_model is not None:
+            raise ConfigError(f"repair_model is a model for this process, and repairs.via: {asked.via} asks a server.")
+        from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
+
+        kind = VLLMServerRepairer if asked.via == "vllm" else EndpointRepairer
+        style = asked.style or "full"
+        return kind(asked.endpoint, tokenizer, style=style, temperature=asked.temperature, seed=recipe.seed)
     if recipe.repair_model is None:
         raise ConfigError(
             "method df-grpo needs repair_model, the folder or hub name of a repair model: train one with "
-            "`difference-feedback repair sft` and `repair rl`, or give method=grpo."
+            "`difference-feedback repair sft` and `repair rl`, name a server in repairs.endpoint, or give method=grpo."
         )
     from difference_feedback.repair.local import LocalRepairer
 

@@ -7,6 +7,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from difference_feedback.evaluation import Evaluation
+from difference_feedback.repair.endpoint import EndpointRepairer
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.runs import Run
 from difference_feedback.trl import StopAtBudget
@@ -50,7 +51,7 @@ class EvaluateHeldOut(TrainerCallback):
 class SeedRepairs(TrainerCallback):
     """Ties the repair model's random stream to the step, so that a resumed run gets an uninterrupted one's repairs."""
 
-    def __init__(self, repairer: LocalRepairer) -> None:
+    def __init__(self, repairer: LocalRepairer | EndpointRepairer) -> None:
         self.repairer = repairer
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:

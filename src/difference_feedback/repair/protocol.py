@@ -29,6 +29,8 @@ class Repair:
 
     token_ids: list[int]
     text: str
+    projected: bool = False
+    """It came as text and was put into the policy's tokens: these are not the ones that were sampled."""
 
 
 class Repairer(Protocol):

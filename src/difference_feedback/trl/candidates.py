@@ -39,6 +39,8 @@ class Candidates:
 
     token_ids: dict[int, list[list[int]]] = field(default_factory=dict)
     refused: Counter[str] = field(default_factory=Counter)
+    projected: int = 0
+    """Usable ones that came as text and were put into the policy's tokens."""
 
     def flat(self) -> list[tuple[int, list[int]]]:
         return [(row, token_ids) for row, candidates in self.token_ids.items() for token_ids in candidates]
@@ -55,9 +57,8 @@ def ask(
     for row, reference in references.items():
         prompt, images = split_images(rollouts.prompts[row])
         requests.append(RepairRequest(prompt, images, rollouts.completion_ids[row], reference))
-    candidates = Candidates()
     if not requests:
-        return candidates
+        return Candidates()
     with torch.no_grad():
         answers = repairer.repair(requests, num_repairs)
     if len(answers) != len(requests):
@@ -65,12 +66,16 @@ def ask(
             f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests; it must "
             "return one list of repairs per request, in the order of the requests."
         )
+    token_ids: dict[int, list[list[int]]] = {}
+    refused: Counter[str] = Counter()
+    projected = 0
     for row, repairs in zip(references, answers, strict=True):
-        candidates.refused["missing"] += max(0, num_repairs - len(repairs))
+        refused["missing"] += max(0, num_repairs - len(repairs))
         for repair in repairs:
             reason = limits.refusal(repair.token_ids)
             if reason is None:
-                candidates.token_ids.setdefault(row, []).append([int(i) for i in repair.token_ids])
+                token_ids.setdefault(row, []).append([int(i) for i in repair.token_ids])
+                projected += repair.projected
             else:
-                candidates.refused[reason] += 1
-    return candidates
+                refused[reason] += 1
+    return Candidates(token_ids, refused, projected)

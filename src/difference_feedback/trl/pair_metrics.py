@@ -15,6 +15,7 @@ def count_pairs(
     """This rank's sums."""
     counts: defaultdict[str, float] = defaultdict(float)
     counts |= {f"refused/{reason}": float(number) for reason, number in candidates.refused.items()}
+    counts["projected"] = candidates.projected
     counts |= {"requested": requested, "pairs": len(repaired), "filler_rows": fillers}
     counts["edit_cost"] = sum(repair.edit_cost for repair in repaired.values())
     for member in members:
@@ -38,7 +39,7 @@ def pair_metrics(
             total[name] += value
     pairs, requested = total["pairs"], total["requested"]
     skips = {**skipped, SkipReason.NO_FEASIBLE_REPAIR: barren_prompts}
-    metrics = {name: float(total[name]) for name in ("pairs", "requested", "filler_rows")}
+    metrics = {name: float(total[name]) for name in ("pairs", "requested", "projected", "filler_rows")}
     metrics |= {f"refused/{reason}": float(total[f"refused/{reason}"]) for reason in REFUSALS}
     metrics |= {f"skipped/{reason.value}": float(skips.get(reason, 0)) for reason in SkipReason}
     if requested:

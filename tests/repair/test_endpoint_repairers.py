@@ -1,0 +1,129 @@
+"""Repair models behind a real server on loopback: the nano base, asked over OpenAI's routes."""
+
+import pytest
+from servers.unruly_server import unruly
+
+from difference_feedback import tasks
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.judges.chat import ChatClient
+from difference_feedback.nano import load_base
+from difference_feedback.recipe_sections import Endpoint
+from difference_feedback.recipes import TrainRecipe
+from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.repair.protocol import RepairRequest
+from difference_feedback.runs import Run
+from difference_feedback.train import check, host_config, load_repairer, train
+
+
+@pytest.fixture(scope="module")
+def base():
+    return load_base()
+
+
+@pytest.fixture(scope="module")
+def requests(base):
+    tokenizer = base[1].tokenizer
+    found = []
+    for problem in tasks.sample_problems("rl", 5, 0):
+        form = tasks.TASKS[problem.task].forms(problem.facts)[0]
+        wrong = form.write({form.readings[0].name: form.readings[0].misreadings[0]})
+        ids = [*tokenizer.encode(wrong), tokenizer.eos_token_id]
+        found.append(RepairRequest(problem.prompt, list(problem.images), ids, tasks.correct_answers(problem)[-1]))
+    return found
+
+
+def endpoint(server, **settings):
+    return Endpoint(url=server.url, model=getattr(server, "model", "m"), **{"concurrency": 3, "retries": 0} | settings)
+
+
+@pytest.mark.parametrize("kind", [EndpointRepairer, VLLMServerRepairer])
+def test_the_served_model_repairs_as_the_local_one(openai_server, base, requests, kind):
+    settings = {"style": "nano", "temperature": 0.0}
+    remote = kind(endpoint(openai_server), base[1].tokenizer, **settings).repair(requests)
+    local = LocalRepairer(*base, max_growth=1.5, batch_size=1, **settings)
+    expected = [local.repair([request])[0] for request in requests]
+    assert [[r.text for r in row] for row in remote] == [[r.text for r in row] for row in expected]
+    assert [[r.token_ids for r in row] for row in remote] == [[r.token_ids for r in row] for row in expected]
+    assert all(r.projected == (kind is EndpointRepairer) for row in remote for r in row)
+
+
+def test_samples_are_several_seeded_and_of_each_call_their_own(openai_server, base, requests):
+    repairer = EndpointRepairer(endpoint(openai_server), base[1].tokenizer, style="nano", temperature=1.0)
+    first, second = repairer.repair(requests, 2), repairer.repair(requests, 2)
+    assert [len(row) for row in first] == [2] * len(requests)
+    assert first != second
+    repairer.calls = 0
+    assert repairer.repair(requests, 2) == first
+
+
+def test_the_server_sees_image_draft_and_reference(openai_server, base, requests):
+    EndpointRepairer(endpoint(openai_server), base[1].tokenizer, style="nano").repair(requests[:1])
+    [body] = openai_server.requests
+    image, text = body["messages"][-1]["content"]
+    assert image["image_url"]["url"].startswith("data:image/png;base64,")
+    assert f"reference : {requests[0].reference} repair :" in text["text"]
+    assert body["max_tokens"] == int(1.5 * len(requests[0].draft_ids)) + 8
+
+
+def test_a_row_that_fails_has_no_candidates_and_the_others_theirs(base, requests):
+    with unruly() as server:
+        server.script = ["answer 3", {"status": 404}, "answer 4"]
+        repairer = EndpointRepairer(endpoint(server, concurrency=1), base[1].tokenizer, style="nano")
+        found = repairer.repair(requests[:3])
+    assert [[r.text for r in row] for row in found] == [["answer 3"], [], ["answer 4"]]
+    assert repairer.client.usage.failed == 1
+
+
+def test_a_server_without_token_ids_is_named(base, requests):
+    with unruly() as server:
+        server.script = ["answer 3"]
+        with pytest.raises(DataError, match=r"gives no token ids.*repairs.via=endpoint"):
+            VLLMServerRepairer(endpoint(server), base[1].tokenizer, style="nano").repair(requests[:1])
+
+
+def test_a_truncated_repair_has_no_end(openai_server, base, requests):
+    for kind in (EndpointRepairer, VLLMServerRepairer):
+        repairer = kind(endpoint(openai_server, max_tokens=2), base[1].tokenizer, style="nano", temperature=0.0)
+        [[repair]] = repairer.repair(requests[:1])
+        assert len(repair.token_ids) == 2
+        assert base[1].tokenizer.eos_token_id not in repair.token_ids
+
+
+@pytest.mark.parametrize("via", ["endpoint", "vllm"])
+def test_a_training_run_with_a_served_repair_model(openai_server, tmp_path, via):
+    server = {"url": openai_server.url, "model": openai_server.model, "concurrency": 2}
+    trl = {"max_steps": 1, "per_device_train_batch_size": 32, "num_generations": 8, "max_completion_length": 64}
+    values = {"repairs": {"via": via, "style": "nano", "endpoint": server}, "problems": 8, "trl": trl}
+    recipe = TrainRecipe.model_validate(values | {"evaluation": {"problems": 4, "max_new_tokens": 8}})
+    run = Run(tmp_path / "run", recipe)
+    train(recipe, run)
+    [row] = [row for row in run.metrics() if "df/requested" in row]
+    assert row["df/requested"] > 0
+    assert len(openai_server.requests) == row["df/requested"]
+    refused = row["df/refused/too_long"] + row["df/refused/missing"] + row["df/refused/empty"]
+    usable = row["df/requested"] - refused
+    assert row["df/projected"] == (usable if via == "endpoint" else 0)
+
+
+def test_wrong_combinations_end_at_once(base, tmp_path):
+    server = {"url": "http://127.0.0.1:9/v1", "model": "m"}
+    with pytest.raises(ConfigError, match="set via to endpoint or vllm"):
+        check(TrainRecipe.model_validate({"repairs": {"endpoint": server}}))
+    for repairs, model, says in (
+        ({"via": "vllm"}, None, "needs repairs.endpoint"),
+        ({"via": "endpoint", "endpoint": server}, "runs/repair", "a model for this process"),
+    ):
+        recipe = TrainRecipe.model_validate({"repairs": repairs, "repair_model": model})
+        config = host_config(recipe, Run(tmp_path / says[:5], recipe))
+        with pytest.raises(ConfigError, match=says):
+            load_repairer(recipe, config, base[1].tokenizer)
+
+
+def test_the_client_can_be_given(base, requests):
+    with unruly() as server:
+        server.script = [{"status": 500}, "answer 3"]
+        given = endpoint(server, retries=1)
+        repairer = EndpointRepairer(given, base[1].tokenizer, style="nano", client=ChatClient(given, first_pause=0.01))
+        [[repair]] = repairer.repair(requests[:1])
+    assert repair.text == "answer 3"
