@@ -1,6 +1,8 @@
-"""Servers on loopback that tests of several folders ask."""
+"""Servers on loopback and a browser, for tests of several folders."""
 
+import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from servers.openai_server import OpenAIServer, serve_model
@@ -19,3 +21,24 @@ def openai_server(_served: OpenAIServer) -> OpenAIServer:
     """The shipped nano base behind OpenAI's chat routes: `.url` (ends in /v1), `.model`, and a fresh `.requests`."""
     _served.forget()
     return _served
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real headless Chromium; its tests are skipped with the reason where there is none."""
+    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if not binary or not driver:
+        pytest.skip("left out: pages in a browser (no Chromium with chromedriver found)")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+    flags += " disable-component-update disable-sync disable-dev-shm-usage hide-scrollbars window-size=1280,1000"
+    for flag in flags.split():
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    yield chrome
+    chrome.quit()

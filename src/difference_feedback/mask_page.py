@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment
@@ -46,13 +46,14 @@ def write_mask_page(path: Path, pairs: Sequence[MaskedPair], title: str) -> None
                 count=len(pairs),
                 mean_cost=float(np.mean(costs)) if costs else 0.0,
                 density=float(marked.mean()) if marked.size else 0.0,
-                cards=(_card(pair, cost) for pair, cost in zip(pairs, costs, strict=True)),
+                cards=(card(pair, cost) for pair, cost in zip(pairs, costs, strict=True)),
             ).dump(file, encoding="utf-8")
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name a file that can be written") from None
 
 
-def _card(pair: MaskedPair, cost: float) -> dict[str, object]:
+def card(pair: MaskedPair, cost: float) -> dict[str, Any]:
+    """A pair as it is shown: its sides cut into runs of tokens that look the same."""
     source, target = np.zeros(len(pair.wrong.ids), bool), np.zeros(len(pair.repaired.ids), bool)
     for op, i, j in pair.alignment.edits:
         if op != "insert":

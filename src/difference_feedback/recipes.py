@@ -127,6 +127,8 @@ class TrainRecipe(ModelRecipe):
     """By default the embedded checker for embedded problems, the final-answer rule for `data`."""
     judge: Judge | None = None
     """The language model that grades, with `reward: llm-judge`."""
+    keep_wrong_answers: Annotated[int, Field(ge=0)] = 0
+    """Keep so many of the policy's wrong answers, each with a right one to the same question, for `annotate`."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
     """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be."""
     evaluation: Evaluation = Evaluation()

@@ -16,6 +16,7 @@ from difference_feedback.runs import Run
 from difference_feedback.tasks.question import Question
 from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
+from difference_feedback.wrong_answers import WrongAnswers
 
 if TYPE_CHECKING:
     from difference_feedback.judges.llm_judge import LLMJudge
@@ -53,6 +54,8 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
     else:
         trainer = ExactResume(**common)
     trainer.remove_callback(PrinterCallback)
+    if recipe.keep_wrong_answers and trainer.is_world_process_zero():
+        trainer.watch = WrongAnswers(run.folder, recipe.keep_wrong_answers)
     measured = None
     if questions:
         measured = EvaluateHeldOut(

@@ -4,10 +4,7 @@ import base64
 import io
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -147,24 +144,3 @@ def training_folder(tmp_path: Path) -> Path:
     run = Run(tmp_path / "single", TrainRecipe(method="grpo"))
     fill_training(run, "grpo", [0.5, 0.6], 20)
     return run.folder
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A real headless Chromium; its tests are skipped with the reason where there is none."""
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    driver = shutil.which("chromedriver")
-    if not binary or not driver:
-        pytest.skip("left out: the report's page in a browser (no Chromium with chromedriver found)")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
-    flags += " disable-component-update disable-sync disable-dev-shm-usage hide-scrollbars window-size=1280,1000"
-    for flag in flags.split():
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield chrome
-    chrome.quit()

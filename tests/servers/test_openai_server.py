@@ -1,4 +1,4 @@
-"""The chat server that other tests ask speaks as TRL's own client expects, which needs vLLM and is told that it is there."""
+"""The chat server that other tests ask speaks as TRL's own client expects (which is told that vLLM is installed)."""
 
 import pytest
 from trl.generation import vllm_client

@@ -6,6 +6,9 @@ One row an answer:
 
 `image` is a path relative to the file's own folder, or a list of them for several images. `reference` may be null: the
 row then teaches to repair without one. Other keys are left alone, for whoever made the set.
+
+Rows of the annotation page have an `annotator` as well. A later row of the same id and annotator replaces the earlier
+one; repairs of one answer by several annotators are all used.
 """
 
 from collections.abc import Sequence
@@ -46,6 +49,8 @@ class RepairSet:
 
     rows: list[HandRepair] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    replaced: int = 0
+    """Rows that their annotator has replaced by a later one."""
 
 
 def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
@@ -56,22 +61,25 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     """
     path = Path(path)
     rows, problems = read_jsonl(path)
-    found = RepairSet(errors=[str(problem) for problem in problems])
+    errors = [str(problem) for problem in problems]
     seen: dict[str, int] = {}
+    good: dict[str, HandRepair] = {}
+    replaced = 0
     for number, values in rows:
         try:
             row = _read_row(values, number, path.parent, max_pixels)
-            if row.id in seen:
+            if row.id in seen and not values.get("annotator"):
                 raise DataError(f"field 'id': {row.id!r} is line {seen[row.id]}'s too; give each row its own")
         except DataError as error:
-            found.errors.append(f"line {number}, {error}")
+            errors.append(f"line {number}, {error}")
             continue
+        replaced += row.id in seen
         seen[row.id] = number
-        found.rows.append(row)
-    if not found.rows:
-        listed = "; ".join(found.errors[:5]) or "it is empty"
+        good[row.id] = row
+    if not good:
+        listed = "; ".join(errors[:5]) or "it is empty"
         raise DataError(f"{path}: not one row can be used: {listed}")
-    return found
+    return RepairSet(list(good.values()), errors, replaced)
 
 
 def save_repair_set(rows: Sequence[HandRepair], path: str | Path) -> Path:
@@ -102,7 +110,8 @@ def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"field 'image': got {names!r}, wanted a path or a list of paths ([] for none)")
     images = tuple(_read_image(folder / name, max_pixels) for name in names)
-    return HandRepair(str(row.get("id", number)), row["question"], images, row["draft"], reference, row["repaired"])
+    name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
+    return HandRepair(name, row["question"], images, row["draft"], reference, row["repaired"])
 
 
 def _read_image(path: Path, max_pixels: int) -> Image.Image:

@@ -131,10 +131,10 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
     with stage.billed():
         if recipe.data:
             found = load_repair_set(recipe.data)
-            rows, errors = found.rows, found.errors
+            rows, errors, replaced = found.rows, found.errors, found.replaced
         else:
             settings = recipe.evaluation
-            rows, errors = (
+            rows, errors, replaced = (
                 hand_repaired_set(
                     stage.model,
                     stage.processor,
@@ -144,6 +144,7 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
                     seed=recipe.seed,
                 ),
                 [],
+                0,
             )
     if not recipe.data:
         save_repair_set(rows, run.folder / "hand_repaired.jsonl")
@@ -160,6 +161,7 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
     summary = {
         "examples": len(rows),
         "unusable_rows": errors,
+        "replaced_rows": replaced,
         "updates": trainer.state.global_step,
         "cpu_seconds": stage.cpu_seconds,
         "before": before and before.summary(),

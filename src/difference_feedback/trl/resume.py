@@ -13,6 +13,7 @@ generations it does not, since the generated batch is not saved: a warning says 
 
 import os
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,6 +31,17 @@ class ExactResume(GRPOTrainer):
     model: Any
     num_generations: int
     _train_sampler: Any = None
+    watch: Callable[[list[dict[str, Any]], list[Any], torch.Tensor], None] | None = None
+    """Told of every batch of graded answers: rows of the data set, completions, and their rewards `(n, F)`."""
+
+    def _calculate_rewards(
+        self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[Any]
+    ) -> torch.Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        if self.watch is not None and self.model.training:
+            first = self.accelerator.process_index * len(prompts)
+            self.watch(inputs, completions, rewards[first : first + len(prompts)])
+        return rewards
 
     @property
     def _steps_per_generation(self) -> int:

@@ -15,6 +15,7 @@ import torch
 from accelerate.utils import gather_object
 from torch import nn
 from transformers import PreTrainedModel
+from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
@@ -186,7 +187,8 @@ class DFGRPOTrainer(ExactResume):
         pending = self._pending_extra_logs, self._pending_metrics
         self._pending_extra_logs, self._pending_metrics = defaultdict(list), defaultdict(list)
         try:
-            rewards = super()._calculate_rewards(examples, prompts, completions, list(token_ids))
+            # TRL's own: what watches the policy's answers is not to see repairs.
+            rewards = GRPOTrainer._calculate_rewards(self, examples, prompts, completions, list(token_ids))
         finally:
             self._pending_extra_logs, self._pending_metrics = pending
         start = self.accelerator.process_index * count

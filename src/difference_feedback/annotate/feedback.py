@@ -1,0 +1,45 @@
+"""What an annotator sees while typing: the mask of both sides, the edit cost, and whether the grader says right."""
+
+from collections.abc import Mapping
+from html import escape
+from typing import Any
+
+from difference_feedback.alignment import edit_cost
+from difference_feedback.judges.rules import grade
+from difference_feedback.mask_page import card
+from difference_feedback.mask_pairs import Pair, Tokenizer, mask_pair
+
+_SIGNS = {
+    True: '<b class="right">✓ right</b>',
+    False: '<b class="wrong">✗ wrong</b>',
+    None: "not graded: no answer given",
+}
+
+
+def feedback_html(item: Mapping[str, Any], text: str, tokenizer: Tokenizer | None = None) -> str:
+    """HTML for the edited `text` of an item; everything in it that comes from data is escaped."""
+    pair = mask_pair(Pair(0, item["id"], item["draft"], text), tokenizer)
+    cost = edit_cost(pair.alignment)
+    shown = card(pair, cost)
+    sides = "".join(
+        f'<div class="df-side {kind}"><h4>{escape(title)}</h4><p>{"".join(map(_run, runs))}</p></div>'
+        for kind, title, runs in shown["sides"]
+    )
+    what = "tokens" if tokenizer else "words"
+    figures = f"{shown['distance']} edits, edit cost <b>{cost:.3f}</b> in {what}"
+    return f'<div class="df-figures">{figures} · {_SIGNS[is_right(item, text)]}</div><div class="df-pair">{sides}</div>'
+
+
+def is_right(item: Mapping[str, Any], text: str) -> bool | None:
+    """The grader's verdict on a text; None where the item has no annotated answer."""
+    answer = item.get("answer")
+    if answer is None or not str(answer).strip():
+        return None
+    if item.get("rule") == "embedded":
+        return text.rpartition("answer")[2].split() == str(answer).split()
+    return grade(text, str(answer), item.get("options") or None).correct
+
+
+def _run(run: Any) -> str:
+    text = escape(run.text)
+    return f'<mark class="{escape(run.kind)}">{text}</mark>' if run.kind else text

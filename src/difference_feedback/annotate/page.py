@@ -1,0 +1,214 @@
+"""The page itself, in Gradio: one tab to repair, one to review."""
+
+import base64
+import mimetypes
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from PIL import Image
+
+from difference_feedback.annotate.feedback import feedback_html
+from difference_feedback.annotate.items import images_of
+from difference_feedback.annotate.projects import Progress, RepairProject, ReviewProject
+from difference_feedback.errors import DataError
+from difference_feedback.judges.agreement import Agreement
+from difference_feedback.judges.audit import MEANINGS, VERDICTS
+from difference_feedback.mask_pairs import Tokenizer
+
+HERE = Path(__file__).parent
+CSS = (HERE / "page.css").read_text(encoding="utf-8")
+SMALL = 160  # pixels: below this width an image is enlarged with hard edges
+HEAD = f"<script>{(HERE / 'shortcuts.js').read_text(encoding='utf-8')}</script>"
+
+
+def theme() -> Any:
+    """Fonts of the reader's own machine: the page fetches nothing."""
+    return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+
+
+def build_page(
+    repairs: RepairProject | None, reviews: ReviewProject | None, annotator: str, tokenizer: Tokenizer | None = None
+) -> gr.Blocks:
+    """The page for what there is to do. People who have logged in work under their own names."""
+    with gr.Blocks(title="Difference Feedback: repair and review", analytics_enabled=False) as page:
+        if repairs:
+            with gr.Tab("Repair", id="repair"):
+                _repair_tab(page, repairs, annotator, tokenizer)
+        if reviews:
+            with gr.Tab("Review", id="review"):
+                _review_tab(page, reviews, annotator)
+    return page
+
+
+def _name(request: gr.Request, annotator: str) -> str:
+    return request.username or annotator
+
+
+def _repair_tab(page: gr.Blocks, project: RepairProject, annotator: str, tokenizer: Tokenizer | None) -> None:
+    place = gr.State(0)
+    folder = project.output.path.parent
+    progress = gr.HTML(elem_id="progress")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=280):
+            images = gr.HTML(elem_id="images")
+        with gr.Column(scale=3, min_width=420):
+            question = gr.HTML(elem_id="question")
+            editor = gr.Textbox(
+                label="Repair the answer: change as little as makes it right", lines=6, elem_id="editor"
+            )
+            with gr.Row():
+                save = gr.Button("Save and next", variant="primary", elem_id="save")
+                skip = gr.Button("Skip", elem_id="skip")
+                back = gr.Button("Back", elem_id="back")
+            message = gr.HTML(elem_id="message")
+            feedback = gr.HTML(elem_id="feedback")
+    gr.HTML('<p class="df-keys">Ctrl+Enter save and next · Alt+S skip · Alt+B back</p>')
+    outputs = [place, progress, images, question, editor, feedback, message]
+
+    def show(at: int | None, name: str, said: str = "") -> list[Any]:
+        """Everything on the page for one item; without one, the last stays and the message says so."""
+        bar = progress_html(project.progress(name), name)
+        if at is None:
+            return [gr.skip(), bar, *[gr.skip()] * 4, said + message_html("All done. Thank you!")]
+        item, text = project.items[at], project.text(name, at)
+        shown = images_html(item, folder), question_html(item)
+        return [at, bar, *shown, text, feedback_html(item, text, tokenizer), said]
+
+    def start(request: gr.Request) -> list[Any]:
+        name = _name(request, annotator)
+        at = project.next(name)
+        return show(at if at is not None else len(project.items) - 1, name)
+
+    def saved(at: int, text: str, request: gr.Request) -> list[Any]:
+        name = _name(request, annotator)
+        try:
+            project.save(name, at, text)
+        except DataError as error:
+            return [*[gr.skip()] * (len(outputs) - 1), message_html(str(error), wrong=True)]
+        return show(project.next(name, at), name, message_html(f"Saved {project.items[at]['id']}."))
+
+    def skipped(at: int, request: gr.Request) -> list[Any]:
+        name = _name(request, annotator)
+        project.skip(name, at)
+        return show(project.next(name, at), name, message_html(f"Skipped {project.items[at]['id']}."))
+
+    def previous(at: int, request: gr.Request) -> list[Any]:
+        return show(max(0, at - 1), _name(request, annotator))
+
+    def typed(at: int, text: str) -> str:
+        return feedback_html(project.items[at], text, tokenizer)
+
+    page.load(start, None, outputs, show_progress="hidden")
+    save.click(saved, [place, editor], outputs, show_progress="hidden")
+    skip.click(skipped, [place], outputs, show_progress="hidden")
+    back.click(previous, [place], outputs, show_progress="hidden")
+    editor.input(typed, [place, editor], feedback, show_progress="hidden", trigger_mode="always_last")
+
+
+def _review_tab(page: gr.Blocks, project: ReviewProject, annotator: str) -> None:
+    place = gr.State(0)
+    folder = project.audits.parent
+    progress = gr.HTML(elem_id="review-progress")
+    with gr.Row():
+        with gr.Column(scale=2, min_width=280):
+            images = gr.HTML(elem_id="review-images")
+        with gr.Column(scale=3, min_width=420):
+            question = gr.HTML(elem_id="review-question")
+            shown_pair = gr.HTML(elem_id="review-pair")
+            choices = [(f"{verdict}: {MEANINGS[verdict]}", verdict) for verdict in VERDICTS]
+            verdict = gr.Radio(choices, label="Your verdict on the repair", elem_id="verdict")
+            note = gr.Textbox(label="Note (optional)", elem_id="note")
+            with gr.Row():
+                save = gr.Button("Save and next", variant="primary", elem_id="review-save")
+                back = gr.Button("Back", elem_id="review-back")
+            message = gr.HTML(elem_id="review-message")
+            agreement = gr.HTML(elem_id="agreement")
+    gr.HTML('<p class="df-keys">1 to 4 choose · Ctrl+Enter save and next · Alt+B back</p>')
+    outputs = [place, progress, images, question, shown_pair, verdict, note, message, agreement]
+
+    def show(at: int | None, name: str, said: str = "") -> list[Any]:
+        bar, agreed = progress_html(project.progress(name), name), agreement_html(project.agreement())
+        if at is None:
+            return [gr.skip(), bar, *[gr.skip()] * 5, said + message_html("All reviewed. Thank you!"), agreed]
+        item = project.items[at]
+        pair = feedback_html({"id": item["id"], "draft": item["draft"]}, item["repair"])
+        mine = project.verdicts(name).get(item["id"])
+        return [at, bar, images_html(item, folder), question_html(item), pair, mine, "", said, agreed]
+
+    def start(request: gr.Request) -> list[Any]:
+        name = _name(request, annotator)
+        at = project.next(name)
+        return show(at if at is not None else len(project.items) - 1, name)
+
+    def saved(at: int, chosen: str | None, text: str, request: gr.Request) -> list[Any]:
+        name = _name(request, annotator)
+        try:
+            project.save(name, at, chosen or "", text)
+        except DataError as error:
+            return [*[gr.skip()] * (len(outputs) - 2), message_html(str(error), wrong=True), gr.skip()]
+        return show(project.next(name, at), name, message_html(f"Saved {project.items[at]['id']}."))
+
+    def previous(at: int, request: gr.Request) -> list[Any]:
+        return show(max(0, at - 1), _name(request, annotator))
+
+    page.load(start, None, outputs, show_progress="hidden")
+    save.click(saved, [place, verdict, note], outputs, show_progress="hidden")
+    back.click(previous, [place], outputs, show_progress="hidden")
+
+
+def progress_html(progress: Progress, name: str) -> str:
+    total = max(1, progress.done + progress.skipped + progress.left)
+    skipped = f", {progress.skipped} skipped" if progress.skipped else ""
+    return (
+        f'<div class="df-progress"><span style="width:{100 * progress.done / total:.1f}%"></span></div>'
+        f"<p>{progress.done} of {total} done{skipped}, {progress.left} left · {escape(name)}</p>"
+    )
+
+
+def question_html(item: Mapping[str, Any]) -> str:
+    """Question, reference and annotated answer; all of it is data."""
+    rows = [("Question", item["question"]), ("A correct answer", item.get("reference")), ("Answer", item.get("answer"))]
+    options = item.get("options") or []
+    rows.insert(1, ("Options", "\n".join(f"{chr(65 + i)}. {option}" for i, option in enumerate(options)) or None))
+    parts = [f"<dt>{name}</dt><dd>{escape(str(text))}</dd>" for name, text in rows if text]
+    return f'<dl class="df-item">{"".join(parts)}</dl>'
+
+
+def images_html(item: Mapping[str, Any], folder: Path) -> str:
+    """The images as data URLs, so that the server gives out no files."""
+    found = []
+    for name in images_of(item):
+        path = folder / name
+        kind = mimetypes.guess_type(path.name)[0] or "image/png"
+        data = base64.b64encode(path.read_bytes()).decode()
+        with Image.open(path) as image:
+            small = " class='small'" if image.width < SMALL else ""
+        found.append(f'<img{small} src="data:{escape(kind)};base64,{data}" alt="image of the question">')
+    return f'<div class="df-images">{"".join(found)}</div>'
+
+
+def message_html(text: str, wrong: bool = False) -> str:
+    return f'<p class="df-message{" wrong" if wrong else ""}" role="status">{escape(text)}</p>'
+
+
+def agreement_html(found: Agreement | None) -> str:
+    """How far reviewers and the auditor agree, as far as there are reviews."""
+    if found is None:
+        return '<p class="df-agreement">Agreement with the auditor appears after the first review.</p>'
+    low, high = found.raw_interval
+    kappa = "not defined yet"
+    if found.kappa is not None and found.kappa_interval is not None:
+        kappa = f"<b>{found.kappa:.2f}</b> ({found.kappa_interval[0]:.2f} to {found.kappa_interval[1]:.2f})"
+    rows = [
+        f"<tr><td>{escape(auditor)}</td><td>{escape(human)}</td><td>{count}</td></tr>"
+        for auditor, row in found.confusion.items()
+        for human, count in row.items()
+    ]
+    return (
+        f'<div class="df-agreement"><p>Agreement with the auditor on {found.n} reviews: <b>{found.raw:.0%}</b> '
+        f"({low:.0%} to {high:.0%}), Cohen's kappa {kappa}</p>"
+        f"<table><tr><th>auditor</th><th>reviewer</th><th></th></tr>{''.join(rows)}</table></div>"
+    )

@@ -1,0 +1,42 @@
+"""`difference-feedback annotate`: the page where people repair wrong answers and review audits."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def annotate(
+    source: Annotated[
+        Path, typer.Argument(help="JSON Lines of wrong answers or of audits, or the folder of a run that has them.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The repairs. [dim]\\[default: SOURCE.annotated.jsonl][/]", show_default=False
+        ),
+    ] = None,
+    annotator: Annotated[
+        str | None, typer.Option(help="Your name in the rows. [dim]\\[default: the user's][/]", show_default=False)
+    ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(help="Show masks in a model's tokens. [dim]\\[default: words and signs][/]", show_default=False),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to serve on. Beyond loopback, people log in.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 7860,
+) -> None:
+    """Repair wrong answers by hand, and review what the auditor found, in a page on this machine.
+
+    Every item is saved when you save it, in a file that `repair sft data=FILE` takes as it is. Close the page whenever
+    you like: it opens where you left off. Several people can work on the same files at once.
+
+    With a --host beyond loopback everyone logs in with a name of their own and the token of the environment variable
+    DIFFERENCE_FEEDBACK_TOKEN; without it, one is made and printed.
+
+    [bold]Example:[/] difference-feedback annotate runs/demo
+    [bold]Example:[/] difference-feedback annotate items.jsonl --annotator ada
+    """
+    from difference_feedback.annotate.serve import serve
+
+    serve(source, output, annotator, tokenizer, host, port)

@@ -1,0 +1,269 @@
+"""What the page reads and writes: rows of several people, from several processes, through crashes; reviews unled."""
+
+import base64
+import io
+import json
+import multiprocessing
+import time
+
+import pytest
+from PIL import Image
+
+from difference_feedback.annotate import projects
+from difference_feedback.annotate.feedback import feedback_html, is_right
+from difference_feedback.annotate.items import find_work, load_work
+from difference_feedback.annotate.page import agreement_html, images_html, message_html, question_html
+from difference_feedback.annotate.projects import HIDDEN, RepairProject, ReviewProject
+from difference_feedback.annotate.rows import SharedRows
+from difference_feedback.annotate.serve import TOKEN, _token, log_in, serve
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.judges.audit import AuditCase, AuditResult
+from difference_feedback.judges.audit_log import AuditLog
+from difference_feedback.repair.repair_set import load_repair_set
+from difference_feedback.runs import read_rows
+
+HOSTILE = '<script>document.title="taken"</script><img src=x onerror=alert(1)>'
+
+
+@pytest.fixture
+def items(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "images" / "a.png")
+    rows = [
+        {"id": str(i), "question": "How many?", "image": ["images/a.png"], "draft": f"I see {i} . answer {i}"}
+        | {"reference": "it is 9 . answer 9", "answer": "9", "rule": "embedded"}
+        for i in range(4)
+    ]
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def project(items):
+    return RepairProject(load_work(items, "draft"))
+
+
+def test_a_repair_is_on_disk_at_once_and_the_next_item_opens(items):
+    work = project(items)
+    assert work.next("ada") == 0
+    work.save("ada", 0, " I see 9 . answer 9 ")
+    assert work.next("ada", 0) == 1
+    again = project(items)
+    assert again.next("ada") == 1
+    assert again.text("ada", 0) == "I see 9 . answer 9"
+    assert again.text("ada", 1) == "I see 1 . answer 1"
+    progress = again.progress("ada")
+    assert (progress.done, progress.skipped, progress.left) == (1, 0, 3)
+
+
+def test_what_is_saved_is_taken_by_repair_sft(items):
+    work = project(items)
+    work.save("ada", 0, "I see 9 . answer 9")
+    work.save("ada", 1, "wrong at first")
+    work.save("ada", 1, "I see 9 . answer 9")
+    work.save("bob", 1, "answer 9")
+    found = load_repair_set(work.output.path)
+    assert found.errors == []
+    assert found.replaced == 1
+    assert [(row.id, row.repaired) for row in found.rows] == [
+        *[("0 by ada", "I see 9 . answer 9"), ("1 by ada", "I see 9 . answer 9"), ("1 by bob", "answer 9")],
+    ]
+    assert found.rows[0].reference == "it is 9 . answer 9"
+    assert found.rows[0].images[0].getpixel((0, 0)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(("text", "says"), [(" ", "empty"), ("I see 0 . answer 0", "nothing is changed")])
+def test_what_is_no_repair_is_not_saved(items, text, says):
+    work = project(items)
+    with pytest.raises(DataError, match=says):
+        work.save("ada", 0, text)
+    assert not work.output.path.exists()
+
+
+def test_two_annotators_are_not_offered_the_same(items, monkeypatch):
+    ada, bob = project(items), project(items)
+    assert ada.next("ada") == 0
+    assert bob.next("bob") == 1
+    ada.skip("ada", 0)
+    assert ada.next("ada", 0) == 2
+    bob.save("bob", 1, "answer 9")
+    assert bob.next("bob", 1) == 3
+    assert ada.next("ada", 2) == 2  # her own; 0 is skipped, 1 repaired, 3 is open elsewhere
+    monkeypatch.setattr(projects, "CLAIM", 0.0)
+    assert ada.next("ada", 2) == 3  # its claim has lapsed
+
+
+def append_many(path, name, n):
+    rows = SharedRows(path)
+    for i in range(n):
+        rows.append({"id": f"{name}{i}", "text": "ü" * 500})
+
+
+def test_rows_of_two_processes_are_all_there(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=append_many, args=(path, name, 60)) for name in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    rows, problems = SharedRows(path).read()
+    assert problems == []
+    assert {row.values["id"] for row in rows} == {f"{name}{i}" for name in "ab" for i in range(60)}
+
+
+def test_a_line_cut_off_by_a_crash_costs_itself_alone(items):
+    work = project(items)
+    work.save("ada", 0, "answer 9")
+    with work.output.path.open("a") as file:
+        file.write('{"id": "1", "repaired": "ans')
+    work.save("ada", 2, "answer 9")
+    assert set(work.repairs()) == {"0", "2"}
+    found = load_repair_set(work.output.path)
+    assert [row.id for row in found.rows] == ["0 by ada", "2 by ada"]
+    assert len(found.errors) == 1
+    assert "line 2" in found.errors[0]
+
+
+def test_a_full_disk_is_said_and_nothing_is_half_written(items, monkeypatch):
+    work = project(items)
+    work.save("ada", 0, "answer 9")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("difference_feedback.annotate.rows.os.fsync", full)
+    with pytest.raises(DataError, match="No space left on device; nothing was saved"):
+        work.save("ada", 1, "answer 9")
+
+
+def test_rows_that_cannot_be_used_are_named_and_the_others_offered(items, tmp_path):
+    (tmp_path.parent / "secret.png").write_bytes(b"x")
+    bad = [
+        {"id": "0", "question": "again", "draft": "x"},
+        {"question": "no id", "draft": "x"},
+        {"id": "b", "question": "?", "draft": " "},
+        {"id": "c", "question": "?", "draft": "x", "image": "../secret.png"},
+        {"id": "d", "question": "?", "draft": "x", "image": "none.png"},
+    ]
+    with items.open("a") as file:
+        file.write("".join(json.dumps(row) + "\n" for row in bad) + "{broken\n")
+    work = load_work(items, "draft")
+    assert [row["id"] for row in work.rows] == ["0", "1", "2", "3"]
+    said = sorted(str(problem) for problem in work.problems)
+    assert len(said) == 6
+    for part in ("earlier line", '"id": missing', '"draft"', "lies outside", "is no file", "no valid JSON"):
+        assert any(part in line for line in said), part
+
+
+def test_sources_that_hold_nothing_are_refused_with_the_remedy(tmp_path):
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        find_work(tmp_path / "none")
+    with pytest.raises(ConfigError, match="keep_wrong_answers=N"):
+        find_work(tmp_path)
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(DataError, match="not one row can be used: it is empty"):
+        find_work(tmp_path / "empty.jsonl")
+
+
+def test_a_demo_s_examples_become_items(tmp_path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (4, 4), "blue").save(buffer, "PNG")
+    url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    example = {"id": "count 1", "question": "?", "images": [url], "answer": "red", "reference": "answer red"}
+    example |= {"wrong": {"tokens": ["answer", " blue", "⏎"], "mask": [False, True, False]}}
+    (tmp_path / "examples.jsonl").write_text(json.dumps(example) + "\n")
+    repairs, audits = find_work(tmp_path)
+    assert audits is None
+    assert (repairs.rows[0]["draft"], repairs.rows[0]["answer"]) == ("answer blue", "red")
+    assert is_right(repairs.rows[0], "answer red") is True
+
+
+@pytest.fixture
+def audits(tmp_path):
+    log = AuditLog(tmp_path)
+    image = Image.new("RGB", (8, 8), "blue")
+    cases = [AuditCase("?", (image,), f"draft {i}", f"repair {i}", "ref") for i in range(4)]
+    verdicts = ("clean", "unseen_evidence", "clean", None)
+    log.write(1, "auditor-x", cases, [AuditResult(v, "quoted words", "said why") for v in verdicts])
+    return log.path
+
+
+def test_a_review_is_blind_and_agreement_follows(audits):
+    _, work = find_work(audits.parent)
+    review = ReviewProject(work)
+    assert len(review.items) == 3  # the outage is nobody's to review
+    told = json.dumps(review.items)
+    assert not any(f'"{name}"' in told for name in HIDDEN)
+    assert "quoted words" not in told
+    assert review.agreement() is None
+    for place, verdict in enumerate(("clean", "unseen_evidence", "mask_hallucination")):
+        assert review.next("ada", place - 1) == place
+        review.save("ada", place, verdict, note="hm" if place == 2 else "")
+    assert review.next("ada") is None
+    found = review.agreement()
+    assert (found.n, found.raw) == (3, pytest.approx(2 / 3))
+    assert found.confusion["clean"] == {"clean": 1, "mask_hallucination": 1}
+    review.save("ada", 2, "clean")  # she thinks again: her last word counts
+    assert review.agreement().raw == 1
+    assert [row["verdict"] for row in read_rows(review.reviews.path)][-1] == "clean"
+    with pytest.raises(DataError, match="choose one of"):
+        review.save("ada", 0, "fine")
+
+
+def test_nothing_of_the_data_is_markup():
+    item = {
+        "id": "1",
+        "question": HOSTILE,
+        "reference": HOSTILE,
+        "answer": HOSTILE,
+        "options": [HOSTILE],
+        "draft": HOSTILE,
+    }
+    for html in (question_html(item), feedback_html(item, HOSTILE + " more"), message_html(HOSTILE)):
+        assert "<script" not in html
+        assert "<img src=x" not in html
+
+
+def test_feedback_shows_mask_cost_and_verdict(items):
+    item = load_work(items, "draft").rows[1]
+    html = feedback_html(item, "I see 9 . answer 9")
+    assert html.count('<mark class="edit">') == 4
+    assert "2 edits, edit cost <b>0.333</b> in words" in html
+    assert "✓ right" in html
+    assert "✗ wrong" in feedback_html(item, item["draft"])
+    assert is_right({"answer": "B", "options": ["1", "2"]}, "The answer is (B).") is True
+    assert is_right({"answer": None}, "x") is None
+
+
+def test_images_are_put_into_the_page(items):
+    html = images_html(load_work(items, "draft").rows[0], items.parent)
+    assert html.startswith('<div class="df-images"><img class=\'small\' src="data:image/png;base64,')
+
+
+def test_no_agreement_yet():
+    assert "after the first review" in agreement_html(None)
+
+
+def test_beyond_loopback_people_log_in(monkeypatch, capsys, items):
+    check = log_in("a-long-enough-token")
+    assert check("ada", "a-long-enough-token")
+    assert not check("ada", "a-long-enough-tokem")
+    assert not check("ada", "")
+    assert not check(" ", "a-long-enough-token")
+    monkeypatch.setenv(TOKEN, "short")
+    with pytest.raises(ConfigError, match="shorter than 12"):
+        serve(items, host="0.0.0.0", port=0, block=False)
+    monkeypatch.delenv(TOKEN)
+    from rich.console import Console
+
+    token = _token(Console())
+    assert len(token) > 16
+    assert token in capsys.readouterr().out
+
+
+def test_claims_are_dated(items):
+    work = project(items)
+    work.next("ada")
+    [(_, row)] = work._claims.read()[0]
+    assert abs(row["time"] - time.time()) < 60
