@@ -1,4 +1,4 @@
-"""Keep a training run's wrong answers as items to annotate: one a question, with a right answer to the same question."""
+"""Keep a training run's wrong answers as items to annotate, each with a right answer to the same question."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -5,12 +5,16 @@ from typing import Annotated
 import typer
 
 from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
+from difference_feedback.commands.collect import collect
 
 repair_app = typer.Typer(
     help="Train the repair model: supervised on hand-repaired answers ([bold]sft[/]), then by RL ([bold]rl[/]).",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+
+repair_app.command("collect")(collect)
 
 
 @repair_app.command("sft")
