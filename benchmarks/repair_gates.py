@@ -42,6 +42,7 @@ FIGURES = {
     "mask F1": "f1",
     "right without the image": "blind_share",
     "right ones found clean": "audit_survival",
+    "right and clean": "right_and_clean",
     "CPU s": "cpu_seconds",
 }
 
@@ -67,6 +68,7 @@ def run_seed(folder: Path, seed: int) -> list[dict[str, Any]]:
                 "seed": seed,
                 **{key: after[key] for key in ("accuracy_at_1", "accuracy_at_2", "edit_cost", "blind_share")},
                 **{"audit_survival": after["audit_survival"], "audit_hits": after["audit_hits"]},
+                "right_and_clean": after["accuracy_at_1"] * after["audit_survival"],
                 **{"f1": after["mask"]["f1"], "drafts": after["drafts"], "cpu_seconds": summary["cpu_seconds"]},
                 "gates": summary.get("gates"),
             }

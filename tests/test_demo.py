@@ -37,6 +37,10 @@ def test_the_whole_method_end_to_end(tmp_path, capsys):
     assert 0 < len(examples) <= 3
     assert "<script" in report.read_text()
     printed = capsys.readouterr().out
+    guards = json.loads((run.folder / "repair_rl" / "summary.json").read_text())["gates"]
+    for shown in ("needs the image", f"{guards['audit']['judged']} right repairs judged"):
+        assert shown in printed
+        assert shown in report.read_text()
     assert printed.strip().splitlines()[-1].endswith("report.html")
 
     before = {path: path.stat().st_mtime for path in run.folder.rglob("*.safetensors")}

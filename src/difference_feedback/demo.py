@@ -42,6 +42,8 @@ def run_demo(recipe: DemoRecipe, run: Run) -> Path:
         run.finish(_summarise(run))
     report = write_report([run.folder])
     console.print(_table(run.summary()))
+    if guards := _summary_of(run, "repair_rl").get("gates"):
+        console.print(_guards(guards))
     print(f"Report: {report}")
     return report
 
@@ -193,8 +195,7 @@ def _show(progress: Progress, bar: TaskID, arm: str, recipe: DemoRecipe, run: Ru
 def _summarise(run: Run) -> dict[str, Any]:
     """summary.json, by the schema of `report.data`."""
     grpo, df_grpo, bound, sft, rl = (
-        json.loads((run.folder / name / "summary.json").read_text(encoding="utf-8"))
-        for name in ("grpo", "df_grpo", "upper_bound", "repair_sft", "repair_rl")
+        _summary_of(run, name) for name in ("grpo", "df_grpo", "upper_bound", "repair_sft", "repair_rl")
     )
     return {
         "base_accuracy": grpo["base_accuracy"],
@@ -212,6 +213,10 @@ def _summarise(run: Run) -> dict[str, Any]:
         },
         "cost": df_grpo.get("cost"),
     }
+
+
+def _summary_of(run: Run, child: str) -> dict[str, Any]:
+    return json.loads((run.folder / child / "summary.json").read_text(encoding="utf-8"))
 
 
 def _stage(name: str, quality: dict[str, Any], cpu_seconds: float) -> dict[str, Any]:
@@ -236,6 +241,24 @@ def _table(summary: dict[str, Any]) -> Table:
     low, high = summary["upper_bound_interval"]
     bound = (f"{summary['upper_bound']:.1%}", f"{low:.0%} – {high:.0%}", "")
     table.add_row("upper bound", *bound, f"{summary['upper_bound_cpu_seconds']:.0f}", "")
+    return table
+
+
+def _guards(gates: dict[str, Any]) -> Table:
+    """The guards of the repair model's reward, in short. [DF, Eqs. 3-4]"""
+    table = Table(title="Guards of the repair model's reward, over its training")
+    for column in ("guard", "open for", "what it met"):
+        table.add_column(column)
+
+    def share(value: float | None) -> str:
+        return "off" if value is None else f"{value:.0%} of repairs"
+
+    blind, audit = gates["right_without_image"], gates.get("audit")
+    met = "" if blind is None else f"{blind:.0%} of repairs from a blank or noise image were right"
+    table.add_row("needs the image", share(gates["open_visual"]), met)
+    hits = ", ".join(f"{mode.replace('_', ' ')} {count}" for mode, count in audit["hits"].items()) if audit else ""
+    met = f"{audit['judged']} right repairs judged, objections: {hits}" if audit else ""
+    table.add_row("auditor", share(gates["open_audit"]), met)
     return table
 
 

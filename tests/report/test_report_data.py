@@ -62,6 +62,48 @@ def test_repair_runs_show_their_stages_in_order(tmp_path: Path) -> None:
     assert figures.annotator_edit_cost == 0.1
 
 
+GUARDS = {
+    **{"reward_without_gates": 0.42, "reward_with_gates": 0.09, "open_visual": 0.82, "open_audit": 0.65},
+    **{
+        "right_without_image": 0.1,
+        "audit": {"judged": 4, "outages": 2, "hits": {"unseen_evidence": 1}, "hit_rate": 0.25},
+    },
+}
+
+
+def test_the_guards_of_a_repair_run_are_shown_with_the_agreement_of_its_reviewers(tmp_path: Path) -> None:
+    run = Run(tmp_path / "rl", RepairRLRecipe())
+    quality = {"accuracy_at_1": 0.5, "visual_survival": 0.91, "audit_survival": 0.37}
+    run.finish({"before": quality, "after": quality, "cpu_seconds": 30.0, "gates": GUARDS})
+    page = write_report(run.folder).read_text()
+    for text in (
+        "82.0 %",
+        "10.0 % of the repairs",
+        "4 right repairs judged",
+        "2 that it could not",
+        "25.0 %",
+        "91.0 %",
+    ):
+        assert text in page
+    assert "Nobody has reviewed" in page
+    verdicts = ["clean", "unseen_evidence", "clean", "clean"]
+    audits = [{"id": str(i), "verdict": verdict} for i, verdict in enumerate(verdicts)]
+    reviews = [{"id": str(i), "verdict": "clean"} for i in range(4)]
+    for name, rows in (("audits", audits), ("reviews", reviews)):
+        (run.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = write_report(run.folder).read_text()
+    assert "reviewed 4 of them" in page
+    assert "agree on 75.0 %" in page
+
+
+def test_a_guard_that_is_off_is_called_off(tmp_path: Path) -> None:
+    run = Run(tmp_path / "rl", RepairRLRecipe())
+    run.finish({"cpu_seconds": 30.0, "gates": GUARDS | {"open_audit": None, "audit": None}})
+    page = write_report(run.folder).read_text()
+    assert "<td>auditor</td><td>off</td>" in page
+    assert "What the auditor found" not in page
+
+
 def test_the_page_names_no_other_file(demo_folder: Path) -> None:
     html = write_report([demo_folder]).read_text()
     assert not re.search(r"""(?:src|href|action)\s*=\s*["'](?!data:)""", html)

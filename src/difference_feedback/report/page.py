@@ -77,6 +77,7 @@ def render(data: ReportData) -> str:
         examples=[view(example) for example in data.examples],
         tasks=sorted({task for result in data.methods.values() for task in result.tasks}),
         example_tasks=sorted({example.task for example in data.examples if example.task}),
+        survives=_survivals(data),
         verdict=verdict(data.methods),
         version=__version__,
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),
@@ -126,6 +127,15 @@ def view(example: Example) -> ExampleView:
         repaired=_tokens(example.repaired, largest),
         ghosts=(round(ungated[0] / largest, 3), round(ungated[1] / largest, 3)),
     )
+
+
+def _survivals(data: ReportData) -> dict[str, bool]:
+    """Which guards' survival shares the repair model's stages have, so that the page has columns for them."""
+    stages = data.repair.stages if data.repair else []
+    return {
+        "visual": any(stage.visual_survival is not None for stage in stages),
+        "audit": any(stage.audit_survival is not None for stage in stages),
+    }
 
 
 def _tokens(side: Side, largest: float) -> list[TokenView]:
