@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difference_feedback.evaluation import Evaluation, Prediction, evaluate, wilson_interval
+from difference_feedback.evaluation import Evaluation, Prediction, evaluate
+from difference_feedback.intervals import wilson_interval
 from difference_feedback.nano import build
 from difference_feedback.tasks import Problem, sample_problems
 
