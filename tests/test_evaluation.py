@@ -86,6 +86,7 @@ def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
         "accuracy": 0.5,
         "interval": None,
         "problems": 2,
+        "unjudged": 0,
         "tasks": {"a": 0.0, "b": 1.0},
         "task_intervals": None,
     }
