@@ -10,12 +10,19 @@ _PHRASE = re.compile(
     r"|(?:答案|选项)\s{0,9}(?:是|为|选|:|：)+",
     re.IGNORECASE,
 )
+_LINE = re.compile(r"\s*(?:(?:\\\[|\$\$|\*\*)\s*\n\s*)?([^\n]*)")  # what follows a phrase, perhaps set off below it
+_HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+?)\s*$")  # GSM8K's last line; elsewhere it is a heading
+_CHOSEN = re.compile(
+    r"(?:(?i:option|choice|answer)\s{1,3}\(?([A-J])\)?|\(([A-J])\))[*_]{0,2}\s{1,3}(?i:is)\s{1,3}(?i:the\s)?(?i:correct|right)\b"
+)
+_REASON = re.compile(r",?\s(?:because|since)\s.*", re.IGNORECASE | re.DOTALL)
+_ABOUT = re.compile(r"^(?:(?:approximately|about|around|roughly|nearly)\s|≈|\\approx)\s*", re.IGNORECASE)
 _SHORT = 30  # characters: a response no longer than this may be a bare answer
 _YES_NO = re.compile(r"\W{0,4}(yes|no)\b", re.IGNORECASE)
 
 
 class Extracted(NamedTuple):
-    """A final answer as written, and where it stood: `box`, `tag`, `phrase`, `bare` or `first word`."""
+    """A final answer as written, and where it stood: `box`, `tag`, `hashes`, `phrase`, `bare` or `first word`."""
 
     text: str
     where: str
@@ -34,8 +41,12 @@ def final_answer(response: str, yes_no: bool = False) -> Extracted | None:
     tags = _TAG.findall(response)
     if tags:
         return Extracted(tags[-1].strip(), "tag")
-    phrases = [response[found.end() :].split("\n", 1)[0] for found in _PHRASE.finditer(response)]
-    stated = [text for text in map(_first_sentence, phrases) if text]
+    hashes = _HASHES.search(response)
+    if hashes and not _PHRASE.search(hashes[1]):
+        return Extracted(hashes[1], "hashes")
+    phrases = [_LINE.match(response, found.end()) for found in _PHRASE.finditer(response)]
+    stated = [text for text in (_first_sentence(line[1]) for line in phrases if line) if text]
+    stated = stated or [one or other for one, other in _CHOSEN.findall(response)]
     if stated:
         return Extracted(stated[-1], "phrase")
     if 0 < len(response.strip()) <= _SHORT:
@@ -58,4 +69,6 @@ def last_boxed(text: str) -> str | None:
 
 
 def _first_sentence(text: str) -> str:
-    return re.split(r"(?<=\S)[.。](?=\s|$|\*)", text.strip())[0].strip().strip("*").strip()
+    """Of what follows a phrase: without a reason behind it, or an "about" before it."""
+    text = _ABOUT.sub("", _REASON.sub("", text.strip()))
+    return re.split(r"(?<=\S)[.。](?=\s|$|\*)", text)[0].strip().strip("*").strip()

@@ -28,9 +28,13 @@ _CLUTTER = re.compile(r"\\(?:left|right|,|;|!|quad|displaystyle)|[$\\]|\^?\{?cir
 _SHORT_UNITS = r"[mgshlvwj]|[ckm]m|[mk]g|ml|ft|in|lb|oz|hr|am|pm|km/h|m/s"
 _UNIT = rf"(?:{_SHORT_UNITS}|(?!pi|sqrt|sin|cos|tan|log|exp)[a-z]{{3,12}})(?:\^?[23])?"
 _NUMBER = re.compile(rf"(?:[a-z]=)?\(?([-+]?\d*\.?\d+(?:e[-+]?\d{{1,3}})?)\)?(?:/\(?(\d+)\)?)?(%?)((?:{_UNIT})?)")
+_ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-z]))")
+_SIGNS = str.maketrans(
+    {"−": "-", "–": "-", "％": "%", "π": "\\pi ", "×": "\\times ", "·": "\\cdot ", "²": "^2", "³": "^3"}
+)
 _DIGITS = 50  # digits: longer numbers are compared as text
 _EXPRESSION = re.compile(r"\d|\\(?:pi|sqrt|frac|infty|cup|emptyset)")
-_EQUATION = re.compile(r"[^=]{2,}=")  # `x = 5` names what is found; `2 · 3 = 6` is a calculation
+_EQUATION = re.compile(r"\s*[^=\s][^=]*[^=\s]\s*=")  # `x = 5` names what is found; `2 · 3 = 6` is a calculation
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # fmt: off
 _FUNCTIONS = frozenset({
@@ -128,6 +132,7 @@ def _grade_choice(found: str, truth: str, options: Sequence[str]) -> tuple[bool,
 
 
 def _compare(found: str, truth: str) -> tuple[bool, str]:
+    found, truth = _in_tex(found), _in_tex(truth)
     one, two = _normalised(found), _normalised(truth)
     if one == two:
         return one != "", "text"
@@ -151,7 +156,7 @@ def _plain(text: str) -> str:
 
 def _normalised(text: str) -> str:
     """Lower case without spaces, TeX mark-up, signs of degree, and punctuation around; fractions as `a/b`."""
-    text = text.replace("−", "-").replace("–", "-").replace("\\%", "%").replace("％", "%")
+    text = _in_tex(text).replace("\\%", "%")
     text = _WRAPPED.sub(r"\1", text)
     text = _MIXED.sub(_improper, text.strip().strip("$").strip())
     text = _FRACTION.sub(lambda m: f"({m[1] or m[2]})/({m[3] or m[4]})", text)
@@ -206,3 +211,8 @@ def _is_expression(text: str) -> bool:
 
 def _for_math(text: str) -> str:
     return _MIXED.sub(lambda m: f"({_improper(m)})", text.strip().strip("$.").strip()).replace("°", "")
+
+
+def _in_tex(text: str) -> str:
+    """Signs of Unicode as TeX writes them."""
+    return _ROOT.sub(lambda m: f"\\sqrt{{{m[1] or m[2]}}}", text).translate(_SIGNS)
