@@ -245,6 +245,16 @@ def test_no_agreement_yet():
     assert "after the first review" in agreement_html(None)
 
 
+def test_audits_of_a_run_below_are_found(audits, tmp_path):
+    below = tmp_path / "repair_rl"
+    below.mkdir()
+    for name in ("audits.jsonl", "audit_images"):
+        (tmp_path / name).rename(below / name)
+    _, work = find_work(tmp_path)
+    assert work.path == below / "audits.jsonl"
+    assert len(work.rows) == 3
+
+
 def test_beyond_loopback_people_log_in(monkeypatch, capsys, items):
     check = log_in("a-long-enough-token")
     assert check("ada", "a-long-enough-token")

@@ -60,9 +60,9 @@ def serve(
             auth=auth,
             auth_message="Any name, by which your work is kept, and the token as the password." if auth else None,
             share=False,
-            prevent_thread_lock=not block,
+            prevent_thread_lock=True,
             show_error=True,
-            quiet=not block,
+            quiet=True,
             footer_links=[],
             theme=theme(),
             css=CSS,
@@ -70,6 +70,9 @@ def serve(
         )
     except OSError as error:
         raise ConfigError(f"port {port} cannot be used ({error}): give another --port, or 0 for a free one") from None
+    console.print(f"Open {page.local_url} (Ctrl+C ends; everything saved is kept).", highlight=False)
+    if block:
+        page.block_thread()
     return page
 
 
