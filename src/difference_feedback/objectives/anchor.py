@@ -10,9 +10,7 @@ from difference_feedback.errors import ConfigError, DataError
 RepairedRatio = Literal["old", "one"]
 
 
-def anchor_logps(
-    logps: Tensor, old_logps: Tensor, is_repair: Tensor, repaired_ratio: RepairedRatio = "old"
-) -> Tensor:
+def anchor_logps(logps: Tensor, old_logps: Tensor, is_repair: Tensor, repaired_ratio: RepairedRatio = "old") -> Tensor:
     """The denominators' log-probabilities, `(B, T)`, without gradient: the `old_logps` of `surrogate_loss`.
 
     A repair was written by the repair model, so `π_θ/π_old` is no importance weight there. It only keeps the policy
