@@ -113,10 +113,11 @@ def pair_group(
         rewards: reward of each rollout, `(G,)`.
         repair_rewards: by index of the wrong rollout, the reward of its repair. A rollout that is absent, or whose
             repair is unjudged or below `threshold`, has no feasible repair.
-        empty_feasible: what becomes of a wrong rollout without a feasible repair (our decision). "drop" it: nothing says
-            which of its tokens were wrong, and blaming all alike is what the method is there to avoid. "broadcast":
-            keep it alone, with weights of one, as plain GRPO would, so that problems too hard for the repair model
-            still push the policy; where not one repair succeeded all rewards are alike, and so it pushes nowhere.
+        empty_feasible: what becomes of a wrong rollout without a feasible repair (our decision). "drop" it: nothing
+            says which of its tokens were wrong, and blaming all alike is what the method is there to avoid.
+            "broadcast": keep it alone, with weights of one, as plain GRPO would, so that answers too hard for the
+            repair model still push the policy. Where no repair of a prompt succeeded at all, rewards of 0 alone have
+            no spread, and it pushes nowhere.
 
     Raises:
         DataError: a repair is given for a rollout that is not a wrong one.
@@ -212,7 +213,7 @@ def dynamic_sampling(
 
 
 def overlong_penalty(lengths: Sequence[int] | IntArray, max_length: int, buffer: int) -> npt.NDArray[np.float64]:
-    """Soft punishment of answers near the length limit, `(B,)`, to be added to rewards. [DAPO, arXiv 2503.14476, Eq. 13]
+    """Soft punishment of answers near the length limit, `(B,)`, to add to rewards. [DAPO, arXiv 2503.14476, Eq. 13]
 
     0 up to `max_length - buffer` tokens, then falling evenly to -1 at `max_length`, and -1 beyond. A cut-off answer is
     not simply wrong, and rewards that jump at the limit are noise.
@@ -227,7 +228,7 @@ def overlong_penalty(lengths: Sequence[int] | IntArray, max_length: int, buffer:
     """
     if not 0 < buffer <= max_length:
         raise ConfigError(f"buffer is {buffer} and max_length {max_length}; use a buffer from 1 to max_length")
-    return np.clip((max_length - buffer - _as_floats(lengths)) / buffer, -1.0, 0.0)
+    return np.clip((max_length - buffer - np.asarray(lengths, np.float64)) / buffer, -1.0, 0.0)
 
 
 def _as_floats(rewards: Rewards) -> npt.NDArray[np.float64]:

@@ -78,8 +78,8 @@ def root_cause_mask(alignment: Alignment) -> BoolArray:
     edited token follows from a context that is right.
 
     A span is a run of edited tokens between two matched ones. Where the answer first lacks something, it is the anchor,
-    the one token that stands in the gap's place; without anchors, a gap has nothing to mark, and the first span that has
-    is taken.
+    the one token that stands in the gap's place. Without anchors a gap marks nothing, and the first span that marks
+    something is taken.
     """
     mask = alignment.source_mask
     marked = np.flatnonzero(mask)
