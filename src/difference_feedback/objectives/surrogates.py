@@ -68,7 +68,8 @@ def sapo(log_ratio: Tensor, advantages: Tensor, mask: Tensor, temperatures: Temp
     fades as the ratio leaves 1. `τ_negative > τ_positive`, since pushing a token down raises all others a little, which
     is the noisier direction. That gate is about staying near the old policy; `w`, inside `Â_t`, is about blame.
     """
-    tau = torch.where(advantages > 0, temperatures.positive, temperatures.negative)
+    positive, negative = (advantages.new_tensor(tau) for tau in temperatures)  # plain floats would become float32
+    tau = torch.where(advantages > 0, positive, negative)
     return 4 / tau * torch.sigmoid(tau * (_bounded_exp(log_ratio) - 1)) * advantages
 
 
