@@ -95,9 +95,7 @@ class PairGroup:
         """
         added = _as_floats(penalty)
         if added.shape != self.rewards.shape:
-            raise DataError(
-                f"penalty has shape {added.shape}, the group {len(self)} rows; give one number for each row"
-            )
+            raise DataError(f"penalty has shape {added.shape}; the group has {len(self)} rows, give a number for each")
         return replace(self, rewards=self.rewards + added)
 
 
