@@ -76,17 +76,18 @@ def test_the_order_of_sequences_does_not_matter(name, length_norm, rows, seed, r
     rows=aligned_weights(),
     seed=st.integers(0, 99),
     columns=st.tuples(st.integers(0, 3), st.integers(0, 3)),
-    extra=st.integers(0, 2),
+    extra=st.tuples(st.integers(0, 2), st.integers(0, 2)),
 )
 def test_padding_does_not_matter(name, length_norm, rows, seed, columns, extra):
-    """Columns on both sides and rows below, all of them full of NaN."""
+    """Columns on both sides, rows above and below, all of them full of NaN."""
     batch = aligned_batch(name, rows, seed)
     left, right = columns
 
     def pad(value, fill):
         if value.dim() == 2:
             value = torch.nn.functional.pad(value, (left, right), value=fill)
-        return torch.cat([value, torch.full((extra, *value.shape[1:]), fill, dtype=value.dtype)])
+        above, below = (torch.full((rows, *value.shape[1:]), fill, dtype=value.dtype) for rows in extra)
+        return torch.cat([above, value, below])
 
     fills = {"mask": 0.0, "pairs": 12345}
     padded = by_row(batch, lambda key, value: pad(value, fills.get(key, float("nan"))))

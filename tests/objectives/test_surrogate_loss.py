@@ -296,6 +296,7 @@ def test_advantages_of_a_wrong_shape_are_named():
         ({"advantages": torch.tensor([1.0, float("nan"), 1.0, -1.0])}, "pair 10"),
         ({"pairs": torch.tensor([10, 10, 11, 12])}, "pair 11.*leave out wrong answers that have no repair"),
         ({"pairs": torch.tensor([10, 10, 10, 10])}, "pair 10"),
+        ({"pairs": torch.zeros(4).long(), "advantages": torch.tensor([1.0, -1.0, 0.0, 0.0])}, "pair 0"),
         ({"pairs": torch.tensor([10, 10])}, r"pairs have shape \(2,\).*each of the 4 rows"),
         ({"pairs": torch.tensor([0.0, 0.0, 1.0, 1.0])}, "float32.*an integer"),
         ({"advantages": torch.ones(4, 6)}, r"\(4, 6\); DPO prefers whole answers"),

@@ -108,7 +108,7 @@ def test_what_a_batch_counts(options, count):
 def test_the_kl_is_averaged_as_the_objective_is_and_never_gated(options, divisor):
     # Ratios π_ref/π of 2 and of 1/2 in a row of two tokens and 2 in a row of one; NaN at padding.
     excess, deficit = 2 - math.log(2) - 1, 0.5 + math.log(2) - 1
-    logps = torch.zeros(2, 2, dtype=torch.float64, requires_grad=True)
+    logps = torch.tensor([[0.0, 0.0], [0.0, float("nan")]], dtype=torch.float64, requires_grad=True)
     ref = torch.tensor([[2.0, 0.5], [2.0, float("nan")]], dtype=torch.float64).log()
     mask = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
     if "max_tokens" in options:
