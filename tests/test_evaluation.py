@@ -9,7 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difference_feedback.evaluation import Evaluation, Prediction, evaluate, wilson_interval
+from difference_feedback.evaluation import Evaluation, Prediction, evaluate
+from difference_feedback.intervals import wilson_interval
 from difference_feedback.nano import build
 from difference_feedback.tasks import Problem, sample_problems
 
@@ -85,6 +86,7 @@ def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
         "accuracy": 0.5,
         "interval": None,
         "problems": 2,
+        "unjudged": 0,
         "tasks": {"a": 0.0, "b": 1.0},
         "task_intervals": None,
     }

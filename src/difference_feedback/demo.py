@@ -142,7 +142,7 @@ def _write_examples(recipe: DemoRecipe, demo: Run, part: TrainRecipe, run: Run) 
 
     config = host_config(part, run)
     model, processor = load_base()
-    repairer = load_repairer(part, config, processor.tokenizer)
+    repairer = load_repairer(part, config, model, processor)
     problems = sample_problems("rl", 3 * recipe.examples, recipe.seed + 1)
     options = {"num_repairs": config.num_repairs, "seed": recipe.seed}
     found = make_examples(model, processor, repairer, problems, recipe.examples, **options)

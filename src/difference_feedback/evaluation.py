@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.intervals import wilson_interval
 from difference_feedback.jsonl import write_jsonl
 from difference_feedback.repair.generation import generate
 from difference_feedback.tasks import is_correct, sample_problems
@@ -85,17 +86,6 @@ class Evaluation:
     def write_predictions(self, path: Path) -> None:
         """One prediction a line, as JSON."""
         write_jsonl(path, map(asdict, self.predictions))
-
-
-def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share, 95 % by default (E. B. Wilson, JASA 22, 1927). No trials: (0, 1)."""
-    if not trials:
-        return 0.0, 1.0
-    share = successes / trials
-    centre = share + z * z / (2 * trials)
-    half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    scale = 1 + z * z / trials
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def evaluate(

@@ -3,19 +3,24 @@
 from pathlib import Path
 from typing import Any
 
+from difference_feedback.adapters import adapter_base, load_adapter
 from difference_feedback.errors import ConfigError
 
 
 def load_model(name: str, *, dtype: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
     """The model and its processor, for generation (left padding). `nano` is the shipped base.
 
-    Only safetensors are read and no remote code is run. Raises `ConfigError` when there is no such model, or it is no
-    image-text-to-text model that transformers knows.
+    A folder may also hold a LoRA adapter, which is put on the base that it names. Only safetensors are read and no
+    remote code is run. Raises `ConfigError` when there is no such model, or it is no image-text-to-text model that
+    transformers knows.
     """
     if name == "nano":
         from difference_feedback.nano.base import load_base
 
         return load_base()
+    if (base := adapter_base(name)) is not None:
+        model, processor = load_model(base, dtype=dtype, attention=attention)
+        return load_adapter(model, name).eval(), processor
     from transformers import AutoModelForImageTextToText, AutoProcessor
     from transformers.utils import logging
 

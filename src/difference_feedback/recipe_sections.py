@@ -91,6 +91,18 @@ class Repairs(Section):
     batch_size: PositiveInt = 64
 
 
+class Lora(Section):
+    """Train a LoRA adapter in place of all weights. [arXiv 2106.09685]"""
+
+    rank: PositiveInt = 16
+    alpha: PositiveInt = 32
+    """The adapter's output is scaled by `alpha / rank`."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    targets: str | list[str] = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    """Layers, as PEFT's `target_modules`: ends of their names, or a regular expression of the whole name. By default
+    the linear layers of the language model, and none of the vision tower."""
+
+
 class Judge(Section):
     """A language model that grades open answers."""
 

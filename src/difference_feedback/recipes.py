@@ -21,6 +21,7 @@ from difference_feedback.recipe_sections import (
     Data,
     Evaluation,
     Judge,
+    Lora,
     PositiveInt,
     Repairs,
     Reward,
@@ -75,6 +76,8 @@ class RepairSFTRecipe(ModelRecipe):
     """Wrong answers repaired by hand, in the embedded world by its annotator."""
     data: str | None = None
     """A JSONL file of hand-repaired answers instead of the embedded annotator's."""
+    lora: Lora | None = None
+    """Train an adapter on `model`; by default all weights."""
     evaluation: Evaluation = Evaluation()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of TRL's `SFTConfig`."""
@@ -98,6 +101,8 @@ class RepairRLRecipe(ModelRecipe):
     visual_gate: VisualGate = VisualGate()
     audit: Audit = Audit()
     text_only: TextOnly = TextOnly()
+    lora: Lora | None = None
+    """Train an adapter on `model`; by default all weights, or the adapter that `model` is."""
     sft_only: bool = False
     """Take the model as it comes from stage 1: the ablation without this stage."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -116,6 +121,9 @@ class TrainRecipe(ModelRecipe):
     repair_model: str | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one."""
     repairs: Repairs = Repairs()
+    lora: Lora | None = None
+    """Train an adapter on `model`; by default all weights. A `repair_model` that is an adapter on the same model then
+    shares its weights."""
     problems: PositiveInt = 2000
     """Embedded problems to train on, where `data` names no other."""
     tasks: list[TaskName] | None = None

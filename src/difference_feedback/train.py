@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 from transformers import PrinterCallback
 
+from difference_feedback.adapters import adapter_base, add_repair_adapter, name_base, with_lora
 from difference_feedback.errors import ConfigError
 from difference_feedback.evaluation import Evaluation, Grade, evaluate, held_out, judge_of
 from difference_feedback.models import load_model
@@ -36,6 +37,7 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
     dataset, reward = training_data(recipe)
     questions, grade = evaluation_questions(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
+    model = with_lora(model, recipe.lora, recipe.seed)
     budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent)
     common: dict[str, Any] = {
         "model": model,
@@ -47,7 +49,7 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
     }
     trainer: Any
     if recipe.method == "df-grpo":
-        repairer = load_repairer(recipe, config, processor.tokenizer)
+        repairer = load_repairer(recipe, config, model, processor)
         trainer = DFGRPOTrainer(**common, repairer=repairer)
         if repairer is not None:
             trainer.add_callback(SeedRepairs(repairer))
@@ -69,6 +71,7 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
     final = measured.measure(trainer.state) if measured else None
     summary = summarise(recipe, run, trainer, budget, already_spent, final)
     if trainer.is_world_process_zero():
+        name_base(run.model_path, recipe.model)
         if final:
             final.write_predictions(run.folder / "predictions.jsonl")
         run.finish(summary)
@@ -124,10 +127,11 @@ def evaluation_questions(recipe: TrainRecipe) -> tuple[Sequence[Question], "Grad
     return held_out(recipe.evaluation, recipe.test_data, recipe.tasks, recipe.reward, recipe.judge)
 
 
-def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, tokenizer: Any) -> Any:
+def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, processor: Any) -> Any:
     """The repair model; None where the configuration needs none. Raises `ConfigError` when it is missing.
 
-    `tokenizer` is the policy's, onto whose tokens the texts of an endpoint are projected.
+    An adapter on the base of a policy that trains one, too, is loaded onto that base; `policy` then has both.
+    `processor` is the policy's, onto whose tokens the texts of an endpoint are projected.
     """
     if not config.needs_repairer:
         return None
@@ -141,25 +145,28 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, tokenizer: Any) -> 
 
         kind = VLLMServerRepairer if asked.via == "vllm" else EndpointRepairer
         style = asked.style or "full"
-        return kind(asked.endpoint, tokenizer, style=style, temperature=asked.temperature, seed=recipe.seed)
+        return kind(asked.endpoint, processor.tokenizer, style=style, temperature=asked.temperature, seed=recipe.seed)
     if recipe.repair_model is None:
         raise ConfigError(
             "method df-grpo needs repair_model, the folder or hub name of a repair model: train one with "
             "`difference-feedback repair sft` and `repair rl`, name a server in repairs.endpoint, or give method=grpo."
         )
     from difference_feedback.repair.local import LocalRepairer
+    from difference_feedback.repair.prompts import template_for
 
-    return LocalRepairer.from_pretrained(
-        recipe.repair_model,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        dtype=recipe.dtype,
-        attention=recipe.attention,
-        max_new_tokens=config.max_completion_length,
-        temperature=recipe.repairs.temperature,
-        batch_size=recipe.repairs.batch_size,
-        style=recipe.repairs.style,
-        seed=recipe.seed,
-    )
+    settings: dict[str, Any] = {
+        "max_new_tokens": config.max_completion_length,
+        "temperature": asked.temperature,
+        "batch_size": asked.batch_size,
+        "style": asked.style or template_for(recipe.repair_model),
+        "seed": recipe.seed,
+    }
+    if recipe.lora and adapter_base(recipe.repair_model) == recipe.model:
+        add_repair_adapter(policy, recipe.repair_model)
+        return LocalRepairer(policy, processor, adapter_name="repair", **settings)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    options: dict[str, Any] = {"device": device, "dtype": recipe.dtype, "attention": recipe.attention}
+    return LocalRepairer.from_pretrained(recipe.repair_model, **options, **settings)
 
 
 def summarise(

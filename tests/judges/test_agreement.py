@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from difference_feedback.errors import DataError
-from difference_feedback.evaluation import wilson_interval
+from difference_feedback.intervals import wilson_interval
 from difference_feedback.judges.agreement import agreement, run_agreement
 
 

@@ -117,7 +117,7 @@ def test_wrong_combinations_end_at_once(base, tmp_path):
         recipe = TrainRecipe.model_validate({"repairs": repairs, "repair_model": model})
         config = host_config(recipe, Run(tmp_path / says[:5], recipe))
         with pytest.raises(ConfigError, match=says):
-            load_repairer(recipe, config, base[1].tokenizer)
+            load_repairer(recipe, config, *base)
 
 
 def test_the_client_can_be_given(base, requests):

@@ -52,10 +52,10 @@ def _repair_tab(page: gr.Blocks, project: RepairProject, annotator: str, tokeniz
     folder = project.output.path.parent
     progress = gr.HTML(elem_id="progress")
     with gr.Row():
-        with gr.Column(scale=2, min_width=280):
+        with gr.Column(scale=4, min_width=320):
             images = gr.HTML(elem_id="images")
-        with gr.Column(scale=3, min_width=420):
             question = gr.HTML(elem_id="question")
+        with gr.Column(scale=5, min_width=420):
             editor = gr.Textbox(
                 label="Repair the answer: change as little as makes it right", lines=6, elem_id="editor"
             )
@@ -113,10 +113,10 @@ def _review_tab(page: gr.Blocks, project: ReviewProject, annotator: str) -> None
     folder = project.audits.parent
     progress = gr.HTML(elem_id="review-progress")
     with gr.Row():
-        with gr.Column(scale=2, min_width=280):
+        with gr.Column(scale=4, min_width=320):
             images = gr.HTML(elem_id="review-images")
-        with gr.Column(scale=3, min_width=420):
             question = gr.HTML(elem_id="review-question")
+        with gr.Column(scale=5, min_width=420):
             shown_pair = gr.HTML(elem_id="review-pair")
             choices = [(f"{verdict}: {MEANINGS[verdict]}", verdict) for verdict in VERDICTS]
             verdict = gr.Radio(choices, label="Your verdict on the repair", elem_id="verdict")
@@ -169,10 +169,11 @@ def progress_html(progress: Progress, name: str) -> str:
 
 
 def question_html(item: Mapping[str, Any]) -> str:
-    """Question, reference and annotated answer; all of it is data."""
+    """Question with its options, reference and annotated answer; all of it is data."""
     rows = [("Question", item["question"]), ("A correct answer", item.get("reference")), ("Answer", item.get("answer"))]
-    options = item.get("options") or []
-    rows.insert(1, ("Options", "\n".join(f"{chr(65 + i)}. {option}" for i, option in enumerate(options)) or None))
+    options = [str(option) for option in item.get("options") or []]
+    if not all(option in item["question"] for option in options):
+        rows.insert(1, ("Options", "\n".join(f"{chr(65 + i)}. {option}" for i, option in enumerate(options))))
     parts = [f"<dt>{name}</dt><dd>{escape(str(text))}</dd>" for name, text in rows if text]
     return f'<dl class="df-item">{"".join(parts)}</dl>'
 

@@ -35,6 +35,7 @@ def annotate(
     DIFFERENCE_FEEDBACK_TOKEN; without it, one is made and printed.
 
     [bold]Example:[/] difference-feedback annotate runs/demo
+
     [bold]Example:[/] difference-feedback annotate items.jsonl --annotator ada
     """
     from difference_feedback.annotate.serve import serve

@@ -41,6 +41,7 @@ def collect(
     the questions have them. Everything left out is counted. Sampling goes on where it was interrupted.
 
     [bold]Example:[/] difference-feedback repair collect testmini.jsonl -r a.jsonl -r b.jsonl --items 100
+
     [bold]Example:[/] difference-feedback repair collect train.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct
     """
     from rich.console import Console

@@ -51,6 +51,7 @@ def rl(
     The options switch single factors of the reward off; they are short for keys of the recipe.
 
     [bold]Example:[/] difference-feedback repair rl nano_repair_rl model=runs/repair_sft/model --output runs/repair_rl
+
     [bold]Example:[/] difference-feedback repair rl nano_repair_rl --no-c1 --lambda 0 --output runs/no_gate
     """
     from difference_feedback.recipes import RepairRLRecipe

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from difference_feedback.errors import DataError
-from difference_feedback.evaluation import wilson_interval
+from difference_feedback.intervals import wilson_interval
 from difference_feedback.jsonl import read_jsonl
 
 RESAMPLES = 2000

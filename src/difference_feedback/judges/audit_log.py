@@ -18,7 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from difference_feedback.evaluation import wilson_interval
+from difference_feedback.intervals import wilson_interval
 from difference_feedback.judges.audit import VERDICTS, AuditCase, AuditResult
 from difference_feedback.runs import read_rows, write_atomically
 

@@ -10,6 +10,7 @@ from trl import SFTConfig, SFTTrainer
 from trl.data_utils import prepare_multimodal_messages
 
 from difference_feedback.errors import DataError
+from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.repair.annotator import hand_repaired_set
 from difference_feedback.repair.prompts import RepairTemplate, neutralise, repair_conversation, special_tokens
 from difference_feedback.repair.repair_set import HandRepair, load_repair_set, save_repair_set
@@ -127,7 +128,8 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
     and repair quality is measured before and after. Billed are drafts, annotation and training, not the measuring.
     """
     stage = Stage(recipe, run, policy=recipe.model)
-    before = None if recipe.data else stage.quality()
+    auditor = EmbeddedAuditor()  # it costs nothing
+    before = None if recipe.data else stage.quality(auditor=auditor)
     with stage.billed():
         if recipe.data:
             found = load_repair_set(recipe.data)
@@ -157,7 +159,7 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
         callbacks=stage.callbacks(),
         resume_from=stage.last_checkpoint,
     )
-    after = None if recipe.data else stage.quality()
+    after = None if recipe.data else stage.quality(auditor=auditor)
     summary = {
         "examples": len(rows),
         "unusable_rows": errors,

@@ -14,6 +14,7 @@ from transformers import Trainer, TrainerCallback
 from transformers.utils import CONFIG_NAME
 
 from difference_feedback import tasks
+from difference_feedback.adapters import name_base, with_lora
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.models import load_model
@@ -44,7 +45,7 @@ class Stage:
         self.run = run
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-        self.model.to(device)
+        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(device)
         self.policy = self.model
         if policy != recipe.model:
             self.policy = load_model(policy, dtype=recipe.dtype, attention=recipe.attention)[0].to(device)
@@ -138,6 +139,7 @@ class Stage:
             self.processor.save_pretrained(self.run.model_path)
         if PartialState().is_main_process:
             save_template(self.template, self.run.model_path)
+            name_base(self.run.model_path, self.recipe.model)
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Write the summary, which marks the run as finished."""
