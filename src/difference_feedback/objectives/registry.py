@@ -36,7 +36,7 @@ class Temperatures(NamedTuple):
 
 
 class Sharpness(NamedTuple):
-    """DPO's `β`: how many nats of log-ratio make a preference certain. Not the weight of a KL term."""
+    """DPO's `β`: the factor of the log-ratios inside `σ`. Larger keeps the policy nearer to its reference."""
 
     beta: float
 

@@ -53,7 +53,7 @@ def gspo(log_ratio: Tensor, advantages: Tensor, mask: Tensor, clip: Clip) -> Ten
 
     `s` is the likelihood ratio of the whole sequence: every completion token counts in it, gated or not. Its value
     reaches all tokens and its gradient none, so that only a token's own advantage decides about its gradient. A mean
-    over tokens moves far less than a token's own ratio, hence a clipping range that is a thousand times narrower.
+    over tokens moves far less than a token's own ratio, hence a clipping range hundreds of times narrower.
     """
     fixed = log_ratio.detach()
     sequence = _bounded_exp(fixed.sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1))
