@@ -10,7 +10,9 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.groups import (
     SkipReason,
     choose_reference,
+    dynamic_sampling,
     group_advantages,
+    overlong_penalty,
     pair_group,
     skip_reason,
     split_by_reward,
@@ -148,3 +150,57 @@ def test_unjudged_rewards_and_groups_of_one_get_no_advantage():
     advantages = group_advantages([0.0, 1.0, NAN, None, INF, 5.0], [0, 0, 0, 0, 0, 1], eps=0.0)
     np.testing.assert_allclose(advantages, [-(0.5**0.5), 0.5**0.5, 0, 0, 0, 0])
     assert not group_advantages([1.0, 1.0, 1.0], [0, 0, 0]).any()
+
+
+ROUNDS = [[1, 0], [1, 1], [0, 0], [0, 1], [None, 1], [None, None], [0.5, 1]]
+
+
+def test_dynamic_sampling_literal():
+    kept, skipped, missing = dynamic_sampling(ROUNDS)
+    assert kept.tolist() == [0, 3, 6]
+    assert skipped == {
+        1: SkipReason.NO_WRONG_ANSWER,
+        2: SkipReason.NO_REFERENCE,
+        4: SkipReason.NO_WRONG_ANSWER,
+        5: SkipReason.UNJUDGED,
+    }
+    assert missing == 0
+
+
+def test_dynamic_sampling_stops_at_a_full_batch_and_says_what_is_missing():
+    assert dynamic_sampling(ROUNDS, wanted=2).kept.tolist() == [0, 3]
+    assert dynamic_sampling(ROUNDS, wanted=5).missing == 2
+    assert dynamic_sampling(ROUNDS, threshold=0.5).kept.tolist() == [0, 3]
+    assert dynamic_sampling([], wanted=3).missing == 3
+
+
+def test_dynamic_sampling_keeps_unsolved_prompts_that_have_an_annotated_answer():
+    assert dynamic_sampling(ROUNDS, annotated=True).kept.tolist() == [0, 2, 3, 6]
+    assert dynamic_sampling(ROUNDS, annotated=[False, False, True, *[False] * 4]).kept.tolist() == [0, 2, 3, 6]
+    with pytest.raises(DataError, match="annotated has 1 entries for 7 prompts"):
+        dynamic_sampling(ROUNDS, annotated=[True])
+
+
+@given(st.lists(st.lists(st.sampled_from([0.0, 1.0]), max_size=5), max_size=6))
+def test_dynamic_sampling_keeps_just_the_groups_with_advantages(rewards):
+    kept = dynamic_sampling(rewards).kept
+    spread = [group_advantages(own, [0] * len(own)).any() for own in rewards]
+    assert kept.tolist() == np.flatnonzero(spread).tolist()
+
+
+def test_overlong_penalty_literal():
+    penalty = overlong_penalty([0, 12, 13, 14, 16, 99], max_length=16, buffer=4)
+    assert penalty.tolist() == [0, 0, -0.25, -0.5, -1, -1]
+    assert overlong_penalty(np.array([], int), 16, 16).shape == (0,)
+    for buffer in (0, 17):
+        with pytest.raises(ConfigError, match=f"buffer is {buffer} and max_length 16"):
+            overlong_penalty([1], 16, buffer)
+
+
+def test_shaping_comes_after_the_split():
+    group = pair_group([0, 1, 0], {0: 1.0, 2: 1.0}).shaped(overlong_penalty([4, 8, 2, 7], 8, 4))
+    assert group.rewards.tolist() == [0, 0, 0, 0.25]
+    assert group.is_repair.tolist() == [False, True, False, True]  # 8 tokens: overlong, and right for all that
+    np.testing.assert_allclose(group.advantages(eps=0.0), [-0.5, -0.5, -0.5, 1.5])
+    with pytest.raises(DataError, match=r"penalty has shape \(3,\); the group has 4 rows"):
+        group.shaped([0, 0, 0])

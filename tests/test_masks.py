@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from difference_feedback.alignment import align
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.masks import pad_weights, step_ids, token_weights
+from difference_feedback.masks import pad_weights, root_cause_mask, step_ids, token_weights
 
 small = st.lists(st.integers(0, 3), max_size=12)
 
@@ -54,6 +54,78 @@ def test_step_weights_against_a_plain_loop(source, target, data):
 def test_identical_and_empty_pairs_weigh_nothing():
     assert not token_weights(align([1, 2], [1, 2]), sigma=1.0).any()
     assert token_weights(align([], [1]), sigma=1.0, granularity="step", steps=[]).shape == (0,)
+
+
+# Read 9 + 8 for 5 + 8: the sum 17 follows correctly, and so does what is made of it. "," is 0, "+" is 1, "=" is 2.
+MISREAD, REPAIRED = [9, 1, 8, 2, 17, 0, 17, 1, 1, 2, 18], [5, 1, 8, 2, 13, 0, 13, 1, 1, 2, 14]
+
+
+def test_root_cause_keeps_the_first_span_of_the_wrong_side_and_all_of_the_repair():
+    alignment = align(MISREAD, REPAIRED)
+    everything = np.float32([1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1])
+    first = np.float32([1] + [0] * 10)
+    np.testing.assert_array_equal(token_weights(alignment), everything)  # off by default
+    np.testing.assert_array_equal(token_weights(alignment, root_cause=True), first)
+    np.testing.assert_array_equal(token_weights(alignment, "target", root_cause=True), everything)
+
+
+def test_root_cause_comes_before_steps_and_softness():
+    alignment = align(MISREAD, REPAIRED)
+    steps = [0] * 6 + [1] * 5
+    by_step = token_weights(alignment, granularity="step", steps=steps, root_cause=True)
+    np.testing.assert_array_equal(by_step, np.float32([1] * 6 + [0] * 5))
+    soft = token_weights(alignment, sigma=2.0, root_cause=True)
+    np.testing.assert_allclose(soft, np.exp(-np.arange(11) / 2), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "anchor_gaps", "expected"),
+    [
+        ([1, 2, 3, 4, 5], [1, 8, 9, 4, 6], True, [0, 1, 1, 0, 0]),  # a span of several tokens
+        ([1, 2, 3], [7, 8, 9], True, [1, 1, 1]),  # nothing in common: one span
+        ([1, 2, 3, 4], [1, 9, 2, 3, 8], True, [0, 1, 0, 0]),  # first a gap: its anchor
+        ([1, 2, 3, 4], [1, 9, 2, 8, 4], True, [0, 1, 0, 0]),  # a span right after the anchor is not part of it
+        ([1, 7, 2], [1, 8, 2, 3], True, [0, 1, 0]),  # an anchor right after a span is not part of it
+        ([1, 2], [1, 2, 3], True, [0, 1]),  # something is missing at the end
+        ([1, 2, 3, 4], [1, 9, 2, 3, 8], False, [0, 0, 0, 1]),  # without anchors: the first span that marks something
+        ([1, 2], [1, 2, 3], False, [0, 0]),
+        ([1, 2], [1, 2], True, [0, 0]),
+        ([], [1], True, []),
+        ([1, 2], [], True, [1, 1]),
+    ],
+)
+def test_root_cause_literal(source, target, anchor_gaps, expected):
+    alignment = align(source, target, anchor_gaps=anchor_gaps)
+    assert root_cause_mask(alignment).astype(int).tolist() == expected
+
+
+def root_cause_oracle(alignment):
+    """Walk along the path, match by match, and stop after the first span that marks a source token."""
+    edits, i, j, n, m = list(alignment.edits), 0, 0, len(alignment.source), len(alignment.target)
+    while i < n or j < m or edits:
+        span, inserted = set(), False
+        while edits and (edits[0].source, edits[0].target) == (i, j):
+            op = edits.pop(0).op
+            span |= {i} if op != "insert" else set()
+            inserted |= op != "delete"
+            i, j = i + (op != "insert"), j + (op != "delete")
+        if not span and inserted and alignment.anchor_gaps and n:
+            span = {min(i, n - 1)}
+        if span:
+            return [t in span for t in range(n)]
+        i, j = i + 1, j + 1  # a match
+    return [False] * n
+
+
+@given(source=small, target=small, method=st.sampled_from(["levenshtein", "lcs"]), anchor_gaps=st.booleans())
+def test_root_cause_against_a_walk_along_the_path(source, target, method, anchor_gaps):
+    alignment = align(source, target, method, anchor_gaps)
+    mask = root_cause_mask(alignment)
+    assert mask.tolist() == root_cause_oracle(alignment)
+    assert not (mask & ~alignment.source_mask).any()
+    assert mask.any() == alignment.source_mask.any()
+    np.testing.assert_array_equal(token_weights(alignment, root_cause=True), mask)
+    np.testing.assert_array_equal(token_weights(alignment, "target", root_cause=True), alignment.target_mask)
 
 
 @pytest.mark.parametrize(

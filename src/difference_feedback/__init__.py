@@ -18,13 +18,15 @@ if TYPE_CHECKING:
         SkipReason,
         Split,
         choose_reference,
+        dynamic_sampling,
         group_advantages,
+        overlong_penalty,
         pair_group,
         skip_reason,
         split_by_reward,
     )
-    from difference_feedback.masks import pad_weights, step_ids, token_weights
-    from difference_feedback.objectives import OBJECTIVES, register, surrogate_loss
+    from difference_feedback.masks import pad_weights, root_cause_mask, step_ids, token_weights
+    from difference_feedback.objectives import OBJECTIVES, anchor_logps, kl_loss, loss_count, register, surrogate_loss
     from difference_feedback.repair.selection import Choice, choose_repair, feasible_candidates
 
 _HOME = {
@@ -36,13 +38,15 @@ _HOME = {
         "SkipReason",
         "Split",
         "choose_reference",
+        "dynamic_sampling",
         "group_advantages",
+        "overlong_penalty",
         "pair_group",
         "skip_reason",
         "split_by_reward",
     ),
-    "masks": ("pad_weights", "step_ids", "token_weights"),
-    "objectives": ("OBJECTIVES", "register", "surrogate_loss"),
+    "masks": ("pad_weights", "root_cause_mask", "step_ids", "token_weights"),
+    "objectives": ("OBJECTIVES", "anchor_logps", "kl_loss", "loss_count", "register", "surrogate_loss"),
     "repair.selection": ("Choice", "choose_repair", "feasible_candidates"),
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
@@ -53,23 +57,29 @@ __all__ = [  # noqa: RUF022 - in the order of the method
     "Edit",
     "edit_cost",
     "token_weights",
+    "root_cause_mask",
     "step_ids",
     "pad_weights",
     "split_by_reward",
     "Split",
     "skip_reason",
     "SkipReason",
+    "dynamic_sampling",
     "choose_reference",
     "feasible_candidates",
     "choose_repair",
     "Choice",
     "pair_group",
     "PairGroup",
+    "overlong_penalty",
     "group_advantages",
     "gate_advantages",
     "gate_ppo_advantages",
     "ppo_weights",
+    "anchor_logps",
     "surrogate_loss",
+    "loss_count",
+    "kl_loss",
     "OBJECTIVES",
     "register",
     "DifferenceFeedbackError",

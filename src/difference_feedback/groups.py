@@ -1,7 +1,7 @@
 """Split a prompt's rollouts by reward and build the group that is optimised instead. [DF, Eqs. 11-18]"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Literal, NamedTuple, TypeAlias, get_args
 
@@ -85,6 +85,19 @@ class PairGroup:
         """`Â_i`, `(M,)`: rewards normalised over `G'` itself. [DF, Eq. 17-18]"""
         return group_advantages(self.rewards, np.zeros(len(self), np.int64), eps, scale)
 
+    def shaped(self, penalty: Sequence[float] | npt.NDArray[np.floating]) -> "PairGroup":
+        """The group with `penalty`, `(M,)`, added to its rewards, such as `overlong_penalty` of the rows' lengths.
+
+        Shaping comes after the split: a right answer that is merely long must not count as wrong and be repaired.
+
+        Raises:
+            DataError: not one number for each row.
+        """
+        added = _as_floats(penalty)
+        if added.shape != self.rewards.shape:
+            raise DataError(f"penalty has shape {added.shape}; the group has {len(self)} rows, give a number for each")
+        return replace(self, rewards=self.rewards + added)
+
 
 def pair_group(
     rewards: Rewards,
@@ -98,8 +111,11 @@ def pair_group(
         rewards: reward of each rollout, `(G,)`.
         repair_rewards: by index of the wrong rollout, the reward of its repair. A rollout that is absent, or whose
             repair is unjudged or below `threshold`, has no feasible repair.
-        empty_feasible: what becomes of a wrong rollout without a feasible repair (our decision): "drop" it, or
-            "broadcast": keep it alone, with weights of one.
+        empty_feasible: what becomes of a wrong rollout without a feasible repair (our decision). "drop" it: nothing
+            says which of its tokens were wrong, and blaming all alike is what the method is there to avoid.
+            "broadcast": keep it alone, with weights of one, as plain GRPO would, so that answers too hard for the
+            repair model still push the policy. Where no repair of a prompt succeeded at all, rewards of 0 alone have
+            no spread, and it pushes nowhere.
 
     Raises:
         DataError: a repair is given for a rollout that is not a wrong one.
@@ -153,6 +169,64 @@ def group_advantages(
             centred = values[members] - values[members].mean()
             advantages[members] = centred / (values[members].std(ddof=1) + eps) if scale else centred
     return advantages
+
+
+class Sampled(NamedTuple):
+    """What dynamic sampling keeps: prompts' indices, why others were left out, and how many are still missing."""
+
+    kept: IntArray
+    skipped: dict[int, SkipReason]
+    missing: int
+
+
+def dynamic_sampling(
+    rewards: Sequence[Rewards],
+    wanted: int | None = None,
+    threshold: float = 1.0,
+    annotated: bool | Sequence[bool] = False,
+) -> Sampled:
+    """Keep prompts that have something to learn from: `0 < |Y⁺| < G`. [DAPO, arXiv 2503.14476, Eq. 11]
+
+    A group that is all right or all wrong has advantages of 0; it takes up room in the batch and shrinks its gradient.
+    Sample more prompts, hand in all so far, until `missing` is 0. For Difference Feedback the prompts kept are those
+    with a wrong answer to repair and a reference to repair it by, which with an annotated answer is also a prompt that
+    nobody solved: its repairs bring the right answers into the group.
+
+    Args:
+        rewards: of each prompt, the rewards of its rollouts, in the order of sampling.
+        wanted: prompts in a full batch; those beyond it are left in neither list. None: keep all there are.
+        threshold: `τ`.
+        annotated: whether the data hold a reference answer, for all prompts or one by one.
+
+    Raises:
+        DataError: `annotated` and `rewards` differ in length.
+    """
+    has_answer = [annotated] * len(rewards) if isinstance(annotated, bool) else list(annotated)
+    if len(has_answer) != len(rewards):
+        raise DataError(f"annotated has {len(has_answer)} entries for {len(rewards)} prompts; give one for each")
+    reasons = [skip_reason(split_by_reward(own, threshold), has) for own, has in zip(rewards, has_answer, strict=True)]
+    kept = np.array([i for i, reason in enumerate(reasons) if reason is None], np.int64)[:wanted]
+    skipped = {i: reason for i, reason in enumerate(reasons) if reason is not None}
+    return Sampled(kept, skipped, 0 if wanted is None else wanted - len(kept))
+
+
+def overlong_penalty(lengths: Sequence[int] | IntArray, max_length: int, buffer: int) -> npt.NDArray[np.float64]:
+    """Soft punishment of answers near the length limit, `(B,)`, to add to rewards. [DAPO, arXiv 2503.14476, Eq. 13]
+
+    0 up to `max_length - buffer` tokens, then falling evenly to -1 at `max_length`, and -1 beyond. A cut-off answer is
+    not simply wrong, and rewards that jump at the limit are noise.
+
+    Args:
+        lengths: of the answers in tokens, `(B,)`.
+        max_length: `L_max`, the length at which the penalty is -1.
+        buffer: `L_cache`, over how many tokens it falls.
+
+    Raises:
+        ConfigError: a buffer that is not from 1 to `max_length`.
+    """
+    if not 0 < buffer <= max_length:
+        raise ConfigError(f"buffer is {buffer} and max_length {max_length}; use a buffer from 1 to max_length")
+    return np.clip((max_length - buffer - np.asarray(lengths, np.float64)) / buffer, -1.0, 0.0)
 
 
 def _as_floats(rewards: Rewards) -> npt.NDArray[np.float64]:

@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import accumulate
 from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from difference_feedback.alignment import Alignment, IntArray
+from difference_feedback.alignment import Alignment, BoolArray, IntArray
 from difference_feedback.errors import ConfigError, DataError
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
@@ -25,6 +26,8 @@ def token_weights(
     granularity: Granularity = "token",
     steps: Sequence[int] | IntArray | None = None,
     sigma: float | None = None,
+    *,
+    root_cause: bool = False,
 ) -> FloatArray:
     """Weights `w`, float32 `(T,)`, of one side's tokens, from 0 (no update) to 1. [DF, Eqs. 8-9]
 
@@ -34,6 +37,8 @@ def token_weights(
         steps: the step that each token of this side belongs to, `(T,)`; see `step_ids`. Needed by "step" alone.
         sigma: makes the mask soft: `w_t = max(m_t, exp(-d_t / sigma))`, `d_t` being the distance in tokens to the
             nearest marked one. When no token is marked, all weights are 0.
+        root_cause: on the wrong side, start from the first edited span alone (`root_cause_mask`); steps and softness
+            are added to it. The repair's side is not touched. Ours, beyond the paper.
 
     Raises:
         ConfigError: an unknown side or granularity, or sigma not above 0.
@@ -41,7 +46,10 @@ def token_weights(
     """
     if side not in ("source", "target"):
         raise ConfigError(f'side is {side!r}; choose "source" or "target"')
-    mask = alignment.source_mask if side == "source" else alignment.target_mask
+    if side == "target":
+        mask = alignment.target_mask
+    else:
+        mask = root_cause_mask(alignment) if root_cause else alignment.source_mask
     if granularity == "step":
         if steps is None:
             raise DataError('granularity "step" needs `steps`, the step of each token; step_ids() makes it from texts')
@@ -59,6 +67,32 @@ def token_weights(
     if not sigma > 0:
         raise ConfigError(f"sigma is {sigma}; it is a length in tokens, above 0 (None for a hard mask)")
     return np.maximum(weights, np.exp(-_distance_to_marked(mask) / sigma)).astype(np.float32)
+
+
+def root_cause_mask(alignment: Alignment) -> BoolArray:
+    """The part of `m`, `(T,)`, that belongs to the first edited span of the wrong answer. Ours, beyond the paper.
+
+    Once a chain of reasoning has gone wrong, its later tokens often follow correctly from what stands before them. The
+    edit path marks them all the same, since the repair goes on from another, right value: `17` is no fault after a
+    misread `9 + 8`. The update would teach the policy not to add. On the repair's side there is no such trouble: every
+    edited token follows from a context that is right.
+
+    A span is a run of edited tokens between two matched ones. Where the answer first lacks something, it is the anchor,
+    the one token that stands in the gap's place. Without anchors a gap marks nothing, and the first span that marks
+    something is taken.
+    """
+    mask = alignment.source_mask
+    marked = np.flatnonzero(mask)
+    if len(marked) == 0:
+        return mask
+    first = marked[0]
+    # Anchors are matched tokens: one that touches an edit belongs to another span, so runs are those of bare edits.
+    edited = replace(alignment, anchor_gaps=False).source_mask if alignment.anchor_gaps else mask
+    after = np.flatnonzero(~edited[first:])
+    end = first + max(1, after[0]) if len(after) else len(mask)
+    root = np.zeros_like(mask)
+    root[first:end] = True
+    return root
 
 
 def step_ids(token_texts: Sequence[str]) -> IntArray:
