@@ -6,9 +6,13 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.difference-feedback-installed
 RUN ?= runs/demo
+VLLM_VENV ?= .venv-vllm
+TORCH_CPU ?= https://download.pytorch.org/whl/cpu
+VLLM_PINS := tests/servers/vllm_requirements.txt
+VLLM_STAMP := $(VLLM_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench-core clean
+.PHONY: help install demo test test-vllm lint format bench-core clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +36,19 @@ test: $(STAMP) ## all tests that this machine can run
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 10
 
+# vLLM pins half of what it depends on, so it has an environment of its own, beside the one that the tests run in. Its
+# torch is not on PyPI.
+$(VLLM_STAMP): $(VLLM_PINS) | $(BIN)/python
+	$(BIN)/python -m venv --clear $(VLLM_VENV)
+	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps \
+		--extra-index-url $(TORCH_CPU) $$(grep '^torch' $(VLLM_PINS))
+	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $(VLLM_PINS)
+	@touch $@
+
+test-vllm: $(STAMP) $(VLLM_STAMP) ## repair model and judge behind a real vLLM on the CPU (2.5 GB on first use)
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests \
+	$(BIN)/python -m servers.vllm_server $(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm --durations 5
+
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,6 +61,6 @@ format: $(STAMP) ## put the code into shape
 bench-core: $(STAMP) ## throughput of alignment and masks
 	$(BIN)/python benchmarks/core.py
 
-clean: ## remove the environment, caches and build files (runs/ stays)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+clean: ## remove the environments, caches and build files (runs/ stays)
+	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
