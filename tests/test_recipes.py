@@ -69,10 +69,17 @@ def test_overrides_reach_nested_keys_and_are_read_as_yaml(tmp_path: Path) -> Non
     recipe = load_recipe(
         path,
         TrainRecipe,
-        ["seed=3", "trl.learning_rate=1e-4", "evaluation.problems=7", "tasks=[count, chart]", "budget_cpu_seconds=2"],
+        [
+            "seed=3",
+            "trl.learning_rate=1e-4",
+            "evaluation.problems=7",
+            "tasks=[count, chart]",
+            "budget_cpu_seconds=2",
+            "trl.save_strategy=no",
+        ],
     )
     assert recipe.seed == 3
-    assert recipe.trl == {"max_steps": 5, "learning_rate": 1e-4}
+    assert recipe.trl == {"max_steps": 5, "learning_rate": 1e-4, "save_strategy": "no"}
     assert recipe.evaluation.problems == 7
     assert recipe.tasks == ["count", "chart"]
     assert recipe.budget_cpu_seconds == 2.0

@@ -1,4 +1,4 @@
-"""YAML as people write it: `1e-4` is a number, a key given twice is an error."""
+"""YAML as people write it: `1e-4` is a number, `no` is a word, a key given twice is an error."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from difference_feedback.errors import ConfigError
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe loading, with the two habits of YAML 1.1 that bite recipes corrected."""
+    """Safe loading, with the habits of YAML 1.1 that bite recipes corrected."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -21,9 +21,17 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != "tag:yaml.org,2002:bool"]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 # YAML 1.1 reads `1e-4` and `1.e5` as text: it wants a dot and a signed exponent (https://yaml.org/type/float.html).
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+.0123456789")
+)
+# YAML 1.1 takes yes, no, on and off for truth values, and `save_strategy: no` for a false one.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
 
 
