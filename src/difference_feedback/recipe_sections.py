@@ -87,7 +87,7 @@ class Repairs(Section):
     """The server, unless `local`."""
     style: Literal["nano", "full"] | None = None
     """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's. By default that of its training."""
-    temperature: Annotated[float, Field(ge=0.0)] = 0.7
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     batch_size: PositiveInt = 64
 
 
@@ -109,7 +109,7 @@ class Judge(Section):
     endpoint: Endpoint
     votes: PositiveInt = 1
     """Asked for each answer; more than half of them must agree, or the answer is unjudged."""
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
 
 
 Reward = Literal["embedded", "final-answer", "llm-judge"]

@@ -37,6 +37,12 @@ def endpoint(server, **settings):
     return Endpoint(url=server.url, model=getattr(server, "model", "m"), **{"concurrency": 3, "retries": 0} | settings)
 
 
+def test_greedy_repairs_come_alone(openai_server, base):
+    repairer = EndpointRepairer(endpoint(openai_server), base[1].tokenizer, style="nano", temperature=0.0)
+    with pytest.raises(ConfigError, match="2 samples at temperature 0"):
+        repairer.repair([], 2)
+
+
 @pytest.mark.parametrize("kind", [EndpointRepairer, VLLMServerRepairer])
 def test_the_served_model_repairs_as_the_local_one(openai_server, base, requests, kind):
     settings = {"style": "nano", "temperature": 0.0}

@@ -80,7 +80,8 @@ class OpenAIServer:
         if body.get("model") != self.model:
             raise HTTPException(404, f"The model `{body.get('model')}` does not exist.")
         temperature, samples = float(body.get("temperature", 1.0)), int(body.get("n") or 1)
-        copies = 1 if temperature == 0 else samples  # greedy answers are all the same
+        if temperature == 0 and samples > 1:  # as vLLM does
+            raise HTTPException(400, f"n must be 1 when using greedy sampling, got {samples}.")
         conversation, images = read_messages(body["messages"])
         with self._turn:
             [answers] = generate(
@@ -91,10 +92,9 @@ class OpenAIServer:
                 max_new_tokens=int(body.get("max_tokens") or body.get("max_completion_tokens") or 64),
                 temperature=temperature,
                 top_p=float(body.get("top_p") or 1.0),
-                num_samples=copies,
+                num_samples=samples,
                 seed=int(body["seed"]) if body.get("seed") is not None else number,
             )
-        answers *= samples // copies
         tokenizer = self._processor.tokenizer
         prompt = self._processor.apply_chat_template(conversation, add_generation_prompt=True, tokenize=False)
         prompt_ids = tokenizer.encode(prompt, add_special_tokens=False)

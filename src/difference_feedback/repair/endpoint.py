@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from difference_feedback.errors import DataError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.recipe_sections import Endpoint
 from difference_feedback.repair.projection import project
@@ -43,7 +43,12 @@ class EndpointRepairer:
         self._special = special_tokens(tokenizer)
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-        """Return up to `num_samples` candidates for each request, in the order of the requests."""
+        """Return up to `num_samples` candidates for each request, in the order of the requests.
+
+        Raises `ConfigError` for several samples at temperature 0, which would all be the same, and which vLLM refuses.
+        """
+        if self.temperature == 0 and num_samples > 1:
+            raise ConfigError(f"{num_samples} samples at temperature 0 are all the same: use a temperature above 0.")
         asked = [self._question(i, request, num_samples) for i, request in enumerate(requests)]
         self.calls += 1
         return [
