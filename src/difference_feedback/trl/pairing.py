@@ -79,7 +79,10 @@ def members_here(
         if place.gated and config.gate == "mask":
             side: Side = "target" if place.is_repair else "source"
             steps = step_ids(token_texts(token_ids)) if config.granularity == "step" else None
-            weights = token_weights(repaired[row].alignment, side, config.granularity, steps, config.sigma)
+            weights = token_weights(
+                *(repaired[row].alignment, side, config.granularity, steps, config.sigma),
+                root_cause=config.root_cause,
+            )
         else:
             weights = np.ones(len(token_ids), np.float32)
         yield Member(row, token_ids, weights, place.reward, place.advantage, place.is_repair)

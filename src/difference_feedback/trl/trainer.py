@@ -25,10 +25,10 @@ from difference_feedback.repair.selection import choose_repair
 from difference_feedback.trl.candidates import Candidates, Limits, ask
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
-from difference_feedback.trl.gate import GradientGate, normalised_weights, sequence_advantages, token_advantages
+from difference_feedback.trl.gate import LossGate
+from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
-    ROW_MEAN_LOSSES,
     Member,
     build_batch,
     rows_per_rank,
@@ -83,7 +83,7 @@ class DFGRPOTrainer(ExactResume):
         self.cost = CostMeter()
         self._rollouts: Rollouts | None = None
         self._defer_logps = False
-        self._gradient_gate: GradientGate | None = None
+        self._gate: LossGate | None = None
         self._suppress_vision_tokens()
         self.add_callback(StepHooks(self))
 
@@ -156,7 +156,7 @@ class DFGRPOTrainer(ExactResume):
             barren = {row // group_size for row in references.texts} - {row // group_size for row, _ in repair_rewards}
             self._note(pair_metrics(counts, references.skipped, len(barren)))
             self._log_repairs(members, rollouts)
-        if args.length_norm == "gated" and self.loss_type == "dapo":  # DAPO divides by the whole batch's tokens
+        if args.length_norm == "gated" and self.loss_type in BATCH_MEAN_LOSSES:
             batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
 
@@ -250,17 +250,12 @@ class DFGRPOTrainer(ExactResume):
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         if "weights" not in inputs:  # evaluation
             return super()._compute_loss(model, inputs)
-        weights, mask = inputs["weights"], inputs["completion_mask"]
-        by_gated = self.args.length_norm == "gated" and self.loss_type != "dapo"
-        if self.importance_sampling_level == "sequence":
-            gated = inputs | {"advantages": sequence_advantages(inputs["advantages"], weights, mask, by_gated)}
-            self._gradient_gate = GradientGate(gated, normalised_weights(weights, mask))
-        else:
-            gated = inputs | {"advantages": token_advantages(inputs["advantages"], weights, mask, by_gated)}
+        by_gated = self.args.length_norm == "gated" and self.loss_type in ROW_MEAN_LOSSES
+        self._gate = LossGate(inputs, self.args.objective == "gspo", by_gated, self.args.repaired_ratio)
         try:
-            return super()._compute_loss(model, gated) * inputs["loss_scale"]
+            return super()._compute_loss(model, self._gate.inputs) * inputs["loss_scale"]
         finally:
-            self._gradient_gate = None
+            self._gate = None
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -276,7 +271,7 @@ class DFGRPOTrainer(ExactResume):
         logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(
             model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
         )
-        return logps if self._gradient_gate is None else self._gradient_gate.apply(logps), entropies, aux_loss
+        return logps if self._gate is None else self._gate.apply(logps), entropies, aux_loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.cost.measure("update"):
