@@ -79,15 +79,14 @@ class Stage:
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
     def settings(self, config_class: type[C], trl: Mapping[str, Any] | None = None, **fixed: Any) -> C:
-        """The trainer's configuration: `trl`, which is the recipe's unless given, on defaults that suit this machine."""
-        values = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+        """The trainer's configuration: `trl`, by default the recipe's, on values that suit this machine."""
+        values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
         if not torch.cuda.is_available():
             values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
             values |= {"dataloader_pin_memory": False}
         fixed |= {"output_dir": str(self.run.checkpoints), "seed": self.recipe.seed}
-        return build_config(
-            config_class, {**values, **(self.recipe.trl if trl is None else trl)}, source="trl", **fixed
-        )
+        values |= self.recipe.trl if trl is None else trl
+        return build_config(config_class, values, source="trl", **fixed)
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:

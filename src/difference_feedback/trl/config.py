@@ -21,12 +21,18 @@ class DFGRPOConfig(GRPOConfig):
     """
 
     objective: str = field(default="grpo", metadata={"help": f"One of {', '.join(TRL_OBJECTIVES)}."})
-    loss_type: str | None = field(  # type: ignore[assignment]default=None, metadata={"help": "TRL's loss. It follows from `objective`."})
-    importance_sampling_level: str | None = field(  # type: ignore[assignment]default=None, metadata={"help": "It follows from `objective`."})
+    loss_type: str | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "TRL's loss. It follows from `objective`."}
+    )
+    importance_sampling_level: str | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "It follows from `objective`."}
+    )
     scale_rewards: str | None = field(  # type: ignore[assignment]
         default=None, metadata={"help": "`group` or `none`: advantages divided by the group's deviation, or not."}
     )
-    epsilon: float | None = field(  # type: ignore[assignment]default=None, metadata={"help": "Clipping range below 1. None: the objective's."})
+    epsilon: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Clipping range below 1. None: the objective's."}
+    )
     epsilon_high: float | None = field(
         default=None,
         metadata={

@@ -1,7 +1,7 @@
 """The gate on TRL's loss: weights onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
 
-Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is to it. The
-KL has no advantage in it and stays ungated.
+Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is
+to it. The KL has no advantage in it and stays ungated.
 
 Sequence-level ratios (GSPO). The ratio `s = exp(mean_t(log pi_t - log pi_old_t))` carries gradient into every token,
 whatever the advantages are. With the advantage `mean(w) A`, and the gradient of each `log pi_t` multiplied by
