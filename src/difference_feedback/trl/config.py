@@ -6,11 +6,12 @@ from typing import Literal
 from trl import GRPOConfig
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.trl.mask_settings import MaskSettings
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 
 @dataclass
-class DFGRPOConfig(GRPOConfig):
+class DFGRPOConfig(MaskSettings, GRPOConfig):
     """TRL's `GRPOConfig` with the settings of Difference Feedback. [DF, Sec. 3]
 
     `objective` sets TRL's loss, ratio, clipping range or temperatures, and scaling of advantages; those fields are None
@@ -63,20 +64,6 @@ class DFGRPOConfig(GRPOConfig):
         default="drop",
         metadata={"help": "A wrong answer without a feasible repair is dropped, or kept with a mask of ones."},
     )
-    alignment_method: Literal["levenshtein", "lcs"] = field(
-        default="levenshtein", metadata={"help": "Edit path between wrong answer and repair."}
-    )
-    anchor_gaps: bool = field(default=True, metadata={"help": "A gap marks its place on the other side as well."})
-    granularity: Literal["token", "step"] = field(
-        default="token", metadata={"help": "`step` marks the whole sentence or line around a marked token."}
-    )
-    sigma: float | None = field(
-        default=None, metadata={"help": "Soft weights exp(-d / sigma), d in tokens. None: the hard mask."}
-    )
-    root_cause: bool = field(
-        default=False,
-        metadata={"help": "On the wrong side, gate the first edited span alone; beyond the paper."},
-    )
     gate: Literal["mask", "ones"] = field(
         default="mask", metadata={"help": "`ones` switches the gate off: the control with the same repaired answers."}
     )
@@ -117,11 +104,10 @@ class DFGRPOConfig(GRPOConfig):
             setattr(self, name, value)
 
     def _check_own_fields(self) -> None:
+        self.check_mask()
         for name, choices in {
             "reference": ("sibling_then_answer", "sibling", "answer"),
             "empty_feasible": ("drop", "broadcast"),
-            "alignment_method": ("levenshtein", "lcs"),
-            "granularity": ("token", "step"),
             "gate": ("mask", "ones"),
             "length_norm": ("tokens", "gated"),
             "repaired_ratio": ("old", "one"),
@@ -132,8 +118,6 @@ class DFGRPOConfig(GRPOConfig):
             raise ConfigError(f"num_repairs={self.num_repairs}: at least one repair is needed per wrong answer.")
         if self.root_cause and self.gate != "mask":
             raise ConfigError("root_cause=True narrows the mask, and gate='ones' has none; use gate='mask'.")
-        if self.sigma is not None and not self.sigma > 0:
-            raise ConfigError(f"sigma={self.sigma}: give a positive number of tokens, or None for the hard mask.")
         if self.reference == "answer" and self.answer_column is None:
             raise ConfigError("reference='answer' needs answer_column, the data set's column of annotated answers.")
 

@@ -1,6 +1,6 @@
 """The optimisation group G' over all ranks: its members, their advantages and their gates. [DF, Eqs. 8-9, 14-18]"""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,12 +9,11 @@ import numpy.typing as npt
 
 from difference_feedback.alignment import Alignment
 from difference_feedback.groups import EmptyFeasible, pair_group
-from difference_feedback.masks import Side, step_ids, token_weights
+from difference_feedback.masks import Side
 from difference_feedback.trl.config import DFGRPOConfig
+from difference_feedback.trl.mask_settings import TokenTexts
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.rollouts import Rollouts
-
-TokenTexts = Callable[[Sequence[int]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -78,11 +77,7 @@ def members_here(
         token_ids = repaired[row].token_ids if place.is_repair else rollouts.completion_ids[row]
         if place.gated and config.gate == "mask":
             side: Side = "target" if place.is_repair else "source"
-            steps = step_ids(token_texts(token_ids)) if config.granularity == "step" else None
-            weights = token_weights(
-                *(repaired[row].alignment, side, config.granularity, steps, config.sigma),
-                root_cause=config.root_cause,
-            )
+            weights = config.weights(repaired[row].alignment, side, token_ids, token_texts)
         else:
             weights = np.ones(len(token_ids), np.float32)
         yield Member(row, token_ids, weights, place.reward, place.advantage, place.is_repair)

@@ -200,8 +200,7 @@ class DFGRPOTrainer(ExactResume):
         for row, token_ids in candidates.token_ids.items():
             grades = [next(scored) for _ in token_ids]
             draft = rollouts.completion_ids[row]
-            how: Any = {"method": args.alignment_method, "anchor_gaps": args.anchor_gaps}
-            choice = choose_repair(draft, token_ids, grades, args.reward_threshold, **how)
+            choice = choose_repair(draft, token_ids, grades, args.reward_threshold, **args.alignment_options)
             if choice is not None:
                 i = choice.index
                 repaired[row] = Repaired(token_ids[i], grades[i], choice.alignment, choice.edit_cost)
