@@ -37,6 +37,7 @@ from difference_feedback.trl.pair_batch import (
 from difference_feedback.trl.pair_metrics import count_pairs, pair_metrics
 from difference_feedback.trl.pairing import Repaired, describe_pairs, members_here, optimisation_group
 from difference_feedback.trl.references import References, choose_references
+from difference_feedback.trl.refusals import refuse_foreign_rollouts, refuse_shared_shards
 from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import Rollouts, annotated_answers, total_rewards
 from difference_feedback.trl.step_hooks import StepHooks
@@ -70,14 +71,13 @@ class DFGRPOTrainer(ExactResume):
             raise ConfigError(f"args is a {type(args).__name__}; DFGRPOTrainer needs a DFGRPOConfig.")
         if args.needs_repairer and repairer is None:
             raise ConfigError("Pass a repairer, or set gate='ones' and regroup=False for plain GRPO.")
-        for name in ("tools", "environment_factory", "rollout_func"):
-            if trl_kwargs.get(name):
-                raise ConfigError(
-                    f"{name}: answers with tool calls or from elsewhere cannot be repaired; leave it out."
-                )
+        refuse_foreign_rollouts(trl_kwargs)
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         if self.aux_loss_enabled:
             raise ConfigError("A router's auxiliary loss would be scaled with the filler rows: router_aux_loss_coef=0.")
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        zero_stage = plugin.zero_stage if plugin else 0
+        refuse_shared_shards(repairer, self.model, self.accelerator.distributed_type, zero_stage)
         self.repairer = repairer
         self.last_pairs: list[dict[str, Any]] = []
         self.cost = CostMeter()
