@@ -22,7 +22,7 @@ from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.repair.training import Stage
 from difference_feedback.runs import read_rows
 from difference_feedback.trl.objective import with_objective
-from difference_feedback.trl.vision_tokens import suppressed, vision_token_ids
+from difference_feedback.vision_tokens import suppressed, vision_token_ids
 
 if TYPE_CHECKING:
     from difference_feedback.recipes import RepairRLRecipe

@@ -6,7 +6,7 @@ from typing import Literal
 from trl import GRPOConfig
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.trl.mask_settings import MaskSettings
+from difference_feedback.mask_settings import MaskSettings
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 

@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from difference_feedback.alignment import align
 from difference_feedback.errors import ConfigError
-from difference_feedback.trl.mask_settings import MaskSettings, TokenTexts
+from difference_feedback.mask_settings import MaskSettings, TokenTexts
 
 
 @dataclass

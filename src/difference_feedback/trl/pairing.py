@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from difference_feedback.alignment import Alignment
 from difference_feedback.groups import EmptyFeasible, pair_group
+from difference_feedback.mask_settings import TokenTexts
 from difference_feedback.masks import Side
 from difference_feedback.trl.config import DFGRPOConfig
-from difference_feedback.trl.mask_settings import TokenTexts
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.rollouts import Rollouts
 

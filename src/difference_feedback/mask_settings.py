@@ -1,4 +1,4 @@
-"""How edits become weights: the settings that all of the host's configurations share. [DF, Eqs. 8-9]"""
+"""How edits become weights: the settings that all hosts share. [DF, Eqs. 8-9]"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
