@@ -112,9 +112,8 @@ def pair_prompt(
     else:
         own_rewards = {i: repair.reward for i, repair in repairs.items()}
         group = pair_group(rewards, own_rewards, settings.reward_threshold, settings.empty_feasible)
-        for i, is_repair, gated in zip(
-            group.rollout.tolist(), group.is_repair.tolist(), group.gated.tolist(), strict=True
-        ):
+        columns = (group.rollout, group.is_repair, group.gated)
+        for i, is_repair, gated in zip(*(column.tolist() for column in columns), strict=True):
             ones = np.ones(len(answers[i].token_ids), np.float32)
             kept[i, is_repair] = weigh(i, "target" if is_repair else "source") if gated else ones
     rows = [Row(i, False, kept.get((i, False))) for i in range(len(answers))]

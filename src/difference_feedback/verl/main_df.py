@@ -1,0 +1,59 @@
+"""Difference Feedback on verl: verl's own Hydra configuration, and a block `difference_feedback`.
+
+    python -m difference_feedback.verl.main_df <verl's settings> \\
+        algorithm.adv_estimator=grpo +difference_feedback.repair_model=path/to/repair_model
+
+Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`.
+"""
+
+import sys
+from typing import Any
+
+import hydra
+import ray
+from omegaconf import open_dict
+from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import validate_config
+from verl.utils.device import auto_set_device
+
+from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.verl.settings import settings_of
+
+_TaskRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class
+
+
+@ray.remote
+class DFTaskRunner(_TaskRunner):
+    """verl's task runner with our trainer registered under the name of the one that it extends."""
+
+    def run(self, config: Any) -> None:
+        from verl.trainer.ppo.v1 import trainer_base
+
+        from difference_feedback.verl.trainer import DFTrainer
+
+        # verl compares the name "sync" in several places, so the name has to stay.
+        trainer_base.TRAINER_REGISTRY["sync"] = DFTrainer
+        super().run(config)
+
+
+@hydra.main(config_path="pkg://verl.trainer.config", config_name="ppo_trainer", version_base=None)
+def main(config: Any) -> None:
+    """Check the configuration, then train."""
+    try:
+        settings = settings_of(config)
+    except DifferenceFeedbackError as error:
+        sys.exit(f"Error: {error}")
+    auto_set_device(config)
+    validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    if settings is None:
+        run_ppo(config, task_runner_class=TaskRunnerV1)
+        return
+    with open_dict(config):
+        manager = "difference_feedback.verl.agent_loop.DFAgentLoopManager"
+        config.actor_rollout_ref.rollout.agent.agent_loop_manager_class = manager
+    run_ppo(config, task_runner_class=DFTaskRunner)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The repair model as a Ray resource of its own: agent loops call it while other prompts still roll out. [DF, Eq. 5]"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from PIL import Image
+
+from difference_feedback.repair.protocol import Repair, Repairer, RepairRequest
+from difference_feedback.verl.settings import Settings
+
+NAME = "difference_feedback_repairer"
+
+
+class RepairActor:
+    """Holds a repair model, or the connection to a server of one."""
+
+    def __init__(self, settings: Settings, policy_path: str, max_tokens: int) -> None:
+        self.repairer = _repairer(settings, policy_path, max_tokens)
+        self.num_repairs = settings.num_repairs
+
+    def repair(self, requests: Sequence[RepairRequest], call: int) -> list[list[Repair]]:
+        """`K` candidates for each request. `call` numbers the random stream, so the order of calls is no matter."""
+        if hasattr(self.repairer, "calls"):
+            self.repairer.calls = call
+        return self.repairer.repair(requests, self.num_repairs)
+
+
+def start(settings: Settings, policy_path: str, max_tokens: int) -> Any:
+    """Start the actor under its name, wait until its model is loaded, and return its handle."""
+    actor = ray.remote(RepairActor).options(name=NAME, num_gpus=settings.num_gpus, num_cpus=settings.num_cpus)
+    handle = actor.remote(settings, policy_path, max_tokens)
+    ray.get(handle.__ray_ready__.remote())
+    return handle
+
+
+def request(messages: Sequence[Any], images: Sequence[Image.Image], draft: list[int], reference: str) -> RepairRequest:
+    """A request from verl's chat messages, whose image parts may hold the images themselves."""
+    prompt = []
+    for message in messages:
+        content = message["content"]
+        if not isinstance(content, str):
+            content = [
+                {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]}
+                for part in content
+            ]
+        prompt.append({"role": message["role"], "content": content})
+    return RepairRequest(prompt, list(images), draft, reference)
+
+
+def _repairer(settings: Settings, policy_path: str, max_tokens: int) -> Repairer:
+    if settings.via == "local":
+        import torch
+
+        from difference_feedback.repair.local import LocalRepairer
+
+        torch.set_num_threads(max(1, int(settings.num_cpus)))
+        return LocalRepairer.from_pretrained(
+            str(settings.repair_model),
+            device="cuda" if settings.num_gpus else "cpu",
+            dtype=settings.dtype,
+            attention=settings.attention,
+            style=settings.style,
+            max_new_tokens=max_tokens,
+            temperature=settings.temperature,
+            batch_size=settings.batch_size,
+            seed=settings.reference_seed,
+        )
+    from transformers import AutoTokenizer
+
+    from difference_feedback.recipe_sections import Endpoint
+    from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
+
+    kind = VLLMServerRepairer if settings.via == "vllm" else EndpointRepairer
+    tokenizer = AutoTokenizer.from_pretrained(policy_path)
+    return kind(
+        Endpoint.model_validate(settings.endpoint),
+        tokenizer,
+        style=settings.style or "full",
+        temperature=settings.temperature,
+        seed=settings.reference_seed,
+    )
