@@ -84,7 +84,6 @@ def settings(folder: Path, *changes: str, prompts: int = 4, answers: int = 4, st
         "actor_rollout_ref.rollout.free_cache_engine=False",
         "actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=8",
         f"{critic}.model.path={BASE}",
-        f"{critic}.model.external_lib=verl_on_cpu.workers",
         f"{critic}.model.use_remove_padding=False",
         f"{critic}.model.enable_gradient_checkpointing=False",
         f"+{critic}.model.override_config.attn_implementation=sdpa",

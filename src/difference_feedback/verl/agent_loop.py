@@ -57,7 +57,8 @@ class DFAgentLoopWorker(_Worker):
 
     async def _repair(self, uid: str, group: dict[int, tuple[AgentLoopOutput, dict[str, Any]]]) -> None:
         """Ask for repairs, grade them, and put weights and repairs into the queue, before the prompt is finished."""
-        sessions = sorted(group)
+        # By content: sessions finish in any order, and the same answers are to be repaired in the same way.
+        sessions = sorted(group, key=lambda session: (group[session][0].response_ids, session))
         answers = [self._answer(group[session][0]) for session in sessions]
         about = group[sessions[0]][1]
         place = [int(about["global_steps"]), int(about.get("index", 0))]

@@ -6,19 +6,20 @@
 Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`.
 """
 
+import os
 import sys
 from typing import Any
 
 import hydra
 import ray
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 from verl.utils.device import auto_set_device
 
 from difference_feedback.errors import DifferenceFeedbackError
-from difference_feedback.verl.settings import settings_of
+from difference_feedback.verl.settings import by_critic, settings_of
 
 _TaskRunner: Any = TaskRunnerV1.__ray_metadata__.modified_class
 
@@ -52,7 +53,18 @@ def main(config: Any) -> None:
     with open_dict(config):
         manager = "difference_feedback.verl.agent_loop.DFAgentLoopManager"
         config.actor_rollout_ref.rollout.agent.agent_loop_manager_class = manager
+    if by_critic(config):
+        _import_in_workers(config, "difference_feedback.verl.value_model")
     run_ppo(config, task_runner_class=DFTaskRunner)
+
+
+def _import_in_workers(config: Any, module: str) -> None:
+    """Have `import verl` import `module`, too, in this process and in all of Ray's."""
+    modules = [*filter(None, os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")), module]
+    os.environ["VERL_USE_EXTERNAL_MODULES"] = ",".join(modules)
+    with open_dict(config):
+        path = "ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES"
+        OmegaConf.update(config, path, ",".join(modules), force_add=True)
 
 
 if __name__ == "__main__":

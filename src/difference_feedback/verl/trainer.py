@@ -88,14 +88,12 @@ class DFTrainer(PPOTrainerSync):
         return counted
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
-        """The batch is padded to whole micro-batches per rank and optimiser step, not to the configured mini-batches."""
+        """The batch is padded to whole micro-batches per rank and optimiser step, not to configured mini-batches."""
         if self.by_critic:
             return super()._get_required_batch_multiple(dp_size)
         config = self.config.actor_rollout_ref
-        passes = [(config.rollout, "log_prob_"), (config.ref, "log_prob_")]
-        sizes = [
-            part[f"{prefix}micro_batch_size_per_gpu"] for part, prefix in passes if not part[f"{prefix}use_dynamic_bsz"]
-        ]
+        forward = [part for part in (config.rollout, config.ref) if not part.log_prob_use_dynamic_bsz]
+        sizes = [part.log_prob_micro_batch_size_per_gpu for part in forward]
         own = 1 if config.actor.use_dynamic_bsz else config.actor.ppo_micro_batch_size_per_gpu or 1
         return dp_size * math.lcm(self._optimiser_steps * own, *(size or 1 for size in sizes))
 
