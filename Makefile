@@ -10,9 +10,12 @@ VLLM_VENV ?= .venv-vllm
 TORCH_CPU ?= https://download.pytorch.org/whl/cpu
 VLLM_PINS := tests/servers/vllm_requirements.txt
 VLLM_STAMP := $(VLLM_VENV)/.difference-feedback-installed
+VERL_VENV ?= .venv-verl
+VERL_PINS := tests/verl/requirements.txt
+VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-vllm lint format bench-core clean
+.PHONY: help install demo test test-vllm test-verl lint format bench-core clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +52,17 @@ test-vllm: $(STAMP) $(VLLM_STAMP) ## repair model and judge behind a real vLLM o
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests \
 	$(BIN)/python -m servers.vllm_server $(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm --durations 5
 
+# verl pins transformers and must not find TRL, so it has an environment of its own, with this package in it.
+$(VERL_STAMP): $(VERL_PINS) pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv --clear $(VERL_VENV)
+	$(VERL_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $(VERL_PINS)
+	$(VERL_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --editable .
+	@touch $@
+
+test-verl: $(VERL_STAMP) ## the verl host: real runs on Ray, on the CPU, some 10 minutes (7 GB on first use)
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests/verl \
+	$(VERL_VENV)/bin/python -m pytest -m verl tests/verl --durations 8
+
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,5 +76,5 @@ bench-core: $(STAMP) ## throughput of alignment and masks
 	$(BIN)/python benchmarks/core.py
 
 clean: ## remove the environments, caches and build files (runs/ stays)
-	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

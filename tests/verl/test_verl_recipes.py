@@ -1,0 +1,67 @@
+"""verl's recipes: they compose with verl's own configuration, and what cannot be right is refused before Ray starts."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.verl.settings import settings_of
+
+pytest.importorskip("verl", reason="verl has an environment of its own")
+hydra = pytest.importorskip("hydra")
+pytestmark = pytest.mark.verl
+RECIPES = Path(__file__).parents[2] / "recipes" / "verl"
+BLOCK = ["+difference_feedback.repair_model=nano"]
+
+
+def compose(name: str, overrides: list[str], folder: str | None = None) -> Any:
+    with hydra.initialize_config_dir(version_base=None, config_dir=folder or str(RECIPES)):
+        return hydra.compose(config_name=name, overrides=overrides)
+
+
+def plain(*overrides: str) -> Any:
+    import verl.trainer
+
+    folder = str(Path(verl.trainer.__file__).parent / "config")
+    return compose("ppo_trainer", [*BLOCK, *overrides], folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "answers", "loss", "gpus"),
+    [
+        ("qwen2_5_vl_7b_df_gspo", "Qwen/Qwen2.5-VL-7B-Instruct", 128, "gspo", 8),
+        ("qwen2_5_vl_32b_df_gspo", "Qwen/Qwen2.5-VL-32B-Instruct", 128, "gspo", 32),
+        ("internvl3_5_8b_df_grpo", "OpenGVLab/InternVL3_5-8B-HF", 512, "vanilla", 8),
+    ],
+)
+def test_the_papers_settings(name: str, model: str, answers: int, loss: str, gpus: int) -> None:
+    config = compose(name, [])
+    settings = settings_of(config)
+    assert settings is not None
+    assert (settings.reward_threshold, settings.num_repairs) == (1.0, 2)
+    rollout = config.actor_rollout_ref.rollout
+    assert config.actor_rollout_ref.model.path == model
+    assert (config.data.train_batch_size * rollout.n, rollout.temperature) == (answers, 0.7)
+    assert config.actor_rollout_ref.actor.policy_loss.loss_mode == loss
+    assert config.trainer.n_gpus_per_node * config.trainer.nnodes == gpus
+
+
+def test_plain_verl_without_the_block() -> None:
+    assert settings_of(plain("+difference_feedback.enabled=false")) is None
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("+difference_feedback.num_repair=3", "Did you mean 'num_repairs'"),
+        ("+difference_feedback.sigma=wide", "difference_feedback.sigma: got 'wide'"),
+        ("algorithm.adv_estimator=rloo", "the gate is verified with grpo"),
+        ("actor_rollout_ref.actor.policy_loss.loss_mode=clip_cov", "verified with vanilla and gspo"),
+        ("trainer.v1.trainer_mode=separate_async", "use sync"),
+        ("algorithm.use_kl_in_reward=true", "use actor.use_kl_loss"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        settings_of(plain("algorithm.adv_estimator=grpo", override))

@@ -1,0 +1,93 @@
+"""Real runs of verl on the CPU: Ray, FSDP2, the nano base with its images, and a repair model. `make test-verl`."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+import torch
+from safetensors.torch import load_file
+
+from difference_feedback.objectives import surrogate_loss
+
+pytest.importorskip("verl", reason="verl has an environment of its own")
+pytestmark = [pytest.mark.verl, pytest.mark.slow]
+
+MAIN = "difference_feedback.verl.main_df"
+REPAIRS = ("+difference_feedback.repair_model=nano", "+difference_feedback.style=nano")
+GRPO = ("algorithm.adv_estimator=grpo", "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean")
+GSPO = (
+    *(*GRPO, "actor_rollout_ref.actor.policy_loss.loss_mode=gspo"),
+    *("actor_rollout_ref.actor.clip_ratio_low=3e-4", "actor_rollout_ref.actor.clip_ratio_high=4e-4"),
+)
+DAPO = ("algorithm.adv_estimator=grpo", "actor_rollout_ref.actor.loss_agg_mode=token-mean")
+PPO = ("algorithm.adv_estimator=gae", "actor_rollout_ref.actor.loss_agg_mode=token-mean")
+ANSWERS = 16  # of four prompts
+
+
+def train(folder: Path, *changes: str, **sizes: int) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]]]:
+    """The metrics of a run's steps, and the tensors of each as its update read them."""
+    dump = folder / "dump"
+    rows, _ = runs.run(MAIN, folder, *REPAIRS, f"+difference_feedback.dump={dump}", *changes, **sizes)
+    return rows, [load_file(dump / f"step_{row['step']}.safetensors") for row in rows]
+
+
+def check_loss(row: dict[str, Any], tensors: dict[str, torch.Tensor], objective: str) -> None:
+    """verl's loss is the specification's. At the first update of a batch every ratio is 1."""
+    logps, mask = tensors["old_log_probs"], tensors["response_mask"]
+    expected = surrogate_loss(logps, logps, tensors["advantages"], tensors["weights"], mask, objective)
+    assert row["actor/pg_loss"] == pytest.approx(float(expected), abs=2e-6), objective
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "objective"), [("grpo", GRPO, "grpo"), ("gspo", GSPO, "gspo"), ("dapo", DAPO, "dapo")]
+)
+def test_pairs_stand_for_the_group(tmp_path: Path, name: str, changes: tuple[str, ...], objective: str) -> None:
+    rows, dumped = train(tmp_path / name, *changes)
+    assert [row["step"] for row in rows] == [1, 2]
+    for row, tensors in zip(rows, dumped, strict=True):
+        real = tensors["response_mask"].sum(1) > 0
+        assert row["df/answers"] == ANSWERS
+        assert 0 < row["df/pairs"] <= row["df/requested"] <= row["df/wrong"] < ANSWERS
+        assert row["df/rows"] == real.sum() == 2 * row["df/pairs"]
+        assert tensors["is_repair"][real].sum() == row["df/pairs"]
+        assert row["df/gated_tokens"] == (tensors["weights"] > 0).sum()
+        assert 0 < row["df/gate_density"] < 0.7
+        assert (tensors["weights"][~real] == 0).all()
+        # Right answers have left, repairs have come: half of G' is right.
+        assert row["critic/score/mean"] == pytest.approx(0.5)
+        assert row["df/reward_of_answers"] == pytest.approx(1 - row["df/wrong"] / ANSWERS)
+        assert row["df/probs_diff_max"] < 1e-5
+        assert row["actor/grad_norm"] > 0
+        check_loss(row, tensors, objective)
+
+
+def test_ppo_keeps_its_answers_and_gates_the_wrong_ones(tmp_path: Path) -> None:
+    rows, dumped = train(tmp_path / "ppo", *PPO)
+    for row, tensors in zip(rows, dumped, strict=True):
+        assert row["df/rows"] == row["df/answers"] == ANSWERS
+        assert not tensors["is_repair"].any()
+        mask = tensors["response_mask"]
+        whole = (tensors["weights"] == mask).all(1)
+        silent = (tensors["weights"] == 0).all(1)
+        assert whole.sum() >= ANSWERS - row["df/wrong"]
+        assert silent.sum() == row["df/wrong"] - row["df/pairs"]
+        assert (~whole & ~silent).sum() <= row["df/pairs"]
+        assert row["critic/grad_norm"] > 0
+        assert row["df/probs_diff_max"] < 1e-5
+        check_loss(row, tensors, "ppo")
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
+    whole, dumped = train(tmp_path / "whole", *GRPO, steps=3)
+    folder = tmp_path / "parts"
+    train(folder, *GRPO, "trainer.save_freq=1", steps=2)
+    resumed, again = train(folder, *GRPO, "trainer.resume_mode=auto", steps=3)
+    assert [row["step"] for row in resumed] == [3]
+    for name in ("df/pairs", "df/wrong", "df/gated_tokens", "df/edit_cost", "df/reward_of_answers"):
+        assert resumed[0][name] == pytest.approx(whole[2][name]), name
+    for name in ("actor/pg_loss", "actor/grad_norm"):
+        assert resumed[0][name] == pytest.approx(whole[2][name], rel=1e-3, abs=1e-6), name
+    for name in ("weights", "advantages", "old_log_probs"):  # rows come in any order
+        first, second = (sorted(tensors[name].sum(1).tolist()) for tensors in (dumped[2], again[0]))
+        assert first == pytest.approx(second, abs=1e-3), name
