@@ -24,6 +24,10 @@ for _name in ("empty_cache", "ipc_collect", "reset_peak_memory_stats"):
     if not hasattr(torch.cpu, _name):
         setattr(torch.cpu, _name, _nothing)
 
+for _name in ("get_rng_state", "set_rng_state"):
+    if not hasattr(torch.cpu, _name):
+        setattr(torch.cpu, _name, getattr(torch, _name))
+
 
 @PlatformRegistry.register(platform="cpu")
 class CPU(PlatformBase):
