@@ -13,9 +13,12 @@ VLLM_STAMP := $(VLLM_VENV)/.difference-feedback-installed
 VERL_VENV ?= .venv-verl
 VERL_PINS := tests/verl/requirements.txt
 VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
+VERL_SOURCES := Makefile tests/verl/*.py tests/verl/verl_on_cpu tests/verl/requirements.txt recipes/verl \
+	$(addprefix src/difference_feedback/,verl objectives alignment.py masks.py groups.py gating.py mask_settings.py \
+	conversations.py vision_tokens.py repair/selection.py repair/limits.py repair/local.py repair/generation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-vllm test-verl lint format bench-core clean
+.PHONY: help install demo test test-vllm test-verl verl-fingerprint lint format bench-core clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +65,10 @@ $(VERL_STAMP): $(VERL_PINS) pyproject.toml | $(BIN)/python
 test-verl: $(VERL_STAMP) ## the verl host: real runs on Ray, on the CPU, some 10 minutes (7 GB on first use)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests/verl \
 	$(VERL_VENV)/bin/python -m pytest -m verl tests/verl --durations 8
+	@$(MAKE) --silent verl-fingerprint > tests/verl/passed
+
+verl-fingerprint:
+	@git ls-files $(VERL_SOURCES) | sort | xargs sha256sum | sha256sum | cut -c1-64
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

@@ -37,9 +37,9 @@ def _table(rows: list[dict[str, Any]]) -> str:
         lines.append(f"| {cell} | {_spread(accuracy)} | {_spread(late)} | {seconds:.1f} | {stages} | {memory:.1f} |")
     seeds = sorted({row["seed"] for row in rows})
     lines.append(
-        f"\nMean over the seeds ({', '.join(map(str, seeds))}), in brackets each; {steps} steps; 1,500 "
-        "held-out problems, so that each accuracy is uncertain by 2.4 points (95 %) besides. Memory is the proportional "
-        "set size of all the run's processes. The machine was shared: seconds compare stages within a row, not rows."
+        f"\nMean over the seeds ({', '.join(map(str, seeds))}), in brackets each; {steps} steps; 1,500 held-out "
+        "problems, so that each accuracy is uncertain by 2.4 points (95 %) besides. Memory is the proportional set "
+        "size of all the run's processes. The machine was shared: seconds compare stages within a row, not rows."
     )
     return "\n".join(lines)
 
