@@ -32,10 +32,11 @@ def verl_cell(cell: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     import runs
 
     from difference_feedback.tasks import sample_problems
+    from difference_feedback.verl.problems import write_questions
 
     data = folder.parent / f"problems_{seed}.parquet"
     if not data.is_file():
-        runs.write_problems(data, sample_problems("rl", 1000, seed))
+        write_questions(data, sample_problems("rl", 1000, seed), "embedded")
     method = cell.split(",")[0]
     estimator, mode = ("gae", "token-mean") if "PPO" in method else ("grpo", "seq-mean-token-mean")
     changes = [

@@ -121,6 +121,8 @@ class TrainRecipe(ModelRecipe):
     method: Literal["grpo", "df-grpo"] = "df-grpo"
     """`grpo`: without Difference Feedback, by whatever `objective` says."""
     objective: Objective = "grpo"
+    host: Literal["trl", "verl"] = "trl"
+    """Who trains. verl has an environment of its own."""
     repair_model: str | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one."""
     repairs: Repairs = Repairs()
@@ -144,7 +146,10 @@ class TrainRecipe(ModelRecipe):
     """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be."""
     evaluation: Evaluation = Evaluation()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `DFGRPOConfig`, TRL's `GRPOConfig` included (GRPO takes the latter's alone)."""
+    """Settings of `DFGRPOConfig`, TRL's `GRPOConfig` included (GRPO takes the latter's alone). verl reads those that it
+    has a counterpart of."""
+    verl: dict[str, Any] = Field(default_factory=dict)
+    """verl's own settings, with `host: verl`."""
 
 
 class EvaluateRecipe(ModelRecipe):

@@ -83,6 +83,8 @@ def check(recipe: TrainRecipe) -> None:
     """Raise `ConfigError` for combinations that cannot work, before anything is loaded."""
     if recipe.method == "grpo" and recipe.repair_model:
         raise ConfigError("repair_model is set, and GRPO repairs nothing: use method: df-grpo, or leave it out.")
+    if recipe.verl:
+        raise ConfigError("verl holds that host's settings, and host is trl: set host: verl, or leave them out.")
     if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
         raise ConfigError("repairs.endpoint names a server, and via: local asks none: set via to endpoint or vllm.")
     if recipe.data and recipe.tasks:

@@ -321,7 +321,7 @@ def test_what_cannot_be_right_is_refused(make_trainer: Callable[..., Any], tmp_p
         ({"loss_type": "bnpo"}, "loss_type='bnpo' is not that of objective='grpo'"),
         ({"importance_sampling_level": "sequence"}, "choose the objective: .*gspo"),
         ({"objective": "gsop"}, "Did you mean 'gspo'"),
-        ({"objective": "ppo"}, "TRL has no PPO trainer: use the verl host"),
+        ({"objective": "ppo"}, "TRL has no PPO trainer: use host: verl"),
         ({"objective": "dpo"}, "use DFDPOTrainer"),
         ({"root_cause": True, "gate": "ones"}, "use gate='mask'"),
         ({"repaired_ratio": "new"}, "choose one of old, one"),

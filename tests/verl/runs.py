@@ -1,7 +1,6 @@
 """Launch a run of verl on the CPU, on the nano base and the embedded tasks, and read what it logged."""
 
 import contextlib
-import io
 import json
 import os
 import subprocess
@@ -9,44 +8,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Image, Sequence
-
 import difference_feedback.nano
-from difference_feedback.tasks import Problem, sample_problems
+import difference_feedback.verl
+from difference_feedback.tasks import sample_problems
+from difference_feedback.verl.problems import write_questions
 
 HERE = Path(__file__).parent
+PACKAGE = Path(difference_feedback.verl.__file__).parent
 BASE = Path(difference_feedback.nano.__file__).parent / "shipped_base"
 MAX_TOKENS = 48
 STEP_LIMIT = 600  # seconds a run may take
-
-
-def write_problems(path: Path, problems: list[Problem]) -> None:
-    """A parquet file as verl reads it: chat prompts with <image> in the places of images."""
-
-    def png(image: Any) -> dict[str, Any]:
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        return {"bytes": buffer.getvalue(), "path": None}
-
-    rows = [
-        {
-            "data_source": "embedded",
-            "prompt": [{"role": "user", "content": "<image>" * len(p.images) + p.question}],
-            "images": [png(image) for image in p.images],
-            "ability": p.task,
-            "reward_model": {"style": "rule", "ground_truth": p.answer},
-            "extra_info": {"index": i, "split": p.split},
-        }
-        for i, p in enumerate(problems)
-    ]
-    Dataset.from_list(rows).cast_column("images", Sequence(Image(decode=True))).to_parquet(path)
 
 
 def settings(folder: Path, *changes: str, prompts: int = 4, answers: int = 4, steps: int = 2) -> list[str]:
     """verl's configuration for a small run on one CPU rank. `changes` come last and win."""
     data = folder.parent / "problems.parquet"
     if not data.is_file():
-        write_problems(data, sample_problems("rl", 64, seed=3))
+        write_questions(data, sample_problems("rl", 64, seed=3), "embedded")
     model = "actor_rollout_ref.model"
     critic = "critic"
     return [
@@ -92,7 +70,7 @@ def settings(folder: Path, *changes: str, prompts: int = 4, answers: int = 4, st
         f"{critic}.ppo_mini_batch_size={prompts}",
         f"{critic}.ppo_micro_batch_size_per_gpu=8",
         "reward.num_workers=1",
-        f"reward.custom_reward_function.path={HERE / 'verl_on_cpu' / 'reward.py'}",
+        f"reward.custom_reward_function.path={PACKAGE / 'reward.py'}",
         "transfer_queue.backend.SimpleStorage.num_data_storage_units=1",
         "trainer.device=cpu",
         "trainer.n_gpus_per_node=1",
@@ -119,6 +97,13 @@ def run(module: str, folder: Path, *changes: str, **sizes: int) -> tuple[list[di
 
     Fails with the end of the log when the run fails, reports an error in it, or takes longer than its limit.
     """
+    text = execute([sys.executable, "-m", module, *settings(folder, *changes, **sizes)], folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [row["data"] | {"step": row["step"]} for row in rows], text
+
+
+def execute(command: list[str], folder: Path) -> str:
+    """Run a command in the harness's environment, within the limit of time, and return its log."""
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
         **{"VERL_PLATFORM": "cpu", "VERL_ENGINE_DEVICE": "cuda", "VERL_USE_EXTERNAL_MODULES": "verl_on_cpu"},
@@ -130,7 +115,7 @@ def run(module: str, folder: Path, *changes: str, **sizes: int) -> tuple[list[di
     log = folder / "log.txt"
     with log.open("w") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, *settings(folder, *changes, **sizes)],
+            command,
             **{"env": environment, "stdout": output, "stderr": subprocess.STDOUT, "cwd": folder},
             start_new_session=True,
         )
@@ -144,5 +129,4 @@ def run(module: str, folder: Path, *changes: str, **sizes: int) -> tuple[list[di
     text = log.read_text(errors="replace")
     assert code == 0, f"{code}\n{text[-6000:]}"
     assert "Error in _run_prompt" not in text, text[-6000:]
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [row["data"] | {"step": row["step"]} for row in rows], text
+    return text

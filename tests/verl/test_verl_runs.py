@@ -1,11 +1,14 @@
 """Real runs of verl on the CPU: Ray, FSDP2, the nano base with its images, and a repair model. `make test-verl`."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import runs
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from difference_feedback.objectives import surrogate_loss
@@ -91,3 +94,33 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     for name in ("weights", "advantages", "old_log_probs"):  # rows come in any order
         first, second = (sorted(tensors[name].sum(1).tolist()) for tensors in (dumped[2], again[0]))
         assert first == pytest.approx(second, abs=1e-3), name
+
+
+def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
+    """`difference-feedback train RECIPE --host verl`: the recipe's keys in verl's words, the harness under `verl:`."""
+    harness = dict(line.split("=", 1) for line in runs.settings(tmp_path / "run"))
+    mine = ("data.train_files", "data.val_files", "data.train_batch_size", "actor_rollout_ref.model.path")
+    mine += ("reward.", "trainer.default_local_dir", "trainer.total_training_steps", "trainer.resume_mode")
+    mine += ("actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.optim.lr", "data.max_response_length")
+    mine += ("actor_rollout_ref.actor.ppo_mini_batch_size", "critic.ppo_mini_batch_size", "trainer.logger")
+    recipe = {
+        **{"kind": "train", "method": "df-grpo", "model": "nano", "repair_model": "nano", "repairs": {"style": "nano"}},
+        **{"problems": 16, "evaluation": {"problems": 4}, "objective": "dapo"},
+        "trl": {
+            **{"num_generations": 4, "per_device_train_batch_size": 16, "max_steps": 2, "learning_rate": 1e-3},
+            **{"max_completion_length": runs.MAX_TOKENS, "num_repairs": 1, "root_cause": True, "epsilon_high": 0.3},
+        },
+        "verl": {key: value for key, value in harness.items() if not key.startswith(mine)},
+    }
+    recipe["verl"]["critic.ppo_mini_batch_size"] = 4
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    output = tmp_path / "output"
+    command = ["train", str(tmp_path / "recipe.yaml"), "--host", "verl", "--output", str(output)]
+    runs.execute([sys.executable, "-m", "difference_feedback.cli", *command], tmp_path / "run")
+    summary = json.loads((output / "summary.json").read_text())
+    assert summary == {"method": "df-grpo", "host": "verl", "objective": "dapo", "steps": 2}
+    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row["df/answers"] == 16 and 0 <= row["reward"] <= 1 for row in rows)
+    assert sum(row["df/pairs"] for row in rows) > 0
+    assert all(row["df/gate_density"] < 0.2 for row in rows), "the root cause is a few tokens"

@@ -13,21 +13,31 @@ def train(
     overwrite: Overwrite = False,
     objective: Annotated[
         str | None,
-        typer.Option("--objective", help="grpo, gspo, dapo, dr_grpo, sapo or cispo.", show_default=False),
+        typer.Option("--objective", help="grpo, gspo, dapo, dr_grpo, sapo, cispo; ppo on verl.", show_default=False),
     ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="trl or verl.", show_default=False)] = None,
 ) -> None:
     """Train the policy with a repair model's feedback, or by the plain objective (Eqs. 11-23).
 
-    `--objective` is short for the recipe's key of that name.
+    `--objective` and `--host` are short for the recipe's keys of these names.
 
     [bold]Example:[/] difference-feedback train nano_df_grpo repair_model=runs/repair_rl/model trl.max_steps=200
 
     [bold]Example:[/] difference-feedback train nano_grpo --objective gspo --output runs/gspo
+
+    [bold]Example:[/] difference-feedback train my_recipe.yaml --host verl --objective ppo
     """
     from difference_feedback.recipes import TrainRecipe
 
-    given = [*(arguments or ()), *([f"objective={objective}"] if objective else [])]
+    short = {"objective": objective, "host": host}
+    given = [*(arguments or ()), *(f"{key}={value}" for key, value in short.items() if value)]
     recipe, run = open_run(given, TrainRecipe, "nano_df_grpo", output, overwrite)
+    if not run.finished and recipe.host == "verl":
+        from difference_feedback.verl.launch import launch
+
+        launch(recipe, run)
+        typer.echo(f"Checkpoints: {run.checkpoints}\nSummary: {run.folder / 'summary.json'}")
+        return
     if not run.finished:
         from difference_feedback.train import train as train_policy
 

@@ -1,0 +1,98 @@
+"""Run a `train` recipe on verl: its data as parquet, its keys as verl's, its metrics in the run's folder."""
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from difference_feedback.errors import ConfigError, DifferenceFeedbackError
+from difference_feedback.nano.base import SHIPPED
+from difference_feedback.recipes import TrainRecipe
+from difference_feedback.runs import Run
+from difference_feedback.tasks import sample_problems
+from difference_feedback.verl.problems import write_questions
+from difference_feedback.verl.translate import overrides
+
+
+def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
+    """Train by `python -m difference_feedback.verl.main_df` in this environment; returns what summary.json holds.
+
+    An interrupted run goes on from verl's last checkpoint in the folder.
+
+    Raises:
+        ConfigError: verl is not installed here, or the recipe cannot be said in verl's words.
+        DifferenceFeedbackError: the run failed; its log is in the folder.
+    """
+    try:
+        importlib.metadata.version("verl")
+    except importlib.metadata.PackageNotFoundError:
+        overrides(recipe)  # what is wrong with the recipe itself comes first
+        raise ConfigError(
+            "host: verl needs verl, in an environment of its own: docs/verl.md says how to make it."
+        ) from None
+    command = [sys.executable, "-m", "difference_feedback.verl.main_df", *arguments(recipe, run)]
+    metrics = run.folder / "verl_metrics.jsonl"
+    log = run.folder / "verl.log"
+    print(f"verl's log: {log}", flush=True)
+    with log.open("a") as output:
+        code = subprocess.run(
+            command, env=os.environ | {"VERL_FILE_LOGGER_PATH": str(metrics)}, stdout=output, stderr=subprocess.STDOUT
+        ).returncode
+    if code:
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+        raise DifferenceFeedbackError(f"verl ended with exit code {code}. The end of {log}:\n{tail}")
+    return collect(recipe, run, metrics)
+
+
+def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
+    """The command line; writes the data files that it names."""
+    given = overrides(recipe)
+    files = {"train": run.folder / "train.parquet", "val": run.folder / "test.parquet"}
+    if recipe.data:
+        from difference_feedback.tasks.dataset import load_questions
+
+        write_questions(files["train"], load_questions(recipe.data), "final-answer")
+        held_out = recipe.test_data or recipe.data
+        write_questions(files["val"], load_questions(held_out), "final-answer")
+    else:
+        source = "final-answer" if recipe.reward == "final-answer" else "embedded"
+        settings = recipe.evaluation
+        write_questions(files["train"], sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks), source)
+        test = sample_problems("test", settings.problems, settings.seed, recipe.tasks)
+        write_questions(files["val"], test, source)
+    fixed = {
+        "data.train_files": files["train"],
+        "data.val_files": files["val"],
+        "data.seed": recipe.seed,
+        "actor_rollout_ref.model.path": SHIPPED if recipe.model == "nano" else recipe.model,
+        "reward.custom_reward_function.path": Path(__file__).with_name("reward.py"),
+        "trainer.default_local_dir": run.checkpoints,
+        "trainer.resume_mode": "auto",
+        "trainer.logger": "[console,file]",
+    }
+    return [f"{key}={_word(value)}" for key, value in (fixed | given).items()]
+
+
+def collect(recipe: TrainRecipe, run: Run, metrics: Path) -> dict[str, Any]:
+    """verl's metrics as rows of metrics.jsonl, and the summary."""
+    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    for row in rows:
+        values = {key: value for key, value in row["data"].items() if isinstance(value, int | float)}
+        reward = values.get("df/reward_of_answers", values.get("critic/score/mean"))
+        run.log(step=row["step"], reward=reward, **values)
+    summary = {"method": recipe.method, "host": "verl", "objective": recipe.objective, "steps": rows[-1]["step"]}
+    run.finish(summary)
+    return summary
+
+
+def _word(value: Any) -> str:
+    """A value as Hydra's command line reads it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
+    text = str(value)
+    return f"'{text}'" if ":" in text and not text.startswith("{") else text

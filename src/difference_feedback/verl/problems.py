@@ -1,0 +1,54 @@
+"""Questions as parquet files that verl reads."""
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Image, Sequence
+
+from difference_feedback.errors import DataError
+from difference_feedback.tasks.question import Question
+
+
+def write_questions(path: Path, questions: Iterable[Question], source: str) -> int:
+    """Write chat prompts with `<image>` in the places of images, the answers as ground truth; returns their number.
+
+    `source` tells `reward.compute_score` the rule: "embedded", or anything else for the final-answer rule.
+
+    Raises:
+        DataError: a question whose own text has `<image>` in it, which verl would take for a place.
+    """
+    rows = [_row(i, question, source) for i, question in enumerate(questions)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Dataset.from_list(rows).cast_column("images", Sequence(Image(decode=True))).to_parquet(path)
+    return len(rows)
+
+
+def _row(index: int, question: Question, source: str) -> dict[str, Any]:
+    if "<image>" in question.question or "<video>" in question.question:
+        raise DataError(f"question {index}: its text has <image> or <video> in it; write it differently.")
+    messages = [
+        {"role": message["role"], "content": "".join(map(_text, message["content"]))} for message in question.prompt
+    ]
+    return {
+        "data_source": source,
+        "prompt": messages,
+        "images": [_png(image) for image in question.images],
+        "ability": question.task,
+        "reward_model": {"style": "rule", "ground_truth": question.answer},
+        "extra_info": {"index": index, "options": list(getattr(question, "options", None) or [])},
+    }
+
+
+def _text(part: dict[str, Any] | str) -> str:
+    """A part of a message, or a character of one that is plain text."""
+    if isinstance(part, str):
+        return part
+    return "<image>" if part["type"] == "image" else part["text"]
+
+
+def _png(image: Any) -> dict[str, Any]:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}

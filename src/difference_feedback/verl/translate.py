@@ -1,0 +1,126 @@
+"""A `train` recipe in verl's words: the same keys, or a clear error for those that verl has no counterpart of."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.objectives import OBJECTIVES, Clip
+from difference_feedback.recipe_checks import nearest
+from difference_feedback.recipes import TrainRecipe
+from difference_feedback.verl.settings import Settings
+
+ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
+_ESTIMATOR = {
+    # objective: (advantages from, loss_mode, loss_agg_mode)
+    "grpo": ("grpo", "vanilla", "seq-mean-token-mean"),
+    "gspo": ("grpo", "gspo", "seq-mean-token-mean"),
+    "dapo": ("grpo", "vanilla", "token-mean"),
+    "dr_grpo": ("grpo", "vanilla", "seq-mean-token-sum-norm"),
+    "ppo": ("gae", "vanilla", "token-mean"),
+}
+_SAME = {
+    "num_generations": f"{ROLLOUT}.n",
+    "temperature": f"{ROLLOUT}.temperature",
+    "top_p": f"{ROLLOUT}.top_p",
+    "max_completion_length": "data.max_response_length",
+    "learning_rate": f"{ACTOR}.optim.lr",
+    "weight_decay": f"{ACTOR}.optim.weight_decay",
+    "warmup_steps": f"{ACTOR}.optim.lr_warmup_steps",
+    "max_grad_norm": f"{ACTOR}.optim.clip_grad",
+    "max_steps": "trainer.total_training_steps",
+    "save_steps": "trainer.save_freq",
+    "num_iterations": f"{ACTOR}.ppo_epochs",
+    "epsilon": f"{ACTOR}.clip_ratio_low",
+    "epsilon_high": f"{ACTOR}.clip_ratio_high",
+    "gradient_checkpointing": "actor_rollout_ref.model.enable_gradient_checkpointing",
+    "beta": f"{ACTOR}.kl_loss_coef",
+}
+_ELSEWHERE = {  # said by other keys, or of no meaning there
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "generation_batch_size", "steps_per_generation"),
+    *("lr_scheduler_type", "bf16", "logging_steps", "report_to", "answer_column"),
+}
+_SCHEDULES = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine"}
+
+
+def overrides(recipe: TrainRecipe) -> dict[str, Any]:
+    """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` has the last word.
+
+    Raises:
+        ConfigError: a key that verl has no counterpart of, or an objective whose gate is not verified there.
+    """
+    if recipe.objective not in _ESTIMATOR:
+        raise ConfigError(
+            f"objective {recipe.objective!r} is not verified on verl, which has {', '.join(_ESTIMATOR)}: use host: trl."
+        )
+    if recipe.lora is not None:
+        raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
+    own = {field.name for field in fields(Settings)}
+    unknown = set(recipe.trl) - set(_SAME) - _ELSEWHERE - own
+    if unknown:
+        key = sorted(unknown)[0]
+        raise ConfigError(
+            f"trl.{key} has no counterpart on verl.{nearest(key, {*_SAME, *_ELSEWHERE, *own})} Leave it out, or give "
+            "verl's own setting under `verl:`."
+        )
+    found = _objective(recipe) | _batches(recipe.trl)
+    found |= {_SAME[key]: value for key, value in recipe.trl.items() if key in _SAME}
+    if recipe.trl.get("beta"):
+        found[f"{ACTOR}.use_kl_loss"] = True
+    else:
+        found.pop(f"{ACTOR}.kl_loss_coef", None)
+    if "lr_scheduler_type" in recipe.trl:
+        schedule = recipe.trl["lr_scheduler_type"]
+        if schedule not in _SCHEDULES:
+            raise ConfigError(f"trl.lr_scheduler_type={schedule!r}: verl has {', '.join(_SCHEDULES)}.")
+        found[f"{ACTOR}.optim.lr_scheduler_type"] = _SCHEDULES[schedule]
+    if recipe.method == "df-grpo":
+        found |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, own).items()}
+    return found | _flat(recipe.verl)
+
+
+def _objective(recipe: TrainRecipe) -> dict[str, Any]:
+    estimator, mode, aggregation = _ESTIMATOR[recipe.objective]
+    clip = OBJECTIVES[recipe.objective].settings
+    assert isinstance(clip, Clip)
+    found: dict[str, Any] = {
+        "algorithm.adv_estimator": estimator,
+        f"{ACTOR}.policy_loss.loss_mode": mode,
+        f"{ACTOR}.loss_agg_mode": aggregation,
+        f"{ACTOR}.clip_ratio_low": clip.low,
+        f"{ACTOR}.clip_ratio_high": clip.high,
+    }
+    if recipe.objective == "dr_grpo":
+        found["algorithm.norm_adv_by_std_in_grpo"] = False
+        found[f"{ACTOR}.loss_scale_factor"] = recipe.trl.get("max_completion_length", 256)
+    return found
+
+
+def _batches(trl: Mapping[str, Any]) -> dict[str, Any]:
+    """TRL counts answers, verl prompts."""
+    answers = trl.get("num_generations", 8)
+    step = trl.get("per_device_train_batch_size", 8) * trl.get("gradient_accumulation_steps", 1)
+    rows = trl.get("generation_batch_size") or step * trl.get("steps_per_generation", 1)
+    if rows % answers:
+        raise ConfigError(f"{rows} answers a batch are no whole prompts of trl.num_generations={answers}.")
+    return {"data.train_batch_size": rows // answers, f"{ACTOR}.ppo_mini_batch_size": rows // answers}
+
+
+def _block(recipe: TrainRecipe, own: set[str]) -> dict[str, Any]:
+    asked = recipe.repairs
+    block = {key: value for key, value in recipe.trl.items() if key in own and key not in _SAME}
+    block |= {"via": asked.via, "temperature": asked.temperature, "batch_size": asked.batch_size}
+    block |= {"repair_model": recipe.repair_model, "style": asked.style, "dtype": recipe.dtype}
+    if asked.endpoint is not None:
+        block["endpoint"] = asked.endpoint.model_dump(mode="json", exclude_none=True)
+    return {key: value for key, value in block.items() if value is not None}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= _flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found

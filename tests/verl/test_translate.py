@@ -1,0 +1,78 @@
+"""A `train` recipe in verl's words, and its questions as verl's data. Needs neither verl nor Ray."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from datasets import Dataset
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.recipes import TrainRecipe, load_recipe
+from difference_feedback.tasks import sample_problems
+from difference_feedback.verl.problems import write_questions
+from difference_feedback.verl.reward import compute_score
+from difference_feedback.verl.translate import overrides
+
+ACTOR = "actor_rollout_ref.actor"
+
+
+def translated(name: str, *changes: str) -> dict[str, Any]:
+    return overrides(load_recipe(name, TrainRecipe, ["host=verl", *changes]))
+
+
+def test_the_nano_recipe() -> None:
+    found = translated("nano_df_grpo", "objective=gspo", "trl.root_cause=true", "trl.beta=0.1")
+    expected = {
+        "algorithm.adv_estimator": "grpo",
+        f"{ACTOR}.policy_loss.loss_mode": "gspo",
+        f"{ACTOR}.clip_ratio_low": 3e-4,
+        f"{ACTOR}.clip_ratio_high": 4e-4,
+        f"{ACTOR}.optim.lr": 1e-4,
+        f"{ACTOR}.use_kl_loss": True,
+        f"{ACTOR}.kl_loss_coef": 0.1,
+        "data.train_batch_size": 8,  # prompts of eight answers
+        "actor_rollout_ref.rollout.n": 8,
+        "data.max_response_length": 64,
+        "trainer.total_training_steps": 400,
+        "+difference_feedback.num_repairs": 2,
+        "+difference_feedback.root_cause": True,
+        "+difference_feedback.repair_model": "runs/nano_repair_rl/model",
+        "+difference_feedback.style": "nano",
+    }
+    assert {key: found.get(key) for key in expected} == expected
+
+
+def test_without_difference_feedback_there_is_no_block() -> None:
+    found = translated("nano_grpo", "objective=ppo", "verl.trainer.nnodes=2")
+    assert not any("difference_feedback" in key for key in found)
+    assert found["algorithm.adv_estimator"] == "gae"
+    assert found["trainer.nnodes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("objective=cispo", "not verified on verl"),
+        ("lora={}", "lora is TRL's"),
+        ("trl.vllm_mode=colocate", "trl.vllm_mode has no counterpart on verl"),
+        ("trl.lr_scheduler_type=polynomial", "verl has constant"),
+        ("trl.num_generations=7", "no whole prompts"),
+    ],
+)
+def test_what_verl_cannot_do_is_refused(change: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        translated("nano_grpo", change)
+
+
+def test_questions_become_rows_and_are_graded(tmp_path: Path) -> None:
+    problems = sample_problems("rl", 3, seed=0)
+    assert write_questions(tmp_path / "data" / "rows.parquet", problems, "embedded") == 3
+    rows = Dataset.from_parquet(str(tmp_path / "data" / "rows.parquet"))
+    for row, problem in zip(rows, problems, strict=True):
+        assert row["prompt"] == [{"role": "user", "content": "<image>" * len(problem.images) + problem.question}]
+        assert [image.size for image in row["images"]] == [image.size for image in problem.images]
+        truth = row["reward_model"]["ground_truth"]
+        assert compute_score("embedded", f"so it is . answer {truth}", truth) == 1.0
+        assert compute_score("embedded", "so it is . answer never", truth) == 0.0
+    assert compute_score("mine", "The answer is (B).", "B", {"options": ["4", "5"]}) == 1.0
+    assert compute_score("mine", "The answer is 4.", "B", {"options": ["4", "5"]}) == 0.0
