@@ -5,6 +5,7 @@ from typing import Literal
 
 from trl import GRPOConfig
 
+from difference_feedback.controls import CONTROLS
 from difference_feedback.errors import ConfigError
 
 LOSS_TYPES = ("grpo", "dapo", "dr_grpo")
@@ -56,8 +57,12 @@ class DFGRPOConfig(GRPOConfig):
     sigma: float | None = field(
         default=None, metadata={"help": "Soft weights exp(-d / sigma), d in tokens. None: the hard mask."}
     )
-    gate: Literal["mask", "ones"] = field(
-        default="mask", metadata={"help": "`ones` switches the gate off: the control with the same repaired answers."}
+    gate: Literal["mask", "ones", "random", "inverted", "wrong_only", "repaired_only"] = field(
+        default="mask",
+        metadata={
+            "help": "`ones` switches the gate off: the control with the same repaired answers. The others are controls "
+            "that change which tokens the mask marks; see `difference_feedback.controls`."
+        },
     )
     regroup: bool = field(
         default=True,
@@ -79,7 +84,7 @@ class DFGRPOConfig(GRPOConfig):
 
     @property
     def needs_repairer(self) -> bool:
-        return self.regroup or self.gate == "mask"
+        return self.regroup or self.gate != "ones"
 
     def _check_own_fields(self) -> None:
         for name, choices in {
@@ -87,7 +92,7 @@ class DFGRPOConfig(GRPOConfig):
             "empty_feasible": ("drop", "broadcast"),
             "alignment_method": ("levenshtein", "lcs"),
             "granularity": ("token", "step"),
-            "gate": ("mask", "ones"),
+            "gate": ("mask", "ones", *CONTROLS),
             "length_norm": ("tokens", "gated"),
         }.items():
             if getattr(self, name) not in choices:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from difference_feedback.alignment import Alignment
+from difference_feedback.controls import PairWeights, control_weights
 from difference_feedback.groups import EmptyFeasible, pair_group
-from difference_feedback.masks import Side, step_ids, token_weights
+from difference_feedback.masks import FloatArray, Side, step_ids, token_weights
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.rollouts import Rollouts
@@ -76,13 +77,25 @@ def members_here(
         if not 0 <= row < len(rollouts.prompts):
             continue
         token_ids = repaired[row].token_ids if place.is_repair else rollouts.completion_ids[row]
-        if place.gated and config.gate == "mask":
-            side: Side = "target" if place.is_repair else "source"
-            steps = step_ids(token_texts(token_ids)) if config.granularity == "step" else None
-            weights = token_weights(repaired[row].alignment, side, config.granularity, steps, config.sigma)
+        if place.gated and config.gate != "ones":
+            pair = _pair_weights(place.row, rollouts.completion_ids[row], repaired[row], config, token_texts)
+            weights = pair.repair if place.is_repair else pair.wrong
         else:
             weights = np.ones(len(token_ids), np.float32)
         yield Member(row, token_ids, weights, place.reward, place.advantage, place.is_repair)
+
+
+def _pair_weights(
+    row: int, draft_ids: list[int], repaired: Repaired, config: DFGRPOConfig, token_texts: TokenTexts
+) -> PairWeights:
+    """The gate of both sides of a pair. What a control draws at random hangs on `row` and draft alone."""
+
+    def weigh(side: Side, token_ids: list[int]) -> FloatArray:
+        steps = step_ids(token_texts(token_ids)) if config.granularity == "step" else None
+        return token_weights(repaired.alignment, side, config.granularity, steps, config.sigma)
+
+    rng = np.random.default_rng([config.reference_seed, row, *draft_ids])
+    return control_weights(config.gate, weigh("source", draft_ids), weigh("target", repaired.token_ids), rng)
 
 
 def describe_pairs(
