@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +51,10 @@ class Cell:
         return re.sub(r"[^\w.=-]+", "_", "-".join(words))
 
 
-def cells_of(plan: BenchRecipe) -> list[Cell]:
+def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cell]:
     """The cells in the order in which they are run: seeds outermost, so that a plan cut short compares all methods.
+
+    `only` leaves the cells of these methods.
 
     Raises `ConfigError` for a plan that contradicts itself, before anything is run.
     """
@@ -60,6 +62,9 @@ def cells_of(plan: BenchRecipe) -> list[Cell]:
         for other in method.against:
             if other not in plan.methods:
                 raise ConfigError(f"methods.{name}.against: {other!r} is no method.{nearest(other, plan.methods)}")
+    for name in only or ():
+        if name not in plan.methods:
+            raise ConfigError(f"--only {name}: the plan has no such method.{nearest(name, plan.methods)}")
     if len(set(plan.seeds)) < len(plan.seeds):
         raise ConfigError(f"seeds: {plan.seeds} names a seed twice.")
     return [
@@ -67,6 +72,7 @@ def cells_of(plan: BenchRecipe) -> list[Cell]:
         for seed in plan.seeds
         for tasks in plan.tasks
         for name, method in plan.methods.items()
+        if not only or name in only
         if method.kind != "base" or seed == plan.seeds[0]  # the start and its test are the same whatever the seed
         for settings in _settings(plan, method)
     ]

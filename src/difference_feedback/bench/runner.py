@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,15 @@ from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.recipes import BenchRecipe
 
 
-def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1) -> list[Row]:
+def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[Row]:
     """Run the cells of `plan` that `root`/results.jsonl does not hold yet, `jobs` at a time; return the plan's rows.
 
-    Each cell is a run in a folder below `root`/cells and goes on from its last checkpoint; models that cells share are
+    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and goes on from its last checkpoint; models that cells share are
     below `root`/shared. A cell that fails does not stop the others; at the end they are named.
 
     Raises `ConfigError` for a plan that contradicts itself, `DifferenceFeedbackError` for cells that failed.
     """
-    cells = cells_of(plan)
+    cells = cells_of(plan, only)
     root.mkdir(parents=True, exist_ok=True)
     results = root / "results.jsonl"
     done = {row["hash"] for row in load_results(results)}
@@ -35,7 +35,7 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1) -> list[Row]:
         lines = [f"{name}: {error} (log: {root / 'cells' / f'{name}.log'})" for name, error in failed.items()]
         told = f"{len(failed)} cells failed; the same command tries them again."
         raise DifferenceFeedbackError("\n".join([told, *lines]))
-    wanted = {cell.hash for cell in cells}
+    wanted = {cell.hash for cell in cells_of(plan)}
     return [row for row in load_results(results) if row["hash"] in wanted]
 
 

@@ -12,9 +12,12 @@ Folder = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder of the bench. [dim]\\[default: runs/<plan>][/]")
 ]
 Listed = Annotated[bool, typer.Option("--list", help="List the plan's cells, done and to do, and run nothing.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run this method alone; may be given several times.")]
 
 
-def bench(arguments: Arguments = None, output: Folder = None, jobs: Jobs = 1, list_cells: Listed = False) -> None:
+def bench(
+    arguments: Arguments = None, output: Folder = None, jobs: Jobs = 1, only: Only = None, list_cells: Listed = False
+) -> None:
     """Compare methods at the same compute: methods x seeds x tasks, as a plan says, with intervals.
 
     Every cell is a run of its own. Rows go to results.jsonl in the bench's folder, and the tables are made from that
@@ -34,10 +37,10 @@ def bench(arguments: Arguments = None, output: Folder = None, jobs: Jobs = 1, li
     root = output or Path("runs") / Path(name).stem
     if list_cells:
         done = {row["hash"] for row in load_results(root / "results.jsonl")}
-        for cell in cells_of(plan):
+        for cell in cells_of(plan, only):
             typer.echo(f"{'done' if cell.hash in done else 'to do':>5}  {cell.name}")
         return
-    rows = run_bench(plan, root, jobs)
+    rows = run_bench(plan, root, jobs, only)
     from rich.console import Console
     from rich.markdown import Markdown
 
