@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from difference_feedback.bench.curves import ahead_after
 from difference_feedback.bench.results import Row
 from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
 
@@ -31,7 +32,7 @@ def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[
         for name, others in against.items()
         for other in others
         if name in by_method and other in by_method
-        if (found := _comparison(name, other, by_method))
+        if (found := _comparison(name, other, by_method, base))
     ]
     return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
 
@@ -85,12 +86,13 @@ def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
         "problems": rows[0]["problems"],
         "cpu_seconds": _mean([row["cpu_seconds"] for row in rows]),
         "setup_cpu_seconds": _mean([row["setup_cpu_seconds"] for row in rows]),
-        "petaflops": _mean([(row["work"]["forward"] + row["work"]["backward"]) / 1e15 for row in rows]),
+        "teraflops": _mean([(row["work"]["forward"] + row["work"]["backward"]) / 1e12 for row in rows]),
         "generated_tokens": _mean([row["work"]["generated_tokens"] for row in rows]),
         "steps": _mean([row["steps"] for row in rows]),
         "entropy": _mean([row["entropy"][1] if row.get("entropy") else None for row in rows]),
         "kl_from_start": _mean([row.get("kl_from_start") for row in rows]),
         "masks": _masks(rows),
+        "cost": _cost(rows),
     }
 
 
@@ -110,7 +112,19 @@ def _masks(rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def _comparison(name: str, other: str, by_method: Mapping[str, Sequence[Row]]) -> dict[str, Any] | None:
+def _cost(rows: Sequence[Row]) -> dict[str, float | None] | None:
+    """The terms of Eq. 29, seconds of wall clock an update, means over seeds, and `C_base + p_err K C_repair`."""
+    found = [row["cost"] for row in rows if row.get("cost")]
+    if not found:
+        return None
+    terms = ("base_seconds", "wrong_share", "num_repairs", "repair_seconds", "measured_seconds")
+    predicted = [one["base_seconds"] + one["wrong_share"] * one["num_repairs"] * one["repair_seconds"] for one in found]
+    return {term: _mean([one[term] for one in found]) for term in terms} | {"predicted_seconds": _mean(predicted)}
+
+
+def _comparison(
+    name: str, other: str, by_method: Mapping[str, Sequence[Row]], base: float | None
+) -> dict[str, Any] | None:
     first, seeds = scores_of(by_method[name])
     second, other_seeds = scores_of(by_method[other])
     if _is_base(by_method[other]) and len(second):  # the start is the same whatever the seed
@@ -134,8 +148,17 @@ def _comparison(name: str, other: str, by_method: Mapping[str, Sequence[Row]]) -
             task: _bounds("difference", bootstrap(difference[:, [i]]))
             for i, task in enumerate(task_names(by_method[name]))
         },
+        "ahead_after": _ahead_after(by_method[name], by_method[other], shared, base),
         "probability_of_improvement": _bounds("value", probability_of_improvement(a, b)),
     }
+
+
+def _ahead_after(first: Sequence[Row], second: Sequence[Row], seeds: Sequence[int], base: float | None) -> float | None:
+    """`curves.ahead_after` on the shared seeds; None, too, where a method has no learning curve."""
+    here, there = ([row for row in rows if row["seed"] in seeds] for rows in (first, second))
+    if base is None or not here or not there or any(len(row["curve"]) < 2 for row in here + there):
+        return None
+    return ahead_after(here, there, base)
 
 
 def _bounds(name: str, estimate: Estimate) -> dict[str, float | None]:

@@ -156,7 +156,7 @@ def _row(run: Run, summary: dict[str, Any], work: Work) -> dict[str, Any]:
         "setup_cpu_seconds": summary.get("setup_cpu_seconds", 0.0),
         "steps": summary.get("steps"),
         "work": asdict(work),
-        "curve": curve,
+        "curve": curve if "steps" in summary else [],
         "entropy": [sum(part) / len(part) for part in (entropy[:10], entropy[-10:])] if entropy else None,
         "cost": summary.get("cost"),
         "versions": run.versions,

@@ -3,30 +3,42 @@
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from difference_feedback.bench.cells import Cell, cells_of
 from difference_feedback.bench.results import Row, append_result, load_results, machine
-from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.recipes import BenchRecipe
 
 
 def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[Row]:
     """Run the cells of `plan` that `root`/results.jsonl does not hold yet, `jobs` at a time; return the plan's rows.
 
-    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and goes on from its last checkpoint; models that cells share are
-    below `root`/shared. A cell that fails does not stop the others; at the end they are named.
+    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and goes on from its
+    last checkpoint; models that cells share are below `root`/shared. A cell that fails does not stop the others; at the
+    end they are named.
 
-    Raises `ConfigError` for a plan that contradicts itself, `DifferenceFeedbackError` for cells that failed.
+    Raises `ConfigError` for a plan that contradicts itself and where another bench is at work in `root`,
+    `DifferenceFeedbackError` for cells that failed.
     """
     cells = cells_of(plan, only)
     root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root / ".lock", timeout=0):
+            return _run_missing(plan, cells, root, jobs)
+    except Timeout:
+        raise ConfigError(f"{root}: another bench is at work there; wait for it, or give another --output.") from None
+
+
+def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int) -> list[Row]:
     results = root / "results.jsonl"
     done = {row["hash"] for row in load_results(results)}
     todo = [cell for cell in cells if cell.hash not in done]
@@ -44,7 +56,9 @@ def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     processes = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(min(jobs, len(todo)), processes, initializer=_one_thread) as pool,
+        ProcessPoolExecutor(
+            min(jobs, len(todo)), processes, initializer=_start_worker, initargs=(os.getpid(),)
+        ) as pool,
         Progress(*columns) as progress,
     ):
         bar = progress.add_task("cells", total=total, completed=total - len(todo))
@@ -93,10 +107,18 @@ def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> Row:
     }
 
 
-def _one_thread() -> None:
+def _start_worker(parent: int) -> None:
+    """One thread, so that processor time is the cell's own; and no life after the bench, should that be killed."""
     import torch
 
     torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 def _said(cell: Cell, row: dict[str, Any]) -> str:

@@ -93,7 +93,7 @@ def probability_of_improvement(first: Scores, second: Scores, *, repetitions: in
     return Estimate(value, float(low), float(high))
 
 
-def test_set_error(accuracy: float, problems: int) -> float:
+def standard_error(accuracy: float, problems: int) -> float:
     """Standard error of an accuracy that comes from the finite test set alone."""
     return math.sqrt(accuracy * (1 - accuracy) / problems)
 

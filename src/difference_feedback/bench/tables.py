@@ -8,7 +8,7 @@ Evidence = Mapping[str, Any]
 
 def accuracy_table(found: Evidence, groups: Sequence[str] | None = None) -> str:
     """A row a method: accuracy with its interval, seeds, updates, and both measures of compute."""
-    lines = _head(["", "accuracy", "95 % interval", "seeds", "updates", "CPU s", "of them first", "PFLOP", "tokens"])
+    lines = _head(["", "accuracy", "95 % interval", "seeds", "updates", "CPU s", "of them first", "TFLOP", "tokens"])
     for figures in found["methods"].values():
         if groups is not None and figures["group"] not in groups:
             continue
@@ -18,7 +18,7 @@ def accuracy_table(found: Evidence, groups: Sequence[str] | None = None) -> str:
             _number(figures["steps"]),
             f"{figures['cpu_seconds']:.0f}",
             f"{figures['setup_cpu_seconds']:.0f}",
-            f"{figures['petaflops']:.2f}",
+            f"{figures['teraflops']:.1f}",
             f"{figures['generated_tokens'] / 1e3:.0f} k",
         ]
         lines.append(
@@ -37,7 +37,19 @@ def accuracy_table(found: Evidence, groups: Sequence[str] | None = None) -> str:
 
 def difference_table(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
     """A row a comparison: the difference in points, three intervals, and the probability of improvement."""
-    lines = _head(["", "difference", "stratified", "whole runs", "paired t", "P(improvement)", "seeds", "seed by seed"])
+    lines = _head(
+        [
+            "",
+            "difference",
+            "stratified",
+            "whole runs",
+            "paired t",
+            "P(improvement)",
+            "seeds",
+            "seed by seed",
+            "ahead after",
+        ]
+    )
     for one in found["comparisons"]:
         if pairs is not None and (one["method"], one["against"]) not in pairs:
             continue
@@ -53,6 +65,7 @@ def difference_table(found: Evidence, pairs: Sequence[tuple[str, str]] | None = 
                     f"{one['probability_of_improvement']['value']:.2f}",
                     str(len(one["seeds"])),
                     ", ".join(f"{100 * value:+.1f}" for value in one["per_seed"]),
+                    "" if one["ahead_after"] is None else f"{one['ahead_after']:.0f} CPU s",
                 ]
             )
         )
@@ -94,6 +107,21 @@ def stability_table(found: Evidence) -> str:
         collapsed = f"{figures['collapsed']} of {len(figures['seeds'])}"
         ends = [f"{figures['entropy']:.3f}", f"{figures['kl_from_start']:.3f}"]
         lines.append(_line([figures["label"], spread, collapsed, *ends]))
+    return "\n".join(lines)
+
+
+def cost_table(found: Evidence) -> str:
+    """A row a method: the terms of Eq. 29 in seconds an update, what they add up to, and what was measured."""
+    lines = _head(
+        ["", "C_base", "p_err", "K", "C_repair, all wrong answers", "predicted", "measured", "before the first"]
+    )
+    for figures in found["methods"].values():
+        cost = figures["cost"]
+        if not cost:
+            continue
+        seconds = [f"{cost[key]:.3f} s" for key in ("repair_seconds", "predicted_seconds", "measured_seconds")]
+        terms = [f"{cost['base_seconds']:.3f} s", f"{cost['wrong_share']:.2f}", f"{cost['num_repairs']:.0f}"]
+        lines.append(_line([figures["label"], *terms, *seconds, f"{figures['setup_cpu_seconds']:.0f} CPU s"]))
     return "\n".join(lines)
 
 
