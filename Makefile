@@ -12,7 +12,7 @@ VLLM_PINS := tests/servers/vllm_requirements.txt
 VLLM_STAMP := $(VLLM_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-vllm lint format bench-core clean
+.PHONY: help install demo test test-vllm lint format bench-core bench-small clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ format: $(STAMP) ## put the code into shape
 
 bench-core: $(STAMP) ## throughput of alignment and masks
 	$(BIN)/python benchmarks/core.py
+
+bench-small: $(STAMP) ## the main table of docs/evidence.md in half an hour on two cores
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
 
 clean: ## remove the environments, caches and build files (runs/ stays)
 	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -31,6 +31,7 @@ RESULTS, EVIDENCE, PAGE, README = (
     HERE / "evidence.md",
     HERE.parent / "README.md",
 )
+TUNING, GRADIENTS = HERE / "evidence_tuning.jsonl", HERE / "gradients.json"
 CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "annotator")
 
 
@@ -39,7 +40,16 @@ def found_in(rows: list[Row]) -> dict[str, Any]:
     plan = load_recipe("bench_full", BenchRecipe)
     order = {name: i for i, name in enumerate(plan.methods)}
     rows = sorted(rows, key=lambda row: (order.get(row["method"], len(order)), row["seed"]))
-    return evidence(rows, {name: method.against for name, method in plan.methods.items()})
+    return _rounded(evidence(rows, {name: method.against for name, method in plan.methods.items()}))
+
+
+def _rounded(value: Any) -> Any:
+    """To six decimals: libraries differ in the last bits."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def blocks(found: dict[str, Any]) -> dict[str, str]:
@@ -56,7 +66,30 @@ def blocks(found: dict[str, Any]) -> dict[str, str]:
         "masks": mask_table(found),
         "stability": stability_table(found),
         "cost": cost_table(found),
+        "tuning": tuning_table(load_results(TUNING)),
+        "gradients": gradient_table(json.loads(GRADIENTS.read_text(encoding="utf-8"))),
     }
+
+
+def tuning_table(rows: list[Row]) -> str:
+    """A row a cell of the tuning plan."""
+    lines = ["| | settings | accuracy on the tuning images |", "|---|---|---|"]
+    for row in sorted(rows, key=lambda row: (row["method"], str(row["settings"]))):
+        settings = ", ".join(f"`{key}` {value:g}" for key, value in row["settings"].items())
+        lines.append(f"| {row['label']} | {settings} | {100 * row['accuracy']:.1f} % |")
+    return "\n".join(lines)
+
+
+def gradient_table(found: dict[str, Any]) -> str:
+    """A row a method of benchmarks/gradients.py."""
+    lines = [
+        "| | cosine, one batch | cosine, mean of all batches | noise scale, batches |",
+        "|---|---|---|---|",
+    ]
+    for name, one in found["figures"].items():
+        noise = "no signal seen" if one["noise_scale"] is None else f"{one['noise_scale']:.1f}"
+        lines.append(f"| {name} | {one['cosine_one_batch']:.2f} | {one['cosine_mean']:.2f} | {noise} |")
+    return "\n".join(lines)
 
 
 def headline(found: dict[str, Any]) -> str:
