@@ -23,6 +23,7 @@ from difference_feedback.recipe_sections import (
     Evaluation,
     Judge,
     Lora,
+    Objective,
     PositiveInt,
     Repairs,
     Reward,
@@ -95,7 +96,7 @@ class RepairRLRecipe(ModelRecipe):
     """Real questions to draw the drafts from, instead of the embedded ones."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not measured."""
-    objective: Literal["grpo", "gspo"] = "grpo"
+    objective: Objective = "grpo"
     """Take the one that trains the policy."""
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
@@ -115,10 +116,12 @@ class RepairRLRecipe(ModelRecipe):
 
 
 class TrainRecipe(ModelRecipe):
-    """The policy, by GRPO or by DF-GRPO. [DF, Eqs. 11-23]"""
+    """The policy, with Difference Feedback or by the plain objective. [DF, Eqs. 11-28]"""
 
     kind: Literal["train"] = "train"
     method: Literal["grpo", "df-grpo"] = "df-grpo"
+    """`grpo`: without Difference Feedback, by whatever `objective` says."""
+    objective: Objective = "grpo"
     repair_model: str | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one. In the embedded world `annotator` repairs by hand, and
     `reference` takes the reference itself for the repair: controls."""

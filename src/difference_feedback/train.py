@@ -19,6 +19,7 @@ from difference_feedback.tasks import sample_problems
 from difference_feedback.tasks.question import Question
 from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress, Watcher
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
+from difference_feedback.trl.objective import with_objective
 from difference_feedback.wrong_answers import WrongAnswers
 
 if TYPE_CHECKING:
@@ -108,9 +109,12 @@ def host_config(recipe: TrainRecipe, run: Run) -> Any:
     defaults: dict[str, Any] = {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
     if not torch.cuda.is_available():
         defaults |= {"bf16": False, "use_cpu": True}
-    config_class = DFGRPOConfig if recipe.method == "df-grpo" else GRPOConfig
     fixed = {"output_dir": str(run.checkpoints), "seed": recipe.seed}
-    return build_config(config_class, defaults | recipe.trl, source="trl", **fixed)
+    if recipe.method == "df-grpo":
+        fixed["objective"] = recipe.objective
+        return build_config(DFGRPOConfig, defaults | recipe.trl, source="trl", **fixed)
+    settings = defaults | with_objective(recipe.objective, recipe.trl)
+    return build_config(GRPOConfig, settings, source="trl", **fixed)
 
 
 def training_data(recipe: TrainRecipe) -> tuple[Dataset, RewardFunction]:

@@ -29,7 +29,14 @@ COST = {"base_seconds": 1.0, "wrong_share": 0.5, "num_repairs": 2, "repair_secon
 def row(method: str, seed: int, left: float, right: float, **more: Any) -> dict[str, Any]:
     accuracy = (left + right) / 2
     return {
-        **{"method": method, "label": method.upper(), "group": "main", "tasks": "mixture", "seed": seed, "settings": {}},
+        **{
+            "method": method,
+            "label": method.upper(),
+            "group": "main",
+            "tasks": "mixture",
+            "seed": seed,
+            "settings": {},
+        },
         **{"hash": f"{method}{seed}", "budget_cpu_seconds": 100.0, "accuracy": accuracy, "problems": 1000},
         **{"by_task": {"left": left, "right": right}, "cpu_seconds": 101.0, "setup_cpu_seconds": 0.0, "steps": 10},
         **{"work": {"forward": 1e12, "backward": 2e12, "generated_tokens": 5000}, "entropy": [0.2, 0.1]},

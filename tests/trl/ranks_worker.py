@@ -22,9 +22,11 @@ ROWS = 12
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "grpo": {},
-    "gspo-kl-updates": {"importance_sampling_level": "sequence", "beta": 0.1, "num_iterations": 2},
-    "dapo-kl": {"loss_type": "dapo", "beta": 0.1},
-    "dr_grpo-accumulation": {"loss_type": "dr_grpo", "gradient_accumulation_steps": 2, "empty_feasible": "broadcast"},
+    "gspo-kl-updates": {"objective": "gspo", "beta": 0.1, "num_iterations": 2},
+    "dapo-kl": {"objective": "dapo", "beta": 0.1},
+    "sapo-root-cause": {"objective": "sapo", "root_cause": True},
+    "cispo-per-gated-token": {"objective": "cispo", "length_norm": "gated", "sigma": 1.5},
+    "dr_grpo-accumulation": {"objective": "dr_grpo", "gradient_accumulation_steps": 2, "empty_feasible": "broadcast"},
 }
 
 

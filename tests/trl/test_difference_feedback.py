@@ -318,12 +318,16 @@ def test_evaluation_is_trls_own(make_trainer: Callable[..., Any], questions: Any
 
 def test_what_cannot_be_right_is_refused(make_trainer: Callable[..., Any], tmp_path: Any) -> None:
     for changes, message in [
-        ({"loss_type": "bnpo"}, "loss_type='bnpo'.*denominator"),
-        ({"loss_type": "vespo"}, "loss_type='vespo'.*use one of grpo, dapo, dr_grpo"),
-        ({"importance_sampling_level": "sequence", "loss_type": "dapo"}, "verified with loss_type='grpo' alone"),
-        ({"importance_sampling_level": "sequence", "use_bias_correction_kl": True}, "switch it off"),
-        ({"length_norm": "gated", "loss_type": "dr_grpo"}, "use length_norm='tokens'"),
-        ({"length_norm": "gated", "loss_type": "dapo", "beta": 0.1}, "use beta=0"),
+        ({"loss_type": "bnpo"}, "loss_type='bnpo' is not that of objective='grpo'"),
+        ({"importance_sampling_level": "sequence"}, "choose the objective: .*gspo"),
+        ({"objective": "gsop"}, "Did you mean 'gspo'"),
+        ({"objective": "ppo"}, "TRL has no PPO trainer: use the verl host"),
+        ({"objective": "dpo"}, "use DFDPOTrainer"),
+        ({"root_cause": True, "gate": "ones"}, "use gate='mask'"),
+        ({"repaired_ratio": "new"}, "choose one of old, one"),
+        ({"objective": "gspo", "use_bias_correction_kl": True}, "switch it off"),
+        ({"length_norm": "gated", "objective": "dr_grpo"}, "use length_norm='tokens'"),
+        ({"length_norm": "gated", "objective": "dapo", "beta": 0.1}, "use beta=0"),
         ({"mask_truncated_completions": True}, "penalise truncation"),
         ({"scale_rewards": "batch"}, "use 'group' or 'none'"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "use 'sum_then_normalize'"),

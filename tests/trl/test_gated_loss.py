@@ -9,6 +9,7 @@ from trl_world import EOS, ScriptedTrainer, first_batch, gradients
 
 import difference_feedback.trl.trainer as trainer_module
 from difference_feedback.objectives import surrogate_loss
+from difference_feedback.trl.objective import TRL_OBJECTIVES
 from difference_feedback.trl.pair_batch import FORWARD_FIELDS
 
 VARIANTS = {
@@ -19,11 +20,16 @@ VARIANTS = {
     "grpo-ungated": {"gate": "ones"},
     "grpo-per-gated-token": {"length_norm": "gated", "sigma": 1.0},
     "grpo-broadcast": {"empty_feasible": "broadcast"},
-    "gspo": {"importance_sampling_level": "sequence"},
-    "gspo-soft-per-gated-token": {"importance_sampling_level": "sequence", "sigma": 3.0, "length_norm": "gated"},
-    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
-    "dapo": {"loss_type": "dapo"},
-    "dapo-per-gated-token": {"loss_type": "dapo", "length_norm": "gated", "sigma": 1.5},
+    "gspo": {"objective": "gspo"},
+    "gspo-soft-per-gated-token": {"objective": "gspo", "sigma": 3.0, "length_norm": "gated"},
+    "dr_grpo": {"objective": "dr_grpo"},
+    "dapo": {"objective": "dapo"},
+    "sapo": {"objective": "sapo"},
+    "sapo-soft-per-gated-token": {"objective": "sapo", "length_norm": "gated", "sigma": 1.5},
+    "cispo": {"objective": "cispo", "epsilon_high": 1.1},
+    "cispo-per-gated-token": {"objective": "cispo", "epsilon_high": 1.1, "length_norm": "gated", "sigma": 1.5},
+    "grpo-root-cause": {"root_cause": True},
+    "dapo-per-gated-token": {"objective": "dapo", "length_norm": "gated", "sigma": 1.5},
 }
 
 
@@ -39,15 +45,15 @@ def plain_logps(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
 
 
 def specification(inputs: dict[str, Any], logps: torch.Tensor, old: torch.Tensor, args: Any) -> torch.Tensor:
-    objective = "grpo" if args.loss_type == "grpo" else "ppo"  # PPO's reduction over the batch's tokens is DAPO's
-    if args.importance_sampling_level == "sequence":
-        objective = "gspo"
-    mask = inputs["completion_mask"]
-    weights, advantages = inputs["weights"], inputs["advantages"]
-    loss = surrogate_loss(logps, old, advantages, weights, mask, objective, 0.2, 0.3, args.length_norm)
-    if args.loss_type == "dr_grpo":  # a constant instead of the number of tokens
-        loss = loss * mask.sum() / ((mask.sum(1) > 0).sum() * args.max_completion_length)
-    return loss
+    options: dict[str, Any] = {"length_norm": args.length_norm}
+    if args.objective == "cispo":
+        options |= {"clip_low": 1.0, "clip_high": args.epsilon_high - 1}
+    elif args.objective != "sapo":
+        options |= {"clip_low": args.epsilon, "clip_high": args.epsilon_high}
+    if args.objective == "dr_grpo":
+        options["max_tokens"] = args.max_completion_length
+    gated = inputs["advantages"], inputs["weights"], inputs["completion_mask"]
+    return surrogate_loss(logps, old, *gated, args.objective, **options)
 
 
 @pytest.mark.parametrize("fillers", [0, 3])
@@ -58,7 +64,8 @@ def test_equals_the_specification(
     """Off-policy, some ratios clipped; with filler rows as without."""
     rows = trainer_module.rows_per_rank
     monkeypatch.setattr(trainer_module, "rows_per_rank", lambda *args: rows(*args) + fillers)
-    trainer = make_trainer(ScriptedTrainer, epsilon_high=0.3, num_iterations=2, **VARIANTS[variant])
+    changes = {"epsilon": 0.2, "epsilon_high": 0.3, "num_iterations": 2} | VARIANTS[variant]
+    trainer = make_trainer(ScriptedTrainer, **changes)
     inputs = first_batch(trainer)
     assert (inputs["completion_mask"].sum(1) == 0).sum() == fillers
     noise = 0.3 * torch.randn(inputs["old_per_token_logps"].shape, generator=torch.Generator().manual_seed(0))
@@ -81,11 +88,12 @@ def test_equals_the_specification(
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
-@pytest.mark.parametrize("level", ["token", "sequence"])
+@pytest.mark.parametrize("objective", TRL_OBJECTIVES)
 def test_ungated_tokens_get_no_gradient_but_the_kl_reaches_them(
-    make_trainer: Callable[..., Any], level: str, beta: float
+    make_trainer: Callable[..., Any], objective: str, beta: float
 ) -> None:
-    trainer = make_trainer(ScriptedTrainer, importance_sampling_level=level, beta=beta, num_iterations=2)
+    epsilon = {} if objective in ("sapo", "cispo") else {"epsilon": 0.2}
+    trainer = make_trainer(ScriptedTrainer, objective=objective, beta=beta, num_iterations=2, **epsilon)
     inputs = first_batch(trainer)
     inputs["old_per_token_logps"] += 0.1
     if beta:
@@ -109,9 +117,65 @@ def test_ungated_tokens_get_no_gradient_but_the_kl_reaches_them(
     assert (gradient[~completion] == 0).all()
 
 
+@pytest.mark.parametrize("objective", ["grpo", "gspo"])
+def test_gradient_checkpointing_changes_nothing(make_trainer: Callable[..., Any], objective: str) -> None:
+    found = []
+    for checkpointing in (False, True):
+        changes = {"gradient_checkpointing": checkpointing, "objective": objective, "num_iterations": 2}
+        trainer = make_trainer(ScriptedTrainer, **changes)
+        loss = trainer.compute_loss(trainer.model, first_batch(trainer))
+        loss.backward()
+        found.append({"loss": loss.detach(), **gradients(trainer.model)})
+    assert found[0].keys() == found[1].keys()
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], msg=name)
+
+
+@pytest.mark.parametrize("objective", ["grpo", "gspo"])
+def test_ungated_tokens_get_no_gradient_in_bfloat16_either(make_trainer: Callable[..., Any], objective: str) -> None:
+    """Weights of zero on all of one side: in half precision, too, it is as if those rows were not there."""
+    trainer = make_trainer(ScriptedTrainer, objective=objective)
+    inputs = first_batch(trainer)
+    trainer.model.to(torch.bfloat16)
+    inputs["pixel_values"] = inputs["pixel_values"].to(torch.bfloat16)
+    trainer.compute_loss(trainer.model, inputs).backward()
+    assert sum(float(g.float().norm()) for g in gradients(trainer.model).values()) > 0
+    trainer.model.zero_grad()
+    inputs["weights"] = torch.zeros_like(inputs["weights"])
+    loss = trainer.compute_loss(trainer.model, inputs)
+    loss.backward()
+    assert loss == 0
+    assert all((gradient == 0).all() for gradient in gradients(trainer.model).values())
+
+
+def test_a_repairs_ratio_can_be_one_at_its_first_update(make_trainer: Callable[..., Any]) -> None:
+    """`old`: the rollout policy's log-probabilities stay. `one`: those of the first update are kept for the second."""
+    ratios: dict[str, list[torch.Tensor]] = {}
+    for choice in ("old", "one"):
+        trainer = make_trainer(ScriptedTrainer, repaired_ratio=choice, num_iterations=2)
+        inputs = first_batch(trainer)
+        repairs = inputs["is_repair"]
+        assert 0 < repairs.sum() < len(repairs)
+        inputs["old_per_token_logps"] -= 0.1
+        rollouts = inputs["old_per_token_logps"][~repairs].clone()
+        ratios[choice] = []
+        for _ in range(2):
+            trainer.compute_loss(trainer.model, inputs)
+            with torch.no_grad():
+                log_ratio = plain_logps(trainer.model, inputs) - inputs["old_per_token_logps"]
+                ratios[choice].append(log_ratio[repairs][inputs["completion_mask"][repairs].bool()])
+                for parameter in trainer.model.parameters():
+                    parameter += 0.01 * parameter.abs().mean() * torch.sign(parameter)
+            assert torch.equal(inputs["old_per_token_logps"][~repairs], rollouts)
+    torch.testing.assert_close(ratios["old"][0], torch.full_like(ratios["old"][0], 0.1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ratios["one"][0], torch.zeros_like(ratios["one"][0]), rtol=0, atol=1e-5)
+    torch.testing.assert_close(ratios["one"][1], ratios["old"][1] - 0.1, rtol=0, atol=1e-5)
+    assert ratios["one"][1].abs().max() > 1e-4
+
+
 def test_the_kl_is_trls_own_under_the_sequence_gate(make_trainer: Callable[..., Any]) -> None:
     """GSPO: gradient with beta minus gradient without is the gradient of an ungated KL."""
-    trainer = make_trainer(ScriptedTrainer, importance_sampling_level="sequence", beta=0.2)
+    trainer = make_trainer(ScriptedTrainer, objective="gspo", beta=0.2)
     inputs = first_batch(trainer)
     inputs["ref_per_token_logps"] += 0.4 * torch.randn(
         inputs["ref_per_token_logps"].shape, generator=torch.Generator().manual_seed(0)

@@ -9,15 +9,19 @@ from peft import LoraConfig
 from trl import GRPOConfig, GRPOTrainer
 from trl_world import VISION_IDS, weights_of
 
+from difference_feedback.trl.objective import trl_settings
+
 VARIANTS = {
     "grpo": {},
     "grpo-kl": {"beta": 0.1},
     "grpo-two-sided-clip": {"delta": 1.5, "epsilon_high": 0.3, "num_iterations": 2},
-    "gspo": {"importance_sampling_level": "sequence"},
-    "gspo-kl-several-updates": {"importance_sampling_level": "sequence", "beta": 0.1, "num_iterations": 2},
-    "dapo-kl": {"loss_type": "dapo", "beta": 0.1},
-    "dapo-corrected-kl": {"loss_type": "dapo", "beta": 0.1, "use_bias_correction_kl": True, "num_iterations": 2},
-    "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
+    "gspo": {"objective": "gspo"},
+    "gspo-kl-several-updates": {"objective": "gspo", "beta": 0.1, "num_iterations": 2},
+    "dapo-kl": {"objective": "dapo", "beta": 0.1},
+    "dapo-corrected-kl": {"objective": "dapo", "beta": 0.1, "use_bias_correction_kl": True, "num_iterations": 2},
+    "dr_grpo": {"objective": "dr_grpo"},
+    "sapo-several-updates": {"objective": "sapo", "num_iterations": 2},
+    "cispo-several-updates": {"objective": "cispo", "num_iterations": 2},
     "accumulation": {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
     "several-updates": {"num_iterations": 3, "max_steps": 5},
     "more-generated-than-accumulated": {"per_device_train_batch_size": 4, "steps_per_generation": 2, "beta": 0.1},
@@ -39,9 +43,10 @@ def _train(make_trainer: Callable[..., Any], kind: Any, **changes: Any) -> dict[
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_weights_of_one_without_replacement_are_trl(make_trainer: Callable[..., Any], variant: str) -> None:
-    changes = VARIANTS[variant]
-    defaults = {"loss_type": "grpo", "use_bias_correction_kl": False}
-    plain = _train(make_trainer, GRPOTrainer, config_kind=GRPOConfig, **(defaults | changes))
+    changes = dict(VARIANTS[variant])
+    trls = trl_settings(changes.get("objective", "grpo")) | {"use_bias_correction_kl": False} | changes
+    trls.pop("objective", None)
+    plain = _train(make_trainer, GRPOTrainer, config_kind=GRPOConfig, **trls)
 
     from difference_feedback.trl import DFGRPOTrainer
 

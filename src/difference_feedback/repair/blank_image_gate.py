@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from accelerate.utils import gather_object
-from trl.data_utils import prepare_multimodal_messages
 
+from difference_feedback.conversations import fill_images
 from difference_feedback.judges.blank_image import StandIn, stand_in
 
 Row = Mapping[str, Any]
@@ -44,7 +44,7 @@ class BlankImageGate:
         for name, row in {row["draft_id"]: row for row in rows}.items():
             for kind in self.stand_ins:
                 images = [stand_in(image, kind, _seed(name, i)) for i, image in enumerate(row["images"] or [])]
-                prompt = prepare_multimodal_messages(row["blind_prompt"], images=images)
+                prompt = fill_images(row["blind_prompt"], images)
                 found.append({**row, "prompt": prompt, "images": images})
         return found
 

@@ -11,13 +11,10 @@ import torch
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
-from trl.data_utils import prepare_multimodal_messages
-from trl.trainer.utils import use_adapter
 
+from difference_feedback.conversations import Conversation, fill_images
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.trl.vision_tokens import vision_token_ids
-
-Conversation = list[dict[str, Any]]
+from difference_feedback.vision_tokens import vision_token_ids
 
 
 def generate(
@@ -85,6 +82,8 @@ def unchanged(model: PreTrainedModel, adapter_name: str | None = None) -> Iterat
         if adapter_name is None:
             yield
         else:
+            from trl.trainer.utils import use_adapter  # adapters are TRL's alone; the verl host has no TRL beside it
+
             with use_adapter(model, adapter_name):  # type: ignore[arg-type]  # makes the adapter's weights trainable, and the others not
                 yield
     finally:
@@ -117,9 +116,9 @@ def _render(
     messages = []
     for i, (conversation, own_images) in enumerate(zip(conversations, images, strict=True)):
         try:
-            messages.append(prepare_multimodal_messages(conversation, images=list(own_images)))
-        except ValueError as error:
-            raise DataError(f"row {i}, field 'images': {error} Give one image for each image part.") from error
+            messages.append(fill_images(conversation, own_images))
+        except DataError as error:
+            raise DataError(f"row {i}, {error}") from None
     rendered: Any = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     return rendered
 

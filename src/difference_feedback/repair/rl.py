@@ -21,7 +21,8 @@ from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.repair.training import Stage
 from difference_feedback.runs import read_rows
-from difference_feedback.trl.vision_tokens import suppressed, vision_token_ids
+from difference_feedback.trl.objective import with_objective
+from difference_feedback.vision_tokens import suppressed, vision_token_ids
 
 if TYPE_CHECKING:
     from difference_feedback.recipes import RepairRLRecipe
@@ -101,7 +102,7 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
         stage.model,
         stage.processor,
         rl_dataset(supply.drafts, stage.processor, stage.template),
-        stage.settings(GRPOConfig, **OBJECTIVES[recipe.objective]),
+        stage.settings(GRPOConfig, with_objective(recipe.objective, recipe.trl)),
         grade=reward,
         lam=recipe.edit_cost_weight,
         gates=gates_of(recipe, reward, auditor, log),
@@ -120,12 +121,6 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
             "gates": gate_figures(run),
         }
     )
-
-
-OBJECTIVES: dict[str, dict[str, Any]] = {
-    "grpo": {"importance_sampling_level": "token"},
-    "gspo": {"importance_sampling_level": "sequence"},
-}
 
 
 def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:

@@ -7,8 +7,8 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import SFTConfig, SFTTrainer
-from trl.data_utils import prepare_multimodal_messages
 
+from difference_feedback.conversations import fill_images
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.repair.annotator import hand_repaired_set
@@ -36,7 +36,7 @@ class RepairCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors `(B, P + T)`: `P` the longest prompt, `T` the longest completion; labels are -100 elsewhere."""
         images = [list(row["images"]) for row in rows]
-        prompts = [prepare_multimodal_messages(row["prompt"], own) for row, own in zip(rows, images, strict=True)]
+        prompts = [fill_images(row["prompt"], own) for row, own in zip(rows, images, strict=True)]
         inputs = self.processor(
             text=self.processor.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False),
             images=images if any(images) else None,

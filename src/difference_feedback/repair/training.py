@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,14 +79,15 @@ class Stage:
         self._budget = StopAtBudget(budget, already_spent=self._spent)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
-    def settings(self, config_class: type[C], **fixed: Any) -> C:
-        """The trainer's configuration: the recipe's `trl:`, on defaults that suit this machine."""
-        values = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    def settings(self, config_class: type[C], trl: Mapping[str, Any] | None = None, **fixed: Any) -> C:
+        """The trainer's configuration: `trl`, by default the recipe's, on values that suit this machine."""
+        values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
         if not torch.cuda.is_available():
             values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
             values |= {"dataloader_pin_memory": False}
         fixed |= {"output_dir": str(self.run.checkpoints), "seed": self.recipe.seed}
-        return build_config(config_class, values | self.recipe.trl, source="trl", **fixed)
+        values |= self.recipe.trl if trl is None else trl
+        return build_config(config_class, values, source="trl", **fixed)
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:

@@ -1,36 +1,16 @@
 """Repairs as they come from the repair model: asked for, checked against what the policy can read. [DF, Eq. 5]"""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
+from difference_feedback.conversations import split_images
 from difference_feedback.errors import DataError
+from difference_feedback.repair.limits import Limits
 from difference_feedback.repair.protocol import Repairer, RepairRequest
-from difference_feedback.trl.rollouts import Rollouts, split_images
-
-REFUSALS = ("empty", "vision_token", "out_of_range", "too_long", "missing")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a repair must keep to so that the policy can be trained on it."""
-
-    vision_ids: frozenset[int]
-    vocabulary: int
-    max_length: int
-    """The policy's longest completion: it could never have sampled a longer one."""
-
-    def refusal(self, token_ids: Sequence[int]) -> str | None:
-        """Why the policy cannot be trained on this repair; None where it can."""
-        if not token_ids:
-            return "empty"
-        if min(token_ids) < 0 or max(token_ids) >= self.vocabulary:
-            return "out_of_range"
-        if not self.vision_ids.isdisjoint(token_ids):
-            return "vision_token"
-        return "too_long" if len(token_ids) > self.max_length else None
+from difference_feedback.trl.rollouts import Rollouts
 
 
 @dataclass(frozen=True)

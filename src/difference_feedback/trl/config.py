@@ -7,23 +7,41 @@ from trl import GRPOConfig
 
 from difference_feedback.controls import CONTROLS
 from difference_feedback.errors import ConfigError
-
-LOSS_TYPES = ("grpo", "dapo", "dr_grpo")
-"""TRL losses whose gate is tested, token by token. GSPO is `grpo` with `importance_sampling_level="sequence"`."""
+from difference_feedback.mask_settings import MaskSettings
+from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 
 @dataclass
-class DFGRPOConfig(GRPOConfig):
+class DFGRPOConfig(MaskSettings, GRPOConfig):
     """TRL's `GRPOConfig` with the settings of Difference Feedback. [DF, Sec. 3]
 
-    Three of TRL's defaults differ: `loss_type` is `grpo`, the objective of [DF, Eq. 17] (TRL: `dapo`);
-    `use_bias_correction_kl` is off, since it changes the KL gradient even on-policy and the paper's KL has none;
-    `beta` is 0 as in TRL, and stated here because a reference model doubles the memory.
+    `objective` sets TRL's loss, ratio, clipping range or temperatures, and scaling of advantages; those fields are None
+    here unless you give your own. `use_bias_correction_kl` is off, since it changes the KL gradient even on-policy and
+    the paper's KL has none; `beta` is 0 as in TRL, and stated here because a reference model doubles the memory.
 
     Raises `ConfigError` for combinations that are wrong or untested, each with its remedy.
     """
 
-    loss_type: str = field(default="grpo", metadata={"help": f"TRL loss, one of {', '.join(LOSS_TYPES)}."})
+    objective: str = field(default="grpo", metadata={"help": f"One of {', '.join(TRL_OBJECTIVES)}."})
+    loss_type: str | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "TRL's loss. It follows from `objective`."}
+    )
+    importance_sampling_level: str | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "It follows from `objective`."}
+    )
+    scale_rewards: str | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "`group` or `none`: advantages divided by the group's deviation, or not."}
+    )
+    epsilon: float | None = field(  # type: ignore[assignment]
+        default=None, metadata={"help": "Clipping range below 1. None: the objective's."}
+    )
+    epsilon_high: float | None = field(
+        default=None,
+        metadata={
+            "help": "Clipping range above 1. None: that below, where one is given, else the objective's. For cispo the "
+            "largest importance weight."
+        },
+    )
     beta: float = field(default=0.0, metadata={"help": "Weight of the KL to the reference model. It is never gated."})
     use_bias_correction_kl: bool = field(
         default=False, metadata={"help": "TRL's importance-weighted KL. Token-level ratios only."}
@@ -47,16 +65,6 @@ class DFGRPOConfig(GRPOConfig):
         default="drop",
         metadata={"help": "A wrong answer without a feasible repair is dropped, or kept with a mask of ones."},
     )
-    alignment_method: Literal["levenshtein", "lcs"] = field(
-        default="levenshtein", metadata={"help": "Edit path between wrong answer and repair."}
-    )
-    anchor_gaps: bool = field(default=True, metadata={"help": "A gap marks its place on the other side as well."})
-    granularity: Literal["token", "step"] = field(
-        default="token", metadata={"help": "`step` marks the whole sentence or line around a marked token."}
-    )
-    sigma: float | None = field(
-        default=None, metadata={"help": "Soft weights exp(-d / sigma), d in tokens. None: the hard mask."}
-    )
     gate: Literal["mask", "ones", "random", "inverted", "wrong_only", "repaired_only"] = field(
         default="mask",
         metadata={
@@ -75,9 +83,17 @@ class DFGRPOConfig(GRPOConfig):
         default="tokens",
         metadata={"help": "Per-sequence normaliser: all tokens, as in the paper, or the sum of the weights."},
     )
+    repaired_ratio: Literal["old", "one"] = field(
+        default="old",
+        metadata={
+            "help": "A repair's ratio is taken against the policy that sampled the rollouts, as in the paper, or `one` "
+            "at its first update. They differ when a batch of rollouts serves several updates."
+        },
+    )
     reference_seed: int = field(default=0, metadata={"help": "Seed of the draws of references."})
 
     def __post_init__(self) -> None:
+        self._follow_objective()
         super().__post_init__()
         self._check_own_fields()
         self._check_trl_fields()
@@ -86,48 +102,44 @@ class DFGRPOConfig(GRPOConfig):
     def needs_repairer(self) -> bool:
         return self.regroup or self.gate != "ones"
 
+    def _follow_objective(self) -> None:
+        given = {name: getattr(self, name) for name in trl_settings(self.objective)}
+        given = {name: value for name, value in given.items() if value is not None}
+        for name, value in with_objective(self.objective, given).items():
+            setattr(self, name, value)
+
     def _check_own_fields(self) -> None:
+        self.check_mask()
         for name, choices in {
             "reference": ("sibling_then_answer", "sibling", "answer"),
             "empty_feasible": ("drop", "broadcast"),
-            "alignment_method": ("levenshtein", "lcs"),
-            "granularity": ("token", "step"),
             "gate": ("mask", "ones", *CONTROLS),
             "length_norm": ("tokens", "gated"),
+            "repaired_ratio": ("old", "one"),
         }.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}.")
         if self.num_repairs < 1:
             raise ConfigError(f"num_repairs={self.num_repairs}: at least one repair is needed per wrong answer.")
-        if self.sigma is not None and not self.sigma > 0:
-            raise ConfigError(f"sigma={self.sigma}: give a positive number of tokens, or None for the hard mask.")
+        if self.root_cause and self.gate != "mask":
+            raise ConfigError("root_cause=True narrows the mask, and gate='ones' has none; use gate='mask'.")
         if self.reference == "answer" and self.answer_column is None:
             raise ConfigError("reference='answer' needs answer_column, the data set's column of annotated answers.")
 
     def _check_trl_fields(self) -> None:
         """Refuse what would silently compute something else."""
-        sequence = self.importance_sampling_level == "sequence"
         refused = {
-            f"loss_type={self.loss_type!r}": (
-                self.loss_type not in LOSS_TYPES,
-                f"its gate is not verified; use one of {', '.join(LOSS_TYPES)} (GSPO: loss_type='grpo' with "
-                "importance_sampling_level='sequence'; bnpo cannot work, its denominator is one micro-batch's)",
-            ),
-            "importance_sampling_level='sequence'": (
-                sequence and self.loss_type != "grpo",
-                "sequence ratios are verified with loss_type='grpo' alone (GSPO)",
-            ),
             "use_bias_correction_kl=True": (
-                self.use_bias_correction_kl and sequence,
+                self.use_bias_correction_kl and self.objective == "gspo",
                 "it multiplies the KL by the gated sequence ratio, and the KL must stay ungated; switch it off",
             ),
             "length_norm='gated'": (
                 self.length_norm == "gated" and self.loss_type == "dr_grpo",
                 "Dr. GRPO's normaliser is a constant; use length_norm='tokens'",
             ),
-            "length_norm='gated' with loss_type='dapo' and a KL": (
-                self.length_norm == "gated" and self.loss_type == "dapo" and self.beta != 0.0,
-                "DAPO divides policy term and KL by the same number; use beta=0 or length_norm='tokens'",
+            f"length_norm='gated' with objective={self.objective!r} and a KL": (
+                self.length_norm == "gated" and self.loss_type in BATCH_MEAN_LOSSES and self.beta != 0.0,
+                "it divides policy term and KL by the same number; use beta=0 or length_norm='tokens'",
             ),
             f"scale_rewards={self.scale_rewards!r}": (
                 self.scale_rewards not in ("group", "none"),

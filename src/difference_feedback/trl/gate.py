@@ -1,7 +1,7 @@
 """The gate on TRL's loss: weights onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
 
-Token-level ratios (GRPO, DAPO, Dr. GRPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is to it. The
-KL has no advantage in it and stays ungated.
+Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is
+to it. The KL has no advantage in it and stays ungated.
 
 Sequence-level ratios (GSPO). The ratio `s = exp(mean_t(log pi_t - log pi_old_t))` carries gradient into every token,
 whatever the advantages are. With the advantage `mean(w) A`, and the gradient of each `log pi_t` multiplied by
@@ -13,12 +13,12 @@ whatever the advantages are. With the advantage `mean(w) A`, and the gradient of
 the gated form of GSPO's stop-gradient token objective, in value and in gradient.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from difference_feedback.gating import gate_advantages
+from difference_feedback.objectives import RepairedRatio, anchor_logps
 
 
 def mean_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -43,22 +43,37 @@ def token_advantages(
 def sequence_advantages(
     advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_gated: bool
 ) -> torch.Tensor:
-    """Advantages `(B,)` for sequence-level ratios; `GradientGate` does the rest."""
+    """Advantages `(B,)` for sequence-level ratios; `LossGate.apply` does the rest."""
     mean = mean_weights(weights, mask).squeeze(1)
     return advantages * ((mean > 0).to(mean.dtype) if by_gated else mean)
 
 
-@dataclass
-class GradientGate:
-    """Multiplies the gradient of log-probabilities during one loss computation, leaving their values."""
+class LossGate:
+    """The gate on one loss computation: the inputs that TRL's loss is to read, and the hold on its log-probabilities.
 
-    inputs: dict[str, Any]
-    """The batch that the loss reads; its reference log-probabilities are adjusted, so it must be the caller's copy."""
-    factors: torch.Tensor
-    """`(B, T)`"""
+    `buffered` is TRL's batch, `(B, T)` and `(B,)` tensors, which comes again at the next update on it. `by_gated`
+    divides each row by the sum of its weights and not by its tokens.
+    """
+
+    def __init__(
+        self, buffered: dict[str, Any], sequence_ratio: bool, by_gated: bool, repaired_ratio: RepairedRatio = "old"
+    ) -> None:
+        weights, mask, advantages = buffered["weights"], buffered["completion_mask"], buffered["advantages"]
+        gate = sequence_advantages if sequence_ratio else token_advantages
+        self.inputs = buffered | {"advantages": gate(advantages, weights, mask, by_gated)}
+        self._factors = normalised_weights(weights, mask) if sequence_ratio else None
+        self._buffered = buffered
+        self._anchors = repaired_ratio == "one" and "is_repair" in buffered and not buffered.get("anchored")
 
     def apply(self, logps: torch.Tensor) -> torch.Tensor:
-        gated = logps.detach() + self.factors * (logps - logps.detach())
+        """The log-probabilities `(B, T)` with the gradient that the gate leaves them; their values stay."""
+        if self._anchors and "old_per_token_logps" in self.inputs:
+            old = anchor_logps(logps, self.inputs["old_per_token_logps"], self.inputs["is_repair"], "one")
+            self.inputs["old_per_token_logps"] = old
+            self._buffered |= {"old_per_token_logps": old, "anchored": True}
+        if self._factors is None:
+            return logps
+        gated = logps.detach() + self._factors * (logps - logps.detach())
         if "ref_per_token_logps" in self.inputs:
             # The KL is a function of `reference - logps`. This makes that difference ungated again: the term added is
             # 0 in value, and its gradient is what the gate took away.

@@ -18,8 +18,6 @@ from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_val
 
 from difference_feedback.masks import pad_weights
 
-ROW_MEAN_LOSSES = ("grpo", "dr_grpo")
-
 FORWARD_FIELDS = (
     *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles"),
     *("image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
@@ -61,8 +59,9 @@ def build_batch(
 ) -> dict[str, Any]:
     """Make the batch that TRL's loss reads, from its batch of rollouts and this rank's members.
 
-    Returns TRL's own fields, `(num_rows, ...)`, and `weights` `(num_rows, T)`; `advantages` `(num_rows,)` are not gated
-    yet. Log-probabilities are left out: the policy's own prompt with the new completions needs a forward pass.
+    Returns TRL's own fields, `(num_rows, ...)`, `weights` `(num_rows, T)` and `is_repair` `(num_rows,)`; `advantages`
+    `(num_rows,)` are not gated yet. Log-probabilities are left out: the policy's own prompt with the new completions
+    needs a forward pass.
     """
     device = batch["prompt_ids"].device
     fillers = num_rows - len(members)
@@ -81,6 +80,7 @@ def build_batch(
     selected["completion_ids"] = completion_ids.to(device)
     selected["completion_mask"] = (torch.arange(width) < lengths[:, None]).long().to(device)
     selected["weights"] = torch.as_tensor(weights, device=device)
+    selected["is_repair"] = torch.tensor([m.is_repair for m in members] + [False] * fillers, device=device)
     selected["advantages"] = torch.tensor([member.advantage for member in members] + [0.0] * fillers, device=device)
     prompt_width = batch["prompt_ids"].size(1)
     for name in _PER_TOKEN_OF_PROMPT:

@@ -1,6 +1,6 @@
 """The optimisation group G' over all ranks: its members, their advantages and their gates. [DF, Eqs. 8-9, 14-18]"""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,12 +10,10 @@ import numpy.typing as npt
 from difference_feedback.alignment import Alignment
 from difference_feedback.controls import PairWeights, control_weights
 from difference_feedback.groups import EmptyFeasible, pair_group
-from difference_feedback.masks import FloatArray, Side, step_ids, token_weights
+from difference_feedback.mask_settings import TokenTexts
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.rollouts import Rollouts
-
-TokenTexts = Callable[[Sequence[int]], list[str]]
 
 
 @dataclass(frozen=True)
@@ -89,13 +87,10 @@ def _pair_weights(
     row: int, draft_ids: list[int], repaired: Repaired, config: DFGRPOConfig, token_texts: TokenTexts
 ) -> PairWeights:
     """The gate of both sides of a pair. What a control draws at random hangs on `row` and draft alone."""
-
-    def weigh(side: Side, token_ids: list[int]) -> FloatArray:
-        steps = step_ids(token_texts(token_ids)) if config.granularity == "step" else None
-        return token_weights(repaired.alignment, side, config.granularity, steps, config.sigma)
-
+    wrong = config.weights(repaired.alignment, "source", draft_ids, token_texts)
+    repair = config.weights(repaired.alignment, "target", repaired.token_ids, token_texts)
     rng = np.random.default_rng([config.reference_seed, row, *draft_ids])
-    return control_weights(config.gate, weigh("source", draft_ids), weigh("target", repaired.token_ids), rng)
+    return control_weights(config.gate, wrong, repair, rng)
 
 
 def describe_pairs(

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from difference_feedback.errors import DataError
 
@@ -42,27 +41,6 @@ def total_rewards(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor) 
     totals = (rewards_per_func * reward_weights.to(rewards_per_func.device)).nansum(dim=1)
     totals[torch.isnan(rewards_per_func).all(dim=1)] = torch.nan
     return totals.double().cpu().numpy()
-
-
-def split_images(prompt: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Image.Image]]:
-    """A conversation with images inside -> the conversation with bare image parts, and the images in order."""
-    images: list[Image.Image] = []
-    conversation = []
-    for message in prompt:
-        content = message["content"]
-        if not isinstance(content, str):
-            images += [part["image"] for part in content if part["type"] == "image"]
-            content = [{"type": "image"} if part["type"] == "image" else _text_part(part) for part in content]
-        conversation.append({"role": message["role"], "content": content})
-    return conversation, images
-
-
-def _text_part(part: dict[str, Any]) -> dict[str, str]:
-    if part["type"] != "text":
-        raise DataError(
-            f"field 'prompt': a part of type {part['type']!r} cannot be repaired; use text and image parts."
-        )
-    return {"type": "text", "text": part["text"]}
 
 
 def annotated_answers(examples: Sequence[dict[str, Any]], column: str | None) -> list[str | None]:

@@ -20,15 +20,16 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.repair.limits import Limits
 from difference_feedback.repair.protocol import Repairer
 from difference_feedback.repair.selection import choose_repair
-from difference_feedback.trl.candidates import Candidates, Limits, ask
+from difference_feedback.trl.candidates import Candidates, ask
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
-from difference_feedback.trl.gate import GradientGate, normalised_weights, sequence_advantages, token_advantages
+from difference_feedback.trl.gate import LossGate
+from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
-    ROW_MEAN_LOSSES,
     Member,
     build_batch,
     rows_per_rank,
@@ -37,10 +38,11 @@ from difference_feedback.trl.pair_batch import (
 from difference_feedback.trl.pair_metrics import count_pairs, pair_metrics
 from difference_feedback.trl.pairing import Repaired, describe_pairs, members_here, optimisation_group
 from difference_feedback.trl.references import References, choose_references
+from difference_feedback.trl.refusals import refuse_foreign_rollouts, refuse_shared_shards
 from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import Rollouts, annotated_answers, total_rewards
 from difference_feedback.trl.step_hooks import StepHooks
-from difference_feedback.trl.vision_tokens import suppressed, vision_token_ids, with_logit_bias
+from difference_feedback.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 
 
 class DFGRPOTrainer(ExactResume):
@@ -70,20 +72,19 @@ class DFGRPOTrainer(ExactResume):
             raise ConfigError(f"args is a {type(args).__name__}; DFGRPOTrainer needs a DFGRPOConfig.")
         if args.needs_repairer and repairer is None:
             raise ConfigError("Pass a repairer, or set gate='ones' and regroup=False for plain GRPO.")
-        for name in ("tools", "environment_factory", "rollout_func"):
-            if trl_kwargs.get(name):
-                raise ConfigError(
-                    f"{name}: answers with tool calls or from elsewhere cannot be repaired; leave it out."
-                )
+        refuse_foreign_rollouts(trl_kwargs)
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         if self.aux_loss_enabled:
             raise ConfigError("A router's auxiliary loss would be scaled with the filler rows: router_aux_loss_coef=0.")
+        plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
+        zero_stage = plugin.zero_stage if plugin else 0
+        refuse_shared_shards(repairer, self.model, self.accelerator.distributed_type, zero_stage)
         self.repairer = repairer
         self.last_pairs: list[dict[str, Any]] = []
         self.cost = CostMeter()
         self._rollouts: Rollouts | None = None
         self._defer_logps = False
-        self._gradient_gate: GradientGate | None = None
+        self._gate: LossGate | None = None
         self._suppress_vision_tokens()
         self.add_callback(StepHooks(self))
 
@@ -156,7 +157,7 @@ class DFGRPOTrainer(ExactResume):
             barren = {row // group_size for row in references.texts} - {row // group_size for row, _ in repair_rewards}
             self._note(pair_metrics(counts, references.skipped, len(barren)))
             self._log_repairs(members, rollouts)
-        if args.length_norm == "gated" and self.loss_type == "dapo":  # DAPO divides by the whole batch's tokens
+        if args.length_norm == "gated" and self.loss_type in BATCH_MEAN_LOSSES:
             batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
 
@@ -200,8 +201,7 @@ class DFGRPOTrainer(ExactResume):
         for row, token_ids in candidates.token_ids.items():
             grades = [next(scored) for _ in token_ids]
             draft = rollouts.completion_ids[row]
-            how: Any = {"method": args.alignment_method, "anchor_gaps": args.anchor_gaps}
-            choice = choose_repair(draft, token_ids, grades, args.reward_threshold, **how)
+            choice = choose_repair(draft, token_ids, grades, args.reward_threshold, **args.alignment_options)
             if choice is not None:
                 i = choice.index
                 repaired[row] = Repaired(token_ids[i], grades[i], choice.alignment, choice.edit_cost)
@@ -250,17 +250,12 @@ class DFGRPOTrainer(ExactResume):
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         if "weights" not in inputs:  # evaluation
             return super()._compute_loss(model, inputs)
-        weights, mask = inputs["weights"], inputs["completion_mask"]
-        by_gated = self.args.length_norm == "gated" and self.loss_type != "dapo"
-        if self.importance_sampling_level == "sequence":
-            gated = inputs | {"advantages": sequence_advantages(inputs["advantages"], weights, mask, by_gated)}
-            self._gradient_gate = GradientGate(gated, normalised_weights(weights, mask))
-        else:
-            gated = inputs | {"advantages": token_advantages(inputs["advantages"], weights, mask, by_gated)}
+        by_gated = self.args.length_norm == "gated" and self.loss_type in ROW_MEAN_LOSSES
+        self._gate = LossGate(inputs, self.args.objective == "gspo", by_gated, self.args.repaired_ratio)
         try:
-            return super()._compute_loss(model, gated) * inputs["loss_scale"]
+            return super()._compute_loss(model, self._gate.inputs) * inputs["loss_scale"]
         finally:
-            self._gradient_gate = None
+            self._gate = None
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -276,7 +271,7 @@ class DFGRPOTrainer(ExactResume):
         logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(
             model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
         )
-        return logps if self._gradient_gate is None else self._gradient_gate.apply(logps), entropies, aux_loss
+        return logps if self._gate is None else self._gate.apply(logps), entropies, aux_loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.cost.measure("update"):

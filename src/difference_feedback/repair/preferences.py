@@ -1,0 +1,92 @@
+"""Preference pairs whose preferred answer is a repair of the other: few edits, so that a mask has something to say."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from difference_feedback.errors import DataError
+from difference_feedback.repair.protocol import Repairer, RepairRequest
+from difference_feedback.repair.selection import choose_repair
+
+Grade = Callable[[Mapping[str, Any], str], bool]
+"""Whether a text is a right answer to a row's question."""
+
+
+@dataclass(frozen=True)
+class RepairedPreferences:
+    """`rows` are those that got a feasible repair, `unrepaired` the others as they were; none is lost."""
+
+    rows: list[dict[str, Any]]
+    unrepaired: list[dict[str, Any]]
+
+
+def repair_preferences(
+    rows: Sequence[Mapping[str, Any]], repairer: Repairer, tokenizer: Any, grade: Grade, num_repairs: int = 2
+) -> RepairedPreferences:
+    """Put a repair of `rejected` in the place of `chosen`, which serves as its reference. [DF, Eqs. 5-7]
+
+    Args:
+        rows: conversations `prompt`, `chosen` and `rejected` as TRL's `DPOTrainer` takes them, `images` where there
+            are any, and whatever `grade` reads. Only `chosen` is changed.
+        tokenizer: the policy's.
+        grade: of a row and a repair's text; a repair that is not right is not taken.
+        num_repairs: sampled for each row; the right one with the fewest edits is taken.
+
+    Raises:
+        DataError: a row without these fields, or an answer without text; it names the row and the field.
+    """
+    requests = [_request(number, row, tokenizer) for number, row in enumerate(rows)]
+    answers = repairer.repair(requests, num_repairs) if requests else []
+    if len(answers) != len(requests):
+        raise DataError(f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests.")
+    found = RepairedPreferences([], [])
+    for row, request, candidates in zip(rows, requests, answers, strict=True):
+        rewards = [float(grade(row, candidate.text)) for candidate in candidates]
+        choice = choose_repair(request.draft_ids, [candidate.token_ids for candidate in candidates], rewards)
+        if choice is None:
+            found.unrepaired.append(dict(row))
+        else:
+            repaired = [{"role": "assistant", "content": candidates[choice.index].text}]
+            found.rows.append({**row, "chosen": repaired})
+    return found
+
+
+def _request(number: int, row: Mapping[str, Any], tokenizer: Any) -> RepairRequest:
+    for name in ("prompt", "chosen", "rejected"):
+        if not isinstance(row.get(name), list) or not row[name]:
+            raise DataError(
+                f"row {number}, field {name!r}: give a conversation, a list of messages with role and content."
+            )
+    prompt = [{"role": message["role"], "content": _bare(message["content"])} for message in row["prompt"]]
+    places = sum(
+        part["type"] == "image"
+        for message in prompt
+        if isinstance(message["content"], list)
+        for part in message["content"]
+    )
+    images = list(row.get("images") or ())
+    if places == 0 and images:  # TRL, too, puts images before the first question where the prompt has no place for them
+        first = next((message for message in prompt if message["role"] == "user"), prompt[0])
+        text = first["content"] if isinstance(first["content"], list) else [{"type": "text", "text": first["content"]}]
+        first["content"] = [{"type": "image"} for _ in images] + text
+    elif places != len(images):
+        raise DataError(f"row {number}, field 'images': {len(images)} images for {places} places in the prompt.")
+    draft = tokenizer.encode(_text(number, "rejected", row), add_special_tokens=False)
+    return RepairRequest(prompt, images, [*draft, tokenizer.eos_token_id], _text(number, "chosen", row))
+
+
+def _bare(content: Any) -> Any:
+    """A message's content with image parts that hold no image, and without the None fields of arrow tables."""
+    if isinstance(content, str):
+        return content
+    return [
+        {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]} for part in content
+    ]
+
+
+def _text(number: int, name: str, row: Mapping[str, Any]) -> str:
+    content = row[name][-1]["content"]
+    text = content if isinstance(content, str) else "".join(part.get("text") or "" for part in content)
+    if not text.strip():
+        raise DataError(f"row {number}, field {name!r}: the answer has no text; leave the row out.")
+    return text

@@ -1,0 +1,130 @@
+"""DF-DPO in TRL: `DPOTrainer` on preference pairs, gated where the two answers differ. [DF, Eq. 10]
+
+The gate goes inside the sequence log-ratios: TRL sums a row's `log π_θ(o_t)` and `log π_ref(o_t)` over its tokens, and
+the trainer makes both sums weighted ones. A token of weight 0 then has no gradient and no part in the margin.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from trl import DPOConfig, DPOTrainer
+
+from difference_feedback.alignment import align
+from difference_feedback.errors import ConfigError
+from difference_feedback.mask_settings import MaskSettings, TokenTexts
+
+
+@dataclass
+class DFDPOConfig(MaskSettings, DPOConfig):
+    """TRL's `DPOConfig` with the settings of the mask; `gate="ones"` makes it plain DPO.
+
+    Raises `ConfigError` for what sums log-probabilities differently from the sigmoid loss.
+    """
+
+    gate: Literal["mask", "ones"] = field(default="mask", metadata={"help": "`ones` switches the gate off."})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_mask()
+        if self.gate not in ("mask", "ones"):
+            raise ConfigError(f"gate={self.gate!r}: choose one of mask, ones.")
+        refused = {
+            f"loss_type={self.loss_type!r}": (list(self.loss_type) != ["sigmoid"], "verified with ['sigmoid'] alone"),
+            "f_divergence_type": (self.f_divergence_type != "reverse_kl", "verified with 'reverse_kl' alone"),
+            "ld_alpha": (self.ld_alpha is not None, "it weighs the same tokens by their place; leave it None"),
+            "use_weighting": (self.use_weighting, "it would weigh a pair by its ungated tokens; leave it off"),
+            "precompute_ref_log_probs": (
+                self.precompute_ref_log_probs,
+                "the sums kept beforehand are not gated; leave it off",
+            ),
+            "use_liger_kernel": (self.use_liger_kernel, "it never makes the log-probabilities of tokens; leave it off"),
+        }
+        problems = [f"{what}: {why}." for what, (wrong, why) in refused.items() if wrong]
+        if problems:
+            raise ConfigError("DFDPOConfig: " + " ".join(problems))
+
+
+@dataclass
+class GatedPreferences:
+    """A data collator around TRL's: adds `weights` `(2P, L)`, aligned with `input_ids`, chosen rows first."""
+
+    collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
+    settings: MaskSettings
+    token_texts: TokenTexts
+
+    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        batch = self.collator(examples)
+        ids, completion = batch["input_ids"], batch["completion_mask"].bool()
+        weights = torch.zeros(ids.shape)
+        half = len(ids) // 2
+        for i in range(half):
+            chosen, rejected = ids[i][completion[i]].tolist(), ids[half + i][completion[half + i]].tolist()
+            alignment = align(rejected, chosen, **self.settings.alignment_options)
+            for row, side, tokens in ((i, "target", chosen), (half + i, "source", rejected)):
+                own = self.settings.weights(alignment, side, tokens, self.token_texts)  # type: ignore[arg-type]
+                weights[row, completion[row]] = torch.from_numpy(own)
+        return {**batch, "weights": weights}
+
+
+class DFDPOTrainer(DPOTrainer):
+    """`trl.DPOTrainer` with the gate: the same constructor, a `DFDPOConfig`, a data set of `prompt`, `chosen`,
+    `rejected` and, for images, `images`. [DF, Eq. 10]
+
+    The masks are those of aligning `rejected` with `chosen`. Two answers that were written apart differ nearly
+    everywhere; `repair_preferences` first puts a repair of `rejected` in the place of `chosen`. Logged under `df/`:
+    `gate_density/chosen`, `gate_density/rejected`, and `identical_pairs`, whose two answers are the same and teach
+    nothing.
+    """
+
+    args: DFDPOConfig
+    model: Any
+    _metrics: dict[str, Any]
+
+    def __init__(self, model: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(model, *args, **kwargs)
+        if not isinstance(self.args, DFDPOConfig):
+            raise ConfigError(f"args is a {type(self.args).__name__}; DFDPOTrainer needs a DFDPOConfig.")
+        if self.args.gate == "mask":
+            tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+
+            def texts(token_ids: Sequence[int]) -> list[str]:
+                return [tokenizer.decode([i]) for i in token_ids]
+
+            self.data_collator = GatedPreferences(self.data_collator, self.args, texts)
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool) -> Any:
+        if "weights" not in inputs:
+            return super()._compute_loss(model, inputs, return_outputs)
+        plain = dict(inputs)
+        weights = plain.pop("weights")
+        self._note_density(weights, inputs["completion_mask"])
+        with self._gated(weights[:, 1:]):  # log-probabilities are those of the following token
+            return super()._compute_loss(model, plain, return_outputs)
+
+    @contextmanager
+    def _gated(self, weights: torch.Tensor) -> Iterator[None]:
+        """Every log-probability that policy or reference give is multiplied by its weight `(2P, L - 1)`."""
+
+        def gate(module: nn.Module, args: Any, output: Any) -> Any:
+            if output.get("log_probs") is not None:
+                own = output.log_probs[:, -weights.size(1) :]
+                output.log_probs = torch.where(weights == 0, 0.0, own * weights.to(own.dtype))
+            return output
+
+        with ExitStack() as stack:
+            for module in (self.model, self.ref_model):
+                if module is not None:
+                    stack.callback(module.register_forward_hook(gate).remove)
+            yield
+
+    def _note_density(self, weights: torch.Tensor, mask: torch.Tensor) -> None:
+        metrics = self._metrics["train" if self.model.training else "eval"]
+        for side, own, tokens in zip(("chosen", "rejected"), weights.chunk(2), mask.chunk(2), strict=True):
+            totals = self.accelerator.gather(torch.stack([own.sum(), tokens.sum().float()])[None]).sum(0)
+            metrics[f"df/gate_density/{side}"].append((totals[0] / totals[1].clamp(min=1)).item())
+        silent = (weights.chunk(2)[0].sum(1) + weights.chunk(2)[1].sum(1) == 0).sum().float()
+        metrics["df/identical_pairs"].append(self.accelerator.gather(silent[None]).sum().item())
