@@ -35,7 +35,8 @@ class Cell:
     parts: dict[str, Recipe] = field(repr=False)
     """Its recipes, fully resolved: `sft`, `rl`, `train`, those that it needs."""
     design: dict[str, Any] = field(repr=False)
-    """What is hashed: the method without its label and place in tables, and every recipe."""
+    """What is hashed: the method without its label and place in tables, and every recipe. Settings at their defaults
+    are left out, so that a new one does not undo the cells that were run before it came."""
 
     @property
     def hash(self) -> str:
@@ -101,11 +102,13 @@ def _cell(plan: BenchRecipe, name: str, method: Method, tasks: str, seed: int, s
     elif method.set or method.repair_model or method.hand_repaired_first:
         raise ConfigError(f"{source}: kind {method.kind} trains by no recipe; leave out set, repair_model and such.")
     design: dict[str, Any] = {
-        "method": method.model_dump(mode="json", exclude={"label", "group", "against", "recipe", "set"}),
+        "method": method.model_dump(
+            mode="json", exclude={"label", "group", "against", "recipe", "set"}, exclude_defaults=True
+        ),
         "tasks": plan.tasks[tasks],
         "seed": seed,
-        "evaluation": plan.evaluation.model_dump(mode="json"),
-        "parts": {part: recipe.model_dump(mode="json") for part, recipe in parts.items()},
+        "evaluation": plan.evaluation.model_dump(mode="json", exclude_defaults=True),
+        "parts": {part: recipe.model_dump(mode="json", exclude_defaults=True) for part, recipe in parts.items()},
     }
     return Cell(name, tasks, seed, settings, parts, design)
 
