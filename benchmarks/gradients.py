@@ -1,6 +1,7 @@
 """The policy gradient on the same answers, gated and not: how noisy is it, and does it point where labels would push?
 
-    python benchmarks/gradients.py [--groups 40] [--model nano]
+    python benchmarks/gradients.py [--groups 24] [--questions 24]
+    python benchmarks/gradients.py --repairer runs/repair_sft/model --label "a trained model's repairs"
 
 From the base, `--groups` batches of answers are sampled to one fixed set of questions. On each of them the gradient of
 the loss is taken by every method; nothing is updated. Reported are the cosine with the supervised gradient (the mean
@@ -78,10 +79,11 @@ def supervised_gradient(model: Any, processor: Any, problems: list[Any]) -> torc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--groups", type=int, default=40, help="batches of answers")
-    parser.add_argument("--questions", type=int, default=48)
+    parser.add_argument("--groups", type=int, default=24, help="batches of answers")
+    parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--model", default="nano", help="the policy at which gradients are taken")
     parser.add_argument("--repairer", default="annotator", help="who repairs: annotator, reference, nano or a folder")
+    parser.add_argument("--label", default="the annotator's repairs", help="what the results are kept as")
     given = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = load_model(given.model)
@@ -102,8 +104,10 @@ def main() -> None:
             if figures[name]["noise_scale"] == float("inf"):
                 figures[name]["noise_scale"] = None
             print(name, json.dumps(figures[name]), flush=True)
-    settings = vars(given) | {"answers": 8 * given.questions}
-    OUT.write_text(json.dumps({"settings": settings, "figures": figures}, indent=1) + "\n", encoding="utf-8")
+    before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
+    kept_settings = {"batches": given.groups, "questions": given.questions, "answers": 8 * given.questions}
+    after = before | {given.label: {"settings": kept_settings, "figures": figures}}
+    OUT.write_text(json.dumps(after, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

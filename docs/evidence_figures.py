@@ -81,14 +81,16 @@ def tuning_table(rows: list[Row]) -> str:
 
 
 def gradient_table(found: dict[str, Any]) -> str:
-    """A row a method of benchmarks/gradients.py."""
+    """A row a method of benchmarks/gradients.py, for every repair model that it was run with."""
     lines = [
-        "| | cosine, one batch | cosine, mean of all batches | noise scale, batches |",
-        "|---|---|---|---|",
+        "| | repairs | cosine, one batch | cosine, mean of all batches | noise scale, batches |",
+        "|---|---|---|---|---|",
     ]
-    for name, one in found["figures"].items():
-        noise = "no signal seen" if one["noise_scale"] is None else f"{one['noise_scale']:.1f}"
-        lines.append(f"| {name} | {one['cosine_one_batch']:.2f} | {one['cosine_mean']:.2f} | {noise} |")
+    for repairs, one in found.items():
+        for name, own in one["figures"].items():
+            noise = "no signal seen" if own["noise_scale"] is None else f"{own['noise_scale']:.1f}"
+            cosines = f"{own['cosine_one_batch']:.2f} | {own['cosine_mean']:.2f}"
+            lines.append(f"| {name} | {repairs} | {cosines} | {noise} |")
     return "\n".join(lines)
 
 
