@@ -71,7 +71,7 @@ def train(
         part = recipe.evaluation.curve_problems
         measured = EvaluateHeldOut(
             lambda final: _evaluate(recipe, trainer, processor, questions if final else questions[:part], grade),
-            *(recipe.evaluation.every, run, budget),
+            *(recipe.evaluation.every, run, budget, part is not None),
         )
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()

@@ -18,11 +18,13 @@ class EvaluateHeldOut(TrainerCallback):
 
     Each row has `step`, `cpu_seconds` (the bill so far, evaluations left out), `accuracy`, `interval` and `tasks`. The
     last measurement is the caller's, and final. `evaluate(final)` runs on every rank, since a sharded model needs them
-    all; the first writes.
+    all; the first writes. `partly`: all but the last are of a part of the problems.
     """
 
-    def __init__(self, evaluate: Callable[[bool], Evaluation], every: int, run: Run, budget: StopAtBudget) -> None:
-        self.evaluate, self.every, self.run, self.budget = evaluate, every, run, budget
+    def __init__(
+        self, evaluate: Callable[[bool], Evaluation], every: int, run: Run, budget: StopAtBudget, partly: bool = False
+    ) -> None:
+        self.evaluate, self.every, self.run, self.budget, self.partly = evaluate, every, run, budget, partly
         self.last = (-1, False)
         self.found: Evaluation | None = None
 
@@ -36,11 +38,12 @@ class EvaluateHeldOut(TrainerCallback):
 
     def measure(self, state: TrainerState, final: bool = False) -> Evaluation:
         """Evaluate and write the row, unless that was done at this step."""
-        if self.found is not None and (state.global_step, final) == self.last:
+        key = (state.global_step, final and self.partly)
+        if self.found is not None and key == self.last:
             return self.found
         with self.budget.paused():
             self.found = self.evaluate(final)
-        self.last = (state.global_step, final)
+        self.last = key
         if state.is_world_process_zero:
             keep = ("accuracy", "interval", "problems", "tasks")
             row = {name: value for name, value in self.found.summary().items() if name in keep}

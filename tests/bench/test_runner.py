@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from difference_feedback.bench.results import append_result, load_results, mask_figures
+from difference_feedback.bench.results import append_result, cost_figures, load_results, mask_figures
 from difference_feedback.runs import read_rows
 
 PLAN = """
@@ -127,3 +127,21 @@ def test_mask_figures_by_hand() -> None:
         {"precision": 4 / 6, "recall": 4 / 6, "f1": 8 / 12, "first_error": 2 / 3, "density": 6 / 30, "drafts": 3}
     )
     assert mask_figures([{"reward": 1.0}]) is None
+
+
+def test_cost_figures_by_hand() -> None:
+    def row(seconds: float, requested: float) -> dict[str, float]:
+        stages = {"rollout": 0.4, "update": 0.2, "repair": 0.3}
+        return {
+            **{f"df/cpu_seconds/{stage}": value for stage, value in stages.items()},
+            **{"df/requested": requested, "df/wrong_share": 0.5, "cpu_seconds": seconds},
+        }
+
+    found = cost_figures([row(1.0, 10.0), {"accuracy": 0.5}, row(2.0, 20.0)], rollouts=64, num_repairs=2)
+    assert found == pytest.approx(
+        {
+            **{"base": 0.6, "wrong": 32.0, "repaired": 15.0, "num_repairs": 2.0, "repair": 0.6 / 60},
+            **{"predicted": 0.6 + 32 * 2 * 0.01, "measured": 1.0},
+        }
+    )
+    assert cost_figures([{"reward": 1.0}], rollouts=64, num_repairs=1) is None

@@ -113,13 +113,9 @@ def _masks(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _cost(rows: Sequence[Row]) -> dict[str, float | None] | None:
-    """The terms of Eq. 29, seconds of wall clock an update, means over seeds, and `C_base + p_err K C_repair`."""
+    """Means over seeds of what `bench.results.cost_figures` found."""
     found = [row["cost"] for row in rows if row.get("cost")]
-    if not found:
-        return None
-    terms = ("base_seconds", "wrong_share", "num_repairs", "repair_seconds", "measured_seconds")
-    predicted = [one["base_seconds"] + one["wrong_share"] * one["num_repairs"] * one["repair_seconds"] for one in found]
-    return {term: _mean([one[term] for one in found]) for term in terms} | {"predicted_seconds": _mean(predicted)}
+    return {term: _mean([one[term] for one in found]) for term in found[0]} if found else None
 
 
 def _comparison(

@@ -111,17 +111,28 @@ def stability_table(found: Evidence) -> str:
 
 
 def cost_table(found: Evidence) -> str:
-    """A row a method: the terms of Eq. 29 in seconds an update, what they add up to, and what was measured."""
+    """A row a method: the terms of Eq. 29 in CPU seconds an update, what they add up to, and what was measured."""
     lines = _head(
-        ["", "C_base", "p_err", "K", "C_repair, all wrong answers", "predicted", "measured", "before the first"]
+        [
+            "",
+            "C_base",
+            "wrong answers",
+            "of them repaired",
+            "K",
+            "C_repair",
+            "predicted",
+            "measured",
+            "before the first",
+        ]
     )
     for figures in found["methods"].values():
         cost = figures["cost"]
         if not cost:
             continue
-        seconds = [f"{cost[key]:.3f} s" for key in ("repair_seconds", "predicted_seconds", "measured_seconds")]
-        terms = [f"{cost['base_seconds']:.3f} s", f"{cost['wrong_share']:.2f}", f"{cost['num_repairs']:.0f}"]
-        lines.append(_line([figures["label"], *terms, *seconds, f"{figures['setup_cpu_seconds']:.0f} CPU s"]))
+        counts = [f"{cost['wrong']:.1f}", f"{cost['repaired']:.1f}", f"{cost['num_repairs']:.0f}"]
+        sums = [f"{1000 * cost['repair']:.1f} ms", f"{cost['predicted']:.3f} s", f"{cost['measured']:.3f} s"]
+        ends = f"{figures['setup_cpu_seconds']:.0f} s"
+        lines.append(_line([figures["label"], f"{cost['base']:.3f} s", *counts, *sums, ends]))
     return "\n".join(lines)
 
 
