@@ -60,8 +60,8 @@ def mask_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 def cost_figures(metrics: Sequence[Mapping[str, Any]], rollouts: int, num_repairs: int) -> dict[str, float] | None:
     """The terms of Eq. 29 in processor seconds an update, means over a run; None for a run that repairs nothing.
 
-    `rollouts` is the number of answers sampled for an update. `base` is sampling and updating, `wrong` an update's wrong
-    answers, `repaired` those for which repairs were asked, `repair` the cost of one repair, `predicted` is
+    `rollouts` is the number of answers sampled for an update. `base` is sampling and updating, `wrong` the number of
+    wrong answers, `repaired` of those for which repairs were asked, `repair` the cost of one repair, `predicted` is
     `base + wrong K repair`, and `measured` what was billed.
     """
     rows = [row for row in metrics if "df/cpu_seconds/rollout" in row]
