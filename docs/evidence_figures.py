@@ -111,9 +111,11 @@ def headline(found: dict[str, Any]) -> str:
 
 def plots(rows: list[Row], found: dict[str, Any]) -> dict[str, str]:
     """File name -> SVG."""
+    compared = [(one["method"], one["against"]) for one in found["comparisons"]]
+    near = [pair for pair in compared if "supervised" not in pair]  # which would stretch the axis
     return {
         "evidence_compute.svg": compute_plot(rows, CURVES),
-        "evidence_forest.svg": forest_plot(found),
+        "evidence_forest.svg": forest_plot(found, near),
         "evidence_masks.svg": mask_plot(found),
     }
 

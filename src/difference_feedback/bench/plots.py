@@ -23,7 +23,7 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
         own = [row for row in rows if row["method"] == name and len(row["curve"]) > 1]
         if own and base is not None:
             curves[own[0]["label"]] = gains(own, base)
-    canvas = Canvas(860, 400, left=56, right=150, top=16, bottom=48)
+    canvas = Canvas(860, 400, left=56, right=230, top=16, bottom=48)
     if not curves:
         return canvas.finish()
     values = np.concatenate([np.ravel(band) for _, band in curves.values()])
