@@ -76,6 +76,19 @@ def test_differences_are_paired_by_seed() -> None:
     ]
 
 
+def test_swept_settings_are_compared_at_the_same_settings_or_as_the_plan_has_them() -> None:
+    swept = {"settings": {"trl.learning_rate": 1e-4}}
+    rows = [*ROWS, row("df", 0, 0.3, 0.3, **swept), row("gate", 0, 0.4, 0.4, **swept), row("gate", 1, 0.5, 0.5)]
+    found = evidence(rows, {"gate": ["df", "grpo"]})
+    assert [(c["method"], c["against"], c["seeds"]) for c in found["comparisons"]] == [
+        ("gate (learning_rate 0.0001)", "df (learning_rate 0.0001)", [0]),
+        ("gate (learning_rate 0.0001)", "grpo", [0]),
+        ("gate", "df", [1]),
+        ("gate", "grpo", [1]),
+    ]
+    assert found["comparisons"][0]["labels"] == ["GATE (learning_rate 0.0001)", "DF (learning_rate 0.0001)"]
+
+
 def test_the_start_is_the_same_for_every_seed() -> None:
     one = FOUND["comparisons"][0]
     assert one["per_seed"] == pytest.approx([0.1, 0.12, -0.35])

@@ -29,17 +29,25 @@ def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[
     methods = {name: _figures(own, base) for name, own in by_method.items()}
     comparisons = [
         found
-        for name, others in against.items()
-        for other in others
-        if name in by_method and other in by_method
-        if (found := _comparison(name, other, by_method, base))
+        for name, own in by_method.items()
+        for other in against.get(own[0]["method"], ())
+        if (counterpart := _counterpart(other, own[0]["settings"], by_method))
+        if (found := _comparison(name, counterpart, by_method, base))
     ]
     return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
 
 
-def _name(row: Row) -> str:
-    swept = ", ".join(f"{key.rsplit('.', 1)[-1]} {value}" for key, value in row["settings"].items())
-    return f"{row['method']} ({swept})" if swept else row["method"]
+def _name(row: Row, title: str = "method") -> str:
+    swept = ", ".join(f"{key.rsplit('.', 1)[-1]} {value:g}" for key, value in row["settings"].items())
+    return f"{row[title]} ({swept})" if swept else row[title]
+
+
+def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[str, Sequence[Row]]) -> str | None:
+    """What a method with swept settings is compared with: `method` at the same settings, or as the plan has it."""
+    own = {name: rows[0]["settings"] for name, rows in by_method.items() if rows[0]["method"] == method}
+    same = [name for name, swept in own.items() if swept == settings]
+    plain = [name for name, swept in own.items() if not swept]
+    return next(iter(same + plain), None)
 
 
 def _is_base(rows: Sequence[Row]) -> bool:
@@ -74,7 +82,7 @@ def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
     means = scores.mean(axis=1)
     mean = bootstrap(scores)
     return {
-        "label": rows[0]["label"],
+        "label": _name(rows[0], "label"),
         "group": rows[0]["group"],
         "settings": rows[0]["settings"],
         **_bounds("mean", mean),
@@ -134,7 +142,7 @@ def _comparison(
     return {
         "method": name,
         "against": other,
-        "labels": [by_method[name][0]["label"], by_method[other][0]["label"]],
+        "labels": [_name(by_method[key][0], "label") for key in (name, other)],
         **_bounds("difference", bootstrap(difference)),
         "whole_runs": _bounds("difference", bootstrap(difference, stratified=False)),
         "paired_t": _bounds("difference", paired_t(difference)),

@@ -12,7 +12,6 @@ def accuracy_table(found: Evidence, groups: Sequence[str] | None = None) -> str:
     for figures in found["methods"].values():
         if groups is not None and figures["group"] not in groups:
             continue
-        label = figures["label"] + "".join(f", {k.rsplit('.', 1)[-1]} {v}" for k, v in figures["settings"].items())
         trained = figures["cpu_seconds"] > 0
         compute = [
             _number(figures["steps"]),
@@ -24,7 +23,7 @@ def accuracy_table(found: Evidence, groups: Sequence[str] | None = None) -> str:
         lines.append(
             _line(
                 [
-                    label,
+                    figures["label"],
                     f"{100 * figures['mean']:.1f} %",
                     _interval(figures, "%"),
                     str(len(figures["seeds"])),
