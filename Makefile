@@ -13,12 +13,12 @@ VLLM_STAMP := $(VLLM_VENV)/.difference-feedback-installed
 VERL_VENV ?= .venv-verl
 VERL_PINS := tests/verl/requirements.txt
 VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
-VERL_SOURCES := Makefile tests/verl/*.py tests/verl/verl_on_cpu tests/verl/requirements.txt recipes/verl \
+VERL_SOURCES := tests/verl/*.py tests/verl/verl_on_cpu tests/verl/requirements.txt recipes/verl \
 	$(addprefix src/difference_feedback/,verl objectives alignment.py masks.py groups.py gating.py mask_settings.py \
 	conversations.py vision_tokens.py repair/selection.py repair/limits.py repair/local.py repair/generation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-vllm test-verl verl-fingerprint lint format bench-core clean
+.PHONY: help install demo test test-vllm test-verl verl-fingerprint lint format bench-core bench-small clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,9 @@ format: $(STAMP) ## put the code into shape
 
 bench-core: $(STAMP) ## throughput of alignment and masks
 	$(BIN)/python benchmarks/core.py
+
+bench-small: $(STAMP) ## the main table of docs/evidence.md in half an hour on two cores
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
 
 clean: ## remove the environments, caches and build files (runs/ stays)
 	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from difference_feedback import __version__
 from difference_feedback.commands.annotate import annotate
 from difference_feedback.commands.base import base
+from difference_feedback.commands.bench import bench
 from difference_feedback.commands.demo import demo
 from difference_feedback.commands.evaluate import evaluate
 from difference_feedback.commands.grade import grade
@@ -39,7 +40,7 @@ class MethodGroup(TyperGroup):
     """The commands in the method's order. Errors raised on purpose become one clean message and exit code 2."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "base", "repair", "train", "evaluate", "mask", "grade", "annotate", "report"]
+        return ["demo", "base", "repair", "train", "evaluate", "mask", "grade", "annotate", "report", "bench"]
 
     def invoke(self, ctx: Any) -> Any:
         errors = Console(stderr=True, soft_wrap=True)
@@ -77,7 +78,7 @@ def _paragraphs(text: str | None) -> str:
 STEPS, LOOK = "The method, step by step", "Look at it"
 for panel, command in (
     *(("Start here", demo), (STEPS, base), (STEPS, train), (STEPS, evaluate)),
-    *((LOOK, mask), (LOOK, grade), (LOOK, annotate), (LOOK, report)),
+    *((LOOK, mask), (LOOK, grade), (LOOK, annotate), (LOOK, report), (LOOK, bench)),
 ):
     app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
 app.add_typer(repair_app, name="repair", rich_help_panel=STEPS)

@@ -141,7 +141,7 @@ def held_out(
 ) -> tuple[Sequence[Question], "Grade | LLMJudge"]:
     """The questions of a recipe's evaluation and who grades them."""
     if data is None:
-        questions: Sequence[Question] = sample_problems("test", settings.problems, settings.seed, tasks)
+        questions: Sequence[Question] = sample_problems(settings.split, settings.problems, settings.seed, tasks)
     else:
         from difference_feedback.tasks.dataset import load_questions
 

@@ -25,6 +25,11 @@ class Evaluation(Section):
     """0 answers greedily."""
     every: Annotated[int, Field(ge=0)] = 0
     """Training steps between evaluations; 0 evaluates at the start and at the end alone."""
+    curve_problems: PositiveInt | None = None
+    """Of them, so many for the measurements before the last one; by default all."""
+    split: Literal["test", "repair"] = "test"
+    """Images of the embedded problems: those that nothing was trained on, or, to choose settings by, those of the hand
+    repairs, which no policy is trained on either."""
     seed: int = 9000
     """Seed of the held-out problems, apart from the run's own so that all runs meet the same ones."""
 

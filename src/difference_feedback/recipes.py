@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from difference_feedback.bench.plan import Method, Sweep
 from difference_feedback.errors import ConfigError
 from difference_feedback.recipe_checks import describe, nearest
 from difference_feedback.recipe_sections import (
@@ -124,7 +125,8 @@ class TrainRecipe(ModelRecipe):
     host: Literal["trl", "verl"] = "trl"
     """Who trains. verl has an environment of its own."""
     repair_model: str | None = None
-    """Folder or hub name of the repair model; DF-GRPO needs one."""
+    """Folder or hub name of the repair model; DF-GRPO needs one. In the embedded world `annotator` repairs by hand, and
+    `reference` takes the reference itself for the repair: controls."""
     repairs: Repairs = Repairs()
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights. A `repair_model` that is an adapter on the same model then
@@ -197,18 +199,43 @@ def _shipped_part(part: str, changes: Any) -> Any:
     if changes is not None and not isinstance(changes, Mapping):
         return changes  # of the wrong type, which pydantic says
     path = shipped_recipes()[f"nano_{part}"]
-    return _merged(parse_yaml(path.read_text(encoding="utf-8"), str(path)), changes or {})
+    return merged(parse_yaml(path.read_text(encoding="utf-8"), str(path)), changes or {})
 
 
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = _deep_copy(values)
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes` put over them, mappings merged key by key."""
+    both = _deep_copy(values)
     for key, value in changes.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merged(merged[key], value) if both else value
-    return merged
+        nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
+        both[key] = merged(both[key], value) if nested else value
+    return both
 
 
-AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | DemoRecipe
+TaskSets = Annotated[dict[str, list[TaskName] | None], Field(min_length=1, default_factory=lambda: {"mixture": None})]
+
+
+class BenchRecipe(Recipe):
+    """A plan of comparisons at matched compute: methods x seeds x tasks, each cell a run of its own.
+
+    What stands under `train`, `repair_sft` and `repair_rl` is put over the shipped nano recipes for every method.
+    """
+
+    kind: Literal["bench"] = "bench"
+    seeds: Annotated[list[int], Field(min_length=1, default_factory=lambda: list(range(5)))]
+    tasks: TaskSets
+    """Sets of embedded tasks by name; null is all six."""
+    budget_cpu_seconds: Annotated[float, Field(gt=0)]
+    """Processor time of every trained method, the making of its repair model included."""
+    evaluation: Evaluation = Evaluation()
+    train: dict[str, Any] = Field(default_factory=dict)
+    repair_sft: dict[str, Any] = Field(default_factory=dict)
+    repair_rl: dict[str, Any] = Field(default_factory=dict)
+    methods: Annotated[dict[str, Method], Field(min_length=1)]
+    sweep: Sweep
+    """For tuning: a cell for every combination of these settings, in place of one."""
+
+
+AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | DemoRecipe | BenchRecipe
 RECIPES: dict[str, type[Recipe]] = {
     "base": BaseRecipe,
     "repair-sft": RepairSFTRecipe,
@@ -216,6 +243,7 @@ RECIPES: dict[str, type[Recipe]] = {
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
     "demo": DemoRecipe,
+    "bench": BenchRecipe,
 }
 
 
@@ -232,6 +260,11 @@ def load_recipe(source: str | Path, kind: type[R], overrides: Sequence[str] = ()
     Raises `ConfigError` for a missing file, text that is not YAML, another kind of recipe, an unknown key or a value
     of the wrong type; the message names the file or the override, the key, and the nearest valid one.
     """
+    return build_recipe(kind, load_values(source, kind), overrides, source=str(_find(source)))
+
+
+def load_values(source: str | Path, kind: type[Recipe]) -> dict[str, Any]:
+    """A recipe's values as they stand in its file, checked for nothing but its kind. Raises as `load_recipe`."""
     path = _find(source)
     values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, dict):
@@ -242,7 +275,7 @@ def load_recipe(source: str | Path, kind: type[R], overrides: Sequence[str] = ()
         raise ConfigError(
             f"{path}: kind is {given!r}, this command runs recipes with `kind: {wanted}`." + _nearest_recipe(wanted)
         )
-    return build_recipe(kind, values, overrides, source=str(path))
+    return values
 
 
 def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> R:

@@ -13,9 +13,11 @@ from difference_feedback.evaluation import Evaluation, Grade, evaluate, held_out
 from difference_feedback.models import load_model
 from difference_feedback.recipe_checks import build_config
 from difference_feedback.recipes import TrainRecipe
+from difference_feedback.repair.embedded import EMBEDDED_REPAIRERS, embedded_repairer
 from difference_feedback.runs import Run
+from difference_feedback.tasks import sample_problems
 from difference_feedback.tasks.question import Question
-from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress
+from difference_feedback.training_callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress, Watcher
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.wrong_answers import WrongAnswers
@@ -26,11 +28,14 @@ if TYPE_CHECKING:
 RewardFunction = Callable[..., Sequence[float | None]]
 
 
-def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[str, Any]:
+def train(
+    recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0, watchers: Sequence[Watcher] = ()
+) -> dict[str, Any]:
     """Train the policy of `recipe` in the folder of `run`, from its last checkpoint where it has one.
 
     `already_spent` CPU seconds are billed to the method before its first step (the repair model's training) and count
     against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
+    `watchers` look on, off the bill.
     Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
     """
     check(recipe)
@@ -46,7 +51,7 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
         "args": config,
         "train_dataset": dataset,
         "processing_class": processor,
-        "callbacks": [budget, MetricsToJsonl(run.metrics_path), ShowProgress(recipe.method)],
+        "callbacks": [budget, *watchers, MetricsToJsonl(run.metrics_path), ShowProgress(recipe.method)],
     }
     trainer: Any
     if recipe.method == "df-grpo":
@@ -57,19 +62,23 @@ def train(recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0) -> dict[
     else:
         trainer = ExactResume(**common)
     trainer.remove_callback(PrinterCallback)
+    for watcher in watchers:
+        watcher.trainer, watcher.budget = trainer, budget
     if recipe.keep_wrong_answers and trainer.is_world_process_zero():
         trainer.watch = WrongAnswers(run.folder, recipe.keep_wrong_answers)
     measured = None
     if questions:
+        part = recipe.evaluation.curve_problems
         measured = EvaluateHeldOut(
-            lambda: _evaluate(recipe, trainer, processor, questions, grade), recipe.evaluation.every, run, budget
+            lambda final: _evaluate(recipe, trainer, processor, questions if final else questions[:part], grade),
+            *(recipe.evaluation.every, run, budget, part is not None),
         )
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
     run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(run.model_path))
-    final = measured.measure(trainer.state) if measured else None
+    final = measured.measure(trainer.state, final=True) if measured else None
     summary = summarise(recipe, run, trainer, budget, already_spent, final)
     if trainer.is_world_process_zero():
         name_base(run.model_path, recipe.model)
@@ -119,7 +128,7 @@ def training_data(recipe: TrainRecipe) -> tuple[Dataset, RewardFunction]:
 
         dataset, reward = load_data(recipe.data).for_training(), final_answer_reward
     else:
-        from difference_feedback.tasks import correctness_reward, sample_problems, to_dataset
+        from difference_feedback.tasks import correctness_reward, to_dataset
 
         dataset = to_dataset(sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks))
         reward = final_answer_reward if recipe.reward == "final-answer" else correctness_reward
@@ -157,6 +166,9 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
             "method df-grpo needs repair_model, the folder or hub name of a repair model: train one with "
             "`difference-feedback repair sft` and `repair rl`, name a server in repairs.endpoint, or give method=grpo."
         )
+    if recipe.repair_model in EMBEDDED_REPAIRERS:
+        problems = None if recipe.data else sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks)
+        return embedded_repairer(recipe.repair_model, processor.tokenizer, problems)
     from difference_feedback.repair.local import LocalRepairer
     from difference_feedback.repair.prompts import template_for
 

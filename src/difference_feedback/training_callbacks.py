@@ -17,13 +17,15 @@ class EvaluateHeldOut(TrainerCallback):
     """Measures held-out accuracy before the first step and every `every` steps, into metrics.jsonl.
 
     Each row has `step`, `cpu_seconds` (the bill so far, evaluations left out), `accuracy`, `interval` and `tasks`. The
-    last measurement is the caller's. `evaluate` runs on every rank, since a sharded model needs them all; the first
-    writes.
+    last measurement is the caller's, and final. `evaluate(final)` runs on every rank, since a sharded model needs them
+    all; the first writes. `partly`: all but the last are of a part of the problems.
     """
 
-    def __init__(self, evaluate: Callable[[], Evaluation], every: int, run: Run, budget: StopAtBudget) -> None:
-        self.evaluate, self.every, self.run, self.budget = evaluate, every, run, budget
-        self.last_step = -1
+    def __init__(
+        self, evaluate: Callable[[bool], Evaluation], every: int, run: Run, budget: StopAtBudget, partly: bool = False
+    ) -> None:
+        self.evaluate, self.every, self.run, self.budget, self.partly = evaluate, every, run, budget, partly
+        self.last = (-1, False)
         self.found: Evaluation | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -34,18 +36,29 @@ class EvaluateHeldOut(TrainerCallback):
         if self.every and state.global_step % self.every == 0:
             self.measure(state)
 
-    def measure(self, state: TrainerState) -> Evaluation:
+    def measure(self, state: TrainerState, final: bool = False) -> Evaluation:
         """Evaluate and write the row, unless that was done at this step."""
-        if self.found is not None and state.global_step == self.last_step:
+        key = (state.global_step, final and self.partly)
+        if self.found is not None and key == self.last:
             return self.found
         with self.budget.paused():
-            self.found = self.evaluate()
-        self.last_step = state.global_step
+            self.found = self.evaluate(final)
+        self.last = key
         if state.is_world_process_zero:
             keep = ("accuracy", "interval", "problems", "tasks")
             row = {name: value for name, value in self.found.summary().items() if name in keep}
             self.run.log(step=state.global_step, cpu_seconds=self.budget.total, **row)
         return self.found
+
+
+class Watcher(TrainerCallback):
+    """A callback that looks at the trainer itself; `train.train` sets both fields before training starts.
+
+    What it adds to the row that is logged reaches metrics.jsonl.
+    """
+
+    trainer: Any
+    budget: StopAtBudget
 
 
 class SeedRepairs(TrainerCallback):

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from difference_feedback import __version__
 from difference_feedback.cli import app
 
-COMMANDS = ("demo", "base", "repair", "train", "evaluate", "mask", "report")
+COMMANDS = ("demo", "base", "repair", "train", "evaluate", "mask", "report", "bench")
 runner = CliRunner()
 
 

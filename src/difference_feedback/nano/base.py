@@ -1,6 +1,6 @@
 """The nano base: warm-started until it is fluent and reads images imperfectly, which is where RL has work to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -67,9 +67,10 @@ def train_upper_bound(
     batch_size: int = 32,
     seed: int = 0,
     learning_rate: float = 1e-3,
+    tasks: Sequence[str] | None = None,
 ) -> None:
     """Go on from the base with labels on the RL images: what a learner could reach that is told every answer."""
-    batches = in_batches(questions("rl", seed), batch_size)
+    batches = in_batches(questions("rl", seed, tasks), batch_size)
     _train(model, processor, batches, run, steps, learning_rate, "upper bound")
 
 
@@ -77,7 +78,7 @@ def measure(
     model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, settings: EvaluationSettings
 ) -> Evaluation:
     """Accuracy on held-out embedded problems."""
-    problems = sample_problems("test", settings.problems, settings.seed)
+    problems = sample_problems(settings.split, settings.problems, settings.seed)
     return evaluate(model, processor, problems, seed=settings.seed, **settings.generation)
 
 

@@ -31,10 +31,10 @@ def captions(split: Split, seed: int) -> Iterator[Example]:
         yield Example(problem, problem.prompt, caption(problem))
 
 
-def questions(split: Split, seed: int) -> Iterator[Example]:
+def questions(split: Split, seed: int, tasks: Sequence[str] | None = None) -> Iterator[Example]:
     """An endless stream of questions to answer, in a form drawn uniformly."""
     rng = np.random.default_rng([seed, 1])
-    for problem in stream_problems(split, seed):
+    for problem in stream_problems(split, seed, tasks):
         forms = TASKS[problem.task].forms(problem.facts)
         yield Example(problem, problem.prompt, forms[rng.integers(len(forms))].write())
 

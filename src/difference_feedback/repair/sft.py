@@ -107,12 +107,26 @@ def fit_sft(
     """
     if not rows:
         raise DataError("there are no hand-repaired answers to train on")
+    dataset = sft_dataset(rows, processor, style)
+    return fit_sft_dataset(model, processor, dataset, args, callbacks=callbacks, resume_from=resume_from)
+
+
+def fit_sft_dataset(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Dataset,
+    args: SFTConfig,
+    *,
+    callbacks: Sequence[TrainerCallback] = (),
+    resume_from: str | None = None,
+) -> SFTTrainer:
+    """`fit_sft` on rows with `prompt`, `completion` and `images`."""
     args.remove_unused_columns = False
     trainer = RepairSFTTrainer(
         model,
         args,
         data_collator=RepairCollator(processor),
-        train_dataset=sft_dataset(rows, processor, style),
+        train_dataset=dataset,
         processing_class=processor,
         callbacks=list(callbacks),
     )

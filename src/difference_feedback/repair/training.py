@@ -15,6 +15,7 @@ from transformers.utils import CONFIG_NAME
 
 from difference_feedback import tasks
 from difference_feedback.adapters import name_base, with_lora
+from difference_feedback.flops import uncounted
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.models import load_model
@@ -99,6 +100,10 @@ class Stage:
 
         None where there are no held-out questions: a recipe with `data` and no `test_data`.
         """
+        with uncounted():
+            return self._quality(auditor)
+
+    def _quality(self, auditor: Auditor | None) -> RepairQuality | None:
         settings = self.recipe.evaluation
         limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy

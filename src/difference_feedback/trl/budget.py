@@ -11,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.flops import uncounted
 
 
 class StopAtBudget(TrainerCallback, ExportableState):
@@ -43,7 +44,8 @@ class StopAtBudget(TrainerCallback, ExportableState):
         """What happens inside, such as an evaluation between two steps, is not billed."""
         before = time.process_time()
         try:
-            yield
+            with uncounted():
+                yield
         finally:
             self._start += time.process_time() - before
 

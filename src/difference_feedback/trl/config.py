@@ -5,6 +5,7 @@ from typing import Literal
 
 from trl import GRPOConfig
 
+from difference_feedback.controls import CONTROLS
 from difference_feedback.errors import ConfigError
 from difference_feedback.mask_settings import MaskSettings
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
@@ -64,8 +65,12 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         default="drop",
         metadata={"help": "A wrong answer without a feasible repair is dropped, or kept with a mask of ones."},
     )
-    gate: Literal["mask", "ones"] = field(
-        default="mask", metadata={"help": "`ones` switches the gate off: the control with the same repaired answers."}
+    gate: Literal["mask", "ones", "random", "inverted", "wrong_only", "repaired_only"] = field(
+        default="mask",
+        metadata={
+            "help": "`ones` switches the gate off: the control with the same repaired answers. The others are controls "
+            "that change which tokens the mask marks; see `difference_feedback.controls`."
+        },
     )
     regroup: bool = field(
         default=True,
@@ -95,7 +100,7 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
 
     @property
     def needs_repairer(self) -> bool:
-        return self.regroup or self.gate == "mask"
+        return self.regroup or self.gate != "ones"
 
     def _follow_objective(self) -> None:
         given = {name: getattr(self, name) for name in trl_settings(self.objective)}
@@ -108,7 +113,7 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         for name, choices in {
             "reference": ("sibling_then_answer", "sibling", "answer"),
             "empty_feasible": ("drop", "broadcast"),
-            "gate": ("mask", "ones"),
+            "gate": ("mask", "ones", *CONTROLS),
             "length_norm": ("tokens", "gated"),
             "repaired_ratio": ("old", "one"),
         }.items():

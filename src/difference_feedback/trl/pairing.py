@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from difference_feedback.alignment import Alignment
+from difference_feedback.controls import PairWeights, control_weights
 from difference_feedback.groups import EmptyFeasible, pair_group
 from difference_feedback.mask_settings import TokenTexts
-from difference_feedback.masks import Side
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.rollouts import Rollouts
@@ -75,12 +75,22 @@ def members_here(
         if not 0 <= row < len(rollouts.prompts):
             continue
         token_ids = repaired[row].token_ids if place.is_repair else rollouts.completion_ids[row]
-        if place.gated and config.gate == "mask":
-            side: Side = "target" if place.is_repair else "source"
-            weights = config.weights(repaired[row].alignment, side, token_ids, token_texts)
+        if place.gated and config.gate != "ones":
+            pair = _pair_weights(place.row, rollouts.completion_ids[row], repaired[row], config, token_texts)
+            weights = pair.repair if place.is_repair else pair.wrong
         else:
             weights = np.ones(len(token_ids), np.float32)
         yield Member(row, token_ids, weights, place.reward, place.advantage, place.is_repair)
+
+
+def _pair_weights(
+    row: int, draft_ids: list[int], repaired: Repaired, config: DFGRPOConfig, token_texts: TokenTexts
+) -> PairWeights:
+    """The gate of both sides of a pair. What a control draws at random hangs on `row` and draft alone."""
+    wrong = config.weights(repaired.alignment, "source", draft_ids, token_texts)
+    repair = config.weights(repaired.alignment, "target", repaired.token_ids, token_texts)
+    rng = np.random.default_rng([config.reference_seed, row, *draft_ids])
+    return control_weights(config.gate, wrong, repair, rng)
 
 
 def describe_pairs(

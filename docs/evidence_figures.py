@@ -1,0 +1,156 @@
+"""Make everything that is generated in docs/evidence.md and in the README's evidence: tables, plots, sentences.
+
+    python docs/evidence_figures.py [runs/bench_full/results.jsonl ...]
+
+Given results are first gathered in docs/evidence.jsonl. From that file alone come docs/evidence.json, the plots in
+docs/images/ and the marked blocks of the two pages.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from difference_feedback.bench.evidence import evidence
+from difference_feedback.bench.plots import compute_plot, forest_plot, mask_plot
+from difference_feedback.bench.results import Row, load_results
+from difference_feedback.bench.tables import (
+    accuracy_table,
+    cost_table,
+    difference_table,
+    mask_table,
+    stability_table,
+    task_table,
+)
+from difference_feedback.recipes import BenchRecipe, load_recipe
+
+HERE = Path(__file__).parent
+RESULTS, EVIDENCE, PAGE, README = (
+    HERE / "evidence.jsonl",
+    HERE / "evidence.json",
+    HERE / "evidence.md",
+    HERE.parent / "README.md",
+)
+TUNING, GRADIENTS = HERE / "evidence_tuning.jsonl", HERE / "gradients.json"
+CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "annotator")
+
+
+def found_in(rows: list[Row]) -> dict[str, Any]:
+    """The evidence in the rows, compared as the full plan compares."""
+    plan = load_recipe("bench_full", BenchRecipe)
+    order = {name: i for i, name in enumerate(plan.methods)}
+    rows = sorted(rows, key=lambda row: (order.get(row["method"], len(order)), row["seed"]))
+    return _rounded(evidence(rows, {name: method.against for name, method in plan.methods.items()}))
+
+
+def _rounded(value: Any) -> Any:
+    """To six decimals: libraries differ in the last bits."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
+
+
+def blocks(found: dict[str, Any]) -> dict[str, str]:
+    """What stands between the markers of the pages, by the marker's name."""
+    pairs = [(one["method"], one["against"]) for one in found["comparisons"]]
+    main = [pair for pair in pairs if found["methods"][pair[0]]["group"] == "main"]
+    return {
+        "headline": headline(found),
+        "main": accuracy_table(found, ["main"]) + "\n\n" + difference_table(found, main),
+        "tasks": task_table(found),
+        "controls": accuracy_table(found, ["gate", "repair model", "labels"])
+        + "\n\n"
+        + difference_table(found, [pair for pair in pairs if pair not in main]),
+        "masks": mask_table(found),
+        "stability": stability_table(found),
+        "cost": cost_table(found),
+        "tuning": tuning_table(load_results(TUNING)),
+        "gradients": gradient_table(json.loads(GRADIENTS.read_text(encoding="utf-8"))),
+    }
+
+
+def tuning_table(rows: list[Row]) -> str:
+    """A row a cell of the tuning plan."""
+    lines = ["| | settings | accuracy on the tuning images |", "|---|---|---|"]
+    for row in sorted(rows, key=lambda row: (row["method"], str(row["settings"]))):
+        settings = ", ".join(f"`{key}` {value:g}" for key, value in row["settings"].items())
+        lines.append(f"| {row['label']} | {settings} | {100 * row['accuracy']:.1f} % |")
+    return "\n".join(lines)
+
+
+def gradient_table(found: dict[str, Any]) -> str:
+    """A row a method of benchmarks/gradients.py, for every repair model that it was run with."""
+    lines = [
+        "| | repairs | cosine, one batch | cosine, mean of all batches | noise scale, batches |",
+        "|---|---|---|---|---|",
+    ]
+    for repairs, one in found.items():
+        for name, own in one["figures"].items():
+            noise = "no signal seen" if own["noise_scale"] is None else f"{own['noise_scale']:.1f}"
+            cosines = f"{own['cosine_one_batch']:.2f} | {own['cosine_mean']:.2f}"
+            lines.append(f"| {name} | {repairs} | {cosines} | {noise} |")
+    return "\n".join(lines)
+
+
+def headline(found: dict[str, Any]) -> str:
+    """The one sentence that the README says of the comparison."""
+    one = next(c for c in found["comparisons"] if (c["method"], c["against"]) == ("df_grpo", "grpo"))
+    methods = found["methods"]
+    low, high = (one["paired_t"][end] for end in ("low", "high"))
+    bounds = "" if low is None else f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+    first, second = methods["df_grpo"], methods["grpo"]
+    return (
+        f"At the same {found['budget_cpu_seconds']:.0f} CPU seconds, the repair model's training included, DF-GRPO "
+        f"ends at {100 * first['mean']:.1f} % and GRPO at {100 * second['mean']:.1f} % from a start of "
+        f"{100 * found['base']:.1f} %: {100 * one['difference']:+.1f} points{bounds} over {len(one['seeds'])} seeds of "
+        f"{first['problems']} held-out problems."
+    )
+
+
+def plots(rows: list[Row], found: dict[str, Any]) -> dict[str, str]:
+    """File name -> SVG."""
+    compared = [(one["method"], one["against"]) for one in found["comparisons"]]
+    near = [pair for pair in compared if "supervised" not in pair]  # which would stretch the axis
+    return {
+        "evidence_compute.svg": compute_plot(rows, CURVES),
+        "evidence_forest.svg": forest_plot(found, near),
+        "evidence_masks.svg": mask_plot(found),
+    }
+
+
+def marked(text: str, name: str) -> str:
+    """What stands between the markers `name` of a page."""
+    return text.split(_begin(name))[1].split(_end(name))[0].strip()
+
+
+def _begin(name: str) -> str:
+    return f"<!-- evidence {name}: generated by `python docs/evidence_figures.py` -->"
+
+
+def _end(name: str) -> str:
+    return f"<!-- end of evidence {name} -->"
+
+
+def main(paths: list[str]) -> None:
+    if paths:
+        rows = {row["hash"]: row for path in paths for row in load_results(Path(path))}
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
+        RESULTS.write_text(text, encoding="utf-8")
+    kept = load_results(RESULTS)
+    found = found_in(kept)
+    EVIDENCE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    for name, svg in plots(kept, found).items():
+        (HERE / "images" / name).write_text(svg, encoding="utf-8")
+    for page in (PAGE, README):
+        text = page.read_text(encoding="utf-8")
+        for name, block in blocks(found).items():
+            if _begin(name) in text:
+                before, rest = text.split(_begin(name))
+                text = f"{before}{_begin(name)}\n{block}\n{_end(name)}{rest.split(_end(name))[1]}"
+        page.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,120 @@
+"""From a plan to its cells: each combination of method, settings, tasks and seed, fully resolved, with its hash."""
+
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from difference_feedback.bench.plan import Method
+from difference_feedback.errors import ConfigError
+from difference_feedback.recipe_checks import nearest
+from difference_feedback.recipes import (
+    BenchRecipe,
+    Recipe,
+    RepairRLRecipe,
+    RepairSFTRecipe,
+    TrainRecipe,
+    build_recipe,
+    load_values,
+    merged,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a plan, with everything that shapes its result."""
+
+    method: str
+    tasks: str
+    seed: int
+    settings: dict[str, Any]
+    """Swept settings, by dotted key."""
+    parts: dict[str, Recipe] = field(repr=False)
+    """Its recipes, fully resolved: `sft`, `rl`, `train`, those that it needs."""
+    design: dict[str, Any] = field(repr=False)
+    """What is hashed: the method without its label and place in tables, and every recipe. Settings at their defaults
+    are left out, so that a new one does not undo the cells that were run before it came."""
+
+    @property
+    def hash(self) -> str:
+        """Ten characters that differ between cells which could end differently."""
+        text = json.dumps(self.design, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+    @property
+    def name(self) -> str:
+        """The cell's folder: readable, and told apart by its hash."""
+        swept = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in self.settings.items()]
+        words = [self.method, *swept, self.tasks, f"seed{self.seed}", self.hash]
+        return re.sub(r"[^\w.=-]+", "_", "-".join(words))
+
+
+def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cell]:
+    """The cells in the order in which they are run: seeds outermost, so that a plan cut short compares all methods.
+
+    `only` leaves the cells of these methods.
+
+    Raises `ConfigError` for a plan that contradicts itself, before anything is run.
+    """
+    for name, method in plan.methods.items():
+        for other in method.against:
+            if other not in plan.methods:
+                raise ConfigError(f"methods.{name}.against: {other!r} is no method.{nearest(other, plan.methods)}")
+    for name in only or ():
+        if name not in plan.methods:
+            raise ConfigError(f"--only {name}: the plan has no such method.{nearest(name, plan.methods)}")
+    if len(set(plan.seeds)) < len(plan.seeds):
+        raise ConfigError(f"seeds: {plan.seeds} names a seed twice.")
+    return [
+        _cell(plan, name, method, tasks, seed, settings)
+        for seed in plan.seeds
+        for tasks in plan.tasks
+        for name, method in plan.methods.items()
+        if not only or name in only
+        if method.kind != "base" or seed == plan.seeds[0]  # the start and its test are the same whatever the seed
+        for settings in _settings(plan, method)
+    ]
+
+
+def _settings(plan: BenchRecipe, method: Method) -> Iterator[dict[str, Any]]:
+    """Every combination of the swept settings; one empty combination for what has none."""
+    swept = plan.sweep if method.kind == "train" else {}
+    for values in itertools.product(*swept.values()):
+        yield dict(zip(swept, values, strict=True))
+
+
+def _cell(plan: BenchRecipe, name: str, method: Method, tasks: str, seed: int, settings: dict[str, Any]) -> Cell:
+    parts: dict[str, Recipe] = {}
+    source = f"methods.{name}"
+    evaluation = plan.evaluation.model_dump(exclude_unset=True)
+    if method.kind == "train":
+        if method.repair_model or method.hand_repaired_first:
+            parts["sft"] = _recipe(RepairSFTRecipe, "nano_repair_sft", [plan.repair_sft], seed, (), source)
+        if method.repair_model == "rl":
+            parts["rl"] = _recipe(RepairRLRecipe, "nano_repair_rl", [plan.repair_rl], seed, (), source)
+        changes = [plan.train, {"evaluation": evaluation, "tasks": plan.tasks[tasks]}, method.set]
+        budget = {"budget_cpu_seconds": plan.budget_cpu_seconds, "trl": {"max_steps": 1_000_000}}
+        overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
+        parts["train"] = _recipe(TrainRecipe, method.recipe, [budget, *changes], seed, overrides, source)
+    elif method.set or method.repair_model or method.hand_repaired_first:
+        raise ConfigError(f"{source}: kind {method.kind} trains by no recipe; leave out set, repair_model and such.")
+    design: dict[str, Any] = {
+        "method": method.model_dump(
+            mode="json", exclude={"label", "group", "against", "recipe", "set"}, exclude_defaults=True
+        ),
+        "tasks": plan.tasks[tasks],
+        "seed": seed,
+        "evaluation": plan.evaluation.model_dump(mode="json", exclude_defaults=True),
+        "parts": {part: recipe.model_dump(mode="json", exclude_defaults=True) for part, recipe in parts.items()},
+    }
+    return Cell(name, tasks, seed, settings, parts, design)
+
+
+def _recipe(kind: Any, name: str, changes: list[dict[str, Any]], seed: int, overrides: Any, source: str) -> Any:
+    values = load_values(name, kind)
+    for change in changes:
+        values = merged(values, change)
+    return build_recipe(kind, values | {"seed": seed}, overrides, source=source)

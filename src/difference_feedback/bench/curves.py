@@ -1,0 +1,40 @@
+"""Learning curves on a common axis of compute, and where one method overtakes another for good."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from difference_feedback.bench.results import Row
+
+Numbers = npt.NDArray[np.float64]
+
+
+def gains(rows: Sequence[Row], base: float, points: int = 41) -> tuple[Numbers, Numbers]:
+    """A grid of billed CPU seconds, `(P,)`, and each run's gain over the start in points, `(N, P)`.
+
+    Every measurement is compared with the start's on the same problems, since those on the way are fewer than the last;
+    `base` is the start's accuracy on the last one's. While a repair model trains the policy stands still.
+    """
+    grid = np.linspace(0.0, min(row["curve"][-1][0] for row in rows), points)
+    gained = []
+    for row in rows:
+        start, few = row["curve"][0][1], row["curve"][0][2]
+        seconds = [0.0] + [point[0] for point in row["curve"]]
+        values = [0.0] + [point[1] - (start if point[2] == few else base) for point in row["curve"]]
+        gained.append(100 * np.interp(grid, seconds, values))
+    return grid, np.array(gained)
+
+
+def ahead_after(first: Sequence[Row], second: Sequence[Row], base: float) -> float | None:
+    """The CPU seconds after which the mean of `first` stays above that of `second`: its preparations are paid for.
+
+    None where it is not ahead at the end.
+    """
+    grid, here = gains(first, base)
+    other_grid, there = gains(second, base)
+    ahead = here.mean(axis=0) > np.interp(grid, other_grid, there.mean(axis=0))
+    if not ahead[-1]:
+        return None
+    behind = np.flatnonzero(~ahead)
+    return float(grid[behind[-1] + 1]) if len(behind) else 0.0

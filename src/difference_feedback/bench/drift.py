@@ -1,0 +1,37 @@
+"""How far a policy has moved from where it started."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from difference_feedback.nano.supervised import Example, collate
+from difference_feedback.repair.generation import generate
+from difference_feedback.tasks import Problem
+
+
+@torch.no_grad()
+def kl_from_start(
+    policy: Any, start: Any, processor: Any, problems: Sequence[Problem], *, max_new_tokens: int = 64, seed: int = 0
+) -> float:
+    """`KL(policy || start)` in nats a token, over one answer of the policy to each problem, sampled at temperature 1.
+
+    Exact in each token's distribution, an estimate in the answers.
+    """
+    prompts, images = [p.prompt for p in problems], [p.images for p in problems]
+    answers = generate(policy, processor, prompts, images, max_new_tokens=max_new_tokens, batch_size=100, seed=seed)
+    decode = processor.tokenizer.decode
+    texts = [decode(ids, skip_special_tokens=True) for (ids,) in answers]
+    total, tokens = 0.0, 0
+    examples = [Example(problem, problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
+    for first in range(0, len(examples), 100):
+        inputs = collate(processor, examples[first : first + 100])
+        labels = inputs.pop("labels")
+        predicting = labels[:, 1:] != -100
+        here, there = (
+            torch.log_softmax(model.eval()(**inputs).logits[:, :-1][predicting].double(), dim=-1)
+            for model in (policy, start)
+        )
+        total += float((here.exp() * (here - there)).sum())
+        tokens += int(predicting.sum())
+    return total / max(tokens, 1)

@@ -1,0 +1,175 @@
+"""From the rows of a bench to what can be said: each method's figures, and the differences paired by seed.
+
+The outcome is plain values, which is docs/evidence.json; tables and plots are made from it and from the rows.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from difference_feedback.bench.curves import ahead_after
+from difference_feedback.bench.results import Row
+from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
+
+COLLAPSE = 0.05
+"""A run that ends this much below the base's accuracy is called collapsed."""
+
+
+def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Figures of every method, and of every comparison `method -> others` that share at least one seed.
+
+    Accuracies are shares, 0 to 1. Intervals are 95 %; null where there are too few seeds to say.
+    """
+    by_method: dict[str, list[Row]] = {}
+    for row in rows:
+        by_method.setdefault(_name(row), []).append(row)
+    base = next((_mean([row["accuracy"] for row in own]) for own in by_method.values() if _is_base(own)), None)
+    methods = {name: _figures(own, base) for name, own in by_method.items()}
+    comparisons = [
+        found
+        for name, own in by_method.items()
+        for other in against.get(own[0]["method"], ())
+        if (counterpart := _counterpart(other, own[0]["settings"], by_method))
+        if (found := _comparison(name, counterpart, by_method, base))
+    ]
+    return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
+
+
+def _name(row: Row, title: str = "method") -> str:
+    swept = ", ".join(f"{key.rsplit('.', 1)[-1]} {value:g}" for key, value in row["settings"].items())
+    return f"{row[title]} ({swept})" if swept else row[title]
+
+
+def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[str, Sequence[Row]]) -> str | None:
+    """What a method with swept settings is compared with: `method` at the same settings, or as the plan has it."""
+    own = {name: rows[0]["settings"] for name, rows in by_method.items() if rows[0]["method"] == method}
+    same = [name for name, swept in own.items() if swept == settings]
+    plain = [name for name, swept in own.items() if not swept]
+    return next(iter(same + plain), None)
+
+
+def _is_base(rows: Sequence[Row]) -> bool:
+    return rows[0]["method"] == "base"
+
+
+def _budget(rows: Sequence[Row]) -> float | None:
+    return next((row["budget_cpu_seconds"] for row in rows if row["budget_cpu_seconds"]), None)
+
+
+def scores_of(rows: Sequence[Row]) -> tuple[Scores, list[int]]:
+    """Accuracies `(N, M)`, a row a seed, a column a task, and the seeds. Tasks of several task sets stand side by side.
+
+    Only seeds that have run on every task set are taken.
+    """
+    sets = sorted({row["tasks"] for row in rows})
+    found = {(row["seed"], row["tasks"]): row["by_task"] for row in rows}
+    seeds = sorted({row["seed"] for row in rows})
+    seeds = [seed for seed in seeds if all((seed, name) in found for name in sets)]
+    table = [[share for name in sets for _, share in sorted(found[seed, name].items())] for seed in seeds]
+    return np.array(table, np.float64), seeds
+
+
+def task_names(rows: Sequence[Row]) -> list[str]:
+    """The columns of `scores_of`."""
+    sets = {row["tasks"]: sorted(row["by_task"]) for row in rows}
+    return [task for name in sorted(sets) for task in sets[name]]
+
+
+def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
+    scores, seeds = scores_of(rows)
+    means = scores.mean(axis=1)
+    mean = bootstrap(scores)
+    return {
+        "label": _name(rows[0], "label"),
+        "group": rows[0]["group"],
+        "settings": rows[0]["settings"],
+        **_bounds("mean", mean),
+        "seeds": seeds,
+        "per_seed": means.tolist(),
+        "spread": float(means.std(ddof=1)) if len(means) > 1 else None,
+        "collapsed": sum(m < base - COLLAPSE for m in means.tolist()) if base is not None else None,
+        "by_task": {task: _bounds("mean", bootstrap(scores[:, [i]])) for i, task in enumerate(task_names(rows))},
+        "problems": rows[0]["problems"],
+        "cpu_seconds": _mean([row["cpu_seconds"] for row in rows]),
+        "setup_cpu_seconds": _mean([row["setup_cpu_seconds"] for row in rows]),
+        "teraflops": _mean([(row["work"]["forward"] + row["work"]["backward"]) / 1e12 for row in rows]),
+        "generated_tokens": _mean([row["work"]["generated_tokens"] for row in rows]),
+        "steps": _mean([row["steps"] for row in rows]),
+        "entropy": _mean([row["entropy"][1] if row.get("entropy") else None for row in rows]),
+        "kl_from_start": _mean([row.get("kl_from_start") for row in rows]),
+        "masks": _masks(rows),
+        "cost": _cost(rows),
+    }
+
+
+def _masks(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Means over seeds of what `bench.results.mask_figures` found."""
+    found = [row["masks"] for row in rows if row.get("masks")]
+    if not found:
+        return None
+
+    def mean(figures: list[dict[str, float] | None]) -> dict[str, float | None]:
+        kept = [one for one in figures if one]
+        return {key: _mean([one[key] for one in kept]) for key in kept[0]} if kept else {}
+
+    return {
+        "all": mean([one["all"] for one in found]),
+        "thirds": [mean([o["thirds"][i] for o in found]) for i in range(3)],
+    }
+
+
+def _cost(rows: Sequence[Row]) -> dict[str, float | None] | None:
+    """Means over seeds of what `bench.results.cost_figures` found."""
+    found = [row["cost"] for row in rows if row.get("cost")]
+    return {term: _mean([one[term] for one in found]) for term in found[0]} if found else None
+
+
+def _comparison(
+    name: str, other: str, by_method: Mapping[str, Sequence[Row]], base: float | None
+) -> dict[str, Any] | None:
+    first, seeds = scores_of(by_method[name])
+    second, other_seeds = scores_of(by_method[other])
+    if _is_base(by_method[other]) and len(second):  # the start is the same whatever the seed
+        second, other_seeds = np.repeat(second[:1], len(seeds), axis=0), seeds
+    shared = [seed for seed in seeds if seed in other_seeds]
+    if not shared:
+        return None
+    a = first[[seeds.index(seed) for seed in shared]]
+    b = second[[other_seeds.index(seed) for seed in shared]]
+    difference = a - b
+    return {
+        "method": name,
+        "against": other,
+        "labels": [_name(by_method[key][0], "label") for key in (name, other)],
+        **_bounds("difference", bootstrap(difference)),
+        "whole_runs": _bounds("difference", bootstrap(difference, stratified=False)),
+        "paired_t": _bounds("difference", paired_t(difference)),
+        "seeds": shared,
+        "per_seed": difference.mean(axis=1).tolist(),
+        "by_task": {
+            task: _bounds("difference", bootstrap(difference[:, [i]]))
+            for i, task in enumerate(task_names(by_method[name]))
+        },
+        "ahead_after": _ahead_after(by_method[name], by_method[other], shared, base),
+        "probability_of_improvement": _bounds("value", probability_of_improvement(a, b)),
+    }
+
+
+def _ahead_after(first: Sequence[Row], second: Sequence[Row], seeds: Sequence[int], base: float | None) -> float | None:
+    """`curves.ahead_after` on the shared seeds; None, too, where a method has no learning curve."""
+    here, there = ([row for row in rows if row["seed"] in seeds] for rows in (first, second))
+    if base is None or not here or not there or any(len(row["curve"]) < 2 for row in here + there):
+        return None
+    return ahead_after(here, there, base)
+
+
+def _bounds(name: str, estimate: Estimate) -> dict[str, float | None]:
+    low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
+    return {name: estimate.value, "low": low, "high": high}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    kept = [value for value in values if value is not None]
+    return float(np.mean(kept)) if kept else None

@@ -1,0 +1,83 @@
+"""Plots of the evidence as self-contained SVG: gain against compute, a forest of comparisons, fidelity of the masks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from difference_feedback.bench.curves import gains
+from difference_feedback.bench.results import Row
+from difference_feedback.bench.svg import COLOURS, Canvas
+
+Evidence = Mapping[str, Any]
+
+
+def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
+    """Gain over the start, in points, against billed CPU seconds: mean over seeds, and the band from least to most.
+
+    See `curves.gains`.
+    """
+    base = next((row["accuracy"] for row in rows if row["method"] == "base"), None)
+    curves = {}
+    for name in methods:
+        own = [row for row in rows if row["method"] == name and len(row["curve"]) > 1]
+        if own and base is not None:
+            curves[own[0]["label"]] = gains(own, base)
+    canvas = Canvas(860, 400, left=56, right=230, top=16, bottom=48)
+    if not curves:
+        return canvas.finish()
+    values = np.concatenate([np.ravel(band) for _, band in curves.values()])
+    end = max(float(seconds[-1]) for seconds, _ in curves.values())
+    canvas.x_axis(0.0, end, "CPU seconds, all that the method needs")
+    canvas.y_axis(min(0.0, float(values.min())), float(values.max()), "gain over the start, points")
+    labels = []
+    for colour, (label, (seconds, band)) in zip(COLOURS, curves.items(), strict=False):
+        canvas.band(seconds, band.min(axis=0), band.max(axis=0), colour)
+        mean = band.mean(axis=0)
+        canvas.line(seconds, mean, colour)
+        labels.append((label, float(mean[-1]), colour))
+    canvas.labels(labels)
+    return canvas.finish()
+
+
+def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
+    """Differences in points, one a line, with the stratified bootstrap's interval and every seed as a dot."""
+    chosen = [one for one in found["comparisons"] if pairs is None or (one["method"], one["against"]) in pairs]
+    canvas = Canvas(860, 70 + 26 * len(chosen), left=390, right=90, top=16, bottom=48)
+    if not chosen:
+        return canvas.finish()
+    ends = [100 * x for one in chosen for x in (one["low"], one["high"], *one["per_seed"]) if x is not None]
+    canvas.x_axis(min(0.0, *ends), max(0.0, *ends), "difference in points")
+    canvas.vertical(0.0)
+    for i, one in enumerate(chosen):
+        y = 26.0 * i + 32
+        colour = COLOURS[0] if one["difference"] >= 0 else COLOURS[1]
+        canvas.text(380, y + 4, " less ".join(one["labels"]), anchor="end")
+        if one["low"] is not None:
+            canvas.horizontal(100 * one["low"], 100 * one["high"], y, colour)
+        for value in one["per_seed"]:
+            canvas.dot(100 * value, y, colour, radius=2.5, faint=True)
+        canvas.dot(100 * one["difference"], y, colour, radius=5)
+        canvas.text(780, y + 4, f"{100 * one['difference']:+.1f}")
+    return canvas.finish()
+
+
+def mask_plot(found: Evidence) -> str:
+    """F1 of the gate's tokens against the wrong values, by thirds of training, for every method with a gate."""
+    canvas = Canvas(860, 360, left=56, right=250, top=16, bottom=48)
+    gated = [figures for figures in found["methods"].values() if figures["masks"]]
+    if not gated:
+        return canvas.finish()
+    canvas.x_axis(1.0, 3.0, "third of training", ticks=[1, 2, 3])
+    canvas.y_axis(0.0, 1.0, "F1 of the marked tokens")
+    labels = []
+    for i, figures in enumerate(gated):
+        colour = COLOURS[i % len(COLOURS)]
+        points = [(k + 1.0, third["f1"]) for k, third in enumerate(figures["masks"]["thirds"]) if third]
+        if not points:
+            continue
+        x, y = np.array(points, np.float64).T
+        canvas.line(x, y, colour)
+        labels.append((figures["label"], float(y[-1]), colour))
+    canvas.labels(labels, gap=16)
+    return canvas.finish()

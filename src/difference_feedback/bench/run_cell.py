@@ -1,0 +1,174 @@
+"""Run one cell of a plan in a folder of its own, resumed where it stood, and say what came of it as one row.
+
+The row is what is kept: tables and plots are made from rows alone. See `bench.results` for its fields.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from difference_feedback.bench.cells import Cell
+from difference_feedback.bench.drift import kl_from_start
+from difference_feedback.bench.results import cost_figures, mask_figures
+from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
+from difference_feedback.evaluation import evaluate, held_out
+from difference_feedback.flops import FlopMeter, Work
+from difference_feedback.models import load_model
+from difference_feedback.recipes import (
+    BenchRecipe,
+    EvaluateRecipe,
+    Recipe,
+    RepairRLRecipe,
+    RepairSFTRecipe,
+    TrainRecipe,
+    fingerprint,
+)
+from difference_feedback.runs import Run, write_atomically
+from difference_feedback.tasks import sample_problems
+
+Setup = tuple[Path, float, Work]
+"""A model that was trained first: its folder, the CPU seconds and the work that it took."""
+
+
+def run_cell(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
+    """Run `cell` below `root`, from where it stood, and return its row. Its results hang on the cell alone."""
+    kinds: dict[str, Callable[[BenchRecipe, Cell, Path], dict[str, Any]]]
+    kinds = {"base": _base, "supervised": _supervised, "train": _train}
+    return kinds[plan.methods[cell.method].kind](plan, cell, root)
+
+
+def _base(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
+    run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=plan.tasks[cell.tasks]))
+    if not run.finished:
+        run.finish(_measure(plan, cell, *load_model("nano"), run))
+    return _row(run, run.summary() | {"cpu_seconds": 0.0}, Work())
+
+
+def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
+    from difference_feedback.nano.base import train_upper_bound
+
+    tasks = plan.tasks[cell.tasks]
+    run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=tasks, seed=cell.seed))
+    if not run.finished:
+        run.rewind(-1)  # not resumed but made anew
+        model, processor = load_model("nano")
+        start = time.process_time()
+        with FlopMeter() as meter:
+            train_upper_bound(model, processor, run, plan.methods[cell.method].steps, seed=cell.seed, tasks=tasks)
+        spent = time.process_time() - start
+        _write_work(run, meter.work)
+        run.finish(_measure(plan, cell, model, processor, run) | {"cpu_seconds": spent})
+    return _row(run, run.summary(), _read_work(run))
+
+
+def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
+    from difference_feedback.train import train
+
+    method = plan.methods[cell.method]
+    setup: list[Setup] = []
+    recipe = cell.parts["train"]
+    assert isinstance(recipe, TrainRecipe)
+    if method.hand_repaired_first:
+        setup.append(_policy_sft(cell.parts["sft"], root))
+        recipe = recipe.model_copy(update={"model": str(setup[-1][0])})
+    if method.repair_model:
+        stages = _repair_model(cell.parts, root)
+        recipe = recipe.model_copy(update={"repair_model": str(stages[-1][0])})
+        setup += stages
+    run = Run(root / "cells" / cell.name, recipe)
+    if not run.finished:
+        watchers = [CountWork(), MeasureMasks()]
+        train(recipe, run, already_spent=sum(seconds for _, seconds, _ in setup), watchers=watchers)
+    if not (run.folder / "drift.json").is_file():
+        write_atomically(run.folder / "drift.json", json.dumps(_drift(recipe, run)))
+    work = Work()
+    for _, _, spent in setup:
+        work += spent
+    rows = [row for row in run.metrics() if "flops/forward" in row]
+    if rows:
+        work += work_of(rows[-1])
+    drift = json.loads((run.folder / "drift.json").read_text(encoding="utf-8"))
+    metrics = run.metrics()
+    rollouts, repairs = (recipe.trl.get(key, 1) for key in ("per_device_train_batch_size", "num_repairs"))
+    figures = {"masks": mask_figures(metrics), "cost": cost_figures(metrics, rollouts, repairs)}
+    return _row(run, run.summary(), work) | {"kl_from_start": drift} | figures
+
+
+def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:
+    """Its stages, each made once for all cells that share it, and billed to each of them."""
+    from difference_feedback.repair.rl import train_rl
+    from difference_feedback.repair.sft import train_sft
+
+    sft = parts["sft"]
+    assert isinstance(sft, RepairSFTRecipe)
+    stages = [_shared(sft, root, "repair_sft", lambda run: train_sft(sft, run))]
+    if "rl" in parts:
+        assert isinstance(parts["rl"], RepairRLRecipe)
+        rl = parts["rl"].model_copy(update={"model": str(stages[0][0])})
+        stages.append(_shared(rl, root, "repair_rl", lambda run: train_rl(rl, run)))
+    return stages
+
+
+def _policy_sft(recipe: Recipe, root: Path) -> Setup:
+    """The policy trained on the hand-repaired answers: what their labels are worth without a repair model."""
+    from difference_feedback.bench.policy_sft import train_policy_sft
+
+    assert isinstance(recipe, RepairSFTRecipe)
+    return _shared(recipe, root, "policy_sft", lambda run: train_policy_sft(recipe, run))
+
+
+def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -> Setup:
+    folder = root / "shared" / f"{name}-{fingerprint(recipe)}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        run = Run(folder, recipe)
+        if not run.finished:
+            with FlopMeter() as meter:
+                make(run)
+            _write_work(run, meter.work)
+    return run.model_path, run.summary()["cpu_seconds"], _read_work(run)
+
+
+def _measure(plan: BenchRecipe, cell: Cell, model: Any, processor: Any, run: Run) -> dict[str, Any]:
+    questions, grade = held_out(plan.evaluation, None, plan.tasks[cell.tasks])
+    settings = plan.evaluation
+    return evaluate(model, processor, questions, grade=grade, seed=settings.seed, **settings.generation).summary()
+
+
+def _drift(recipe: TrainRecipe, run: Run) -> float:
+    policy, processor = load_model(str(run.model_path))
+    problems = sample_problems("repair", 120, recipe.evaluation.seed, recipe.tasks)
+    return kl_from_start(policy, load_model("nano")[0], processor, problems, seed=recipe.evaluation.seed)
+
+
+def _row(run: Run, summary: dict[str, Any], work: Work) -> dict[str, Any]:
+    """What is kept of a finished run; `bench.runner` adds which cell it was."""
+    metrics = run.metrics()
+    curve = [[row["cpu_seconds"], row["accuracy"], row["problems"]] for row in metrics if "accuracy" in row]
+    entropy = [row["entropy"] for row in metrics if row.get("entropy") is not None]
+    return {
+        "accuracy": summary["accuracy"],
+        "problems": summary["problems"],
+        "by_task": summary["tasks"],
+        "cpu_seconds": summary["cpu_seconds"],
+        "setup_cpu_seconds": summary.get("setup_cpu_seconds", 0.0),
+        "steps": summary.get("steps"),
+        "work": asdict(work),
+        "curve": curve if "steps" in summary else [],
+        "entropy": [sum(part) / len(part) for part in (entropy[:10], entropy[-10:])] if entropy else None,
+        "versions": run.versions,
+    }
+
+
+def _write_work(run: Run, work: Work) -> None:
+    write_atomically(run.folder / "work.json", json.dumps(asdict(work)))
+
+
+def _read_work(run: Run) -> Work:
+    path = run.folder / "work.json"
+    return Work(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Work()

@@ -1,0 +1,125 @@
+"""Run a plan's cells, several at a time, and keep a row of each as it ends. A killed bench goes on where it stopped."""
+
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from difference_feedback.bench.cells import Cell, cells_of
+from difference_feedback.bench.results import Row, append_result, load_results, machine
+from difference_feedback.errors import ConfigError, DifferenceFeedbackError
+from difference_feedback.recipes import BenchRecipe
+
+
+def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[Row]:
+    """Run the cells of `plan` that `root`/results.jsonl does not hold yet, `jobs` at a time; return the plan's rows.
+
+    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and goes on from its
+    last checkpoint; models that cells share are below `root`/shared. A cell that fails does not stop the others; at the
+    end they are named.
+
+    Raises `ConfigError` for a plan that contradicts itself and where another bench is at work in `root`,
+    `DifferenceFeedbackError` for cells that failed.
+    """
+    cells = cells_of(plan, only)
+    root.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(root / ".lock", timeout=0):
+            return _run_missing(plan, cells, root, jobs)
+    except Timeout:
+        raise ConfigError(f"{root}: another bench is at work there; wait for it, or give another --output.") from None
+
+
+def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int) -> list[Row]:
+    results = root / "results.jsonl"
+    done = {row["hash"] for row in load_results(results)}
+    todo = [cell for cell in cells if cell.hash not in done]
+    failed = _run(plan, todo, root, jobs, len(cells)) if todo else {}
+    if failed:
+        lines = [f"{name}: {error} (log: {root / 'cells' / f'{name}.log'})" for name, error in failed.items()]
+        told = f"{len(failed)} cells failed; the same command tries them again."
+        raise DifferenceFeedbackError("\n".join([told, *lines]))
+    wanted = {cell.hash for cell in cells_of(plan)}
+    return [row for row in load_results(results) if row["hash"] in wanted]
+
+
+def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: int) -> dict[str, BaseException]:
+    failed: dict[str, BaseException] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    processes = multiprocessing.get_context("spawn")
+    with (
+        ProcessPoolExecutor(
+            min(jobs, len(todo)), processes, initializer=_start_worker, initargs=(os.getpid(),)
+        ) as pool,
+        Progress(*columns) as progress,
+    ):
+        bar = progress.add_task("cells", total=total, completed=total - len(todo))
+        futures: dict[Future[Row], Cell] = {pool.submit(_run_one, plan, cell, root): cell for cell in todo}
+        waiting = set(futures)
+        try:
+            while waiting:
+                finished, waiting = wait(waiting, timeout=5.0, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    cell, error = futures[future], future.exception()
+                    if error is not None:
+                        failed[cell.name] = error
+                        progress.console.print(f"{cell.name} failed: {error}", markup=False)
+                    else:
+                        append_result(root / "results.jsonl", future.result())
+                        progress.console.print(_said(cell, future.result()), markup=False, highlight=False)
+                    progress.advance(bar)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
+    return failed
+
+
+def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> Row:
+    """One cell, in a process of its own; what it prints goes to a log beside its folder."""
+    log = root / "cells" / f"{cell.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    from difference_feedback.bench.run_cell import run_cell
+
+    start = time.perf_counter()
+    found = run_cell(plan, cell, root)
+    method = plan.methods[cell.method]
+    return {
+        **{"method": cell.method, "label": method.label, "group": method.group, "tasks": cell.tasks},
+        **{"seed": cell.seed, "settings": cell.settings, "hash": cell.hash},
+        "budget_cpu_seconds": plan.budget_cpu_seconds if method.kind == "train" else None,
+        **found,
+        "wall_seconds": time.perf_counter() - start,
+        "machine": machine(),
+    }
+
+
+def _start_worker(parent: int) -> None:
+    """One thread, so that processor time is the cell's own; and no life after the bench, should that be killed."""
+    import torch
+
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _said(cell: Cell, row: dict[str, Any]) -> str:
+    return f"{cell.name}: {row['accuracy']:.1%} of {row['problems']}, {row['cpu_seconds']:.0f} CPU s"

@@ -1,0 +1,94 @@
+"""What the bench reads off a training run: the work done, and how well the gate meets the known errors."""
+
+from typing import Any
+
+import numpy as np
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from difference_feedback.flops import FlopMeter, Work
+from difference_feedback.repair.quality import error_tokens
+from difference_feedback.tasks.mixture import from_row
+from difference_feedback.training_callbacks import Watcher
+
+WORK = {"flops/forward": "forward", "flops/backward": "backward", "flops/generated_tokens": "generated_tokens"}
+"""Key of a logged row -> field of `Work`."""
+
+
+def work_of(row: dict[str, Any]) -> Work:
+    """The running total of a logged row."""
+    return Work(row["flops/forward"], row["flops/backward"], row["flops/generated_tokens"])
+
+
+class CountWork(Watcher):
+    """Logs the running total of the work done; a resumed run goes on from its checkpoint's."""
+
+    def __init__(self) -> None:
+        self.before = Work()
+        self.meter = FlopMeter()
+
+    @property
+    def work(self) -> Work:
+        return self.before + self.meter.work
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        rows = [row for row in state.log_history if "flops/forward" in row and row["step"] <= state.global_step]
+        if rows:
+            self.before = work_of(rows[-1])
+        self.meter.__enter__()
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.meter.__exit__()
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if logs is not None:
+            found = {key: getattr(self.work, name) for key, name in WORK.items()}
+            logs |= found
+            state.log_history[-1] |= found
+
+
+class MeasureMasks(Watcher):
+    """Every `every` steps, compares the gate of that step's wrong answers with their known errors.
+
+    Logged are sums over answers, from which `bench.results.mask_figures` makes shares: `mask/drafts`, `mask/tokens`,
+    `mask/weight` (sum of weights), `mask/errors` (tokens that state a wrong value), `mask/marked` (weight above 0),
+    `mask/hits` (both), `mask/first_hits` (answers whose first wrong token is marked). Answers in no known form are left
+    out. Off the bill.
+    """
+
+    def __init__(self, every: int = 5) -> None:
+        self.every = every
+        self.found: dict[str, float] = {}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        pairs = getattr(self.trainer, "last_pairs", None)
+        if not pairs or state.global_step % self.every:
+            return
+        with self.budget.paused():
+            self.found = gate_against_errors(pairs, self.trainer.processing_class.tokenizer)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if logs is not None:
+            logs |= self.found
+        self.found = {}
+
+
+def gate_against_errors(pairs: list[dict[str, Any]], tokenizer: Any) -> dict[str, float]:
+    """The sums that `MeasureMasks` logs, over the wrong answers of `pairs` (`DFGRPOTrainer.last_pairs`)."""
+    names = ("drafts", "tokens", "weight", "errors", "marked", "hits", "first_hits")
+    sums = dict.fromkeys(names, 0.0)
+    for pair in pairs:
+        ids, weights = pair["wrong"]["token_ids"], np.array(pair["wrong"]["weights"])
+        errors = error_tokens(from_row(pair["example"]), ids, tokenizer)
+        if errors is None or not errors.any():
+            continue
+        marked = weights > 0
+        sums["drafts"] += 1
+        sums["tokens"] += len(ids)
+        sums["weight"] += float(weights.sum())
+        sums["errors"] += int(errors.sum())
+        sums["marked"] += int(marked.sum())
+        sums["hits"] += int((marked & errors).sum())
+        sums["first_hits"] += int(marked[int(np.argmax(errors))])
+    return {f"mask/{name}": value for name, value in sums.items()}

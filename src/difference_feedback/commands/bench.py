@@ -1,0 +1,55 @@
+"""`difference-feedback bench`: methods at matched compute."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from difference_feedback.commands.arguments import Arguments, split_arguments
+
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time, each on one core.")]
+Folder = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Folder of the bench. [dim]\\[default: runs/<plan>][/]")
+]
+Listed = Annotated[bool, typer.Option("--list", help="List the plan's cells, done and to do, and run nothing.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run this method alone; may be given several times.")]
+
+
+def bench(
+    arguments: Arguments = None, output: Folder = None, jobs: Jobs = 1, only: Only = None, list_cells: Listed = False
+) -> None:
+    """Compare methods at the same compute: methods x seeds x tasks, as a plan says, with intervals.
+
+    Every cell is a run of its own. Rows go to results.jsonl in the bench's folder, and the tables are made from that
+    file alone. A bench that was interrupted, or whose plan has grown, goes on with what is missing.
+
+    [bold]Example:[/] difference-feedback bench bench_small --jobs 2
+
+    [bold]Example:[/] difference-feedback bench bench_full seeds='[0, 1]' budget_cpu_seconds=300.0 --list
+    """
+    from difference_feedback.bench.cells import cells_of
+    from difference_feedback.bench.results import load_results
+    from difference_feedback.bench.runner import run_bench
+    from difference_feedback.recipes import BenchRecipe, load_recipe
+
+    name, overrides = split_arguments(arguments, "bench_small")
+    plan = load_recipe(name, BenchRecipe, overrides)
+    root = output or Path("runs") / Path(name).stem
+    if list_cells:
+        done = {row["hash"] for row in load_results(root / "results.jsonl")}
+        for cell in cells_of(plan, only):
+            typer.echo(f"{'done' if cell.hash in done else 'to do':>5}  {cell.name}")
+        return
+    rows = run_bench(plan, root, jobs, only)
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from difference_feedback.bench.evidence import evidence
+    from difference_feedback.bench.tables import accuracy_table, difference_table
+
+    against = {name: method.against for name, method in plan.methods.items()}
+    found = evidence(rows, against)
+    console = Console()
+    console.print(Markdown(accuracy_table(found)))
+    console.print(Markdown(difference_table(found)))
+    typer.echo(f"Results: {root / 'results.jsonl'}")

@@ -1,0 +1,90 @@
+"""Repairers that know the embedded world's truth: the annotator, and the reference itself. Controls, not methods.
+
+They say how far better repairs could take the method (the annotator's), and what is left of it without a repair model
+(the reference put in the wrong answer's place). No model is asked, so they cost next to nothing.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.repair.annotator import annotate
+from difference_feedback.repair.protocol import Repair, Repairer, RepairRequest
+from difference_feedback.tasks import Problem
+
+EMBEDDED_REPAIRERS = ("annotator", "reference")
+"""What `repair_model` may name instead of a model."""
+
+
+class ReferenceRepairer:
+    """The reference takes the repair's place: masks straight from the difference to another right answer."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+        """One repair for each request, whatever `num_samples`: further ones would be the same."""
+        return [[_as_repair(self._text(request), request, self.tokenizer)] for request in requests]
+
+    def _text(self, request: RepairRequest) -> str:
+        if request.reference is None:
+            raise DataError("field 'reference': it is withheld, and repair_model: reference has nothing else to give.")
+        return request.reference.strip()
+
+
+class AnnotatorRepairer:
+    """The embedded annotator's repairs: the closest right answer. A ceiling, since it knows the truth.
+
+    `problems` are those that the policy is trained on; a request's problem is found by its question and its image.
+    """
+
+    def __init__(self, tokenizer: Any, problems: Sequence[Problem]) -> None:
+        self.tokenizer = tokenizer
+        self.problems = {_key(problem.question, problem.images): problem for problem in problems}
+
+    def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+        """One repair for each request, whatever `num_samples`: the annotator is sure.
+
+        Raises `DataError` for a request whose problem is none of those given.
+        """
+        return [[_as_repair(self._text(request), request, self.tokenizer)] for request in requests]
+
+    def _text(self, request: RepairRequest) -> str:
+        problem = self.problems.get(_key(_question(request), request.images))
+        if problem is None:
+            raise DataError("repair_model: annotator repairs answers to the embedded problems of this run alone.")
+        draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
+        return annotate(problem, draft, self.tokenizer)
+
+
+def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem] | None) -> Repairer:
+    """The repairer of that name. `problems` are the embedded ones trained on; None for other data.
+
+    Raises `ConfigError` for an annotator without embedded problems.
+    """
+    if name == "reference":
+        return ReferenceRepairer(tokenizer)
+    if problems is None:
+        raise ConfigError(
+            "repair_model: annotator knows the embedded problems alone, and data names others: give a repair model."
+        )
+    return AnnotatorRepairer(tokenizer, problems)
+
+
+def _as_repair(text: str, request: RepairRequest, tokenizer: Any) -> Repair:
+    """In tokens, ended where the draft is: an end that the draft lacks would be one more edit."""
+    end = tokenizer.eos_token_id
+    ended = [end] if end in request.draft_ids[-1:] else []
+    return Repair([*tokenizer.encode(text, add_special_tokens=False), *ended], text)
+
+
+def _question(request: RepairRequest) -> str:
+    content = request.prompt[-1]["content"]
+    texts = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+    return re.sub(r"\s+", " ", " ".join(texts)).strip()
+
+
+def _key(question: str, images: Sequence[Any]) -> tuple[str, tuple[bytes, ...]]:
+    question = re.sub(r"\s+", " ", question).strip()
+    return question, tuple(image.convert("RGB").tobytes() for image in images)

@@ -1,0 +1,171 @@
+"""From rows to evidence: pairs by seed, figures by hand, tables, plots, and the pages that are made of them."""
+
+import importlib.util
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difference_feedback.bench.curves import ahead_after, gains
+from difference_feedback.bench.evidence import evidence
+from difference_feedback.bench.plots import compute_plot, forest_plot, mask_plot
+from difference_feedback.bench.results import load_results
+from difference_feedback.bench.tables import (
+    accuracy_table,
+    cost_table,
+    difference_table,
+    mask_table,
+    stability_table,
+    task_table,
+)
+
+ROOT = Path(__file__).parents[2]
+MASKS = {"precision": 0.5, "recall": 0.4, "f1": 0.44, "first_error": 0.3, "density": 0.2, "drafts": 9}
+COST = {
+    **{"base": 1.0, "wrong": 30.0, "repaired": 20.0, "num_repairs": 2.0, "repair": 0.005},
+    **{"predicted": 1.3, "measured": 1.25},
+}
+
+
+def row(method: str, seed: int, left: float, right: float, **more: Any) -> dict[str, Any]:
+    accuracy = (left + right) / 2
+    return {
+        **{
+            "method": method,
+            "label": method.upper(),
+            "group": "main",
+            "tasks": "mixture",
+            "seed": seed,
+            "settings": {},
+        },
+        **{"hash": f"{method}{seed}", "budget_cpu_seconds": 100.0, "accuracy": accuracy, "problems": 1000},
+        **{"by_task": {"left": left, "right": right}, "cpu_seconds": 101.0, "setup_cpu_seconds": 0.0, "steps": 10},
+        **{"work": {"forward": 1e12, "backward": 2e12, "generated_tokens": 5000}, "entropy": [0.2, 0.1]},
+        **{"curve": [[0.0, 0.5, 100], [50.0, 0.55, 100], [101.0, accuracy, 1000]], "kl_from_start": 0.05},
+        **{"masks": None, "cost": None},
+        **more,
+    }
+
+
+BASE = row("base", 0, 0.4, 0.6, budget_cpu_seconds=None, cpu_seconds=0.0, curve=[], kl_from_start=None, entropy=None)
+ROWS = [
+    BASE,
+    row("grpo", 0, 0.50, 0.70),
+    row("grpo", 1, 0.54, 0.70),
+    row("grpo", 2, 0.10, 0.20),
+    row("df", 1, 0.60, 0.72, masks={"all": MASKS, "thirds": [MASKS, None, MASKS]}, cost=COST),
+    row("df", 0, 0.52, 0.74, masks={"all": MASKS, "thirds": [MASKS, MASKS, MASKS]}, cost=COST),
+]
+FOUND = evidence(ROWS, {"grpo": ["base"], "df": ["base", "grpo", "absent"]})
+
+
+def test_differences_are_paired_by_seed() -> None:
+    one = next(c for c in FOUND["comparisons"] if (c["method"], c["against"]) == ("df", "grpo"))
+    assert one["seeds"] == [0, 1]
+    assert one["per_seed"] == pytest.approx([0.03, 0.04])
+    assert one["difference"] == pytest.approx(0.035)
+    assert one["low"] <= one["difference"] <= one["high"]
+    assert one["by_task"]["left"]["difference"] == pytest.approx(0.04)
+    assert one["probability_of_improvement"]["value"] == pytest.approx((0.75 + 1.0) / 2)
+    assert [(c["method"], c["against"]) for c in FOUND["comparisons"]] == [
+        ("grpo", "base"),
+        ("df", "base"),
+        ("df", "grpo"),
+    ]
+
+
+def test_swept_settings_are_compared_at_the_same_settings_or_as_the_plan_has_them() -> None:
+    swept = {"settings": {"trl.learning_rate": 1e-4}}
+    rows = [*ROWS, row("df", 0, 0.3, 0.3, **swept), row("gate", 0, 0.4, 0.4, **swept), row("gate", 1, 0.5, 0.5)]
+    found = evidence(rows, {"gate": ["df", "grpo"]})
+    assert [(c["method"], c["against"], c["seeds"]) for c in found["comparisons"]] == [
+        ("gate (learning_rate 0.0001)", "df (learning_rate 0.0001)", [0]),
+        ("gate (learning_rate 0.0001)", "grpo", [0]),
+        ("gate", "df", [1]),
+        ("gate", "grpo", [1]),
+    ]
+    assert found["comparisons"][0]["labels"] == ["GATE (learning_rate 0.0001)", "DF (learning_rate 0.0001)"]
+
+
+def test_the_start_is_the_same_for_every_seed() -> None:
+    one = FOUND["comparisons"][0]
+    assert one["per_seed"] == pytest.approx([0.1, 0.12, -0.35])
+    assert one["ahead_after"] is None
+
+
+def test_figures_of_a_method() -> None:
+    grpo, df = FOUND["methods"]["grpo"], FOUND["methods"]["df"]
+    assert FOUND["base"] == 0.5
+    assert grpo["mean"] == pytest.approx((0.6 + 0.62 + 0.15) / 3)
+    assert (grpo["collapsed"], df["collapsed"]) == (1, 0)
+    assert df["seeds"] == [0, 1]
+    assert df["per_seed"] == pytest.approx([0.63, 0.66])
+    assert df["teraflops"] == pytest.approx(3.0)
+    assert df["masks"]["all"]["f1"] == pytest.approx(0.44)
+    assert df["cost"] == pytest.approx(COST)
+
+
+def test_gains_are_measured_against_the_start_on_the_same_problems() -> None:
+    one = row("x", 0, 0.7, 0.7, curve=[[20.0, 0.6, 100], [60.0, 0.65, 100], [100.0, 0.7, 1000]])
+    grid, found = gains([one], base=0.5, points=6)
+    assert grid.tolist() == [0, 20, 40, 60, 80, 100]
+    assert found[0].tolist() == pytest.approx([0, 0, 2.5, 5, 12.5, 20])
+
+
+def test_ahead_after_is_the_last_time_that_it_was_behind() -> None:
+    late = row("late", 0, 0.7, 0.7, curve=[[50.0, 0.5, 100], [100.0, 0.9, 1000]])
+    early = row("early", 0, 0.7, 0.7, curve=[[0.0, 0.5, 100], [50.0, 0.6, 100], [100.0, 0.6, 1000]])
+    seconds = ahead_after([late], [early], base=0.5)
+    assert seconds is not None
+    assert 62.5 <= seconds <= 65.0
+    assert ahead_after([early], [late], base=0.5) is None
+
+
+def test_tables_have_a_row_for_every_method_and_comparison() -> None:
+    assert [line.split("|")[1].strip() for line in accuracy_table(FOUND).splitlines()[2:]] == ["BASE", "GRPO", "DF"]
+    assert "+3.5" in difference_table(FOUND)
+    assert len(difference_table(FOUND, [("df", "grpo")]).splitlines()) == 3
+    assert task_table(FOUND).splitlines()[0] == "|  | left | right |"
+    assert len(mask_table(FOUND).splitlines()) == 3
+    assert "1 of 3" in stability_table(FOUND)
+    assert "1.300 s" in cost_table(FOUND)
+    for table in (accuracy_table, difference_table, task_table, mask_table, stability_table, cost_table):
+        lines = table(FOUND).splitlines()
+        assert len({line.count("|") for line in lines}) == 1
+
+
+def test_plots_are_well_formed_and_show_their_labels() -> None:
+    for svg, label in (
+        (compute_plot(ROWS, ["grpo", "df", "absent"]), "DF"),
+        (forest_plot(FOUND), "DF less GRPO"),
+        (mask_plot(FOUND), "DF"),
+        (forest_plot({"comparisons": []}), ""),
+    ):
+        root = ET.fromstring(svg)
+        assert label in "|".join([*root.itertext(), ""])
+        assert "nan" not in svg
+
+
+def figures() -> Any:
+    spec = importlib.util.spec_from_file_location("evidence_figures", ROOT / "docs" / "evidence_figures.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_pages_say_what_the_result_file_says() -> None:
+    made = figures()
+    rows = load_results(made.RESULTS)
+    found = made.found_in(rows)
+    assert json.loads(made.EVIDENCE.read_text(encoding="utf-8")) == json.loads(json.dumps(found))
+    page, readme = made.PAGE.read_text(encoding="utf-8"), made.README.read_text(encoding="utf-8")
+    blocks = made.blocks(found)
+    for name, block in blocks.items():
+        assert made.marked(page, name) == block, f"{name}: run python docs/evidence_figures.py"
+    assert made.marked(readme, "headline") == blocks["headline"]
+    for name, svg in made.plots(rows, found).items():
+        assert (made.HERE / "images" / name).read_text(encoding="utf-8") == svg, f"{name} is not the results'"

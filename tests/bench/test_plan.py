@@ -1,0 +1,113 @@
+"""Plans: what they resolve to, what changes a cell's hash and what does not, and mistakes told by name."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from difference_feedback.bench.cells import cells_of
+from difference_feedback.errors import ConfigError
+from difference_feedback.recipes import BenchRecipe, build_recipe, load_recipe
+
+METHODS = {
+    "base": {"label": "base", "kind": "base"},
+    "grpo": {"label": "GRPO", "against": ["base"]},
+    "df": {"label": "DF", "recipe": "nano_df_grpo", "repair_model": "sft", "set": {"trl": {"num_repairs": 1}}},
+}
+
+
+def plan(**changes: Any) -> BenchRecipe:
+    values = {"kind": "bench", "seeds": [3, 1], "budget_cpu_seconds": 60.0, "methods": METHODS}
+    return build_recipe(BenchRecipe, values | changes)
+
+
+def hashes(made: BenchRecipe) -> dict[tuple[str, int], str]:
+    return {(cell.method, cell.seed): cell.hash for cell in cells_of(made)}
+
+
+def test_seeds_are_outermost_and_the_start_is_measured_once() -> None:
+    assert [(c.method, c.seed) for c in cells_of(plan())] == [
+        *(("base", 3), ("grpo", 3), ("df", 3)),
+        *(("grpo", 1), ("df", 1)),
+    ]
+    assert [c.method for c in cells_of(plan(), only=["df"])] == ["df", "df"]
+
+
+def test_what_stands_nearer_to_the_method_wins() -> None:
+    made = plan(
+        train={"problems": 77, "trl": {"learning_rate": 3e-4, "num_repairs": 5}},
+        repair_sft={"drafts": 9},
+        evaluation={"problems": 12, "every": 7},
+    )
+    df = next(cell for cell in cells_of(made) if cell.method == "df")
+    train, sft = df.parts["train"], df.parts["sft"]
+    assert (train.seed, train.problems, train.budget_cpu_seconds) == (3, 77, 60.0)
+    assert (train.trl["learning_rate"], train.trl["num_repairs"], train.trl["temperature"]) == (3e-4, 1, 1.0)
+    assert (train.evaluation.problems, train.evaluation.every, train.evaluation.batch_size) == (12, 7, 100)
+    assert (sft.seed, sft.drafts) == (3, 9)
+
+
+def test_a_sweep_multiplies_the_trained_methods() -> None:
+    made = plan(seeds=[0], sweep={"trl.learning_rate": [1e-4, 2e-4], "trl.epsilon": [0.1, 0.2]})
+    cells = cells_of(made)
+    assert [cell.method for cell in cells] == ["base", *["grpo"] * 4, *["df"] * 4]
+    assert {(c.parts["train"].trl["learning_rate"], c.parts["train"].trl["epsilon"]) for c in cells[1:5]} == {
+        (1e-4, 0.1),
+        (1e-4, 0.2),
+        (2e-4, 0.1),
+        (2e-4, 0.2),
+    }
+    assert "learning_rate=0.0002" in cells[3].name
+    assert len({cell.hash for cell in cells}) == 9
+
+
+def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
+    before = hashes(plan())
+    told = {name: method | {"label": f"new {name}", "group": "gate"} for name, method in METHODS.items()}
+    assert hashes(plan(methods=told)) == before
+    assert hashes(plan(seeds=[1])).items() <= before.items() | {(("base", 1), hashes(plan(seeds=[1]))["base", 1])}
+    for changes in ({"budget_cpu_seconds": 61.0}, {"train": {"problems": 3}}, {"evaluation": {"problems": 9}}):
+        after = hashes(plan(**changes))
+        assert all(after[key] != before[key] for key in after if key[0] != "base")
+    other_repairs = hashes(plan(repair_sft={"drafts": 9}))
+    assert other_repairs["grpo", 1] == before["grpo", 1]
+    assert other_repairs["df", 1] != before["df", 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"methods": {"grpo": {"label": "GRPO", "against": ["bse"]}, "base": METHODS["base"]}}, ["'bse'", "'base'"]),
+        ({"seeds": [1, 1]}, ["seeds", "twice"]),
+        ({"methods": {"x": {"label": "x", "kind": "base", "set": {"seed": 1}}}}, ["methods.x", "set"]),
+        ({"methods": {"x": {"label": "x", "recipe": "nano_grop"}}}, ["nano_grop", "nano_grpo"]),
+        ({"train": {"problem": 3}}, ["methods.grpo", "'problem'", "'problems'"]),
+    ],
+)
+def test_a_mistake_is_told_before_anything_runs(changes: dict[str, Any], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        cells_of(plan(**changes))
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_an_unknown_method_cannot_be_chosen() -> None:
+    with pytest.raises(ConfigError, match="'grpo'"):
+        cells_of(plan(), only=["grp"])
+
+
+@pytest.mark.parametrize("name", ["bench_small", "bench_full"])
+def test_shipped_plans_resolve_and_their_main_tables_are_the_same(name: str) -> None:
+    made = load_recipe(name, BenchRecipe, ["budget_cpu_seconds=120.0", "seeds=[0]"])
+    small = {cell.hash for cell in cells_of(load_recipe("bench_small", BenchRecipe, ["seeds=[0]"]))}
+    assert small <= {cell.hash for cell in cells_of(made)}
+
+
+def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
+    from difference_feedback.runs import Run
+    from difference_feedback.train import check, host_config
+
+    for cell in cells_of(load_recipe("bench_full", BenchRecipe, ["seeds=[0]"])):
+        if "train" in cell.parts:
+            check(cell.parts["train"])
+            host_config(cell.parts["train"], Run(tmp_path / cell.name, cell.parts["train"]))

@@ -1,0 +1,147 @@
+"""A bench end to end on a tiny plan, with real nano runs: killed, resumed, grown, and read back."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from difference_feedback.bench.results import append_result, cost_figures, load_results, mask_figures
+from difference_feedback.runs import read_rows
+
+PLAN = """
+kind: bench
+seeds: [0]
+budget_cpu_seconds: 300
+evaluation: {problems: 12, curve_problems: 6, every: 2}
+repair_sft: {drafts: 8, evaluation: {problems: 6}, trl: {max_steps: 1, per_device_train_batch_size: 8}}
+train:
+  problems: 48
+  trl: {max_steps: 4, save_steps: 2, per_device_train_batch_size: 16, num_generations: 4}
+methods:
+  base: {label: base, kind: base}
+  annotator:
+    label: annotator's repairs
+    recipe: nano_df_grpo
+    set: {repair_model: annotator, trl: {gate: random, num_repairs: 1, max_steps: 12}}
+  df: {label: DF-GRPO, recipe: nano_df_grpo, repair_model: sft, against: [base, annotator]}
+"""
+
+
+def start(plan: Path, root: Path, *more: str) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command = [sys.executable, "-m", "difference_feedback.cli", "bench", str(plan), "-o", str(root), *more]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "the bench did not get there"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    plan, root = tmp_path / "tiny.yaml", tmp_path / "bench"
+    plan.write_text(PLAN, encoding="utf-8")
+    bench = start(plan, root)
+
+    def folder() -> Path | None:
+        return next((p for p in (root / "cells").glob("annotator-*") if p.is_dir()), None)
+
+    def has_checkpoint() -> bool:
+        return bool(folder()) and (folder() / "checkpoints" / "checkpoint-4" / "trainer_state.json").is_file()
+
+    wait_for(has_checkpoint, bench)
+    bench.send_signal(signal.SIGKILL)
+    bench.wait()
+    rows = load_results(root / "results.jsonl")
+    assert [row["method"] for row in rows] == ["base"]
+    assert not (folder() / "summary.json").is_file()
+
+    # A last line that was cut off, as by a full disk, is no row and does no harm.
+    with (root / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"method": "annot')
+    time.sleep(2)  # the orphaned worker ends by itself
+    again = start(plan, root)
+    said = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, said
+    rows = load_results(root / "results.jsonl")
+    assert [row["method"] for row in rows] == ["base", "annotator", "df"]
+    assert len((root / "results.jsonl").read_text().splitlines()) == 3
+    annotator, df = rows[1:]
+    steps = [row["step"] for row in read_rows(folder() / "metrics.jsonl") if "reward" in row]
+    assert steps == list(range(1, 13)), "nothing is missing, and nothing counted twice"
+    work = [row["flops/forward"] for row in read_rows(folder() / "metrics.jsonl") if "flops/forward" in row]
+    assert work == sorted(work)
+    assert (annotator["steps"], df["steps"]) == (12, 4)
+    assert [point[2] for point in df["curve"]] == [6, 6, 6, 12]
+    assert df["setup_cpu_seconds"] > 0
+    assert df["cpu_seconds"] > df["setup_cpu_seconds"]
+    assert annotator["setup_cpu_seconds"] == 0
+    assert df["work"]["forward"] > 0
+    assert df["work"]["backward"] > 0
+    assert df["work"]["generated_tokens"] > 1000
+    assert set(df["by_task"]) == {"chart", "count", "digits-max", "digits-sum", "grid-lookup", "order"}
+    assert df["kl_from_start"] >= 0
+    assert df["machine"]["cores"]
+    assert annotator["masks"]["all"]["precision"] < 0.7, "random tokens miss the errors"
+
+    # Finished cells are not run again; another bench at work is told.
+    before = time.monotonic()
+    assert start(plan, root).wait(timeout=60) == 0
+    assert time.monotonic() - before < 40
+    from filelock import FileLock
+
+    with FileLock(root / ".lock"):
+        blocked = start(plan, root)
+        assert "another bench" in blocked.communicate(timeout=60)[0]
+        assert blocked.returncode == 2
+
+
+def test_the_later_of_two_rows_counts_and_a_cut_off_one_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "results.jsonl"
+    for accuracy in (0.1, 0.2):
+        append_result(path, {"hash": "a", "accuracy": accuracy})
+    path.write_text(path.read_text() + '{"hash": "b", "acc')
+    assert [row["accuracy"] for row in load_results(path)] == [0.2]
+    append_result(path, {"hash": "b", "accuracy": 0.3})
+    assert [json.loads(line)["hash"] for line in path.read_text().splitlines()] == ["a", "a", "b"]
+
+
+def test_mask_figures_by_hand() -> None:
+    def row(**sums: float) -> dict[str, float]:
+        return {f"mask/{name}": value for name, value in sums.items()}
+
+    one = row(drafts=2, tokens=20, weight=5, errors=4, marked=5, hits=3, first_hits=1)
+    other = row(drafts=1, tokens=10, weight=1, errors=2, marked=1, hits=1, first_hits=1)
+    found = mask_figures([one, {"reward": 1.0}, other])
+    assert found is not None
+    assert found["all"] == pytest.approx(
+        {"precision": 4 / 6, "recall": 4 / 6, "f1": 8 / 12, "first_error": 2 / 3, "density": 6 / 30, "drafts": 3}
+    )
+    assert mask_figures([{"reward": 1.0}]) is None
+
+
+def test_cost_figures_by_hand() -> None:
+    def row(seconds: float, requested: float) -> dict[str, float]:
+        stages = {"rollout": 0.4, "update": 0.2, "repair": 0.3}
+        return {
+            **{f"df/cpu_seconds/{stage}": value for stage, value in stages.items()},
+            **{"df/requested": requested, "df/wrong_share": 0.5, "cpu_seconds": seconds},
+        }
+
+    found = cost_figures([row(1.0, 10.0), {"accuracy": 0.5}, row(2.0, 20.0)], rollouts=64, num_repairs=2)
+    assert found == pytest.approx(
+        {
+            **{"base": 0.6, "wrong": 32.0, "repaired": 15.0, "num_repairs": 2.0, "repair": 0.6 / 60},
+            **{"predicted": 0.6 + 32 * 2 * 0.01, "measured": 1.0},
+        }
+    )
+    assert cost_figures([{"reward": 1.0}], rollouts=64, num_repairs=1) is None
