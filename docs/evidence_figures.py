@@ -6,8 +6,8 @@ Given results are first gathered in docs/evidence.jsonl. From that file alone co
 docs/images/ and the marked blocks of the two pages.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +133,14 @@ def _end(name: str) -> str:
     return f"<!-- end of evidence {name} -->"
 
 
-def main(paths: list[str]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, nargs="*", help="result files of a bench; without, the kept ones")
+    paths = parser.parse_args().results
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        parser.error(f"no such file: {', '.join(missing)}")
     if paths:
-        rows = {row["hash"]: row for path in paths for row in load_results(Path(path))}
+        rows = {row["hash"]: row for path in paths for row in load_results(path)}
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
         RESULTS.write_text(text, encoding="utf-8")
     kept = load_results(RESULTS)
@@ -153,4 +158,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
