@@ -14,6 +14,7 @@ from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
+from difference_feedback.errors import DataError
 from difference_feedback.repair.limits import Limits
 from difference_feedback.repair.protocol import Repair
 from difference_feedback.verl.prompt_pairs import Answer, PromptPairs, pair_prompt, references_of
@@ -49,9 +50,14 @@ class DFAgentLoopWorker(_Worker):
         if validate:
             return
         outputs = output if isinstance(output, list) else [output]
+        if len(outputs) != 1:
+            raise DataError(
+                f"an answer came in {len(outputs)} parts, and only answers of one can be repaired; "
+                "use single_turn_agent"
+            )
         uid = kwargs["uid"]
         group = self.answers.setdefault(uid, {})
-        group[kwargs["session_id"]] = (outputs[-1], kwargs)
+        group[kwargs["session_id"]] = (outputs[0], kwargs)
         if len(group) == self.config.actor_rollout_ref.rollout.n:
             await self._repair(uid, self.answers.pop(uid))
 

@@ -3,7 +3,8 @@
     python -m difference_feedback.verl.main_df <verl's settings> \\
         algorithm.adv_estimator=grpo +difference_feedback.repair_model=path/to/repair_model
 
-Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`.
+Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`, with a critic for
+Qwen2.5-VL (`value_model.py`).
 """
 
 import os
@@ -47,14 +48,14 @@ def main(config: Any) -> None:
         sys.exit(f"Error: {error}")
     auto_set_device(config)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    if by_critic(config):
+        _import_in_workers(config, "difference_feedback.verl.value_model")
     if settings is None:
         run_ppo(config, task_runner_class=TaskRunnerV1)
         return
     with open_dict(config):
         manager = "difference_feedback.verl.agent_loop.DFAgentLoopManager"
         config.actor_rollout_ref.rollout.agent.agent_loop_manager_class = manager
-    if by_critic(config):
-        _import_in_workers(config, "difference_feedback.verl.value_model")
     run_ppo(config, task_runner_class=DFTaskRunner)
 
 

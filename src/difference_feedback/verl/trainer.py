@@ -20,6 +20,7 @@ from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
+from difference_feedback.errors import DataError
 from difference_feedback.gating import gate_advantages
 from difference_feedback.verl import repair_actor
 from difference_feedback.verl.settings import by_critic, settings_of
@@ -41,6 +42,9 @@ class DFTrainer(PPOTrainerSync):
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], **kwargs: Any) -> KVBatchMeta:
         metrics.update(self._count(batch))
+        metrics["df/answers_of_failed_prompts"] = sum("df_role" not in tag for tag in batch.tags)
+        if metrics["df/answers_of_failed_prompts"] == len(batch):
+            raise DataError("every prompt of the batch failed: verl's log says why, at 'Error in _run_prompt'.")
         self._no_pairs = False
         if not self.by_critic:
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
