@@ -3,8 +3,8 @@
     python -m difference_feedback.verl.main_df <verl's settings> \\
         algorithm.adv_estimator=grpo +difference_feedback.repair_model=path/to/repair_model
 
-Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`, with a critic for
-Qwen2.5-VL (`value_model.py`).
+Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`, with a critic
+for Qwen2.5-VL (`value_model.py`).
 """
 
 import os
