@@ -100,13 +100,23 @@ def headline(found: dict[str, Any]) -> str:
     methods = found["methods"]
     low, high = (one["paired_t"][end] for end in ("low", "high"))
     bounds = "" if low is None else f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
-    first, second = methods["df_grpo"], methods["grpo"]
+    first, second = (_mean_of(methods[name], one["seeds"]) for name in ("df_grpo", "grpo"))
     return (
         f"At the same {found['budget_cpu_seconds']:.0f} CPU seconds, the repair model's training included, DF-GRPO "
-        f"ends at {100 * first['mean']:.1f} % and GRPO at {100 * second['mean']:.1f} % from a start of "
-        f"{100 * found['base']:.1f} %: {100 * one['difference']:+.1f} points{bounds} over {len(one['seeds'])} seeds of "
-        f"{first['problems']} held-out problems."
+        f"ends at {100 * first:.1f} % and GRPO at {100 * second:.1f} % from a start of "
+        f"{100 * found['base']:.1f} %: {100 * one['difference']:+.1f} points{bounds} over {_seeds(one['seeds'])}, "
+        f"{methods['grpo']['problems']} held-out problems each."
     )
+
+
+def _mean_of(figures: dict[str, Any], seeds: list[int]) -> float:
+    """A method's accuracy over the seeds that a comparison has."""
+    own = [value for seed, value in zip(figures["seeds"], figures["per_seed"], strict=True) if seed in seeds]
+    return sum(own) / len(own)
+
+
+def _seeds(seeds: list[int]) -> str:
+    return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
 def plots(rows: list[Row], found: dict[str, Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from difference_feedback.bench.curves import gains
+from difference_feedback.bench.evidence import name_of
 from difference_feedback.bench.results import Row
 from difference_feedback.bench.svg import COLOURS, Canvas
 
@@ -20,9 +21,10 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
     base = next((row["accuracy"] for row in rows if row["method"] == "base"), None)
     curves = {}
     for name in methods:
-        own = [row for row in rows if row["method"] == name and len(row["curve"]) > 1]
-        if own and base is not None:
-            curves[own[0]["label"]] = gains(own, base)
+        for variant in dict.fromkeys(name_of(row, "label") for row in rows if row["method"] == name):
+            own = [row for row in rows if name_of(row, "label") == variant and len(row["curve"]) > 1]
+            if own and base is not None:
+                curves[variant] = gains(own, base)
     canvas = Canvas(860, 400, left=56, right=230, top=16, bottom=48)
     if not curves:
         return canvas.finish()
