@@ -25,7 +25,7 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
             own = [row for row in rows if name_of(row, "label") == variant and len(row["curve"]) > 1]
             if own and base is not None:
                 curves[variant] = gains(own, base)
-    canvas = Canvas(860, 400, left=56, right=230, top=16, bottom=48)
+    canvas = Canvas(900, 400, left=56, right=300, top=16, bottom=48)
     if not curves:
         return canvas.finish()
     values = np.concatenate([np.ravel(band) for _, band in curves.values()])
@@ -45,7 +45,7 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
 def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
     """Differences in points, one a line, with the stratified bootstrap's interval and every seed as a dot."""
     chosen = [one for one in found["comparisons"] if pairs is None or (one["method"], one["against"]) in pairs]
-    canvas = Canvas(860, 70 + 26 * len(chosen), left=390, right=90, top=16, bottom=48)
+    canvas = Canvas(900, 70 + 26 * len(chosen), left=480, right=80, top=16, bottom=48)
     if not chosen:
         return canvas.finish()
     ends = [100 * x for one in chosen for x in (one["low"], one["high"], *one["per_seed"]) if x is not None]
@@ -54,13 +54,13 @@ def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None)
     for i, one in enumerate(chosen):
         y = 26.0 * i + 32
         colour = COLOURS[0] if one["difference"] >= 0 else COLOURS[1]
-        canvas.text(380, y + 4, " less ".join(one["labels"]), anchor="end")
+        canvas.text(470, y + 4, " less ".join(one["labels"]), anchor="end")
         if one["low"] is not None:
             canvas.horizontal(100 * one["low"], 100 * one["high"], y, colour)
         for value in one["per_seed"]:
             canvas.dot(100 * value, y, colour, radius=2.5, faint=True)
         canvas.dot(100 * one["difference"], y, colour, radius=5)
-        canvas.text(780, y + 4, f"{100 * one['difference']:+.1f}")
+        canvas.text(830, y + 4, f"{100 * one['difference']:+.1f}")
     return canvas.finish()
 
 
