@@ -81,12 +81,12 @@ def test_swept_settings_are_compared_at_the_same_settings_or_as_the_plan_has_the
     rows = [*ROWS, row("df", 0, 0.3, 0.3, **swept), row("gate", 0, 0.4, 0.4, **swept), row("gate", 1, 0.5, 0.5)]
     found = evidence(rows, {"gate": ["df", "grpo"]})
     assert [(c["method"], c["against"], c["seeds"]) for c in found["comparisons"]] == [
-        ("gate (learning_rate 0.0001)", "df (learning_rate 0.0001)", [0]),
-        ("gate (learning_rate 0.0001)", "grpo", [0]),
+        ("gate (lr 0.0001)", "df (lr 0.0001)", [0]),
+        ("gate (lr 0.0001)", "grpo", [0]),
         ("gate", "df", [1]),
         ("gate", "grpo", [1]),
     ]
-    assert found["comparisons"][0]["labels"] == ["GATE (learning_rate 0.0001)", "DF (learning_rate 0.0001)"]
+    assert found["comparisons"][0]["labels"] == ["GATE (lr 0.0001)", "DF (lr 0.0001)"]
 
 
 def test_the_start_is_the_same_for_every_seed() -> None:

@@ -24,7 +24,7 @@ def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[
     """
     by_method: dict[str, list[Row]] = {}
     for row in rows:
-        by_method.setdefault(_name(row), []).append(row)
+        by_method.setdefault(name_of(row), []).append(row)
     base = next((_mean([row["accuracy"] for row in own]) for own in by_method.values() if _is_base(own)), None)
     methods = {name: _figures(own, base) for name, own in by_method.items()}
     comparisons = [
@@ -37,8 +37,11 @@ def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[
     return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
 
 
-def _name(row: Row, title: str = "method") -> str:
-    swept = ", ".join(f"{key.rsplit('.', 1)[-1]} {value:g}" for key, value in row["settings"].items())
+def name_of(row: Row, title: str = "method") -> str:
+    """The method with its swept settings, by the plan's name or by another `title` of the row, such as its label."""
+    names = {"learning_rate": "lr"}
+    keys = {key: key.rsplit(".", 1)[-1] for key in row["settings"]}
+    swept = ", ".join(f"{names.get(keys[key], keys[key])} {value}" for key, value in row["settings"].items())
     return f"{row[title]} ({swept})" if swept else row[title]
 
 
@@ -82,7 +85,7 @@ def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
     means = scores.mean(axis=1)
     mean = bootstrap(scores)
     return {
-        "label": _name(rows[0], "label"),
+        "label": name_of(rows[0], "label"),
         "group": rows[0]["group"],
         "settings": rows[0]["settings"],
         **_bounds("mean", mean),
@@ -142,7 +145,7 @@ def _comparison(
     return {
         "method": name,
         "against": other,
-        "labels": [_name(by_method[key][0], "label") for key in (name, other)],
+        "labels": [name_of(by_method[key][0], "label") for key in (name, other)],
         **_bounds("difference", bootstrap(difference)),
         "whole_runs": _bounds("difference", bootstrap(difference, stratified=False)),
         "paired_t": _bounds("difference", paired_t(difference)),

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from difference_feedback.bench.curves import gains
+from difference_feedback.bench.evidence import name_of
 from difference_feedback.bench.results import Row
 from difference_feedback.bench.svg import COLOURS, Canvas
 
@@ -20,10 +21,11 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
     base = next((row["accuracy"] for row in rows if row["method"] == "base"), None)
     curves = {}
     for name in methods:
-        own = [row for row in rows if row["method"] == name and len(row["curve"]) > 1]
-        if own and base is not None:
-            curves[own[0]["label"]] = gains(own, base)
-    canvas = Canvas(860, 400, left=56, right=230, top=16, bottom=48)
+        for variant in dict.fromkeys(name_of(row, "label") for row in rows if row["method"] == name):
+            own = [row for row in rows if name_of(row, "label") == variant and len(row["curve"]) > 1]
+            if own and base is not None:
+                curves[variant] = gains(own, base)
+    canvas = Canvas(900, 400, left=56, right=300, top=16, bottom=48)
     if not curves:
         return canvas.finish()
     values = np.concatenate([np.ravel(band) for _, band in curves.values()])
@@ -43,7 +45,7 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
 def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
     """Differences in points, one a line, with the stratified bootstrap's interval and every seed as a dot."""
     chosen = [one for one in found["comparisons"] if pairs is None or (one["method"], one["against"]) in pairs]
-    canvas = Canvas(860, 70 + 26 * len(chosen), left=390, right=90, top=16, bottom=48)
+    canvas = Canvas(900, 70 + 26 * len(chosen), left=480, right=80, top=16, bottom=48)
     if not chosen:
         return canvas.finish()
     ends = [100 * x for one in chosen for x in (one["low"], one["high"], *one["per_seed"]) if x is not None]
@@ -52,13 +54,13 @@ def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None)
     for i, one in enumerate(chosen):
         y = 26.0 * i + 32
         colour = COLOURS[0] if one["difference"] >= 0 else COLOURS[1]
-        canvas.text(380, y + 4, " less ".join(one["labels"]), anchor="end")
+        canvas.text(470, y + 4, " less ".join(one["labels"]), anchor="end")
         if one["low"] is not None:
             canvas.horizontal(100 * one["low"], 100 * one["high"], y, colour)
         for value in one["per_seed"]:
             canvas.dot(100 * value, y, colour, radius=2.5, faint=True)
         canvas.dot(100 * one["difference"], y, colour, radius=5)
-        canvas.text(780, y + 4, f"{100 * one['difference']:+.1f}")
+        canvas.text(830, y + 4, f"{100 * one['difference']:+.1f}")
     return canvas.finish()
 
 
