@@ -68,7 +68,7 @@ test-verl: $(VERL_STAMP) ## the verl host: real runs on Ray, on the CPU, some 10
 	@$(MAKE) --silent verl-fingerprint > tests/verl/passed
 
 verl-fingerprint:
-	@git ls-files $(VERL_SOURCES) | sort | xargs sha256sum | sha256sum | cut -c1-64
+	@git ls-files $(VERL_SOURCES) | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-64
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .
