@@ -1,10 +1,12 @@
 """A `train` recipe in verl's words, and its questions as verl's data. Needs neither verl nor Ray."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 from datasets import Dataset
+from PIL import Image
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.recipes import TrainRecipe, load_recipe
@@ -70,7 +72,9 @@ def test_questions_become_rows_and_are_graded(tmp_path: Path) -> None:
     rows = Dataset.from_parquet(str(tmp_path / "data" / "rows.parquet"))
     for row, problem in zip(rows, problems, strict=True):
         assert row["prompt"] == [{"role": "user", "content": "<image>" * len(problem.images) + problem.question}]
-        assert [image.size for image in row["images"]] == [image.size for image in problem.images]
+        for image, given in zip(row["images"], problem.images, strict=True):
+            assert Image.open(io.BytesIO(image["bytes"])).tobytes() == given.tobytes()
+            assert image["min_pixels"] <= given.width * given.height, "verl would enlarge it"
         truth = row["reward_model"]["ground_truth"]
         assert compute_score("embedded", f"so it is . answer {truth}", truth) == 1.0
         assert compute_score("embedded", "so it is . answer never", truth) == 0.0

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Image, Sequence
+from datasets import Dataset
 
 from difference_feedback.errors import DataError
 from difference_feedback.tasks.question import Question
@@ -21,7 +21,7 @@ def write_questions(path: Path, questions: Iterable[Question], source: str) -> i
     """
     rows = [_row(i, question, source) for i, question in enumerate(questions)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Dataset.from_list(rows).cast_column("images", Sequence(Image(decode=True))).to_parquet(path)
+    Dataset.from_list(rows).to_parquet(path)
     return len(rows)
 
 
@@ -49,6 +49,7 @@ def _text(part: dict[str, Any] | str) -> str:
 
 
 def _png(image: Any) -> dict[str, Any]:
+    """An image as verl reads it. Without a floor of its own, verl would enlarge images of fewer than 56 x 56 pixels."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
+    return {"bytes": buffer.getvalue(), "min_pixels": min(image.width * image.height, 56 * 56)}
