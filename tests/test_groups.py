@@ -95,6 +95,27 @@ def test_broadcast_keeps_them_alone_and_ungated():
     assert group.skipped == {2: SkipReason.UNJUDGED}
 
 
+def test_correct_rollouts_can_stay_beside_the_pairs():
+    group = pair_group([1, 0, None, 1, 0], {1: 1.0}, correct_rollouts="keep")
+    assert group.rollout.tolist() == [1, 1, 0, 3]
+    assert group.is_repair.tolist() == [False, True, False, False]
+    assert group.rewards.tolist() == [0, 1, 1, 1]
+    assert group.gated.tolist() == [True, True, False, False]
+    np.testing.assert_allclose(group.advantages(eps=0.0), [-1.5, 0.5, 0.5, 0.5])
+
+
+def test_kept_and_broadcast_without_a_feasible_repair_is_the_original_group():
+    rewards = [1, 0, 0, 1]
+    group = pair_group(rewards, {}, empty_feasible="broadcast", correct_rollouts="keep")
+    assert sorted(group.rollout.tolist()) == [0, 1, 2, 3]
+    assert not group.gated.any()
+    np.testing.assert_allclose(group.advantages(), group_advantages(rewards, [0] * 4)[group.rollout])
+
+
+def test_correct_rollouts_alone_push_nowhere_and_leave():
+    assert len(pair_group([1, 0, 1], {}, correct_rollouts="keep")) == 0
+
+
 @given(
     st.lists(st.sampled_from([0.0, 1.0, None]), max_size=12),
     st.sampled_from(["drop", "broadcast"]),
@@ -124,6 +145,8 @@ def test_wrong_use_is_named():
         pair_group([1, 0], {0: 1.0})
     with pytest.raises(ConfigError, match='"drop" or "broadcast"'):
         pair_group([0], {}, empty_feasible="keep")
+    with pytest.raises(ConfigError, match='"leave" or "keep"'):
+        pair_group([0], {}, correct_rollouts="drop")
     with pytest.raises(DataError, match="one number or None"):
         split_by_reward(["a", "b"])
     with pytest.raises(DataError, match="one row"):

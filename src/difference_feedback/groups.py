@@ -13,6 +13,7 @@ from difference_feedback.errors import ConfigError, DataError
 
 Rewards: TypeAlias = Sequence[float | None] | npt.NDArray[np.floating]
 EmptyFeasible = Literal["drop", "broadcast"]
+CorrectRollouts = Literal["leave", "keep"]
 
 
 class SkipReason(StrEnum):
@@ -69,7 +70,7 @@ class PairGroup:
 
     `rollout[i]` is the wrong rollout which row `i` is, or, where `is_repair[i]`, the one it repairs. Where `gated[i]`
     is False the row has no edit mask and all its weights are 1. `skipped` names the rollouts left out and why; correct
-    rollouts leave by design and are not listed. All arrays are `(M,)`.
+    rollouts that leave by design are not listed; those that are kept come last. All arrays are `(M,)`.
     """
 
     rollout: IntArray
@@ -104,6 +105,7 @@ def pair_group(
     repair_rewards: Mapping[int, float | None],
     threshold: float = 1.0,
     empty_feasible: EmptyFeasible = "drop",
+    correct_rollouts: CorrectRollouts = "leave",
 ) -> PairGroup:
     """Build `G'` from the rewards of one prompt's rollouts and of the repairs chosen for its wrong ones. [DF, Eq. 16]
 
@@ -116,6 +118,10 @@ def pair_group(
             "broadcast": keep it alone, with weights of one, as plain GRPO would, so that answers too hard for the
             repair model still push the policy. Where no repair of a prompt succeeded at all, rewards of 0 alone have
             no spread, and it pushes nowhere.
+        correct_rollouts: "leave", as in the paper. "keep" them, with weights of one, beside the pairs (ours): they hold
+            what the policy can do already, as Eq. 26 has it for PPO. Where no other row is left they leave, since
+            rewards of 1 alone push nowhere. With `empty_feasible="broadcast"` a prompt without a feasible repair is
+            then plain GRPO's.
 
     Raises:
         DataError: a repair is given for a rollout that is not a wrong one.
@@ -123,6 +129,8 @@ def pair_group(
     """
     if empty_feasible not in get_args(EmptyFeasible):
         raise ConfigError(f'empty_feasible is {empty_feasible!r}; choose "drop" or "broadcast"')
+    if correct_rollouts not in get_args(CorrectRollouts):
+        raise ConfigError(f'correct_rollouts is {correct_rollouts!r}; choose "leave" or "keep"')
     values = _as_floats(rewards)
     split = split_by_reward(values, threshold)
     stray = sorted(set(repair_rewards) - set(split.wrong.tolist()))
@@ -140,6 +148,8 @@ def pair_group(
             rows.append((i, False, float(values[i]), False))
         else:
             skipped[i] = SkipReason.NO_FEASIBLE_REPAIR
+    if correct_rollouts == "keep" and rows:
+        rows += [(i, False, float(values[i]), False) for i in split.correct.tolist()]
     rollout, is_repair, row_rewards, gated = zip(*rows, strict=True) if rows else ((), (), (), ())
     return PairGroup(
         np.array(rollout, np.int64), np.array(is_repair, bool), np.array(row_rewards), np.array(gated, bool), skipped

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,26 @@ def test_training_stops_when_the_budget_is_spent(make_trainer: Callable[..., Any
     assert seconds[-1] == budget.total
     assert [row["step"] for row in rows][:2] == [1, 2]
     assert all("cpu_seconds" in row for row in trainer.state.log_history)
+
+
+def test_the_learning_rate_decays_over_the_budget(make_trainer: Callable[..., Any]) -> None:
+    rate = {"learning_rate": 1e-3, "lr_scheduler_type": "linear"}
+    trainer = make_trainer(**rate, max_steps=1000, callbacks=[StopAtBudget(102.0, already_spent=100.0)])
+    trainer.train()
+    rows = [row for row in trainer.state.log_history if "learning_rate" in row]
+    assert 2 < len(rows) < 100
+    assert rows[0]["learning_rate"] == 1e-3
+    for before, row in pairwise(rows):
+        left = (102.0 - before["cpu_seconds"]) / 2.0
+        assert row["learning_rate"] == pytest.approx(1e-3 * left, abs=1.001e-6)  # a step of the schedule's thousand
+    assert trainer.optimizer.param_groups[0]["lr"] == 0.0
+
+
+def test_steps_that_run_out_first_end_the_schedule(make_trainer: Callable[..., Any]) -> None:
+    trainer = make_trainer(learning_rate=1e-3, lr_scheduler_type="linear", max_steps=4, callbacks=[StopAtBudget(1e6)])
+    trainer.train()
+    rates = [row["learning_rate"] for row in trainer.state.log_history if "learning_rate" in row]
+    assert rates == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
 
 
 @pytest.mark.parametrize("restore", [False, True])

@@ -20,6 +20,7 @@ VARIANTS = {
     "grpo-ungated": {"gate": "ones"},
     "grpo-per-gated-token": {"length_norm": "gated", "sigma": 1.0},
     "grpo-broadcast": {"empty_feasible": "broadcast"},
+    "grpo-correct-kept": {"correct_rollouts": "keep"},
     "gspo": {"objective": "gspo"},
     "gspo-soft-per-gated-token": {"objective": "gspo", "sigma": 3.0, "length_norm": "gated"},
     "dr_grpo": {"objective": "dr_grpo"},

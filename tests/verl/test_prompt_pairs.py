@@ -39,6 +39,11 @@ def rows(changes: dict[str, Any], by_critic: bool) -> dict[tuple[int, bool], Any
             False,
             {(0, False): None, (1, False): [0, 1, 0, 0], (1, True): [0, 1, 0, 0], (2, False): [1, 1, 1]},
         ),
+        (
+            {"correct_rollouts": "keep"},
+            False,
+            {(0, False): [1] * 4, (1, False): [0, 1, 0, 0], (1, True): [0, 1, 0, 0], (2, False): None},
+        ),
         ({"gate": "ones"}, False, {(0, False): None, (1, False): [1] * 4, (1, True): [1] * 4, (2, False): None}),
         ({}, True, {(0, False): [1] * 4, (1, False): [0, 1, 0, 0], (2, False): [0, 0, 0]}),
         ({"empty_feasible": "broadcast"}, True, {(0, False): [1] * 4, (1, False): [0, 1, 0, 0], (2, False): [1, 1, 1]}),

@@ -17,7 +17,8 @@ from difference_feedback.flops import uncounted
 class StopAtBudget(TrainerCallback, ExportableState):
     """Stops after the step in which the processes' CPU seconds reach `cpu_seconds`; works with any trainer.
 
-    With `cpu_seconds=None` it only counts.
+    With `cpu_seconds=None` it only counts. A learning-rate schedule runs over the budget: its place is the share of the
+    budget, or of the steps, that is used up, whichever is larger.
 
     Counted are the CPU seconds of all ranks from the start of training on, plus `already_spent`: the bill of what came
     before, such as training the repair model. The running total is logged on every line as `cpu_seconds`. It is kept
@@ -62,9 +63,21 @@ class StopAtBudget(TrainerCallback, ExportableState):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         here = torch.tensor([time.process_time() - self._start], device=args.device)
         self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
-        if self.cpu_seconds is not None and self.total >= self.cpu_seconds:
+        if self.cpu_seconds is None:
+            return
+        self._move_schedule(state, kwargs["lr_scheduler"])
+        if self.total >= self.cpu_seconds:
             control.should_training_stop = True
             control.should_log = True
+
+    def _move_schedule(self, state: TrainerState, schedule: Any) -> None:
+        """What was spent before the first step is not part of the schedule."""
+        assert self.cpu_seconds is not None
+        spent, whole = self.total - self.already_spent, max(self.cpu_seconds - self.already_spent, 1e-9)
+        place = int(min(1.0, spent / whole) * state.max_steps)
+        if place > state.global_step:
+            schedule.last_epoch = place - 1
+            schedule.step()
 
     def on_log(
         self,

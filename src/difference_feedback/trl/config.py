@@ -51,6 +51,13 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         default=1.0, metadata={"help": "tau: an answer, or a repair, is correct from this reward on."}
     )
     num_repairs: int = field(default=1, metadata={"help": "K: repairs sampled per wrong answer (the paper uses 2)."})
+    min_probability: float = field(
+        default=0.0,
+        metadata={
+            "help": "A repair is used only if the policy gives each of its tokens at least this probability. One that "
+            "is right by its end alone has tokens that do not follow; beyond the paper. 0: all right repairs are used."
+        },
+    )
     reference: Literal["sibling_then_answer", "sibling", "answer"] = field(
         default="sibling_then_answer",
         metadata={
@@ -64,6 +71,10 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
     empty_feasible: Literal["drop", "broadcast"] = field(
         default="drop",
         metadata={"help": "A wrong answer without a feasible repair is dropped, or kept with a mask of ones."},
+    )
+    correct_rollouts: Literal["leave", "keep"] = field(
+        default="leave",
+        metadata={"help": "Correct answers leave the group, as in the paper, or stay in it with weights of one."},
     )
     gate: Literal["mask", "ones", "random", "inverted", "wrong_only", "repaired_only"] = field(
         default="mask",
@@ -113,6 +124,7 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         for name, choices in {
             "reference": ("sibling_then_answer", "sibling", "answer"),
             "empty_feasible": ("drop", "broadcast"),
+            "correct_rollouts": ("leave", "keep"),
             "gate": ("mask", "ones", *CONTROLS),
             "length_norm": ("tokens", "gated"),
             "repaired_ratio": ("old", "one"),
@@ -121,6 +133,8 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}.")
         if self.num_repairs < 1:
             raise ConfigError(f"num_repairs={self.num_repairs}: at least one repair is needed per wrong answer.")
+        if not 0.0 <= self.min_probability < 1.0:
+            raise ConfigError(f"min_probability={self.min_probability}: give a probability below 1; 0.05 is a start.")
         if self.root_cause and self.gate != "mask":
             raise ConfigError("root_cause=True narrows the mask, and gate='ones' has none; use gate='mask'.")
         if self.reference == "answer" and self.answer_column is None:

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from difference_feedback.alignment import Alignment
 from difference_feedback.controls import PairWeights, control_weights
-from difference_feedback.groups import EmptyFeasible, pair_group
+from difference_feedback.groups import pair_group
 from difference_feedback.mask_settings import TokenTexts
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.pair_batch import Member
@@ -41,9 +41,7 @@ def optimisation_group(
     requested: Iterable[int],
     repair_rewards: Mapping[int, float],
     group_size: int,
-    threshold: float,
-    empty_feasible: EmptyFeasible,
-    scale: bool,
+    config: DFGRPOConfig,
 ) -> list[Place]:
     """`G'` of every prompt that asked for repairs, each wrong answer followed by its repair.
 
@@ -55,8 +53,12 @@ def optimisation_group(
     places = []
     for start in sorted({row // group_size * group_size for row in requested}):
         own = {row - start: reward for row, reward in repair_rewards.items() if start <= row < start + group_size}
-        group = pair_group(rewards[start : start + group_size], own, threshold, empty_feasible)
-        columns = (group.rollout, group.is_repair, group.rewards, group.gated, group.advantages(scale=scale))
+        group = pair_group(
+            *(rewards[start : start + group_size], own, config.reward_threshold),
+            *(config.empty_feasible, config.correct_rollouts if config.regroup else "leave"),
+        )
+        advantages = group.advantages(scale=config.scale_rewards == "group")
+        columns = (group.rollout, group.is_repair, group.rewards, group.gated, advantages)
         for rollout, *rest in zip(*(column.tolist() for column in columns), strict=True):
             places.append(Place(start + rollout, *rest))
     return places

@@ -137,13 +137,11 @@ class DFGRPOTrainer(ExactResume):
             self.model.train(was_training)  # a repairer that shares the weights may have left them in evaluation mode
             rewards = self._score(rollouts, candidates)
             self.cost.window.counts += Counts(repairs=len(references.texts) * args.num_repairs)
+            gates = self._plausible(batch, candidates, rewards) if args.min_probability > 0 else None
         with self.cost.measure("align"):
-            repaired = self._choose_repairs(rollouts, candidates, rewards)
+            repaired = self._choose_repairs(rollouts, candidates, rewards, gates)
             repair_rewards = gather_object([(rollouts.offset + row, r.reward) for row, r in repaired.items()])
-            places = optimisation_group(
-                *(rollouts.rewards, references.texts, dict(repair_rewards), group_size, args.reward_threshold),
-                *(args.empty_feasible, self.scale_rewards == "group"),
-            )
+            places = optimisation_group(rollouts.rewards, references.texts, dict(repair_rewards), group_size, args)
             members = list(members_here(places, rollouts, repaired, args, self._token_texts))
             if args.regroup:
                 ranks = [place.row // len(rollouts.prompts) for place in places]
@@ -195,13 +193,36 @@ class DFGRPOTrainer(ExactResume):
         start = self.accelerator.process_index * count
         return total_rewards(rewards, self.reward_weights)[start : start + len(own)].tolist()
 
-    def _choose_repairs(self, rollouts: Rollouts, candidates: Candidates, rewards: list[float]) -> dict[int, Repaired]:
+    def _plausible(self, batch: dict[str, Any], candidates: Candidates, rewards: list[float]) -> list[bool]:
+        """The gate of each candidate: right, and no token of it less probable to the policy than is asked for."""
+        right = [i for i, reward in enumerate(rewards) if reward >= self.args.reward_threshold]
+        sizes = gather_object([len(right)])
+        if not max(sizes):
+            return [False] * len(rewards)
+        own = candidates.flat()
+        members = [
+            Member(row, ids, np.ones(len(ids), np.float32), 0.0, 0.0, True) for row, ids in (own[i] for i in right)
+        ]
+        num_rows = rows_per_rank(sizes, self._steps_per_generation)
+        scored = build_batch(batch, members, num_rows, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
+        with torch.no_grad():
+            logps = self._logps(self.model, scored)
+        lowest = logps.masked_fill(scored["completion_mask"] == 0, 0.0).amin(dim=1).exp()
+        gates = [False] * len(rewards)
+        for i, probability in zip(right, lowest.tolist()[: len(right)], strict=True):
+            gates[i] = probability >= self.args.min_probability
+        self._note({"implausible": sum(sizes) - sum(gather_object([sum(gates)]))})
+        return gates
+
+    def _choose_repairs(
+        self, rollouts: Rollouts, candidates: Candidates, rewards: list[float], gates: list[bool] | None
+    ) -> dict[int, Repaired]:
         """One feasible repair for each wrong answer of this rank, where there is one. [DF, Eqs. 6-7]"""
-        args, scored, repaired = self.args, iter(rewards), {}
+        args, scored, repaired = self.args, iter(zip(rewards, gates or [True] * len(rewards), strict=True)), {}
         for row, token_ids in candidates.token_ids.items():
-            grades = [next(scored) for _ in token_ids]
+            grades, opened = zip(*(next(scored) for _ in token_ids), strict=True)
             draft = rollouts.completion_ids[row]
-            choice = choose_repair(draft, token_ids, grades, args.reward_threshold, **args.alignment_options)
+            choice = choose_repair(draft, token_ids, grades, args.reward_threshold, opened, **args.alignment_options)
             if choice is not None:
                 i = choice.index
                 repaired[row] = Repaired(token_ids[i], grades[i], choice.alignment, choice.edit_cost)

@@ -111,7 +111,9 @@ def pair_prompt(
             kept[i, False] = weigh(i, "source") if i in repairs else full
     else:
         own_rewards = {i: repair.reward for i, repair in repairs.items()}
-        group = pair_group(rewards, own_rewards, settings.reward_threshold, settings.empty_feasible)
+        group = pair_group(
+            *(rewards, own_rewards, settings.reward_threshold), *(settings.empty_feasible, settings.correct_rollouts)
+        )
         columns = (group.rollout, group.is_repair, group.gated)
         for i, is_repair, gated in zip(*(column.tolist() for column in columns), strict=True):
             ones = np.ones(len(answers[i].token_ids), np.float32)

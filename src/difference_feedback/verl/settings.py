@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.groups import EmptyFeasible
+from difference_feedback.groups import CorrectRollouts, EmptyFeasible
 from difference_feedback.mask_settings import MaskSettings
 from difference_feedback.recipe_checks import build_config
 
@@ -26,6 +26,8 @@ class Settings(MaskSettings):
     reference_seed: int = 0
     empty_feasible: EmptyFeasible = "drop"
     """A wrong answer without a right repair leaves the update, or stays with weights of one."""
+    correct_rollouts: CorrectRollouts = "leave"
+    """Right answers leave the group, as in the paper, or stay in it with weights of one. With a critic they stay."""
     gate: Literal["mask", "ones"] = "mask"
     """`ones` switches the gate off: the control with the same repairs."""
 
@@ -53,6 +55,7 @@ class Settings(MaskSettings):
         for name, choices in {
             "reference": get_args(ReferenceSource),
             "empty_feasible": get_args(EmptyFeasible),
+            "correct_rollouts": get_args(CorrectRollouts),
             "gate": ("mask", "ones"),
             "via": get_args(Via),
         }.items():
