@@ -15,6 +15,7 @@ from trl_world import (
     ScriptedTrainer,
     first_batch,
     parity,
+    plain_logps,
     weights_of,
 )
 
@@ -155,6 +156,26 @@ def test_unrepaired_answers_are_dropped_or_kept_whole(make_trainer: Callable[...
     dropped = make_trainer(ScriptedTrainer, repairer=Half(), per_device_train_batch_size=24)
     inputs = first_batch(dropped)
     assert (inputs["completion_mask"].sum(1) > 0).sum() == 2 * df(dropped)["pairs"]
+
+
+def test_repairs_that_are_improbable_to_the_policy_are_not_used(make_trainer: Callable[..., Any]) -> None:
+    every = make_trainer(ScriptedTrainer, per_device_train_batch_size=24)
+    inputs = first_batch(every)
+    with torch.no_grad():
+        logps = plain_logps(every.model, inputs)
+    lowest = {}
+    for row in torch.where(inputs["is_repair"])[0].tolist():
+        own = inputs["completion_mask"][row].bool()
+        lowest[tuple(inputs["completion_ids"][row][own].tolist())] = logps[row][own].min().exp().item()
+    ranked = sorted(lowest.values())
+    threshold = (ranked[len(ranked) // 2 - 1] + ranked[len(ranked) // 2]) / 2
+
+    strict = make_trainer(ScriptedTrainer, min_probability=threshold, per_device_train_batch_size=24)
+    first_batch(strict)
+    used = {tuple(pair["repair"]["token_ids"]) for pair in strict.last_pairs}
+    assert used == {ids for ids, probability in lowest.items() if probability > threshold}
+    assert 0 < len(used) < len(lowest)
+    assert df(strict)["implausible"] == df(every)["pairs"] - df(strict)["pairs"] > 0
 
 
 def test_answers_without_a_reward_belong_to_no_group_and_are_counted(make_trainer: Callable[..., Any]) -> None:

@@ -5,12 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from trl_world import EOS, ScriptedTrainer, first_batch, gradients
+from trl_world import EOS, ScriptedTrainer, first_batch, gradients, plain_logps
 
 import difference_feedback.trl.trainer as trainer_module
 from difference_feedback.objectives import surrogate_loss
 from difference_feedback.trl.objective import TRL_OBJECTIVES
-from difference_feedback.trl.pair_batch import FORWARD_FIELDS
 
 VARIANTS = {
     "grpo": {},
@@ -32,17 +31,6 @@ VARIANTS = {
     "grpo-root-cause": {"root_cause": True},
     "dapo-per-gated-token": {"objective": "dapo", "length_norm": "gated", "sigma": 1.5},
 }
-
-
-def plain_logps(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
-    """Log-probabilities of the completions by the model's own forward pass and log_softmax, `(B, T)`."""
-    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
-    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-    fields = {name: inputs[name] for name in FORWARD_FIELDS if name in inputs and name != "num_images"}
-    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **fields).logits
-    width = inputs["completion_ids"].size(1)
-    logps = logits[:, -width - 1 : -1].log_softmax(-1)
-    return logps.gather(2, inputs["completion_ids"][:, :, None]).squeeze(2)
 
 
 def specification(inputs: dict[str, Any], logps: torch.Tensor, old: torch.Tensor, args: Any) -> torch.Tensor:

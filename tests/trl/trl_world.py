@@ -15,6 +15,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 from difference_feedback.repair.protocol import Repair, RepairRequest
 from difference_feedback.tasks import sample_problems, to_dataset
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
+from difference_feedback.trl.pair_batch import FORWARD_FIELDS
 
 FIRST_TEXT_ID = 10  # the special tokens stand before
 EOS = 2
@@ -103,3 +104,14 @@ def gradients(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 def weights_of(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def plain_logps(model: torch.nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
+    """Log-probabilities of the completions by the model's own forward pass and log_softmax, `(B, T)`."""
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
+    fields = {name: inputs[name] for name in FORWARD_FIELDS if name in inputs and name != "num_images"}
+    logits = model(input_ids=ids, attention_mask=mask, use_cache=False, **fields).logits
+    width = inputs["completion_ids"].size(1)
+    logps = logits[:, -width - 1 : -1].log_softmax(-1)
+    return logps.gather(2, inputs["completion_ids"][:, :, None]).squeeze(2)

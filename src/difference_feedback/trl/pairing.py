@@ -1,6 +1,6 @@
 """The optimisation group G' over all ranks: its members, their advantages and their gates. [DF, Eqs. 8-9, 14-18]"""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -11,6 +11,8 @@ from difference_feedback.alignment import Alignment
 from difference_feedback.controls import PairWeights, control_weights
 from difference_feedback.groups import pair_group
 from difference_feedback.mask_settings import TokenTexts
+from difference_feedback.repair.selection import choose_repair
+from difference_feedback.trl.candidates import Candidates
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.rollouts import Rollouts
@@ -24,6 +26,24 @@ class Repaired:
     reward: float
     alignment: Alignment
     edit_cost: float
+
+
+def choose_repairs(
+    rollouts: Rollouts, candidates: Candidates, rewards: Sequence[float], gates: Sequence[bool], config: DFGRPOConfig
+) -> dict[int, Repaired]:
+    """One feasible repair for each wrong answer of this rank, where there is one, by its row. [DF, Eqs. 6-7]
+
+    `rewards` and `gates` are in the order of `candidates.flat()`.
+    """
+    graded, repaired = iter(zip(rewards, gates, strict=True)), {}
+    for row, token_ids in candidates.token_ids.items():
+        own, opened = zip(*(next(graded) for _ in token_ids), strict=True)
+        draft = rollouts.completion_ids[row]
+        choice = choose_repair(draft, token_ids, own, config.reward_threshold, opened, **config.alignment_options)
+        if choice is not None:
+            i = choice.index
+            repaired[row] = Repaired(token_ids[i], own[i], choice.alignment, choice.edit_cost)
+    return repaired
 
 
 class Place(NamedTuple):

@@ -22,7 +22,6 @@ from trl.trainer.utils import use_adapter
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.repair.limits import Limits
 from difference_feedback.repair.protocol import Repairer
-from difference_feedback.repair.selection import choose_repair
 from difference_feedback.trl.candidates import Candidates, ask
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
@@ -36,7 +35,7 @@ from difference_feedback.trl.pair_batch import (
     weigh_rollouts,
 )
 from difference_feedback.trl.pair_metrics import count_pairs, pair_metrics
-from difference_feedback.trl.pairing import Repaired, describe_pairs, members_here, optimisation_group
+from difference_feedback.trl.pairing import choose_repairs, describe_pairs, members_here, optimisation_group
 from difference_feedback.trl.references import References, choose_references
 from difference_feedback.trl.refusals import refuse_foreign_rollouts, refuse_shared_shards
 from difference_feedback.trl.resume import ExactResume
@@ -137,9 +136,9 @@ class DFGRPOTrainer(ExactResume):
             self.model.train(was_training)  # a repairer that shares the weights may have left them in evaluation mode
             rewards = self._score(rollouts, candidates)
             self.cost.window.counts += Counts(repairs=len(references.texts) * args.num_repairs)
-            gates = self._plausible(batch, candidates, rewards) if args.min_probability > 0 else None
+            gates = self._plausible(batch, candidates, rewards)
         with self.cost.measure("align"):
-            repaired = self._choose_repairs(rollouts, candidates, rewards, gates)
+            repaired = choose_repairs(rollouts, candidates, rewards, gates, args)
             repair_rewards = gather_object([(rollouts.offset + row, r.reward) for row, r in repaired.items()])
             places = optimisation_group(rollouts.rewards, references.texts, dict(repair_rewards), group_size, args)
             members = list(members_here(places, rollouts, repaired, args, self._token_texts))
@@ -194,46 +193,32 @@ class DFGRPOTrainer(ExactResume):
         return total_rewards(rewards, self.reward_weights)[start : start + len(own)].tolist()
 
     def _plausible(self, batch: dict[str, Any], candidates: Candidates, rewards: list[float]) -> list[bool]:
-        """The gate of each candidate: right, and no token of it less probable to the policy than is asked for."""
-        right = [i for i, reward in enumerate(rewards) if reward >= self.args.reward_threshold]
-        sizes = gather_object([len(right)])
-        if not max(sizes):
-            return [False] * len(rewards)
-        own = candidates.flat()
+        """Which candidates are right with no token less probable to the policy than is asked for. One forward pass."""
+        args = self.args
+        right = [reward >= args.reward_threshold for reward in rewards]
+        sizes = gather_object([sum(right)])
+        if args.min_probability == 0 or not max(sizes):
+            return right
         members = [
-            Member(row, ids, np.ones(len(ids), np.float32), 0.0, 0.0, True) for row, ids in (own[i] for i in right)
+            Member(row, ids, np.ones(len(ids), np.float32), 0.0, 0.0, is_repair=True)
+            for (row, ids), is_right in zip(candidates.flat(), right, strict=True)
+            if is_right
         ]
-        num_rows = rows_per_rank(sizes, self._steps_per_generation)
-        scored = build_batch(batch, members, num_rows, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
+        scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
         with torch.no_grad():
             logps = self._logps(self.model, scored)
-        lowest = logps.masked_fill(scored["completion_mask"] == 0, 0.0).amin(dim=1).exp()
-        gates = [False] * len(rewards)
-        for i, probability in zip(right, lowest.tolist()[: len(right)], strict=True):
-            gates[i] = probability >= self.args.min_probability
+        lowest = logps.masked_fill(scored["completion_mask"] == 0, 0.0).amin(dim=1).exp().tolist()
+        probable = iter(probability >= args.min_probability for probability in lowest)
+        gates = [is_right and next(probable) for is_right in right]
         self._note({"implausible": sum(sizes) - sum(gather_object([sum(gates)]))})
         return gates
-
-    def _choose_repairs(
-        self, rollouts: Rollouts, candidates: Candidates, rewards: list[float], gates: list[bool] | None
-    ) -> dict[int, Repaired]:
-        """One feasible repair for each wrong answer of this rank, where there is one. [DF, Eqs. 6-7]"""
-        args, scored, repaired = self.args, iter(zip(rewards, gates or [True] * len(rewards), strict=True)), {}
-        for row, token_ids in candidates.token_ids.items():
-            grades, opened = zip(*(next(scored) for _ in token_ids), strict=True)
-            draft = rollouts.completion_ids[row]
-            choice = choose_repair(draft, token_ids, grades, args.reward_threshold, opened, **args.alignment_options)
-            if choice is not None:
-                i = choice.index
-                repaired[row] = Repaired(token_ids[i], grades[i], choice.alignment, choice.edit_cost)
-        return repaired
 
     # ---- batch ----
 
     def _regroup(self, batch: dict[str, Any], members: list[Member], rank_sizes: list[int]) -> dict[str, Any]:
         """Put the members in place of the rollouts, with the log-probabilities that the loss will read."""
         num_rows = rows_per_rank(rank_sizes, self._steps_per_generation)
-        batch = build_batch(batch, members, num_rows, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
+        batch = self._rows(batch, members, num_rows)
         batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
         total: int = np.sum(rank_sizes).item()
         if self.loss_type in ROW_MEAN_LOSSES and total:
@@ -242,6 +227,9 @@ class DFGRPOTrainer(ExactResume):
         with self.cost.measure("update"):
             self._score_policy(batch)
         return batch
+
+    def _rows(self, batch: dict[str, Any], members: list[Member], num_rows: int) -> dict[str, Any]:
+        return build_batch(batch, members, num_rows, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
 
     def _score_policy(self, batch: dict[str, Any]) -> None:
         """Old and reference log-probabilities of the members, under the policy's own prompt, where TRL needs them."""
