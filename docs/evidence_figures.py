@@ -31,7 +31,8 @@ RESULTS, EVIDENCE, PAGE, README = (
     HERE / "evidence.md",
     HERE.parent / "README.md",
 )
-TUNING, GRADIENTS = HERE / "evidence_tuning.jsonl", HERE / "gradients.json"
+TUNING, TRIED = HERE / "evidence_tuning.jsonl", HERE / "evidence_tried.jsonl"
+GRADIENTS, PLAUSIBLE = HERE / "gradients.json", HERE / "plausible_repairs.json"
 CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "annotator")
 
 
@@ -67,6 +68,8 @@ def blocks(found: dict[str, Any]) -> dict[str, str]:
         "stability": stability_table(found),
         "cost": cost_table(found),
         "tuning": tuning_table(load_results(TUNING)),
+        "tried": tried_table(load_results(TRIED)),
+        "plausible": plausible_table(json.loads(PLAUSIBLE.read_text(encoding="utf-8"))),
         "gradients": gradient_table(json.loads(GRADIENTS.read_text(encoding="utf-8"))),
     }
 
@@ -77,6 +80,15 @@ def tuning_table(rows: list[Row]) -> str:
     for row in sorted(rows, key=lambda row: (row["method"], str(row["settings"]))):
         settings = ", ".join(f"`{key}` {value:g}" for key, value in row["settings"].items())
         lines.append(f"| {row['label']} | {settings} | {100 * row['accuracy']:.1f} % |")
+    return "\n".join(lines)
+
+
+def tried_table(rows: list[Row]) -> str:
+    """A row a cell of recipes/bench_tried.yaml, in the plan's order."""
+    lines = ["| | accuracy on the tuning images | updates | KL from the start |", "|---|---|---|---|"]
+    for row in rows:
+        kl = "" if row.get("kl_from_start") is None else f"{row['kl_from_start']:.2f}"
+        lines.append(f"| {row['label']} | {100 * row['accuracy']:.1f} % | {row['steps'] or ''} | {kl} |")
     return "\n".join(lines)
 
 
@@ -91,6 +103,19 @@ def gradient_table(found: dict[str, Any]) -> str:
             noise = "no signal seen" if own["noise_scale"] is None else f"{own['noise_scale']:.1f}"
             cosines = f"{own['cosine_one_batch']:.2f} | {own['cosine_mean']:.2f}"
             lines.append(f"| {name} | {repairs} | {cosines} | {noise} |")
+    return "\n".join(lines)
+
+
+def plausible_table(found: dict[str, Any]) -> str:
+    """A row a threshold of benchmarks/plausible_repairs.py, for every repair model that it was run with."""
+    lines = [
+        "| repairs | least probable token at least | kept | clean of those | of the clean kept |",
+        "|---|---|---|---|---|",
+    ]
+    for repairs, one in found.items():
+        for row in one["thresholds"]:
+            shares = " | ".join(f"{100 * row[name]:.0f} %" for name in ("kept", "clean", "clean_kept"))
+            lines.append(f"| {repairs} ({one['right']} right of {one['drafts']}) | {row['threshold']:g} | {shares} |")
     return "\n".join(lines)
 
 

@@ -1,0 +1,114 @@
+"""Are the repairs that the policy itself finds improbable those that are right by their end alone?
+
+    python benchmarks/plausible_repairs.py nano runs/nano_repair_sft/model
+
+The base's wrong answers with a right sibling are repaired once by each repair model. Of the right repairs, the clean
+ones state no wrong value (the embedded world knows). What is known without that truth is the smallest probability that
+the policy gives one of a repair's tokens. Reported are the share of clean repairs among those above a threshold, and
+how many of the clean ones that keeps. Results go to docs/plausible_repairs.json, and `python docs/evidence_figures.py`
+makes the table from that file.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import rankdata
+
+from difference_feedback.models import load_model
+from difference_feedback.repair.drafts import WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.tasks import Problem, error_spans, is_correct, sample_problems
+
+OUT = Path(__file__).parents[1] / "docs" / "plausible_repairs.json"
+THRESHOLDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
+BATCH = 64
+
+
+@torch.no_grad()
+def lowest_probabilities(
+    policy: Any, processor: Any, drafts: Sequence[WrongDraft[Problem]], repairs: Sequence[Sequence[int]]
+) -> list[float]:
+    """Of each repair, the smallest probability that the policy gives one of its tokens, under its own prompt."""
+    found: list[float] = []
+    pad = processor.tokenizer.pad_token_id
+    for start in range(0, len(drafts), BATCH):
+        problems = [draft.problem for draft in drafts[start : start + BATCH]]
+        own = repairs[start : start + BATCH]
+        inputs = processor(
+            text=[
+                processor.apply_chat_template(p.prompt, add_generation_prompt=True, tokenize=False) for p in problems
+            ],
+            images=[list(problem.images) for problem in problems],
+            padding=True,
+            padding_side="left",
+            return_tensors="pt",
+        )
+        width = max(map(len, own))
+        ids = torch.tensor([[*repair, *[pad] * (width - len(repair))] for repair in own])
+        mask = torch.arange(width) < torch.tensor([len(repair) for repair in own])[:, None]
+        inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
+        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], mask.long()], dim=1)
+        if "mm_token_type_ids" in inputs:
+            types = inputs["mm_token_type_ids"]
+            inputs["mm_token_type_ids"] = torch.cat([types, types.new_zeros(ids.shape)], dim=1)
+        logps = policy(**inputs).logits[:, -width - 1 : -1].log_softmax(-1).gather(2, ids[:, :, None]).squeeze(2)
+        found += logps.masked_fill(~mask, 0.0).amin(dim=1).exp().tolist()
+    return found
+
+
+def separation(scores: np.ndarray, clean: np.ndarray) -> float:
+    """The probability that a clean repair scores above one that is not: the area under the ROC curve."""
+    positives, negatives = int(clean.sum()), int((~clean).sum())
+    return float((rankdata(scores)[clean].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repairers", nargs="+", help="repair models: nano for the base, or folders")
+    parser.add_argument("--questions", type=int, default=400)
+    parser.add_argument("--labels", nargs="+", help="what each is called; by default its name")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    policy, processor = load_model("nano")
+    policy.eval()
+    groups = sample_groups(policy, processor, sample_problems("rl", given.questions, 5), group_size=8, seed=1)
+    drafts = wrong_drafts(groups, seed=1)
+    found: dict[str, Any] = {}
+    for path, label in zip(given.repairers, given.labels or given.repairers, strict=True):
+        repairer = LocalRepairer.from_pretrained(path, style="nano", max_new_tokens=64)
+        repairs = [candidates[0] for candidates in repairer.repair([draft.request for draft in drafts])]
+        right = [
+            (draft, repair)
+            for draft, repair in zip(drafts, repairs, strict=True)
+            if is_correct(draft.problem, repair.text)
+        ]
+        clean = np.array([error_spans(draft.problem, repair.text) == [] for draft, repair in right])
+        lowest = np.array(
+            lowest_probabilities(policy, processor, [d for d, _ in right], [r.token_ids for _, r in right])
+        )
+        rows = [
+            {
+                "threshold": threshold,
+                "kept": float((lowest >= threshold).mean()),
+                "clean": float(clean[lowest >= threshold].mean()),
+                "clean_kept": float((lowest[clean] >= threshold).mean()),
+            }
+            for threshold in THRESHOLDS
+        ]
+        found[label] = {
+            "drafts": len(drafts),
+            "right": len(right),
+            "separation": separation(lowest, clean),
+            "thresholds": rows,
+        }
+        print(label, json.dumps(found[label]), flush=True)
+    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
