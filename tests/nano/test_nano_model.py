@@ -33,7 +33,7 @@ def test_the_same_seed_builds_the_same_model(built):
     assert 200_000 < built[0].num_parameters() < 1_000_000
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(text=st.text(max_size=40))
 def test_any_text_has_an_encoding_that_decodes_to_it(built, text):
     tokenizer = built[1].tokenizer

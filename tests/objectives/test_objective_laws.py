@@ -16,7 +16,7 @@ from difference_feedback.masks import pad_weights, token_weights
 from difference_feedback.objectives import kl_loss, loss_count
 
 cases = pytest.mark.parametrize(("name", "length_norm"), CASES)
-laws = settings(max_examples=25, deadline=None)
+laws = settings(max_examples=25)
 answers = st.lists(st.integers(0, 3), min_size=1, max_size=7)
 
 

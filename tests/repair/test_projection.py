@@ -31,7 +31,7 @@ BPE, NANO = byte_level(), build_processor().tokenizer
 TEXTS = st.text(st.sampled_from("ab 1\n\tß°答🙂.,"), max_size=40) | st.sampled_from(CORPUS)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(TEXTS, TEXTS)
 def test_bytes_decode_to_the_text_exactly(draft, repair):
     ids = project([*BPE.encode(draft), BPE.eos_token_id], repair, BPE)
@@ -39,7 +39,6 @@ def test_bytes_decode_to_the_text_exactly(draft, repair):
     assert BPE.eos_token_id not in ids
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_an_unchanged_text_keeps_its_tokens_however_it_was_cut(text):
     one_by_one = [i for character in text for i in BPE.encode(character)]  # never what the tokenizer would do
@@ -58,7 +57,6 @@ def test_only_what_changed_is_tokenised():
 WORDS = st.lists(st.sampled_from(["3", "8", "plus", "is", "11", "answer", ".", "red"]), min_size=1, max_size=12)
 
 
-@settings(deadline=None)
 @given(WORDS, WORDS)
 def test_words_decode_to_the_words(draft, repair):
     ids = project(NANO.encode(" ".join(draft)), " ".join(repair), NANO)

@@ -102,7 +102,7 @@ def test_words_that_only_end_like_a_marker_stay():
     assert neutralise("the overdraft : 3", markers=NANO.markers) == "the overdraft : 3"
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from(["<|", "|>", "im_end", "<im>", "<i", "m>", "draft", " ", ":", "7"]), max_size=12))
 def test_neutralised_text_holds_nothing_special_and_is_a_fixed_point(pieces):
     text = neutralise("".join(pieces), ["<im>"], NANO.markers)

@@ -57,7 +57,7 @@ def test_what_is_not_in_the_form_has_no_spans(response):
     assert SUM.error_spans(response) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems)
 def test_every_surface_form_is_correct_and_free_of_errors(problem: Problem):
     answers = tasks.correct_answers(problem)
@@ -67,7 +67,7 @@ def test_every_surface_form_is_correct_and_free_of_errors(problem: Problem):
         assert tasks.error_spans(problem, answer) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems, data=st.data())
 def test_a_misreading_is_found_where_it_stands(problem: Problem, data: st.DataObject):
     form = data.draw(st.sampled_from(TASKS[problem.task].forms(problem.facts)))
