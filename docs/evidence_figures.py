@@ -1,8 +1,9 @@
 """Make everything that is generated in docs/evidence.md and in the README's evidence: tables, plots, sentences.
 
-    python docs/evidence_figures.py [runs/bench_full/results.jsonl ...]
+    python docs/evidence_figures.py [runs/bench_full/results.jsonl ...] [--anew]
 
-Given results are first gathered in docs/evidence.jsonl. From that file alone come docs/evidence.json, the plots in
+Given results are first added to those in docs/evidence.jsonl, or with `--anew` take their place; a cell that is there
+already is replaced. From that file alone come docs/evidence.json, the plots in
 docs/images/ and the marked blocks of the two pages.
 """
 
@@ -179,13 +180,19 @@ def _end(name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*", help="result files of a bench; without, the kept ones")
-    paths = parser.parse_args().results
+    parser.add_argument("--anew", action="store_true", help="drop the kept results and keep the given ones alone")
+    given = parser.parse_args()
+    paths = given.results
+    if given.anew and not paths:
+        parser.error("--anew without results would leave nothing; name the files that take their place")
     if missing := [str(path) for path in paths if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
     if paths:
-        rows = {row["hash"]: row for path in paths for row in load_results(path)}
+        sources = paths if given.anew else [RESULTS, *paths]
+        rows = {row["hash"]: row for path in sources for row in load_results(path)}
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
         RESULTS.write_text(text, encoding="utf-8")
+        print(f"{len(rows)} cells kept in {RESULTS}")
     kept = load_results(RESULTS)
     found = found_in(kept)
     EVIDENCE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
