@@ -20,9 +20,10 @@ import torch
 from scipy.stats import rankdata
 
 from difference_feedback.models import load_model
-from difference_feedback.repair.drafts import WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.nano.supervised import Example, collate
+from difference_feedback.repair.drafts import sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
-from difference_feedback.tasks import Problem, error_spans, is_correct, sample_problems
+from difference_feedback.tasks import error_spans, is_correct, sample_problems
 
 OUT = Path(__file__).parents[1] / "docs" / "plausible_repairs.json"
 THRESHOLDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
@@ -30,34 +31,14 @@ BATCH = 64
 
 
 @torch.no_grad()
-def lowest_probabilities(
-    policy: Any, processor: Any, drafts: Sequence[WrongDraft[Problem]], repairs: Sequence[Sequence[int]]
-) -> list[float]:
+def lowest_probabilities(policy: Any, processor: Any, examples: Sequence[Example]) -> list[float]:
     """Of each repair, the smallest probability that the policy gives one of its tokens, under its own prompt."""
     found: list[float] = []
-    pad = processor.tokenizer.pad_token_id
-    for start in range(0, len(drafts), BATCH):
-        problems = [draft.problem for draft in drafts[start : start + BATCH]]
-        own = repairs[start : start + BATCH]
-        inputs = processor(
-            text=[
-                processor.apply_chat_template(p.prompt, add_generation_prompt=True, tokenize=False) for p in problems
-            ],
-            images=[list(problem.images) for problem in problems],
-            padding=True,
-            padding_side="left",
-            return_tensors="pt",
-        )
-        width = max(map(len, own))
-        ids = torch.tensor([[*repair, *[pad] * (width - len(repair))] for repair in own])
-        mask = torch.arange(width) < torch.tensor([len(repair) for repair in own])[:, None]
-        inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
-        inputs["attention_mask"] = torch.cat([inputs["attention_mask"], mask.long()], dim=1)
-        if "mm_token_type_ids" in inputs:
-            types = inputs["mm_token_type_ids"]
-            inputs["mm_token_type_ids"] = torch.cat([types, types.new_zeros(ids.shape)], dim=1)
-        logps = policy(**inputs).logits[:, -width - 1 : -1].log_softmax(-1).gather(2, ids[:, :, None]).squeeze(2)
-        found += logps.masked_fill(~mask, 0.0).amin(dim=1).exp().tolist()
+    for start in range(0, len(examples), BATCH):
+        inputs = collate(processor, examples[start : start + BATCH])
+        labels = inputs.pop("labels")[:, 1:]
+        logps = policy(**inputs).logits[:, :-1].log_softmax(-1).gather(2, labels.clamp(min=0)[:, :, None]).squeeze(2)
+        found += logps.masked_fill(labels == -100, 0.0).amin(dim=1).exp().tolist()
     return found
 
 
@@ -88,9 +69,8 @@ def main() -> None:
             if is_correct(draft.problem, repair.text)
         ]
         clean = np.array([error_spans(draft.problem, repair.text) == [] for draft, repair in right])
-        lowest = np.array(
-            lowest_probabilities(policy, processor, [d for d, _ in right], [r.token_ids for _, r in right])
-        )
+        examples = [Example(draft.problem, draft.problem.prompt, repair.text) for draft, repair in right]
+        lowest = np.array(lowest_probabilities(policy, processor, examples))
         rows = [
             {
                 "threshold": threshold,

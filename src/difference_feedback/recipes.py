@@ -145,7 +145,8 @@ class TrainRecipe(ModelRecipe):
     keep_wrong_answers: Annotated[int, Field(ge=0)] = 0
     """Keep so many of the policy's wrong answers, each with a right one to the same question, for `annotate`."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be."""
+    """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be.
+    The learning rate's schedule runs over it."""
     evaluation: Evaluation = Evaluation()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of `DFGRPOConfig`, TRL's `GRPOConfig` included (GRPO takes the latter's alone). verl reads those that it

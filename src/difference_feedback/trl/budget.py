@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate.utils import reduce
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
@@ -75,7 +76,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
         assert self.cpu_seconds is not None
         spent, whole = self.total - self.already_spent, max(self.cpu_seconds - self.already_spent, 1e-9)
         place = int(min(1.0, spent / whole) * state.max_steps)
-        if place > state.global_step:
+        if place > state.global_step and isinstance(schedule, LambdaLR):  # others go by their own clocks
             schedule.last_epoch = place - 1
             schedule.step()
 

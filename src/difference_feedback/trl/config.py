@@ -1,12 +1,13 @@
 """Settings of DF-GRPO on top of TRL's, and the combinations that are refused because they cannot be right."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 from trl import GRPOConfig
 
 from difference_feedback.controls import CONTROLS
 from difference_feedback.errors import ConfigError
+from difference_feedback.groups import CorrectRollouts, EmptyFeasible
 from difference_feedback.mask_settings import MaskSettings
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
@@ -68,11 +69,11 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
     answer_column: str | None = field(
         default=None, metadata={"help": "Data set column of the annotated answer. None: there is none."}
     )
-    empty_feasible: Literal["drop", "broadcast"] = field(
+    empty_feasible: EmptyFeasible = field(
         default="drop",
         metadata={"help": "A wrong answer without a feasible repair is dropped, or kept with a mask of ones."},
     )
-    correct_rollouts: Literal["leave", "keep"] = field(
+    correct_rollouts: CorrectRollouts = field(
         default="leave",
         metadata={"help": "Correct answers leave the group, as in the paper, or stay in it with weights of one."},
     )
@@ -123,8 +124,8 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         self.check_mask()
         for name, choices in {
             "reference": ("sibling_then_answer", "sibling", "answer"),
-            "empty_feasible": ("drop", "broadcast"),
-            "correct_rollouts": ("leave", "keep"),
+            "empty_feasible": get_args(EmptyFeasible),
+            "correct_rollouts": get_args(CorrectRollouts),
             "gate": ("mask", "ones", *CONTROLS),
             "length_norm": ("tokens", "gated"),
             "repaired_ratio": ("old", "one"),

@@ -22,6 +22,7 @@ from trl.trainer.utils import use_adapter
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.repair.limits import Limits
 from difference_feedback.repair.protocol import Repairer
+from difference_feedback.repair.selection import feasible_candidates
 from difference_feedback.trl.candidates import Candidates, ask
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
@@ -193,24 +194,23 @@ class DFGRPOTrainer(ExactResume):
         return total_rewards(rewards, self.reward_weights)[start : start + len(own)].tolist()
 
     def _plausible(self, batch: dict[str, Any], candidates: Candidates, rewards: list[float]) -> list[bool]:
-        """Which candidates are right with no token less probable to the policy than is asked for. One forward pass."""
-        args = self.args
-        right = [reward >= args.reward_threshold for reward in rewards]
-        sizes = gather_object([sum(right)])
-        if args.min_probability == 0 or not max(sizes):
-            return right
-        members = [
-            Member(row, ids, np.ones(len(ids), np.float32), 0.0, 0.0, is_repair=True)
-            for (row, ids), is_right in zip(candidates.flat(), right, strict=True)
-            if is_right
-        ]
+        """Gates of the candidates: shut for a right one with a token less probable to the policy than is asked for."""
+        gates = [True] * len(rewards)
+        if self.args.min_probability == 0:
+            return gates
+        right, own = feasible_candidates(rewards, self.args.reward_threshold), candidates.flat()
+        sizes = gather_object([len(right)])
+        if not max(sizes):
+            return gates
+        members = [Member(*own[i], np.ones(len(own[i][1]), np.float32), 0.0, 0.0, is_repair=True) for i in right]
         scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
-        with torch.no_grad():
+        checkpointing: Any = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
             logps = self._logps(self.model, scored)
         lowest = logps.masked_fill(scored["completion_mask"] == 0, 0.0).amin(dim=1).exp().tolist()
-        probable = iter(probability >= args.min_probability for probability in lowest)
-        gates = [is_right and next(probable) for is_right in right]
-        self._note({"implausible": sum(sizes) - sum(gather_object([sum(gates)]))})
+        for i, probability in zip(right, lowest, strict=False):  # filler rows follow
+            gates[i] = probability >= self.args.min_probability
+        self._note({"implausible": sum(gather_object([gates.count(False)]))})
         return gates
 
     # ---- batch ----
