@@ -1,10 +1,10 @@
 """Make everything that is generated in docs/evidence.md and in the README's evidence: tables, plots, sentences.
 
-    python docs/evidence_figures.py [runs/bench_full/results.jsonl ...] [--anew]
+    python docs/evidence_figures.py [runs/bench_full/results.jsonl ...] [--long] [--anew]
 
-Given results are first added to those in docs/evidence.jsonl, or with `--anew` take their place; a cell that is there
-already is replaced. From that file alone come docs/evidence.json, the plots in
-docs/images/ and the marked blocks of the two pages.
+Given results are first added to those in docs/evidence.jsonl (those of `bench_long`, with `--long`, to those in
+docs/evidence_long.jsonl), or with `--anew` take their place; a cell that is there already is replaced. From these
+files alone come docs/evidence.json, the plots in docs/images/ and the marked blocks of the two pages.
 """
 
 import argparse
@@ -26,20 +26,21 @@ from difference_feedback.bench.tables import (
 from difference_feedback.recipes import BenchRecipe, load_recipe
 
 HERE = Path(__file__).parent
-RESULTS, EVIDENCE, PAGE, README = (
-    HERE / "evidence.jsonl",
-    HERE / "evidence.json",
-    HERE / "evidence.md",
-    HERE.parent / "README.md",
-)
+RESULTS, LONG = HERE / "evidence.jsonl", HERE / "evidence_long.jsonl"
+EVIDENCE, PAGE, README = HERE / "evidence.json", HERE / "evidence.md", HERE.parent / "README.md"
 TUNING, TRIED = HERE / "evidence_tuning.jsonl", HERE / "evidence_tried.jsonl"
 GRADIENTS, PLAUSIBLE = HERE / "gradients.json", HERE / "plausible_repairs.json"
 CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "annotator")
 
 
-def found_in(rows: list[Row]) -> dict[str, Any]:
-    """The evidence in the rows, compared as the full plan compares."""
-    plan = load_recipe("bench_full", BenchRecipe)
+def everything_found() -> dict[str, Any]:
+    """All of docs/evidence.json: the comparison of `bench_full`, and under `long` that of `bench_long`."""
+    return found_in(load_results(RESULTS), "bench_full") | {"long": found_in(load_results(LONG), "bench_long")}
+
+
+def found_in(rows: list[Row], name: str) -> dict[str, Any]:
+    """The evidence in the rows, compared as the plan of that name compares."""
+    plan = load_recipe(name, BenchRecipe)
     order = {name: i for i, name in enumerate(plan.methods)}
     rows = sorted(rows, key=lambda row: (order.get(row["method"], len(order)), row["seed"]))
     return _rounded(evidence(rows, {name: method.against for name, method in plan.methods.items()}))
@@ -56,11 +57,14 @@ def _rounded(value: Any) -> Any:
 
 def blocks(found: dict[str, Any]) -> dict[str, str]:
     """What stands between the markers of the pages, by the marker's name."""
-    pairs = [(one["method"], one["against"]) for one in found["comparisons"]]
+    pairs, long = [(one["method"], one["against"]) for one in found["comparisons"]], found["long"]
     main = [pair for pair in pairs if found["methods"][pair[0]]["group"] == "main"]
     return {
-        "headline": headline(found),
+        "headline": headline(found) + "\n\n" + long_headline(long),
         "main": accuracy_table(found, ["main"]) + "\n\n" + difference_table(found, main),
+        "long": accuracy_table(long) + "\n\n" + difference_table(long),
+        "long_tasks": task_table(long),
+        "long_masks": mask_table(long) + "\n\n" + cost_table(long),
         "tasks": task_table(found),
         "controls": accuracy_table(found, ["gate", "repair model", "labels"])
         + "\n\n"
@@ -130,17 +134,33 @@ def headline(found: dict[str, Any]) -> str:
         if methods[one["method"]]["settings"] == methods[one["against"]]["settings"]
     ]
     one = max(both, key=lambda one: len(one["seeds"]))  # of equals the plan's own settings
-    low, high = (one["paired_t"][end] for end in ("low", "high"))
-    bounds = "" if low is None else f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
     first, second = (_mean_of(methods[one[side]], one["seeds"]) for side in ("method", "against"))
     swept = methods[one["method"]]["settings"]
     rate = f", learning rate {swept['trl.learning_rate']}" if "trl.learning_rate" in swept else ""
     return (
         f"At the same {found['budget_cpu_seconds']:.0f} CPU seconds, the repair model's training included, DF-GRPO "
         f"ends at {100 * first:.1f} % and GRPO at {100 * second:.1f} % from a start of {100 * found['base']:.1f} %: "
-        f"{100 * one['difference']:+.1f} points{bounds} over {_seeds(one['seeds'])}, "
-        f"{methods[one['against']]['problems']} held-out problems each{rate}."
+        f"{_difference(one)}, {methods[one['against']]['problems']} held-out problems each{rate}."
     )
+
+
+def long_headline(found: dict[str, Any]) -> str:
+    """What the longer runs add: the learned repairs, and perfect ones, each less GRPO."""
+    learned, perfect = (
+        next(one for one in found["comparisons"] if (one["method"], one["against"]) == (name, "grpo_falling"))
+        for name in ("df_grpo_falling", "annotator_falling")
+    )
+    return (
+        f"At {found['budget_cpu_seconds']:.0f} CPU seconds DF-GRPO less GRPO is {_difference(learned)}. With the perfect "
+        f"repairs of the embedded world's own annotator, which are not billed, it is {_difference(perfect)}."
+    )
+
+
+def _difference(one: dict[str, Any]) -> str:
+    """A comparison's difference in points, with the interval of the paired t-test where there is one."""
+    low, high = (one["paired_t"][end] for end in ("low", "high"))
+    bounds = "" if low is None else f" (95 % interval {100 * low:+.1f} to {100 * high:+.1f})"
+    return f"{100 * one['difference']:+.1f} points{bounds} over {_seeds(one['seeds'])}"
 
 
 def _mean_of(figures: dict[str, Any], seeds: list[int]) -> float:
@@ -153,12 +173,14 @@ def _seeds(seeds: list[int]) -> str:
     return "one seed" if len(seeds) == 1 else f"{len(seeds)} seeds"
 
 
-def plots(rows: list[Row], found: dict[str, Any]) -> dict[str, str]:
+def plots(found: dict[str, Any]) -> dict[str, str]:
     """File name -> SVG."""
+    rows, long = load_results(RESULTS), load_results(LONG)
     compared = [(one["method"], one["against"]) for one in found["comparisons"]]
     near = [pair for pair in compared if "supervised" not in pair]  # which would stretch the axis
     return {
         "evidence_compute.svg": compute_plot(rows, CURVES),
+        "evidence_long.svg": compute_plot(long, list(found["long"]["methods"])),
         "evidence_forest.svg": forest_plot(found, near),
         "evidence_masks.svg": mask_plot(found),
     }
@@ -180,6 +202,7 @@ def _end(name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, nargs="*", help="result files of a bench; without, the kept ones")
+    parser.add_argument("--long", action="store_true", help="the given results are those of bench_long")
     parser.add_argument("--anew", action="store_true", help="drop the kept results and keep the given ones alone")
     given = parser.parse_args()
     paths = given.results
@@ -188,19 +211,19 @@ def main() -> None:
     if missing := [str(path) for path in paths if not path.is_file()]:
         parser.error(f"no such file: {', '.join(missing)}")
     if paths:
-        sources = paths if given.anew else [RESULTS, *paths]
+        kept = LONG if given.long else RESULTS
+        sources = paths if given.anew else [*([kept] if kept.is_file() else []), *paths]
         rows = {row["hash"]: row for path in sources for row in load_results(path)}
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
-        RESULTS.write_text(text, encoding="utf-8")
-        print(f"{len(rows)} cells kept in {RESULTS}")
-    kept = load_results(RESULTS)
-    found = found_in(kept)
-    EVIDENCE.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, svg in plots(kept, found).items():
+        kept.write_text(text, encoding="utf-8")
+        print(f"{len(rows)} cells kept in {kept}")
+    everything = everything_found()
+    EVIDENCE.write_text(json.dumps(everything, indent=1) + "\n", encoding="utf-8")
+    for name, svg in plots(everything).items():
         (HERE / "images" / name).write_text(svg, encoding="utf-8")
     for page in (PAGE, README):
         text = page.read_text(encoding="utf-8")
-        for name, block in blocks(found).items():
+        for name, block in blocks(everything).items():
             if _begin(name) in text:
                 before, rest = text.split(_begin(name))
                 text = f"{before}{_begin(name)}\n{block}\n{_end(name)}{rest.split(_end(name))[1]}"

@@ -11,7 +11,6 @@ import pytest
 from difference_feedback.bench.curves import ahead_after, gains
 from difference_feedback.bench.evidence import evidence
 from difference_feedback.bench.plots import compute_plot, forest_plot, mask_plot
-from difference_feedback.bench.results import load_results
 from difference_feedback.bench.tables import (
     accuracy_table,
     cost_table,
@@ -159,13 +158,12 @@ def figures() -> Any:
 
 def test_the_pages_say_what_the_result_file_says() -> None:
     made = figures()
-    rows = load_results(made.RESULTS)
-    found = made.found_in(rows)
+    found = made.everything_found()
     assert json.loads(made.EVIDENCE.read_text(encoding="utf-8")) == json.loads(json.dumps(found))
     page, readme = made.PAGE.read_text(encoding="utf-8"), made.README.read_text(encoding="utf-8")
     blocks = made.blocks(found)
     for name, block in blocks.items():
         assert made.marked(page, name) == block, f"{name}: run python docs/evidence_figures.py"
     assert made.marked(readme, "headline") == blocks["headline"]
-    for name, svg in made.plots(rows, found).items():
+    for name, svg in made.plots(found).items():
         assert (made.HERE / "images" / name).read_text(encoding="utf-8") == svg, f"{name} is not the results'"

@@ -107,7 +107,8 @@ def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
     from difference_feedback.runs import Run
     from difference_feedback.train import check, host_config
 
-    for cell in cells_of(load_recipe("bench_full", BenchRecipe, ["seeds=[0]"])):
+    plans = [load_recipe(name, BenchRecipe, ["seeds=[0]"]) for name in ("bench_full", "bench_long")]
+    for cell in [cell for plan in plans for cell in cells_of(plan)]:
         if "train" in cell.parts:
             check(cell.parts["train"])
             host_config(cell.parts["train"], Run(tmp_path / cell.name, cell.parts["train"]))
