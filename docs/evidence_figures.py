@@ -151,8 +151,8 @@ def long_headline(found: dict[str, Any]) -> str:
         for name in ("df_grpo_falling", "annotator_falling")
     )
     return (
-        f"At {found['budget_cpu_seconds']:.0f} CPU seconds DF-GRPO less GRPO is {_difference(learned)}. With the perfect "
-        f"repairs of the embedded world's own annotator, which are not billed, it is {_difference(perfect)}."
+        f"At {found['budget_cpu_seconds']:.0f} CPU seconds DF-GRPO less GRPO is {_difference(learned)}. With the "
+        f"embedded world's annotator's repairs, perfect and not billed, it is {_difference(perfect)}."
     )
 
 
