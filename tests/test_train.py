@@ -66,6 +66,26 @@ def test_a_run_writes_its_folder_and_resumes_exactly(method: str, tmp_path: Path
     assert all(torch.equal(tensor, trained[name]) for name, tensor in weights(run.model_path).items())
 
 
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["repair_model=policy"],
+        ["repair_model=transplant"],
+        ["repair_model=null", "trl.num_repairs=0", "trl.sibling_repairs=true", "trl.max_edit_cost=0.6"],
+    ],
+)
+def test_pairs_come_without_a_repair_model_of_their_own(overrides: list[str], tmp_path: Path) -> None:
+    recipe = recipe_of("nano_df_grpo", "trl.max_steps=3", "trl.per_device_train_batch_size=32", *overrides)
+    run = Run(tmp_path / "run", recipe)
+    summary = train(recipe, run)
+    rows = [row for row in run.metrics() if "df/pairs" in row]
+    assert sum(row["df/pairs"] for row in rows) > 3
+    assert summary["cost"]["num_repairs"] == recipe.trl["num_repairs"]
+    if overrides[0] == "repair_model=null":
+        assert summary["cost"]["repair_seconds"] == 0.0
+        assert all(row["df/edit_cost"] <= 0.6 for row in rows if row["df/pairs"])
+
+
 def test_a_budget_ends_the_run_and_what_was_spent_before_counts(tmp_path: Path) -> None:
     recipe = recipe_of("nano_grpo", "budget_cpu_seconds=100.5", "trl.max_steps=50", "evaluation.every=0")
     run = Run(tmp_path, recipe)

@@ -176,12 +176,14 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
         "max_new_tokens": config.max_completion_length,
         "temperature": asked.temperature,
         "batch_size": asked.batch_size,
-        "style": asked.style or template_for(recipe.repair_model),
+        "style": asked.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
         "seed": recipe.seed,
     }
     if recipe.lora and adapter_base(recipe.repair_model) == recipe.model:
         add_repair_adapter(policy, recipe.repair_model)
         return LocalRepairer(policy, processor, adapter_name="repair", **settings)
+    if recipe.repair_model == "policy":
+        return LocalRepairer(policy, processor, **settings)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     options: dict[str, Any] = {"device": device, "dtype": recipe.dtype, "attention": recipe.attention}
     return LocalRepairer.from_pretrained(recipe.repair_model, **options, **settings)

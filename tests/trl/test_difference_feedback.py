@@ -19,6 +19,7 @@ from trl_world import (
     weights_of,
 )
 
+from difference_feedback.alignment import align, edit_cost
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.repair.protocol import Repair, RepairRequest
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
@@ -84,6 +85,62 @@ def test_the_cheapest_right_candidate_is_chosen(make_trainer: Callable[..., Any]
     assert df(trainer)["edit_cost"] == pytest.approx(
         sum(pair["edit_cost"] for pair in trainer.last_pairs) / len(trainer.last_pairs)
     )
+
+
+def costs_of_siblings(rollouts: Any) -> dict[int, list[float]]:
+    """Row of a wrong answer -> edit cost of each right answer of its group."""
+    found = {}
+    for row in repairable(rollouts):
+        group = range(row // 4 * 4, row // 4 * 4 + 4)
+        right = [rollouts.completion_ids[i] for i in group if rollouts.own_rewards[i] == 1]
+        found[row] = [edit_cost(align(rollouts.completion_ids[row], ids)) for ids in right]
+    return found
+
+
+def test_the_closest_right_sibling_is_a_repair_that_no_model_makes(make_trainer: Callable[..., Any]) -> None:
+    trainer = make_trainer(
+        ScriptedTrainer, repairer=None, num_repairs=0, sibling_repairs=True, per_device_train_batch_size=48
+    )
+    first_batch(trainer)
+    costs = costs_of_siblings(trainer._rollouts)
+    assert any(len(own) > 1 for own in costs.values())
+    assert [pair["edit_cost"] for pair in trainer.last_pairs] == [min(own) for own in costs.values()]
+    assert df(trainer)["feasible_share"] == 1
+    assert "eq29/predicted" not in df(trainer) or math.isfinite(df(trainer)["eq29/predicted"])
+    answers = trainer._rollouts.completion_ids
+    for pair in trainer.last_pairs:
+        assert pair["repair"]["token_ids"] in answers
+        assert pair["repair"]["reward"] == 1
+
+
+def test_siblings_stand_behind_a_models_repairs_and_fill_in_for_them(make_trainer: Callable[..., Any]) -> None:
+    class Half(FlipParity):
+        """A repair of one edit or two for every second request, none for the others."""
+
+        def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+            found = super().repair(requests, num_samples)
+            return [own if i % 2 else [] for i, own in enumerate(found)]
+
+    trainer = make_trainer(ScriptedTrainer, repairer=Half(), sibling_repairs=True, per_device_train_batch_size=48)
+    first_batch(trainer)
+    costs = costs_of_siblings(trainer._rollouts)
+    answers = trainer._rollouts.completion_ids
+    assert len(trainer.last_pairs) == len(costs)
+    for i, (pair, siblings) in enumerate(zip(trainer.last_pairs, costs.values(), strict=True)):
+        if i % 2:
+            assert pair["repair"]["token_ids"] == FlipParity()._repair(pair["wrong"]["token_ids"]).token_ids
+        else:
+            assert pair["repair"]["token_ids"] in answers and pair["edit_cost"] == min(siblings)
+
+
+def test_a_repair_that_changes_too_much_is_none(make_trainer: Callable[..., Any]) -> None:
+    settings: dict[str, Any] = {"repairer": None, "num_repairs": 0, "sibling_repairs": True}
+    trainer = make_trainer(ScriptedTrainer, per_device_train_batch_size=48, max_edit_cost=0.8, **settings)
+    first_batch(trainer)
+    costs = costs_of_siblings(trainer._rollouts)
+    near = [min(own) for own in costs.values() if min(own) <= 0.8]
+    assert 0 < len(near) < len(costs)
+    assert [pair["edit_cost"] for pair in trainer.last_pairs] == near
 
 
 @pytest.mark.parametrize(
@@ -357,6 +414,8 @@ def test_what_cannot_be_right_is_refused(make_trainer: Callable[..., Any], tmp_p
         ({"off_policy_mask_threshold": 0.1}, "leave it None"),
         ({"use_liger_kernel": True}, "leave it off"),
         ({"num_repairs": 0}, "at least one"),
+        ({"num_repairs": -1, "sibling_repairs": True}, "at least one"),
+        ({"max_edit_cost": 0.0}, "a share of the tokens"),
         ({"sigma": 0.0}, "positive number"),
         ({"gate": "off"}, "choose one of mask, ones"),
         ({"reference": "answer"}, "needs answer_column"),

@@ -73,7 +73,7 @@ def cost_figures(metrics: Sequence[Mapping[str, Any]], rollouts: int, num_repair
         return sum(row[name] for row in rows) / len(rows)
 
     base = mean("df/cpu_seconds/rollout") + mean("df/cpu_seconds/update")
-    repair = mean("df/cpu_seconds/repair") * len(rows) / (asked * num_repairs)
+    repair = mean("df/cpu_seconds/repair") * len(rows) / (asked * num_repairs) if num_repairs else 0.0
     wrong = mean("df/wrong_share") * rollouts
     return {
         "base": base,

@@ -1,7 +1,8 @@
-"""Repairers that know the embedded world's truth: the annotator, and the reference itself. Controls, not methods.
+"""Repairers that need no model: the annotator, a faultless rewriter, the reference itself. Controls, not methods.
 
-They say how far better repairs could take the method (the annotator's), and what is left of it without a repair model
-(the reference put in the wrong answer's place). No model is asked, so they cost next to nothing.
+They say how far repairs that know the truth could take the method (the annotator's), how far faultless language could
+without it (`transplant`), and what is left without a repair model (the reference in the repair's place). They cost next
+to nothing.
 """
 
 import re
@@ -11,9 +12,10 @@ from typing import Any
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.repair.annotator import annotate
 from difference_feedback.repair.protocol import Repair, Repairer, RepairRequest
+from difference_feedback.repair.transplant import transplant
 from difference_feedback.tasks import Problem
 
-EMBEDDED_REPAIRERS = ("annotator", "reference")
+EMBEDDED_REPAIRERS = ("annotator", "transplant", "reference")
 """What `repair_model` may name instead of a model."""
 
 
@@ -25,12 +27,7 @@ class ReferenceRepairer:
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """One repair for each request, whatever `num_samples`: further ones would be the same."""
-        return [[_as_repair(self._text(request), request, self.tokenizer)] for request in requests]
-
-    def _text(self, request: RepairRequest) -> str:
-        if request.reference is None:
-            raise DataError("field 'reference': it is withheld, and repair_model: reference has nothing else to give.")
-        return request.reference.strip()
+        return [[_as_repair(_reference(request).strip(), request, self.tokenizer)] for request in requests]
 
 
 class AnnotatorRepairer:
@@ -39,37 +36,63 @@ class AnnotatorRepairer:
     `problems` are those that the policy is trained on; a request's problem is found by its question and its image.
     """
 
+    name = "annotator"
+
     def __init__(self, tokenizer: Any, problems: Sequence[Problem]) -> None:
         self.tokenizer = tokenizer
         self.problems = {_key(problem.question, problem.images): problem for problem in problems}
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-        """One repair for each request, whatever `num_samples`: the annotator is sure.
+        """One repair for each request, whatever `num_samples`: no chance is in it. None where there is no way.
 
         Raises `DataError` for a request whose problem is none of those given.
         """
-        return [[_as_repair(self._text(request), request, self.tokenizer)] for request in requests]
+        texts = [self._text(request) for request in requests]
+        return [
+            [] if text is None else [_as_repair(text, request, self.tokenizer)]
+            for text, request in zip(texts, requests, strict=True)
+        ]
 
-    def _text(self, request: RepairRequest) -> str:
+    def _text(self, request: RepairRequest) -> str | None:
         problem = self.problems.get(_key(_question(request), request.images))
         if problem is None:
-            raise DataError("repair_model: annotator repairs answers to the embedded problems of this run alone.")
+            raise DataError(f"repair_model: {self.name} repairs answers to the embedded problems of this run alone.")
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
+        return self.write(problem, draft, request)
+
+    def write(self, problem: Problem, draft: str, request: RepairRequest) -> str | None:
+        """The repair of one draft."""
         return annotate(problem, draft, self.tokenizer)
+
+
+class TransplantRepairer(AnnotatorRepairer):
+    """Readings carried over from the reference; of the truth it knows nothing. See `repair.transplant`."""
+
+    name = "transplant"
+
+    def write(self, problem: Problem, draft: str, request: RepairRequest) -> str | None:
+        return transplant(problem, draft, _reference(request), self.tokenizer)
 
 
 def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem] | None) -> Repairer:
     """The repairer of that name. `problems` are the embedded ones trained on; None for other data.
 
-    Raises `ConfigError` for an annotator without embedded problems.
+    Raises `ConfigError` for one that goes by the embedded problems, without them.
     """
     if name == "reference":
         return ReferenceRepairer(tokenizer)
     if problems is None:
         raise ConfigError(
-            "repair_model: annotator knows the embedded problems alone, and data names others: give a repair model."
+            f"repair_model: {name} knows the embedded problems alone, and data names others: give a repair model."
         )
-    return AnnotatorRepairer(tokenizer, problems)
+    kinds: dict[str, type[AnnotatorRepairer]] = {kind.name: kind for kind in (AnnotatorRepairer, TransplantRepairer)}
+    return kinds[name](tokenizer, problems)
+
+
+def _reference(request: RepairRequest) -> str:
+    if request.reference is None:
+        raise DataError("field 'reference': it is withheld, and this repairer has nothing else to go by.")
+    return request.reference
 
 
 def _as_repair(text: str, request: RepairRequest, tokenizer: Any) -> Repair:

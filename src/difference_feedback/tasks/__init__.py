@@ -7,10 +7,12 @@ from difference_feedback.tasks.mixture import (
     correct_answers,
     correctness_reward,
     error_spans,
+    final_answer,
     from_row,
     is_correct,
     sample_problems,
     to_dataset,
+    unseen_forms,
 )
 from difference_feedback.tasks.problem import Problem, Split
 
@@ -23,8 +25,10 @@ __all__ = [
     "correct_answers",
     "correctness_reward",
     "error_spans",
+    "final_answer",
     "from_row",
     "is_correct",
     "sample_problems",
     "to_dataset",
+    "unseen_forms",
 ]

@@ -37,6 +37,9 @@ class Chart(Task):
     def caption(self, facts: Mapping[str, Any]) -> str:
         return " , ".join(f"{name} {height}" for name, height in facts["bars"].items())
 
+    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {**facts, "bars": {name: name for name in facts["bars"]}}
+
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         bars, high, low = facts["bars"], facts["high"], facts["low"]
         read = {high: reading("high", bars[high], HEIGHTS), low: reading("low", bars[low], HEIGHTS)}

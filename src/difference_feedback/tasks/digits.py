@@ -15,6 +15,10 @@ def _pick(rng: np.random.Generator, *choices: str) -> str:
     return choices[rng.integers(len(choices))]
 
 
+def _unseen(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {"digits": [f"digit{i}" for i in range(len(facts["digits"]))]}
+
+
 def _directions(digits: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     return digits, digits[::-1]
 
@@ -34,6 +38,9 @@ class DigitsSum(Task):
 
     def caption(self, facts: Mapping[str, Any]) -> str:
         return " ".join(map(str, facts["digits"]))
+
+    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         found = []
@@ -64,6 +71,9 @@ class DigitsMax(Task):
 
     def caption(self, facts: Mapping[str, Any]) -> str:
         return " ".join(map(str, facts["digits"]))
+
+    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         found = []
@@ -98,6 +108,10 @@ class GridLookup(Task):
     def caption(self, facts: Mapping[str, Any]) -> str:
         return " , ".join(" ".join(map(str, row)) for row in facts["grid"])
 
+    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        grid = [[f"cell{y}_{x}" for x in range(len(row))] for y, row in enumerate(facts["grid"])]
+        return {**facts, "grid": grid}
+
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         grid, row, column = facts["grid"], facts["row"], facts["column"]
         lines = (("row", row, "column", column, grid[row]), ("column", column, "row", row, [r[column] for r in grid]))
@@ -125,6 +139,9 @@ class Order(Task):
 
     def caption(self, facts: Mapping[str, Any]) -> str:
         return " ".join(map(str, facts["digits"]))
+
+    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         return [

@@ -62,6 +62,11 @@ class Form:
         stated = misread or {}
         return " ".join(stated.get(slot.name, text) if slot else text for text, slot in self._written(stated))
 
+    def stated(self, response: str) -> dict[str, str] | None:
+        """What `response` puts into the slots, by their names, or None when it is not written in this form."""
+        match = re.fullmatch(self._pattern(), response)
+        return match and match.groupdict()
+
     def error_spans(self, response: str) -> list[ErrorSpan] | None:
         """The wrong values in `response`, or None when it is not written in this form."""
         match = re.fullmatch(self._pattern(), response)

@@ -12,7 +12,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.tasks.chart import Chart
 from difference_feedback.tasks.count import Count
 from difference_feedback.tasks.digits import DigitsMax, DigitsSum, GridLookup, Order
-from difference_feedback.tasks.forms import ErrorSpan
+from difference_feedback.tasks.forms import ErrorSpan, Form
 from difference_feedback.tasks.problem import SPLITS, Problem, Split
 from difference_feedback.tasks.task import Task
 
@@ -40,10 +40,11 @@ def stream_problems(split: Split, seed: int, tasks: Sequence[str] | None = None)
 
 def is_correct(problem: Problem, response: str) -> bool:
     """Whether the final answer, what follows the last `answer`, is right. The steps are not looked at."""
-    return _final_answer(response) == problem.answer.split()
+    return final_answer(response) == problem.answer.split()
 
 
-def _final_answer(response: str) -> list[str]:
+def final_answer(response: str) -> list[str]:
+    """The words after the last `answer`; none where there is no such word."""
     _, found, final = response.rpartition("answer")
     return final.split() if found else []
 
@@ -62,6 +63,12 @@ def error_spans(problem: Problem, response: str) -> list[ErrorSpan] | None:
     """The wrong values in a response, in reading order; None when it is written in no known form."""
     found = [form.error_spans(response.strip()) for form in TASKS[problem.task].forms(problem.facts)]
     return min((spans for spans in found if spans is not None), key=len, default=None)
+
+
+def unseen_forms(problem: Problem) -> list[Form]:
+    """The forms of its answers with nothing of what the image shows: a reading's value is a name for what is read."""
+    task = TASKS[problem.task]
+    return task.forms(task.unseen(problem.facts))
 
 
 def to_dataset(problems: Sequence[Problem]) -> Dataset:
@@ -94,4 +101,4 @@ def correctness_reward(
 ) -> list[float]:
     """TRL reward function: 1.0 where the final answer is right, else 0.0."""
     texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
-    return [float(_final_answer(text) == truth.split()) for text, truth in zip(texts, answer, strict=True)]
+    return [float(final_answer(text) == truth.split()) for text, truth in zip(texts, answer, strict=True)]

@@ -26,3 +26,10 @@ class Task(ABC):
     @abstractmethod
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         """Every correct surface form of the answer, each ending in `answer ...`."""
+
+    @abstractmethod
+    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """`facts` with a name in place of each value that the image shows: what is known with closed eyes.
+
+        Its forms tell which reading of one is which of another, and write answers from given readings alone.
+        """

@@ -1,9 +1,11 @@
 """Repairs as they come from the repair model: asked for, checked against what the policy can read. [DF, Eq. 5]"""
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from difference_feedback.conversations import split_images
@@ -59,3 +61,32 @@ def ask(
             else:
                 refused[reason] += 1
     return Candidates(token_ids, refused, projected)
+
+
+def with_siblings(
+    candidates: Candidates,
+    rewards: Sequence[float],
+    requested: Iterable[int],
+    offset: int,
+    completion_ids: Sequence[list[int]],
+    rollout_rewards: npt.NDArray[np.float64],
+    group_size: int,
+    threshold: float,
+) -> tuple[Candidates, list[float]]:
+    """Add the right answers of each wrong answer's own group, as sampled, behind the repairs; and their rewards.
+
+    Args:
+        rewards: of the repairs, in the order of `candidates.flat()`.
+        requested: this rank's rows that want a repair; `offset` is its first row's place among all ranks'.
+        completion_ids, rollout_rewards: of all ranks' rollouts, `(N,)`, `group_size` rows a prompt.
+    """
+    graded = iter(rewards)
+    own = {row: [(ids, next(graded)) for ids in repairs] for row, repairs in candidates.token_ids.items()}
+    for row in requested:
+        start = (offset + row) // group_size * group_size
+        group = range(start, start + group_size)
+        right = [(completion_ids[i], float(rollout_rewards[i])) for i in group if rollout_rewards[i] >= threshold]
+        own[row] = [*own.get(row, ()), *right]
+    own = {row: found for row, found in own.items() if found}
+    token_ids = {row: [ids for ids, _ in found] for row, found in own.items()}
+    return replace(candidates, token_ids=token_ids), [reward for found in own.values() for _, reward in found]

@@ -51,7 +51,25 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
     reward_threshold: float = field(
         default=1.0, metadata={"help": "tau: an answer, or a repair, is correct from this reward on."}
     )
-    num_repairs: int = field(default=1, metadata={"help": "K: repairs sampled per wrong answer (the paper uses 2)."})
+    num_repairs: int = field(
+        default=1,
+        metadata={
+            "help": "K: repairs sampled per wrong answer (the paper uses 2). 0: none, with sibling_repairs alone."
+        },
+    )
+    sibling_repairs: bool = field(
+        default=False,
+        metadata={
+            "help": "The group's right answers are candidates for a wrong answer's repair as well, at no cost; beyond "
+            "the paper."
+        },
+    )
+    max_edit_cost: float = field(
+        default=1.0,
+        metadata={
+            "help": "A repair that changes more than this share of the tokens is none; beyond the paper. 1: all are."
+        },
+    )
     min_probability: float = field(
         default=0.0,
         metadata={
@@ -111,8 +129,13 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         self._check_trl_fields()
 
     @property
-    def needs_repairer(self) -> bool:
+    def makes_pairs(self) -> bool:
+        """Whether wrong answers are repaired at all."""
         return self.regroup or self.gate != "ones"
+
+    @property
+    def needs_repairer(self) -> bool:
+        return self.makes_pairs and self.num_repairs > 0
 
     def _follow_objective(self) -> None:
         given = {name: getattr(self, name) for name in trl_settings(self.objective)}
@@ -132,8 +155,12 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         }.items():
             if getattr(self, name) not in choices:
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}.")
-        if self.num_repairs < 1:
-            raise ConfigError(f"num_repairs={self.num_repairs}: at least one repair is needed per wrong answer.")
+        if self.num_repairs < (0 if self.sibling_repairs else 1):
+            raise ConfigError(
+                f"num_repairs={self.num_repairs}: at least one repair is needed per wrong answer, or sibling_repairs=True."
+            )
+        if not 0.0 < self.max_edit_cost <= 1.0:
+            raise ConfigError(f"max_edit_cost={self.max_edit_cost}: give a share of the tokens, above 0 and at most 1.")
         if not 0.0 <= self.min_probability < 1.0:
             raise ConfigError(f"min_probability={self.min_probability}: give a probability below 1; 0.05 is a start.")
         if self.root_cause and self.gate != "mask":

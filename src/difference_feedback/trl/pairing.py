@@ -40,7 +40,7 @@ def choose_repairs(
         own, opened = zip(*(next(graded) for _ in token_ids), strict=True)
         draft = rollouts.completion_ids[row]
         choice = choose_repair(draft, token_ids, own, config.reward_threshold, opened, **config.alignment_options)
-        if choice is not None:
+        if choice is not None and choice.edit_cost <= config.max_edit_cost:
             i = choice.index
             repaired[row] = Repaired(token_ids[i], own[i], choice.alignment, choice.edit_cost)
     return repaired

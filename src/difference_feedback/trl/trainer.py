@@ -23,7 +23,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.repair.limits import Limits
 from difference_feedback.repair.protocol import Repairer
 from difference_feedback.repair.selection import feasible_candidates
-from difference_feedback.trl.candidates import Candidates, ask
+from difference_feedback.trl.candidates import Candidates, ask, with_siblings
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
 from difference_feedback.trl.gate import LossGate
@@ -108,14 +108,14 @@ class DFGRPOTrainer(ExactResume):
         self._note({"wrong_share": wrong / judged if judged else 0.0, "unjudged": len(rollouts.rewards) - judged})
         batch["loss_scale"] = torch.ones((), device=self.accelerator.device)
         batch["weights"] = torch.ones_like(batch["completion_mask"], dtype=torch.float32)
-        return self._difference_feedback(batch, rollouts) if self.args.needs_repairer else batch
+        return self._difference_feedback(batch, rollouts) if self.args.makes_pairs else batch
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[Any]
     ) -> torch.Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         if self.model.training:
-            if self.args.needs_repairer and isinstance(prompts[0], str):
+            if self.args.makes_pairs and isinstance(prompts[0], str):
                 raise DataError("field 'prompt': a repair extends a conversation; give prompts as lists of messages.")
             offset = self.accelerator.process_index * len(prompts)
             totals = total_rewards(rewards, self.reward_weights)
@@ -129,14 +129,15 @@ class DFGRPOTrainer(ExactResume):
             references = self._choose_references(rollouts)
             requested = {row - rollouts.offset: text for row, text in references.texts.items()}
             requested = {row: text for row, text in requested.items() if 0 <= row < len(rollouts.prompts)}
-            assert self.repairer is not None
-            if hasattr(self.repairer, "calls"):  # it numbers its calls to draw by; the number here survives resuming
-                self.repairer.calls = self._step // self._generate_every
-            was_training = self.model.training
-            candidates = ask(self.repairer, rollouts, requested, args.num_repairs, self._limits)
-            self.model.train(was_training)  # a repairer that shares the weights may have left them in evaluation mode
+            candidates = self._ask(rollouts, requested)
             rewards = self._score(rollouts, candidates)
             self.cost.window.counts += Counts(repairs=len(references.texts) * args.num_repairs)
+            if args.sibling_repairs:
+                every = gather_object(rollouts.completion_ids)
+                candidates, rewards = with_siblings(
+                    *(candidates, rewards, requested, rollouts.offset),
+                    *(every, rollouts.rewards, group_size, args.reward_threshold),
+                )
             gates = self._plausible(batch, candidates, rewards)
         with self.cost.measure("align"):
             repaired = choose_repairs(rollouts, candidates, rewards, gates, args)
@@ -170,6 +171,17 @@ class DFGRPOTrainer(ExactResume):
             *(rollouts.rewards, [text for text, _ in shared], [answer for _, answer in shared], self.num_generations),
             *(self.args.reward_threshold, self.args.reference, rng),
         )
+
+    def _ask(self, rollouts: Rollouts, requested: dict[int, str]) -> Candidates:
+        if not self.args.needs_repairer:
+            return Candidates()
+        assert self.repairer is not None
+        if hasattr(self.repairer, "calls"):  # it numbers its calls to draw by; the number here survives resuming
+            self.repairer.calls = self._step // self._generate_every
+        was_training = self.model.training
+        candidates = ask(self.repairer, rollouts, requested, self.args.num_repairs, self._limits)
+        self.model.train(was_training)  # a repairer that shares the weights may have left them in evaluation mode
+        return candidates
 
     def _score(self, rollouts: Rollouts, candidates: Candidates) -> list[float]:
         """Grade repairs with the reward functions that graded the rollouts; in the order of `candidates.flat()`."""

@@ -1,0 +1,119 @@
+"""Does a repair model read the reference that it is shown, and are the edits of its repairs right?
+
+    python benchmarks/reference_use.py nano runs/nano_repair_sft/model
+
+The base's wrong answers with a right sibling are repaired once by each repair model: with that sibling as the reference,
+with a right answer that states no wrong value, with a right answer to another question of the same task, and with none.
+A model that reads its reference is right more often the better the reference is. Of the right repairs with the sibling,
+*clean* ones state no wrong value, and those with *right edits* state none in an edited place: what a gate lets through.
+For comparison, the same of the repairers that need no model. Results go to docs/reference_use.json, and
+`python docs/evidence_figures.py` makes the table from that file.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rapidfuzz.distance import Levenshtein
+
+from difference_feedback.judges.embedded_auditor import changed_words, wrong_words
+from difference_feedback.models import load_model
+from difference_feedback.repair.annotator import annotate, other_correct_answer
+from difference_feedback.repair.drafts import RolloutGroup, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.repair.transplant import transplant
+from difference_feedback.tasks import Problem, is_correct, sample_problems
+
+OUT = Path(__file__).parents[1] / "docs" / "reference_use.json"
+Drafts = Sequence[WrongDraft[Problem]]
+
+
+def figures(drafts: Drafts, repairs: Sequence[str | None]) -> dict[str, float]:
+    """Of all drafts, the share that got a right repair; of those repairs, the clean ones and those with right edits."""
+    clean, right_edits = [], []
+    for draft, repair in zip(drafts, repairs, strict=True):
+        if repair is None or not is_correct(draft.problem, repair):
+            continue
+        wrong = wrong_words(draft.problem, repair.strip())
+        edited = changed_words(draft.draft.text.strip(), repair.strip())[1]
+        clean.append(wrong is not None and not wrong.any())
+        right_edits.append(wrong is not None and not (wrong & edited).any())
+    return {
+        "right": len(clean) / len(drafts),
+        "clean": float(np.mean(clean)),
+        "right_edits": float(np.mean(right_edits)),
+    }
+
+
+def references(drafts: Drafts, rng: np.random.Generator) -> dict[str, list[str | None]]:
+    """Kind of reference -> one for each draft."""
+    by_task: dict[str, list[WrongDraft[Problem]]] = {}
+    for draft in drafts:
+        by_task.setdefault(draft.problem.task, []).append(draft)
+
+    def foreign(draft: WrongDraft[Problem]) -> str:
+        others = [one for one in by_task[draft.problem.task] if one.problem is not draft.problem]
+        return others[rng.integers(len(others))].reference
+
+    return {
+        "sibling": [draft.reference for draft in drafts],
+        "flawless": [other_correct_answer(draft.problem, rng) for draft in drafts],
+        "foreign": [foreign(draft) for draft in drafts],
+        "none": [None] * len(drafts),
+    }
+
+
+def without_a_model(
+    groups: Sequence[RolloutGroup[Problem]], drafts: Drafts, tokenizer: Any
+) -> dict[str, list[str | None]]:
+    """What the repairers that need no model make of the drafts."""
+    siblings = {id(group.problem): [rollout.text for rollout in group.correct] for group in groups}
+
+    def nearest(draft: WrongDraft[Problem]) -> str:
+        words = draft.draft.text.split()
+        return min(siblings[id(draft.problem)], key=lambda text: Levenshtein.distance(words, text.split()))
+
+    repairers: dict[str, Callable[[WrongDraft[Problem]], str | None]] = {
+        "annotator": lambda draft: annotate(draft.problem, draft.draft.text, tokenizer),
+        "faultless rewriting, no truth": lambda draft: transplant(
+            draft.problem, draft.draft.text, draft.reference, tokenizer
+        ),
+        "the closest right sibling": nearest,
+        "the reference": lambda draft: draft.reference,
+    }
+    return {name: [repair(draft) for draft in drafts] for name, repair in repairers.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("repairers", nargs="+", help="repair models: nano for the base, or folders")
+    parser.add_argument("--questions", type=int, default=600)
+    parser.add_argument("--labels", nargs="+", help="what each is called; by default its name")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    policy, processor = load_model("nano")
+    groups = sample_groups(policy, processor, sample_problems("rl", given.questions, 5), group_size=8, seed=1)
+    drafts = wrong_drafts(groups, seed=1)
+    shown = references(drafts, np.random.default_rng(1))
+    found: dict[str, Any] = {"drafts": len(drafts), "models": {}, "without": {}}
+    for path, label in zip(given.repairers, given.labels or given.repairers, strict=True):
+        repairer = LocalRepairer.from_pretrained(path, style="nano", max_new_tokens=64)
+        found["models"][label] = {}
+        for kind, texts in shown.items():
+            requests = [replace(draft, reference=text).request for draft, text in zip(drafts, texts, strict=True)]
+            repairs = [candidates[0].text for candidates in repairer.repair(requests)]
+            found["models"][label][kind] = figures(drafts, repairs)
+        print(label, json.dumps(found["models"][label]), flush=True)
+    for name, repairs in without_a_model(groups, drafts, processor.tokenizer).items():
+        found["without"][name] = figures(drafts, repairs)
+        print(name, json.dumps(found["without"][name]), flush=True)
+    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
