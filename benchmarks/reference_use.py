@@ -2,12 +2,13 @@
 
     python benchmarks/reference_use.py nano runs/nano_repair_sft/model
 
-The base's wrong answers with a right sibling are repaired once by each repair model: with that sibling as the reference,
-with a right answer that states no wrong value, with a right answer to another question of the same task, and with none.
-A model that reads its reference is right more often the better the reference is. Of the right repairs with the sibling,
-*clean* ones state no wrong value, and those with *right edits* state none in an edited place: what a gate lets through.
-For comparison, the same of the repairers that need no model. Results go to docs/reference_use.json, and
-`python docs/evidence_figures.py` makes the table from that file.
+The base's wrong answers with a right sibling are repaired once by each repair model: with that sibling as reference,
+with a right answer that states no wrong value, with one to another question of the same task, and with none. A model
+that reads its reference is right more often the better the reference is. Of the right repairs with the sibling, *clean*
+ones state no wrong value, and those with *right edits* state none in an edited place, which is what a gate lets
+through. Counted apart are drafts to questions that the base answers right when it answers greedily: to repair a mere
+slip of sampling teaches little. For comparison, the same of the repairers that need no model. Results go to
+docs/reference_use.json, and `python docs/evidence_figures.py` makes the table from that file.
 """
 
 import argparse
@@ -33,20 +34,27 @@ OUT = Path(__file__).parents[1] / "docs" / "reference_use.json"
 Drafts = Sequence[WrongDraft[Problem]]
 
 
-def figures(drafts: Drafts, repairs: Sequence[str | None]) -> dict[str, float]:
-    """Of all drafts, the share that got a right repair; of those repairs, the clean ones and those with right edits."""
-    clean, right_edits = [], []
-    for draft, repair in zip(drafts, repairs, strict=True):
+def figures(drafts: Drafts, repairs: Sequence[str | None], known: Sequence[bool]) -> dict[str, float]:
+    """Of all drafts, the share that got a right repair; of those repairs, the clean ones and those with right edits.
+
+    `taught_known` and `taught_unknown`: the share of drafts that got a right repair with right edits, among those to
+    questions that are `known` and among the others.
+    """
+    right, clean, right_edits = (np.zeros(len(drafts), np.bool_) for _ in range(3))
+    for i, (draft, repair) in enumerate(zip(drafts, repairs, strict=True)):
         if repair is None or not is_correct(draft.problem, repair):
             continue
+        right[i] = True
         wrong = wrong_words(draft.problem, repair.strip())
-        edited = changed_words(draft.draft.text.strip(), repair.strip())[1]
-        clean.append(wrong is not None and not wrong.any())
-        right_edits.append(wrong is not None and not (wrong & edited).any())
+        if wrong is not None:
+            edited = changed_words(draft.draft.text.strip(), repair.strip())[1]
+            clean[i], right_edits[i] = not wrong.any(), not (wrong & edited).any()
     return {
-        "right": len(clean) / len(drafts),
-        "clean": float(np.mean(clean)),
-        "right_edits": float(np.mean(right_edits)),
+        "right": float(right.mean()),
+        "clean": float(clean[right].mean()),
+        "right_edits": float(right_edits[right].mean()),
+        "taught_known": float(right_edits[np.array(known)].mean()),
+        "taught_unknown": float(right_edits[~np.array(known)].mean()),
     }
 
 
@@ -99,18 +107,22 @@ def main() -> None:
     policy, processor = load_model("nano")
     groups = sample_groups(policy, processor, sample_problems("rl", given.questions, 5), group_size=8, seed=1)
     drafts = wrong_drafts(groups, seed=1)
+    problems = [group.problem for group in groups]
+    greedy = sample_groups(policy, processor, problems, group_size=1, temperature=0.0)
+    solved = {id(group.problem) for group in greedy if group.correct}
+    known = [id(draft.problem) in solved for draft in drafts]
     shown = references(drafts, np.random.default_rng(1))
-    found: dict[str, Any] = {"drafts": len(drafts), "models": {}, "without": {}}
+    found: dict[str, Any] = {"drafts": len(drafts), "known": sum(known), "models": {}, "without": {}}
     for path, label in zip(given.repairers, given.labels or given.repairers, strict=True):
         repairer = LocalRepairer.from_pretrained(path, style="nano", max_new_tokens=64)
         found["models"][label] = {}
         for kind, texts in shown.items():
             requests = [replace(draft, reference=text).request for draft, text in zip(drafts, texts, strict=True)]
             repairs = [candidates[0].text for candidates in repairer.repair(requests)]
-            found["models"][label][kind] = figures(drafts, repairs)
+            found["models"][label][kind] = figures(drafts, repairs, known)
         print(label, json.dumps(found["models"][label]), flush=True)
     for name, repairs in without_a_model(groups, drafts, processor.tokenizer).items():
-        found["without"][name] = figures(drafts, repairs)
+        found["without"][name] = figures(drafts, repairs, known)
         print(name, json.dumps(found["without"][name]), flush=True)
     OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 

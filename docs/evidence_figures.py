@@ -30,19 +30,27 @@ RESULTS, LONG = HERE / "evidence.jsonl", HERE / "evidence_long.jsonl"
 EVIDENCE, PAGE, README = HERE / "evidence.json", HERE / "evidence.md", HERE.parent / "README.md"
 TUNING, TRIED = HERE / "evidence_tuning.jsonl", HERE / "evidence_tried.jsonl"
 GRADIENTS, PLAUSIBLE = HERE / "gradients.json", HERE / "plausible_repairs.json"
-CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "annotator")
+REFERENCE_USE = HERE / "reference_use.json"
+CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "transplant", "annotator")
+LONG_CURVES = ("grpo_falling", "df_grpo_falling", "labels_falling", "transplant_falling", "annotator_falling")
 
 
 def everything_found() -> dict[str, Any]:
-    """All of docs/evidence.json: the comparison of `bench_full`, and under `long` that of `bench_long`."""
-    return found_in(load_results(RESULTS), "bench_full") | {"long": found_in(load_results(LONG), "bench_long")}
+    """All of docs/evidence.json: the comparison of `bench_full`, what of it was run at another learning rate under
+    `swept`, and under `long` the comparison of `bench_long`."""
+    rows = load_results(RESULTS)
+    swept = [row for row in rows if row["settings"] or row["method"] == "base"]
+    return found_in([row for row in rows if not row["settings"]], "bench_full") | {
+        "swept": found_in(swept, "bench_full"),
+        "long": found_in(load_results(LONG), "bench_long"),
+    }
 
 
 def found_in(rows: list[Row], name: str) -> dict[str, Any]:
-    """The evidence in the rows, compared as the plan of that name compares."""
+    """The evidence in the rows of the methods that the plan of that name has, compared as it compares."""
     plan = load_recipe(name, BenchRecipe)
     order = {name: i for i, name in enumerate(plan.methods)}
-    rows = sorted(rows, key=lambda row: (order.get(row["method"], len(order)), row["seed"]))
+    rows = sorted((row for row in rows if row["method"] in order), key=lambda row: (order[row["method"]], row["seed"]))
     return _rounded(evidence(rows, {name: method.against for name, method in plan.methods.items()}))
 
 
@@ -72,6 +80,8 @@ def blocks(found: dict[str, Any]) -> dict[str, str]:
         "masks": mask_table(found),
         "stability": stability_table(found),
         "cost": cost_table(found),
+        "swept": accuracy_table(found["swept"]),
+        "reference_use": reference_table(json.loads(REFERENCE_USE.read_text(encoding="utf-8"))),
         "tuning": tuning_table(load_results(TUNING)),
         "tried": tried_table(load_results(TRIED)),
         "plausible": plausible_table(json.loads(PLAUSIBLE.read_text(encoding="utf-8"))),
@@ -124,36 +134,52 @@ def plausible_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def reference_table(found: dict[str, Any]) -> str:
+    """A row a repairer of benchmarks/reference_use.py; shares in %."""
+    shown = {
+        "sibling": "a right sibling",
+        "flawless": "a flawless answer",
+        "foreign": "another question's",
+        "none": "none",
+    }
+    kept = {"clean": "clean", "right_edits": "right edits", "taught_known": "known", "taught_unknown": "not known"}
+    columns = [*(f"right, shown {name}" for name in shown.values()), *kept.values()]
+    lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    rows = found["models"] | {name: {"sibling": one} for name, one in found["without"].items()}
+    for name, one in rows.items():
+        right = [f"{100 * one[kind]['right']:.0f}" if kind in one else "" for kind in shown]
+        cells = [*right, *(f"{100 * one['sibling'][key]:.0f}" for key in kept)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def headline(found: dict[str, Any]) -> str:
-    """The one sentence that the README says of the comparison: DF-GRPO and GRPO at the settings with the most seeds."""
-    methods = found["methods"]
-    both = [
-        one
-        for one in found["comparisons"]
-        if [one[side].split(" (")[0] for side in ("method", "against")] == ["df_grpo", "grpo"]
-        if methods[one["method"]]["settings"] == methods[one["against"]]["settings"]
-    ]
-    one = max(both, key=lambda one: len(one["seeds"]))  # of equals the plan's own settings
-    first, second = (_mean_of(methods[one[side]], one["seeds"]) for side in ("method", "against"))
-    swept = methods[one["method"]]["settings"]
-    rate = f", learning rate {swept['trl.learning_rate']}" if "trl.learning_rate" in swept else ""
+    """The one sentence that the README says of the comparison of DF-GRPO and GRPO."""
+    one = _comparison(found, "df_grpo", "grpo")
+    first, second = (_mean_of(found["methods"][one[side]], one["seeds"]) for side in ("method", "against"))
     return (
         f"At the same {found['budget_cpu_seconds']:.0f} CPU seconds, the repair model's training included, DF-GRPO "
         f"ends at {100 * first:.1f} % and GRPO at {100 * second:.1f} % from a start of {100 * found['base']:.1f} %: "
-        f"{_difference(one)}, {methods[one['against']]['problems']} held-out problems each{rate}."
+        f"{_difference(one)}, {found['methods'][one['against']]['problems']} held-out problems each."
     )
 
 
 def long_headline(found: dict[str, Any]) -> str:
-    """What the longer runs add: the learned repairs, and perfect ones, each less GRPO."""
-    learned, perfect = (
-        next(one for one in found["comparisons"] if (one["method"], one["against"]) == (name, "grpo_falling"))
-        for name in ("df_grpo_falling", "annotator_falling")
+    """What the longer runs add: learned repairs, faultless ones without the truth, and perfect ones, each less GRPO."""
+    learned, faultless, perfect = (
+        _comparison(found, name, "grpo_falling")
+        for name in ("df_grpo_falling", "transplant_falling", "annotator_falling")
     )
     return (
-        f"At {found['budget_cpu_seconds']:.0f} CPU seconds DF-GRPO less GRPO is {_difference(learned)}. With the "
-        f"embedded world's annotator's repairs, perfect and not billed, it is {_difference(perfect)}."
+        f"At {found['budget_cpu_seconds']:.0f} CPU seconds DF-GRPO less GRPO is {_difference(learned)}. With repairs "
+        "of faultless language that know no more than draft and reference it is "
+        f"{_difference(faultless)}; with those of the embedded world's annotator, who knows the truth, "
+        f"{_difference(perfect)}. The repairs of these two are not billed."
     )
+
+
+def _comparison(found: dict[str, Any], method: str, against: str) -> dict[str, Any]:
+    return next(one for one in found["comparisons"] if (one["method"], one["against"]) == (method, against))
 
 
 def _difference(one: dict[str, Any]) -> str:
@@ -175,12 +201,12 @@ def _seeds(seeds: list[int]) -> str:
 
 def plots(found: dict[str, Any]) -> dict[str, str]:
     """File name -> SVG."""
-    rows, long = load_results(RESULTS), load_results(LONG)
+    rows, long = [row for row in load_results(RESULTS) if not row["settings"]], load_results(LONG)
     compared = [(one["method"], one["against"]) for one in found["comparisons"]]
     near = [pair for pair in compared if "supervised" not in pair]  # which would stretch the axis
     return {
         "evidence_compute.svg": compute_plot(rows, CURVES),
-        "evidence_long.svg": compute_plot(long, list(found["long"]["methods"])),
+        "evidence_long.svg": compute_plot(long, LONG_CURVES),
         "evidence_forest.svg": forest_plot(found, near),
         "evidence_masks.svg": mask_plot(found),
     }

@@ -125,9 +125,9 @@ class TrainRecipe(ModelRecipe):
     host: Literal["trl", "verl"] = "trl"
     """Who trains. verl has an environment of its own."""
     repair_model: str | None = None
-    """Folder or hub name of the repair model; DF-GRPO needs one. `policy`: the policy repairs its own answers, with the
-    weights that it has by then. In the embedded world three controls: `annotator` repairs by hand, `transplant` rewrites
-    without fault and without the truth, and `reference` takes the reference itself for the repair."""
+    """Folder or hub name of the repair model; DF-GRPO needs one. `policy`: the policy repairs its own answers, with
+    the weights that it has by then. In the embedded world three controls: `annotator` repairs by hand, `transplant`
+    rewrites without fault or truth, `reference` takes the reference itself for the repair."""
     repairs: Repairs = Repairs()
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights. A `repair_model` that is an adapter on the same model then

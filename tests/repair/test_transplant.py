@@ -1,4 +1,4 @@
-"""The faultless rewriter: ends as its reference does, carries over as little as it can, and knows nothing of the truth."""
+"""The faultless rewriter: it ends as its reference does, carries over as little as it can, and knows no truth."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A rewriter with perfect language and closed eyes: the least that the reference has to give for the draft to end right.
+"""A rewriter of faultless language with closed eyes: the least that the reference has to give for a draft to end right.
 
 It carries readings over from the reference into the draft's own wording and works out again what follows from them. Of
 the image it knows nothing, so a value that the reference states wrongly is carried over like any other. It stands for

@@ -157,7 +157,7 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}.")
         if self.num_repairs < (0 if self.sibling_repairs else 1):
             raise ConfigError(
-                f"num_repairs={self.num_repairs}: at least one repair is needed per wrong answer, or sibling_repairs=True."
+                f"num_repairs={self.num_repairs}: at least one repair is needed per wrong answer, or sibling_repairs."
             )
         if not 0.0 < self.max_edit_cost <= 1.0:
             raise ConfigError(f"max_edit_cost={self.max_edit_cost}: give a share of the tokens, above 0 and at most 1.")
