@@ -3,10 +3,10 @@
 import dataclasses
 import difflib
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from difference_feedback.errors import ConfigError
 
@@ -37,6 +37,34 @@ def build_config(config_class: type[C], values: Mapping[str, Any], *, source: st
         raise ConfigError(f"{source}: {error}") from None
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{source}: {config_class.__name__} refuses these settings: {error}") from error
+
+
+def explain(kind: type[BaseModel], item: Mapping[str, Any], overridden: Mapping[str, str], source: str) -> str:
+    """One of pydantic's errors about a recipe, in words: where it stands, what was given, what would have worked.
+
+    `overridden` maps a dotted key to the override that set it; what none did is from `source`.
+    """
+    location = [str(part) for part in item["loc"]]
+    key = ".".join(location)
+    origin = next(
+        (f"override {text!r}" for name, text in overridden.items() if key == name or key.startswith(name + ".")), source
+    )
+    if item["type"] == "extra_forbidden":
+        section = _section_at(kind, location[:-1])
+        return f"{origin}: unknown key {key!r}.{nearest(location[-1], section.model_fields)}"
+    if item["type"] == "missing":
+        return f"{origin}: the key {key!r} is missing and has no default."
+    wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    return f"{origin}: {key}: got {describe(item['input'])}, wanted {wanted}."
+
+
+def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
+    """The section's class at a dotted place, through `X | None`."""
+    for part in location:
+        annotation = kind.model_fields[part].annotation
+        options = [annotation, *typing.get_args(annotation)]
+        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return kind
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -6,17 +6,16 @@ Every mistake ends in a `ConfigError` that names the place, the key and the near
 """
 
 import hashlib
-import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from difference_feedback.bench.plan import Method, Sweep
 from difference_feedback.errors import ConfigError
-from difference_feedback.recipe_checks import describe, nearest
+from difference_feedback.recipe_checks import describe, explain, nearest
 from difference_feedback.recipe_sections import (
     Audit,
     Data,
@@ -293,7 +292,7 @@ def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[s
     try:
         return kind.model_validate(merged)
     except ValidationError as error:
-        problems = [_explain(kind, dict(item), overridden, source) for item in error.errors()]
+        problems = [explain(kind, dict(item), overridden, source) for item in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(problems))) from None
 
 
@@ -332,27 +331,3 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
             values[parent] = {}
         values = values[parent]
     values[last] = value
-
-
-def _explain(kind: type[Recipe], item: dict[str, Any], overridden: Mapping[str, str], source: str) -> str:
-    location = [str(part) for part in item["loc"]]
-    key = ".".join(location)
-    origin = next(
-        (f"override {text!r}" for name, text in overridden.items() if key == name or key.startswith(name + ".")), source
-    )
-    if item["type"] == "extra_forbidden":
-        section = _section_at(kind, location[:-1])
-        return f"{origin}: unknown key {key!r}.{nearest(location[-1], section.model_fields)}"
-    if item["type"] == "missing":
-        return f"{origin}: the key {key!r} is missing and has no default."
-    wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{origin}: {key}: got {describe(item['input'])}, wanted {wanted}."
-
-
-def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
-    """The section's class at a dotted place, through `X | None`."""
-    for part in location:
-        annotation = kind.model_fields[part].annotation
-        options = [annotation, *typing.get_args(annotation)]
-        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
-    return kind
