@@ -38,16 +38,20 @@ def figures(drafts: Drafts, repairs: Sequence[str | None], known: Sequence[bool]
     """Of all drafts, the share that got a right repair; of those repairs, the clean ones and those with right edits.
 
     `taught_known` and `taught_unknown`: the share of drafts that got a right repair with right edits, among those to
-    questions that are `known` and among the others.
+    questions that are `known` and among the others. `cancelling`: of the words of both sides that take part in no edit,
+    the share before the first edit, where a wrong answer and its repair are one text with opposite advantages.
     """
+    before = unedited = 0
     right, clean, right_edits = (np.zeros(len(drafts), np.bool_) for _ in range(3))
     for i, (draft, repair) in enumerate(zip(drafts, repairs, strict=True)):
         if repair is None or not is_correct(draft.problem, repair):
             continue
         right[i] = True
+        source, edited = changed_words(draft.draft.text, repair)
+        unedited += int((~source).sum() + (~edited).sum())
+        before += 2 * min(int(mask.argmax()) if mask.any() else len(mask) for mask in (source, edited))
         wrong = wrong_words(draft.problem, repair.strip())
         if wrong is not None:
-            edited = changed_words(draft.draft.text.strip(), repair.strip())[1]
             clean[i], right_edits[i] = not wrong.any(), not (wrong & edited).any()
     return {
         "right": float(right.mean()),
@@ -55,6 +59,7 @@ def figures(drafts: Drafts, repairs: Sequence[str | None], known: Sequence[bool]
         "right_edits": float(right_edits[right].mean()),
         "taught_known": float(right_edits[np.array(known)].mean()),
         "taught_unknown": float(right_edits[~np.array(known)].mean()),
+        "cancelling": before / unedited,
     }
 
 

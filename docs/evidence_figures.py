@@ -142,7 +142,13 @@ def reference_table(found: dict[str, Any]) -> str:
         "foreign": "another question's",
         "none": "none",
     }
-    kept = {"clean": "clean", "right_edits": "right edits", "taught_known": "known", "taught_unknown": "not known"}
+    kept = {
+        "clean": "clean of those",
+        "right_edits": "with right edits",
+        "taught_known": "known: right edits",
+        "taught_unknown": "not known: right edits",
+        "cancelling": "of unedited, before the first edit",
+    }
     columns = [*(f"right, shown {name}" for name in shown.values()), *kept.values()]
     lines = [f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     rows = found["models"] | {name: {"sibling": one} for name, one in found["without"].items()}
