@@ -185,7 +185,10 @@ def long_headline(found: dict[str, Any]) -> str:
 
 
 def _comparison(found: dict[str, Any], method: str, against: str) -> dict[str, Any]:
-    return next(one for one in found["comparisons"] if (one["method"], one["against"]) == (method, against))
+    for one in found["comparisons"]:
+        if (one["method"], one["against"]) == (method, against):
+            return one
+    raise SystemExit(f"The headline compares {method} with {against}, and no results of both are kept.")
 
 
 def _difference(one: dict[str, Any]) -> str:

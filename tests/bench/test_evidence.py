@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from difference_feedback.bench.curves import ahead_after, gains
+from difference_feedback.bench.curves import ahead_after, gains, reaches_after
 from difference_feedback.bench.evidence import evidence
 from difference_feedback.bench.plots import compute_plot, forest_plot, mask_plot
 from difference_feedback.bench.tables import (
@@ -120,6 +120,15 @@ def test_ahead_after_is_the_last_time_that_it_was_behind() -> None:
     assert seconds is not None
     assert 62.5 <= seconds <= 65.0
     assert ahead_after([early], [late], base=0.5) is None
+
+
+def test_reaches_after_is_when_it_comes_to_stay_at_the_others_end() -> None:
+    first = row("first", 0, 0.7, 0.7, curve=[[0.0, 0.5, 100], [50.0, 0.6, 100], [75.0, 0.5, 100], [100.0, 0.7, 100]])
+    second = row("second", 0, 0.6, 0.6, curve=[[0.0, 0.5, 100], [50.0, 0.7, 100], [100.0, 0.6, 1000]])
+    assert reaches_after([first], [second], base=0.5) == pytest.approx(87.5)
+    assert reaches_after([second], [first], base=0.5) is None
+    flat = row("flat", 0, 0.5, 0.5, curve=[[0.0, 0.5, 100], [100.0, 0.5, 100]])
+    assert reaches_after([second], [flat], base=0.5) == 0.0
 
 
 def test_tables_have_a_row_for_every_method_and_comparison() -> None:

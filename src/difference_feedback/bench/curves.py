@@ -1,4 +1,4 @@
-"""Learning curves on a common axis of compute, and where one method overtakes another for good."""
+"""Learning curves on a common axis of compute, and where one method overtakes another, or its end, for good."""
 
 from collections.abc import Sequence
 
@@ -33,8 +33,21 @@ def ahead_after(first: Sequence[Row], second: Sequence[Row], base: float) -> flo
     """
     grid, here = gains(first, base)
     other_grid, there = gains(second, base)
-    ahead = here.mean(axis=0) > np.interp(grid, other_grid, there.mean(axis=0))
-    if not ahead[-1]:
+    return _for_good(grid, here.mean(axis=0) > np.interp(grid, other_grid, there.mean(axis=0)))
+
+
+def reaches_after(first: Sequence[Row], second: Sequence[Row], base: float) -> float | None:
+    """The CPU seconds after which the mean of `first` stays at or above where that of `second` ends.
+
+    None where it ends below.
+    """
+    grid, here = gains(first, base)
+    return _for_good(grid, here.mean(axis=0) >= gains(second, base)[1].mean(axis=0)[-1])
+
+
+def _for_good(grid: Numbers, holds: npt.NDArray[np.bool_]) -> float | None:
+    """Where on the grid a condition begins to hold to the end; None where it does not at the end."""
+    if not holds[-1]:
         return None
-    behind = np.flatnonzero(~ahead)
-    return float(grid[behind[-1] + 1]) if len(behind) else 0.0
+    fails = np.flatnonzero(~holds)
+    return float(grid[fails[-1] + 1]) if len(fails) else 0.0

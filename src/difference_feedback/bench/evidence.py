@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from difference_feedback.bench.curves import ahead_after
+from difference_feedback.bench.curves import ahead_after, reaches_after
 from difference_feedback.bench.results import Row
 from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
 
@@ -155,17 +155,19 @@ def _comparison(
             task: _bounds("difference", bootstrap(difference[:, [i]]))
             for i, task in enumerate(task_names(by_method[name]))
         },
-        "ahead_after": _ahead_after(by_method[name], by_method[other], shared, base),
+        **_overtaken(by_method[name], by_method[other], shared, base),
         "probability_of_improvement": _bounds("value", probability_of_improvement(a, b)),
     }
 
 
-def _ahead_after(first: Sequence[Row], second: Sequence[Row], seeds: Sequence[int], base: float | None) -> float | None:
-    """`curves.ahead_after` on the shared seeds; None, too, where a method has no learning curve."""
+def _overtaken(
+    first: Sequence[Row], second: Sequence[Row], seeds: Sequence[int], base: float | None
+) -> dict[str, float | None]:
+    """`curves.ahead_after` and `reaches_after` on the shared seeds; None, too, where a method has no learning curve."""
     here, there = ([row for row in rows if row["seed"] in seeds] for rows in (first, second))
     if base is None or not here or not there or any(len(row["curve"]) < 2 for row in here + there):
-        return None
-    return ahead_after(here, there, base)
+        return {"ahead_after": None, "reaches_after": None}
+    return {"ahead_after": ahead_after(here, there, base), "reaches_after": reaches_after(here, there, base)}
 
 
 def _bounds(name: str, estimate: Estimate) -> dict[str, float | None]:

@@ -47,6 +47,7 @@ def difference_table(found: Evidence, pairs: Sequence[tuple[str, str]] | None = 
             "seeds",
             "seed by seed",
             "ahead after",
+            "at its end after",
         ]
     )
     for one in found["comparisons"]:
@@ -64,7 +65,7 @@ def difference_table(found: Evidence, pairs: Sequence[tuple[str, str]] | None = 
                     f"{one['probability_of_improvement']['value']:.2f}",
                     str(len(one["seeds"])),
                     ", ".join(f"{100 * value:+.1f}" for value in one["per_seed"]),
-                    "" if one["ahead_after"] is None else f"{one['ahead_after']:.0f} CPU s",
+                    *("" if one[key] is None else f"{one[key]:.0f} CPU s" for key in ("ahead_after", "reaches_after")),
                 ]
             )
         )
