@@ -90,3 +90,6 @@ def main(base: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    # A rank that ends while gloo's threads still run may be aborted.
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
