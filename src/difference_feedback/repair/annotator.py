@@ -1,5 +1,6 @@
 """The embedded world's own annotator, who repairs wrong answers by hand. [DF, Sec. 3, Eq. 1]"""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,19 @@ _SMALLEST_ROUND = 64
 def annotate(problem: Problem, draft: str, tokenizer: Any) -> str:
     """The closest correct answer: in practice the draft's own form, its wrong values put right.
 
-    Closeness is the Levenshtein distance in tokens of `tokenizer`; of equals, the first is taken.
+    Closeness is that of `closest`.
     """
+    return closest(draft, tasks.correct_answers(problem), tokenizer)
+
+
+def closest(draft: str, answers: Sequence[str], tokenizer: Any) -> str:
+    """The answer at the smallest Levenshtein distance from the draft, in tokens of `tokenizer`; the first of equals."""
     ids = tokenizer.encode(draft.strip(), add_special_tokens=False)
 
     def distance(answer: str) -> int:
         return Levenshtein.distance(ids, tokenizer.encode(answer, add_special_tokens=False))
 
-    return min(tasks.correct_answers(problem), key=distance)
+    return min(answers, key=distance)
 
 
 def other_correct_answer(problem: Problem, rng: np.random.Generator) -> str:

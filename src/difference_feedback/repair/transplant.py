@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from itertools import combinations
 from typing import Any
 
-from rapidfuzz.distance import Levenshtein
-
+from difference_feedback.repair.annotator import closest
 from difference_feedback.tasks import Problem, final_answer, unseen_forms
 from difference_feedback.tasks.forms import Form
 
@@ -28,10 +27,6 @@ def transplant(problem: Problem, draft: str, reference: str, tokenizer: Any) -> 
     if own is None:
         return None
     form, stated = own
-    ids = tokenizer.encode(draft.strip(), add_special_tokens=False)
-
-    def distance(answer: str) -> int:
-        return Levenshtein.distance(ids, tokenizer.encode(answer, add_special_tokens=False))
 
     def agreement(readings: dict[str, str]) -> int:
         return sum(stated.get(place) == value for place, value in readings.items())
@@ -42,7 +37,7 @@ def transplant(problem: Problem, draft: str, reference: str, tokenizer: Any) -> 
             ways = (_write(form, stated | dict(carried)) for carried in combinations(news, size))
             right = [answer for answer in ways if final_answer(answer) == final_answer(reference)]
             if right:
-                return min(right, key=distance)
+                return closest(draft, right, tokenizer)
     return None
 
 
