@@ -21,13 +21,13 @@ from typing import Any
 import torch
 
 from difference_feedback.bench.gradients import cosine, flat_gradient, noise_figures
-from difference_feedback.models import load_model
-from difference_feedback.nano.supervised import Example, collate
-from difference_feedback.recipes import TrainRecipe, load_recipe
-from difference_feedback.runs import Run
-from difference_feedback.tasks import correct_answers, sample_problems, to_dataset
-from difference_feedback.train import host_config, load_repairer, training_data
+from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.models.load import load_model
+from difference_feedback.policy.train import host_config, load_repairer, training_data
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import TrainRecipe, load_recipe
 from difference_feedback.trl import DFGRPOTrainer
+from difference_feedback.world import correct_answers, sample_problems, to_dataset
 
 OUT = Path(__file__).parents[1] / "docs" / "gradients.json"
 ARMS: dict[str, list[str]] = {

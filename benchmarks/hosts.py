@@ -31,8 +31,8 @@ def verl_cell(cell: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     sys.path.insert(0, str(ROOT / "tests" / "verl"))
     import runs
 
-    from difference_feedback.tasks import sample_problems
     from difference_feedback.verl.problems import write_questions
+    from difference_feedback.world import sample_problems
 
     data = folder.parent / f"problems_{seed}.parquet"
     if not data.is_file():
@@ -70,9 +70,9 @@ def verl_cell(cell: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
 def trl_cell(cell: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     import torch
 
-    from difference_feedback.recipes import TrainRecipe, load_recipe
-    from difference_feedback.runs import Run
-    from difference_feedback.train import train
+    from difference_feedback.policy.train import train
+    from difference_feedback.runs.folder import Run
+    from difference_feedback.runs.recipes import TrainRecipe, load_recipe
 
     torch.set_num_threads(1)
     name = "nano_df_grpo" if cell.startswith("DF") else "nano_grpo"
@@ -120,9 +120,9 @@ def run_cell(cell: str, seed: int, steps: int, folder: Path, verl_python: str) -
 def _accuracy(model: str) -> dict[str, Any]:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    from difference_feedback.evaluation import evaluate
-    from difference_feedback.nano import load_base
-    from difference_feedback.tasks import sample_problems
+    from difference_feedback.bench.base import load_base
+    from difference_feedback.policy.evaluation import evaluate
+    from difference_feedback.world import sample_problems
 
     trained = Qwen2_5_VLForConditionalGeneration.from_pretrained(model)
     found = evaluate(trained, load_base()[1], sample_problems("test", TEST_PROBLEMS, 0))

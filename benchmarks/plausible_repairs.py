@@ -19,11 +19,11 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from difference_feedback.models import load_model
-from difference_feedback.nano.supervised import Example, collate
+from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.models.load import load_model
 from difference_feedback.repair.drafts import sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
-from difference_feedback.tasks import error_spans, is_correct, sample_problems
+from difference_feedback.world import error_spans, is_correct, sample_problems
 
 OUT = Path(__file__).parents[1] / "docs" / "plausible_repairs.json"
 THRESHOLDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)

@@ -23,12 +23,12 @@ import torch
 from rapidfuzz.distance import Levenshtein
 
 from difference_feedback.judges.embedded_auditor import changed_words, wrong_words
-from difference_feedback.models import load_model
-from difference_feedback.repair.annotator import annotate, other_correct_answer
+from difference_feedback.models.load import load_model
 from difference_feedback.repair.drafts import RolloutGroup, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
-from difference_feedback.repair.transplant import transplant
-from difference_feedback.tasks import Problem, is_correct, sample_problems
+from difference_feedback.world import Problem, is_correct, sample_problems
+from difference_feedback.world.blind_rewriter import transplant
+from difference_feedback.world.oracle import annotate, other_correct_answer
 
 OUT = Path(__file__).parents[1] / "docs" / "reference_use.json"
 Drafts = Sequence[WrongDraft[Problem]]

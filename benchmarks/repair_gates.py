@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from difference_feedback.recipes import RepairRLRecipe, RepairSFTRecipe, load_recipe
 from difference_feedback.repair.rl import train_rl
 from difference_feedback.repair.sft import train_sft
-from difference_feedback.runs import Run
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe, load_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS, PAGE = DOCS / "repair_gates.json", DOCS / "repair.md"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from difference_feedback.tasks import TASKS, sample_problems
+from difference_feedback.world import TASKS, sample_problems
 
 SCALE, WIDTH, COLUMNS, MARGIN, CAPTION = 2, 300, 4, 8, 46
 

@@ -11,8 +11,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from difference_feedback.jsonl import read_jsonl
 from difference_feedback.judges.rules import grade
+from difference_feedback.runs.jsonl import read_jsonl
 
 
 def rows_of(path: Path) -> list[dict]:

@@ -16,9 +16,9 @@ import sys
 from operator import itemgetter
 from pathlib import Path
 
-from difference_feedback.alignment import edit_cost
-from difference_feedback.jsonl import RowProblem, read_jsonl, write_jsonl
-from difference_feedback.mask_pairs import Pair, mask_pair
+from difference_feedback.method.alignment import edit_cost
+from difference_feedback.report.mask_pairs import Pair, mask_pair
+from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
 
 NEEDED = {"id": str, "model": str, "response": str, "correct": bool}
 

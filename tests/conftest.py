@@ -18,7 +18,7 @@ with suppress(ModuleNotFoundError):  # verl's environment does without
 
 @pytest.fixture(scope="session")
 def _served() -> Iterator[OpenAIServer]:
-    from difference_feedback.nano.base import load_base
+    from difference_feedback.bench.base import load_base
 
     with serve_model(*load_base()) as server:
         yield server

@@ -8,7 +8,16 @@ import pytest
 
 import difference_feedback
 
-CORE = ("alignment", "masks", "groups", "gating", "objectives", "repair.selection", "jsonl", "mask_pairs")
+CORE = (
+    "method.alignment",
+    "method.masks",
+    "method.groups",
+    "method.gating",
+    "method.objectives",
+    "method.selection",
+    "runs.jsonl",
+    "report.mask_pairs",
+)
 HOSTS = {"transformers", "trl", "verl", "accelerate", "datasets", "peft", "vllm", "ray", "sklearn", "matplotlib"}
 
 
@@ -19,7 +28,7 @@ def run(code):
 def test_core_pulls_in_no_host():
     imports = "; ".join(f"import difference_feedback.{name}" for name in CORE)
     loaded = set(run(f"{imports}; import sys; print(*sys.modules)").split())
-    assert "difference_feedback.objectives" in loaded
+    assert "difference_feedback.method.objectives" in loaded
     assert {name.partition(".")[0] for name in loaded} & HOSTS == set()
 
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from difference_feedback.alignment import Alignment, Edit, align, edit_cost
     from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
-    from difference_feedback.gating import gate_advantages, gate_ppo_advantages, ppo_weights
-    from difference_feedback.groups import (
+    from difference_feedback.method.alignment import Alignment, Edit, align, edit_cost
+    from difference_feedback.method.gating import gate_advantages, gate_ppo_advantages, ppo_weights
+    from difference_feedback.method.groups import (
         PairGroup,
         SkipReason,
         Split,
@@ -25,15 +25,22 @@ if TYPE_CHECKING:
         skip_reason,
         split_by_reward,
     )
-    from difference_feedback.masks import pad_weights, root_cause_mask, step_ids, token_weights
-    from difference_feedback.objectives import OBJECTIVES, anchor_logps, kl_loss, loss_count, register, surrogate_loss
-    from difference_feedback.repair.selection import Choice, choose_repair, feasible_candidates
+    from difference_feedback.method.masks import pad_weights, root_cause_mask, step_ids, token_weights
+    from difference_feedback.method.objectives import (
+        OBJECTIVES,
+        anchor_logps,
+        kl_loss,
+        loss_count,
+        register,
+        surrogate_loss,
+    )
+    from difference_feedback.method.selection import Choice, choose_repair, feasible_candidates
 
 _HOME = {
-    "alignment": ("Alignment", "Edit", "align", "edit_cost"),
+    "method.alignment": ("Alignment", "Edit", "align", "edit_cost"),
     "errors": ("ConfigError", "DataError", "DifferenceFeedbackError"),
-    "gating": ("gate_advantages", "gate_ppo_advantages", "ppo_weights"),
-    "groups": (
+    "method.gating": ("gate_advantages", "gate_ppo_advantages", "ppo_weights"),
+    "method.groups": (
         "PairGroup",
         "SkipReason",
         "Split",
@@ -45,9 +52,9 @@ _HOME = {
         "skip_reason",
         "split_by_reward",
     ),
-    "masks": ("pad_weights", "root_cause_mask", "step_ids", "token_weights"),
-    "objectives": ("OBJECTIVES", "anchor_logps", "kl_loss", "loss_count", "register", "surrogate_loss"),
-    "repair.selection": ("Choice", "choose_repair", "feasible_candidates"),
+    "method.masks": ("pad_weights", "root_cause_mask", "step_ids", "token_weights"),
+    "method.objectives": ("OBJECTIVES", "anchor_logps", "kl_loss", "loss_count", "register", "surrogate_loss"),
+    "method.selection": ("Choice", "choose_repair", "feasible_candidates"),
 }
 _MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
 

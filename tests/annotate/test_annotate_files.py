@@ -14,13 +14,13 @@ from difference_feedback.annotate.feedback import feedback_html, is_right
 from difference_feedback.annotate.items import find_work, load_work
 from difference_feedback.annotate.page import agreement_html, images_html, message_html, question_html
 from difference_feedback.annotate.projects import HIDDEN, RepairProject, ReviewProject
-from difference_feedback.annotate.rows import SharedRows
 from difference_feedback.annotate.serve import TOKEN, _token, log_in, serve
+from difference_feedback.data.repair_set import load_repair_set
+from difference_feedback.data.shared_rows import SharedRows
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.audit import AuditCase, AuditResult
 from difference_feedback.judges.audit_log import AuditLog
-from difference_feedback.repair.repair_set import load_repair_set
-from difference_feedback.runs import read_rows
+from difference_feedback.runs.folder import read_rows
 
 HOSTILE = '<script>document.title="taken"</script><img src=x onerror=alert(1)>'
 
@@ -132,7 +132,7 @@ def test_a_full_disk_is_said_and_nothing_is_half_written(items, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("difference_feedback.annotate.rows.os.fsync", full)
+    monkeypatch.setattr("difference_feedback.data.shared_rows.os.fsync", full)
     with pytest.raises(DataError, match="No space left on device; nothing was saved"):
         work.save("ada", 1, "answer 9")
 

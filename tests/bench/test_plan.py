@@ -7,7 +7,7 @@ import pytest
 
 from difference_feedback.bench.cells import cells_of
 from difference_feedback.errors import ConfigError
-from difference_feedback.recipes import BenchRecipe, build_recipe, load_recipe
+from difference_feedback.runs.recipes import BenchRecipe, build_recipe, load_recipe
 
 METHODS = {
     "base": {"label": "base", "kind": "base"},
@@ -104,8 +104,8 @@ def test_shipped_plans_resolve_and_their_main_tables_are_the_same(name: str) -> 
 
 
 def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
-    from difference_feedback.runs import Run
-    from difference_feedback.train import check, host_config
+    from difference_feedback.policy.train import check, host_config
+    from difference_feedback.runs.folder import Run
 
     plans = [load_recipe(name, BenchRecipe, ["seeds=[0]"]) for name in ("bench_full", "bench_long")]
     for cell in [cell for plan in plans for cell in cells_of(plan)]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from difference_feedback.bench.results import append_result, cost_figures, load_results, mask_figures
-from difference_feedback.runs import read_rows
+from difference_feedback.runs.folder import read_rows
 
 PLAN = """
 kind: bench

@@ -7,8 +7,8 @@ import pytest
 from sklearn.metrics import cohen_kappa_score
 
 from difference_feedback.errors import DataError
-from difference_feedback.intervals import wilson_interval
 from difference_feedback.judges.agreement import agreement, run_agreement
+from difference_feedback.judges.intervals import wilson_interval
 
 
 def test_a_textbook_example():

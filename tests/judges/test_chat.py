@@ -11,7 +11,7 @@ from servers.unruly_server import completion, unruly
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
-from difference_feedback.recipe_sections import Endpoint
+from difference_feedback.runs.sections import Endpoint
 
 
 @pytest.fixture

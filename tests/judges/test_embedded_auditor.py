@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from difference_feedback import tasks
+from difference_feedback import world
 from difference_feedback.judges.audit import AuditCase
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor, changed_words, wrong_words
-from difference_feedback.nano.model import build_processor
-from difference_feedback.repair.annotator import annotate
+from difference_feedback.world.nano import build_processor
+from difference_feedback.world.oracle import annotate
 
 TOKENIZER = build_processor().tokenizer
 
@@ -20,21 +20,21 @@ def audit(problem, draft, repair, reference=None):
 
 def misread(problem, form=0):
     """An answer in one of the problem's forms with its first reading wrong, and right in another form."""
-    forms = tasks.TASKS[problem.task].forms(problem.facts)
+    forms = world.TASKS[problem.task].forms(problem.facts)
     slot = forms[form].readings[0]
     return forms[form].write({slot.name: slot.misreadings[0]}), forms
 
 
 def digits_sum():
-    return tasks.sample_problems("rl", 1, 3, ["digits-sum"])[0]
+    return world.sample_problems("rl", 1, 3, ["digits-sum"])[0]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_what_an_annotator_writes_is_clean(seed):
     judged = 0
-    for problem in tasks.sample_problems("rl", 60, seed):
+    for problem in world.sample_problems("rl", 60, seed):
         draft, _ = misread(problem)
-        if not tasks.error_spans(problem, draft):
+        if not world.error_spans(problem, draft):
             continue
         judged += 1
         assert audit(problem, draft, annotate(problem, draft, TOKENIZER)).verdict == "clean"
@@ -45,7 +45,7 @@ def test_right_in_the_end_with_a_wrong_reading_is_unseen_evidence():
     problem = digits_sum()
     draft, _ = misread(problem)
     repair = " ".join([*draft.split()[:-1], problem.answer.split()[-1]])
-    assert tasks.is_correct(problem, repair)
+    assert world.is_correct(problem, repair)
     result = audit(problem, draft, repair)
     assert result.verdict == "unseen_evidence"
     assert all(word in repair.split() for word in result.evidence.replace(",", "").split())
@@ -81,7 +81,7 @@ def test_share_of_right_words_changed_tells_a_paraphrase_from_a_rewrite(monkeypa
 
 def test_a_draft_in_no_known_form_is_judged_by_what_the_repair_states():
     problem = digits_sum()
-    right = tasks.correct_answers(problem)[0]
+    right = world.correct_answers(problem)[0]
     assert audit(problem, "what a mess", right).verdict == "clean"
 
 

@@ -9,7 +9,7 @@ from servers.unruly_server import unruly
 from difference_feedback.judges.audit import MEANINGS, VERDICTS, AuditCase
 from difference_feedback.judges.chat import ChatAnswer, ChatClient
 from difference_feedback.judges.endpoint_auditor import EndpointAuditor, read, request
-from difference_feedback.recipe_sections import Endpoint
+from difference_feedback.runs.sections import Endpoint
 
 CASE = AuditCase("How many?", (Image.new("RGB", (4, 4)),), "3 plus 8 is 12", "I see 3 and 8 , so 11", "8 plus 3 is 11")
 

@@ -6,10 +6,10 @@ import pytest
 from PIL import Image
 from servers.unruly_server import unruly
 
+from difference_feedback.data.untrusted import fence, parse_strictly
 from difference_feedback.judges.chat import ChatAnswer, ChatClient
-from difference_feedback.judges.fencing import fence, parse_strictly
 from difference_feedback.judges.llm_judge import LLMJudge, Vote, majority, request
-from difference_feedback.recipe_sections import Endpoint, Judge
+from difference_feedback.runs.sections import Endpoint, Judge
 
 
 def vote(verdict="correct", **changes):

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from difference_feedback import nano
+from difference_feedback.world import nano
 
 
 @pytest.fixture(scope="session")

@@ -4,24 +4,24 @@ import numpy as np
 import pytest
 from trl import GRPOConfig
 
-from difference_feedback import tasks
+from difference_feedback import world
+from difference_feedback.data.question import without_images
 from difference_feedback.judges.blank_image import stand_in, text_only_accuracy
-from difference_feedback.recipe_sections import TextOnly
-from difference_feedback.repair.blank_image_gate import BlankImageGate
+from difference_feedback.repair.blank_image import BlankImageGate
 from difference_feedback.repair.drafts import Rollout, WrongDraft
 from difference_feedback.repair.rl import fit_rl
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
-from difference_feedback.tasks.mixture import stream_problems
-from difference_feedback.tasks.question import without_images
+from difference_feedback.runs.sections import TextOnly
+from difference_feedback.world.mixture import stream_problems
 
 EOS = 2
 
 
 def drafts_for(processor, count):
     found = []
-    for problem in tasks.sample_problems("rl", count, 0):
-        right = tasks.correct_answers(problem)[0]
+    for problem in world.sample_problems("rl", count, 0):
+        right = world.correct_answers(problem)[0]
         text = right.rsplit(" ", 1)[0] + " x"
         found.append(WrongDraft(problem, Rollout([*processor.tokenizer.encode(text), EOS], text, False), right))
     return found
@@ -33,7 +33,7 @@ def rows(frozen):
 
 
 def test_stand_ins_have_the_image_s_size_and_nothing_of_it():
-    image = tasks.sample_problems("rl", 1, 0)[0].images[0]
+    image = world.sample_problems("rl", 1, 0)[0].images[0]
     blank, noise = stand_in(image, "blank"), stand_in(image, "noise", seed=3)
     assert blank.size == noise.size == image.size
     assert not np.asarray(blank).any()
@@ -42,7 +42,7 @@ def test_stand_ins_have_the_image_s_size_and_nothing_of_it():
 
 
 def test_each_draft_is_repaired_once_for_each_stand_in_without_its_reference(rows):
-    gate = BlankImageGate(tasks.correctness_reward)
+    gate = BlankImageGate(world.correctness_reward)
     blind = gate.blind_rows([rows[0]] * 4 + [rows[1]] * 4)
     assert [row["draft_id"] for row in blind] == [rows[0]["draft_id"]] * 2 + [rows[1]["draft_id"]] * 2
     for row in blind:
@@ -55,7 +55,7 @@ def test_each_draft_is_repaired_once_for_each_stand_in_without_its_reference(row
 
 
 def test_the_gate_closes_for_drafts_that_came_out_right(rows):
-    gate = BlankImageGate(tasks.correctness_reward)
+    gate = BlankImageGate(world.correctness_reward)
     blind = gate.blind_rows(rows)
     texts = ["answer nothing"] * len(blind)
     texts[3] = f"answer {rows[1]['answer']}"  # the second draft, from noise
@@ -127,7 +127,7 @@ def test_blind_rows_do_not_reach_the_loss(tmp_path, nano_model, monkeypatch):
 
 
 def test_text_only_prompts_have_no_image_parts():
-    prompt = tasks.sample_problems("rl", 1, 0)[0].prompt
+    prompt = world.sample_problems("rl", 1, 0)[0].prompt
     bare = without_images(prompt)
     assert [part["type"] for part in bare[-1]["content"]] == ["text"]
     assert any(part["type"] == "image" for part in prompt[-1]["content"])
@@ -135,7 +135,7 @@ def test_text_only_prompts_have_no_image_parts():
 
 
 def test_text_only_accuracy_is_the_share_of_right_samples(frozen):
-    problems = tasks.sample_problems("rl", 3, 0)
+    problems = world.sample_problems("rl", 3, 0)
     verdicts = iter([True, False, True, True, False, False, False, False, True, True, True, True])
     shares = text_only_accuracy(*frozen, problems, 4, grade=lambda q, t: next(verdicts), max_new_tokens=3)
     assert shares == [0.75, 0.0, 1.0]

@@ -3,17 +3,17 @@
 import pytest
 from servers.unruly_server import unruly
 
-from difference_feedback import tasks
+from difference_feedback import world
+from difference_feedback.bench.base import load_base
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatClient
-from difference_feedback.nano import load_base
-from difference_feedback.recipe_sections import Endpoint
-from difference_feedback.recipes import TrainRecipe
+from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.policy.train import check, host_config, load_repairer, train
 from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 from difference_feedback.repair.local import LocalRepairer
-from difference_feedback.repair.protocol import RepairRequest
-from difference_feedback.runs import Run
-from difference_feedback.train import check, host_config, load_repairer, train
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import TrainRecipe
+from difference_feedback.runs.sections import Endpoint
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +25,11 @@ def base():
 def requests(base):
     tokenizer = base[1].tokenizer
     found = []
-    for problem in tasks.sample_problems("rl", 5, 0):
-        form = tasks.TASKS[problem.task].forms(problem.facts)[0]
+    for problem in world.sample_problems("rl", 5, 0):
+        form = world.TASKS[problem.task].forms(problem.facts)[0]
         wrong = form.write({form.readings[0].name: form.readings[0].misreadings[0]})
         ids = [*tokenizer.encode(wrong), tokenizer.eos_token_id]
-        found.append(RepairRequest(problem.prompt, list(problem.images), ids, tasks.correct_answers(problem)[-1]))
+        found.append(RepairRequest(problem.prompt, list(problem.images), ids, world.correct_answers(problem)[-1]))
     return found
 
 

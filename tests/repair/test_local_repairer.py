@@ -7,6 +7,7 @@ import torch
 from transformers import AutoProcessor
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import (
     FULL,
@@ -17,8 +18,7 @@ from difference_feedback.repair.prompts import (
     special_tokens,
     template_for,
 )
-from difference_feedback.repair.protocol import RepairRequest
-from difference_feedback.tasks import correct_answers, sample_problems
+from difference_feedback.world import correct_answers, sample_problems
 
 EOS = 2
 

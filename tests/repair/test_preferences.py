@@ -5,14 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from difference_feedback import nano
-from difference_feedback.alignment import align, edit_cost
 from difference_feedback.errors import DataError
-from difference_feedback.repair.annotator import other_correct_answer
+from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.repair.drafts import sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.preferences import repair_preferences
-from difference_feedback.tasks import is_correct, sample_problems
+from difference_feedback.world import is_correct, nano, sample_problems
+from difference_feedback.world.oracle import other_correct_answer
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from difference_feedback.nano.model import build_processor
 from difference_feedback.repair.projection import project
+from difference_feedback.world.nano import build_processor
 
 CORPUS = [
     "The sum of 12 and 30 is 42, so the answer is 42.",

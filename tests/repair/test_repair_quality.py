@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from difference_feedback import tasks
-from difference_feedback.nano.model import build_processor
-from difference_feedback.repair.annotator import annotate, other_correct_answer
+from difference_feedback import world
+from difference_feedback.method.repairs import Repair
 from difference_feedback.repair.drafts import Rollout, RolloutGroup, WrongDraft, sample_groups, wrong_drafts
-from difference_feedback.repair.protocol import Repair
 from difference_feedback.repair.quality import error_tokens, held_out_drafts, mask_quality, repair_quality
+from difference_feedback.world.nano import build_processor
+from difference_feedback.world.oracle import annotate, other_correct_answer
 
 TOKENIZER = build_processor().tokenizer
 EOS = TOKENIZER.eos_token_id
@@ -19,10 +19,10 @@ def drafts():
     """One misread answer each, in a known form; the reference in another form."""
     rng = np.random.default_rng(0)
     found = []
-    for problem in tasks.sample_problems("test", 60, 0):
-        form = tasks.TASKS[problem.task].forms(problem.facts)[0]
+    for problem in world.sample_problems("test", 60, 0):
+        form = world.TASKS[problem.task].forms(problem.facts)[0]
         text = form.write({form.readings[0].name: str(rng.choice(form.readings[0].misreadings))})
-        if tasks.error_spans(problem, text) and not tasks.is_correct(problem, text):
+        if world.error_spans(problem, text) and not world.is_correct(problem, text):
             draft = Rollout([*TOKENIZER.encode(text), EOS], text, False)
             found.append(WrongDraft(problem, draft, other_correct_answer(problem, rng)))
     assert len(found) > 20
@@ -90,8 +90,8 @@ def test_no_drafts_no_figures(drafts):
 
 
 def test_error_tokens_are_those_of_the_wrong_values():
-    [problem] = tasks.sample_problems("test", 1, 1, ["digits-sum"])
-    form = tasks.TASKS["digits-sum"].forms(problem.facts)[0]
+    [problem] = world.sample_problems("test", 1, 1, ["digits-sum"])
+    form = world.TASKS["digits-sum"].forms(problem.facts)[0]
     right = form.write()
     misread = str((problem.facts["digits"][0] + 3) % 10)
     wrong = form.write({form.readings[0].name: misread})
@@ -116,7 +116,7 @@ def test_mask_quality_by_hand():
 
 def test_groups_of_a_real_policy_are_graded(frozen):
     model, processor = frozen
-    problems = tasks.sample_problems("rl", 4, 0)
+    problems = world.sample_problems("rl", 4, 0)
     seen = []
 
     def grade(problem, text):
@@ -132,7 +132,7 @@ def test_groups_of_a_real_policy_are_graded(frozen):
 
 
 def test_references_are_siblings_or_given():
-    problem, other = tasks.sample_problems("rl", 2, 0)
+    problem, other = world.sample_problems("rl", 2, 0)
     right, right2 = Rollout([5], "five", True), Rollout([6], "six", True)
     wrong = [Rollout([i], str(i), False) for i in (7, 8)]
     groups = [RolloutGroup(problem, [wrong[0], right, wrong[1], right2]), RolloutGroup(other, wrong)]
@@ -146,7 +146,7 @@ def test_references_are_siblings_or_given():
 
 
 def test_held_out_drafts_are_wrong_answers_with_a_correct_sibling(frozen):
-    problems = tasks.sample_problems("test", 12, 0)
+    problems = world.sample_problems("test", 12, 0)
     grade = lambda problem, text: len(text) % 2 == 0  # noqa: E731
     drafts = held_out_drafts(*frozen, problems, group_size=4, max_new_tokens=4, grade=grade, progress=None)
     assert drafts

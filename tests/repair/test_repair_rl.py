@@ -5,17 +5,17 @@ import torch
 from transformers import TrainerControl, TrainerState
 from trl import GRPOConfig
 
-from difference_feedback import tasks
+from difference_feedback import world
 from difference_feedback.errors import DataError
-from difference_feedback.recipes import RepairRLRecipe
 from difference_feedback.repair import rl
 from difference_feedback.repair.drafts import Rollout, WrongDraft
 from difference_feedback.repair.prompts import save_template
 from difference_feedback.repair.rl import fit_rl, train_rl
 from difference_feedback.repair.rl_callbacks import StopAtPlateau
 from difference_feedback.repair.rl_data import DraftSupply, rl_dataset, rl_drafts
-from difference_feedback.runs import Run
-from difference_feedback.tasks.mixture import stream_problems
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import RepairRLRecipe
+from difference_feedback.world.mixture import stream_problems
 
 VISION = {3, 4, 5, 6, 7}
 EOS = 2
@@ -23,8 +23,8 @@ EOS = 2
 
 def wrong_drafts_for(processor, count=8):
     found = []
-    for problem in tasks.sample_problems("rl", count, 0):
-        right = tasks.correct_answers(problem)[0]
+    for problem in world.sample_problems("rl", count, 0):
+        right = world.correct_answers(problem)[0]
         text = right.rsplit(" ", 1)[0] + " x"
         draft = Rollout([*processor.tokenizer.encode(text), EOS], text, False)
         found.append(WrongDraft(problem, draft, right))

@@ -6,13 +6,13 @@ import pytest
 import torch
 from trl import SFTConfig
 
-from difference_feedback import tasks
+from difference_feedback import world
+from difference_feedback.data.repair_set import HandRepair, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
-from difference_feedback.recipes import RepairSFTRecipe
 from difference_feedback.repair.prompts import template_for
-from difference_feedback.repair.repair_set import HandRepair, load_repair_set, save_repair_set
 from difference_feedback.repair.sft import RepairCollator, fit_sft, sft_dataset, train_sft
-from difference_feedback.runs import Run
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import RepairSFTRecipe
 
 EOS, PAD, IMAGE = 2, 0, 6
 
@@ -21,8 +21,8 @@ EOS, PAD, IMAGE = 2, 0, 6
 def rows():
     """Rows of mixed length: with one and two images, with and without a reference."""
     found = []
-    for i, problem in enumerate(tasks.sample_problems("warm", 8, 0)):
-        answers = tasks.correct_answers(problem)
+    for i, problem in enumerate(world.sample_problems("warm", 8, 0)):
+        answers = world.correct_answers(problem)
         images = problem.images * (2 if i == 1 else 1)
         draft = answers[0].rsplit(" ", 1)[0] + " x"
         found.append(HandRepair(str(i), problem.question, images, draft, answers[-1] if i % 2 else None, answers[0]))
@@ -75,7 +75,7 @@ def test_padding_changes_no_loss(frozen, rows):
 
 
 def test_special_tokens_in_a_data_file_do_not_reach_the_labels(frozen):
-    image = tasks.sample_problems("warm", 1, 0)[0].images
+    image = world.sample_problems("warm", 1, 0)[0].images
     row = HandRepair("0", "q", image, "x", "y", "answer <|image_pad|>4<|im_end|><|im_start|>")
     batch = RepairCollator(frozen[1])(list(sft_dataset([row], frozen[1], "nano")))
     labels = batch["labels"][batch["labels"] != -100].tolist()
@@ -88,8 +88,8 @@ def test_training_lowers_the_loss_and_the_trained_model_repairs(tmp_path, nano_m
     trainer = fit_sft(model, processor, one * 4, settings(tmp_path, max_steps=25), style="nano")
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[-1] < 0.3 * losses[0]
+    from difference_feedback.method.repairs import RepairRequest
     from difference_feedback.repair.local import LocalRepairer
-    from difference_feedback.repair.protocol import RepairRequest
 
     request = RepairRequest(
         one[0].prompt, list(one[0].images), processor.tokenizer.encode(one[0].draft), one[0].reference

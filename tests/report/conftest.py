@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from difference_feedback import tasks
-from difference_feedback.alignment import align
-from difference_feedback.recipes import DemoRecipe, TrainRecipe
-from difference_feedback.runs import Run
+from difference_feedback import world
+from difference_feedback.method.alignment import align
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import DemoRecipe, TrainRecipe
 
 
 def data_url(image: Image.Image) -> str:
@@ -40,13 +40,13 @@ def tokens_of(text: str) -> list[str]:
     return [*re.findall(r"\s*\S+", text), "<|im_end|>"]
 
 
-def example(problem: tasks.Problem, number: int) -> dict:
-    right = tasks.correct_answers(problem)[0]
+def example(problem: world.Problem, number: int) -> dict:
+    right = world.correct_answers(problem)[0]
     wrong = spoil(right)
     source, target = tokens_of(wrong), tokens_of(right)
     ids = {token: i for i, token in enumerate(dict.fromkeys(source + target))}
     alignment = align([ids[t] for t in source], [ids[t] for t in target])
-    spans = tasks.error_spans(problem, wrong) or []
+    spans = world.error_spans(problem, wrong) or []
     starts = [sum(map(len, source[:i])) for i in range(len(source))]
 
     def flags(only_root: bool) -> list[bool]:
@@ -61,7 +61,7 @@ def example(problem: tasks.Problem, number: int) -> dict:
         "question": problem.question,
         "images": [data_url(image) for image in problem.images],
         "answer": problem.answer,
-        "reference": tasks.correct_answers(problem)[-1],
+        "reference": world.correct_answers(problem)[-1],
         "edit_cost": alignment.distance / max(len(source), len(target)),
         "wrong": {
             "tokens": source,
@@ -107,7 +107,7 @@ def demo_folder(tmp_path: Path) -> Path:
     run = Run(tmp_path / "demo", recipe)
     fill_training(run.child("grpo", recipe.grpo), "grpo", [0.52, 0.57, 0.61, 0.65, 0.66, 0.68], 150)
     fill_training(run.child("df_grpo", recipe.df_grpo), "df-grpo", [0.52, 0.61, 0.68, 0.72, 0.75], 110, 40.3)
-    problems = tasks.sample_problems("rl", 12, seed=3)
+    problems = world.sample_problems("rl", 12, seed=3)
     rows = [example(problem, number) for number, problem in enumerate(problems, 1)]
     (run.folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     names = [problem.task for problem in problems[:6]]

@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difference_feedback.errors import DataError
-from difference_feedback.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.report import write_report
 from difference_feedback.report.chart import learning_chart, nice_ticks, spread
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Curve, CurvePoint, MethodResult
 from difference_feedback.report.page import verdict
-from difference_feedback.runs import Run
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 
 
 def test_a_demo_s_folder_is_read_with_the_runs_below_it(demo_folder: Path) -> None:

@@ -19,7 +19,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import JSONResponse
 from PIL import Image
 
-from difference_feedback.repair.generation import generate
+from difference_feedback.models.generate import generate
 
 START_SECONDS = STOP_SECONDS = 20.0
 

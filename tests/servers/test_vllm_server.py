@@ -10,22 +10,22 @@ import pytest
 from servers.vllm_server import MODEL, URL
 from trl.generation import vllm_client
 
-from difference_feedback import tasks
+from difference_feedback import world
+from difference_feedback.bench.base import load_base
+from difference_feedback.data.untrusted import parse_strictly
 from difference_feedback.judges.audit import AuditCase
 from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.judges.endpoint_auditor import Finding
 from difference_feedback.judges.endpoint_auditor import request as audit_request
-from difference_feedback.judges.fencing import parse_strictly
 from difference_feedback.judges.llm_judge import LLMJudge, Vote
 from difference_feedback.judges.llm_judge import request as judge_request
-from difference_feedback.nano import load_base
-from difference_feedback.recipe_sections import Endpoint, Judge
-from difference_feedback.recipes import TrainRecipe
+from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.policy.train import train
 from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 from difference_feedback.repair.local import LocalRepairer
-from difference_feedback.repair.protocol import RepairRequest
-from difference_feedback.runs import Run
-from difference_feedback.train import train
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import TrainRecipe
+from difference_feedback.runs.sections import Endpoint, Judge
 
 pytestmark = pytest.mark.vllm
 KINDS = [EndpointRepairer, VLLMServerRepairer]
@@ -47,11 +47,11 @@ def base():
 def requests(base):
     tokenizer = base[1].tokenizer
     found = []
-    for problem in tasks.sample_problems("rl", 8, 0):
-        form = tasks.TASKS[problem.task].forms(problem.facts)[0]
+    for problem in world.sample_problems("rl", 8, 0):
+        form = world.TASKS[problem.task].forms(problem.facts)[0]
         wrong = form.write({form.readings[0].name: form.readings[0].misreadings[0]})
         ids = [*tokenizer.encode(wrong), tokenizer.eos_token_id]
-        found.append(RepairRequest(problem.prompt, list(problem.images), ids, tasks.correct_answers(problem)[-1]))
+        found.append(RepairRequest(problem.prompt, list(problem.images), ids, world.correct_answers(problem)[-1]))
     return found
 
 
@@ -100,7 +100,7 @@ def test_a_truncated_repair_has_no_end(endpoint, base, requests, kind):
 def test_trl_s_client_and_ours_get_the_same_tokens(endpoint, monkeypatch):
     monkeypatch.setattr(vllm_client, "is_vllm_available", lambda: True)
     theirs = vllm_client.VLLMClient(endpoint.url.removesuffix("/v1"))
-    [problem] = tasks.sample_problems("rl", 1, 0)
+    [problem] = world.sample_problems("rl", 1, 0)
     content = [{"type": "image", "image": problem.images[0]}, {"type": "text", "text": problem.question}]
     found = theirs.chat([[{"role": "user", "content": content}]], temperature=0.0, max_tokens=24, logprobs=None)
     short = endpoint.model_copy(update={"max_tokens": 24})

@@ -3,16 +3,16 @@
 import torch
 from servers.wide_nano import widened
 
-from difference_feedback import tasks
-from difference_feedback.nano import load_base
+from difference_feedback import world
+from difference_feedback.bench.base import load_base
 
 
 def test_the_widened_model_computes_the_same():
     model, processor = load_base()
     wide = widened(model)
-    problems = tasks.sample_problems("rl", 4, 0)
+    problems = world.sample_problems("rl", 4, 0)
     prompts = [processor.apply_chat_template(p.prompt, add_generation_prompt=True, tokenize=False) for p in problems]
-    texts = [prompt + tasks.correct_answers(p)[0] for prompt, p in zip(prompts, problems, strict=True)]
+    texts = [prompt + world.correct_answers(p)[0] for prompt, p in zip(prompts, problems, strict=True)]
     images = [list(p.images) for p in problems]
     inputs = processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
     with torch.no_grad():

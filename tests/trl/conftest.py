@@ -10,8 +10,8 @@ import torch
 import trl_world
 from datasets import Dataset
 
-from difference_feedback import nano
 from difference_feedback.trl import DFGRPOTrainer
+from difference_feedback.world import nano
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 

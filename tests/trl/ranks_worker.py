@@ -14,7 +14,7 @@ import trl_world
 from accelerate.utils import gather
 from safetensors.torch import save_file
 
-from difference_feedback.repair.protocol import Repair, RepairRequest
+from difference_feedback.method.repairs import Repair, RepairRequest
 
 STEPS = 2
 ROWS = 12

@@ -19,9 +19,9 @@ from trl_world import (
     weights_of,
 )
 
-from difference_feedback.alignment import align, edit_cost
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.repair.protocol import Repair, RepairRequest
+from difference_feedback.method.alignment import align, edit_cost
+from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
 
 

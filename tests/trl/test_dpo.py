@@ -13,7 +13,7 @@ from trl import DPOConfig, DPOTrainer
 from trl_world import gradients, weights_of
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.objectives import surrogate_loss
+from difference_feedback.method.objectives import surrogate_loss
 from difference_feedback.trl import DFDPOConfig, DFDPOTrainer
 
 ANSWERS = [

@@ -8,7 +8,7 @@ import torch
 from trl_world import EOS, ScriptedTrainer, first_batch, gradients, plain_logps
 
 import difference_feedback.trl.trainer as trainer_module
-from difference_feedback.objectives import surrogate_loss
+from difference_feedback.method.objectives import surrogate_loss
 from difference_feedback.trl.objective import TRL_OBJECTIVES
 
 VARIANTS = {

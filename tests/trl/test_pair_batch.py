@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from difference_feedback.models.vision_tokens import suppressed, with_logit_bias
 from difference_feedback.trl.pair_batch import Member, build_batch, rows_per_rank, select_rows
-from difference_feedback.vision_tokens import suppressed, with_logit_bias
 
 
 def _batch(ratio: torch.Tensor) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import torch
 import trl_world
 from trl_world import VISION_IDS, weights_of
 
-from difference_feedback import nano
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.trl import DFGRPOTrainer
+from difference_feedback.world import nano
 
 
 def _repairer(base: Path, seed: int = 5) -> LocalRepairer:

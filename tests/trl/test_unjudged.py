@@ -4,8 +4,8 @@ import pytest
 import torch
 from trl import GRPOConfig
 
-from difference_feedback import nano, tasks
 from difference_feedback.trl import ExactResume
+from difference_feedback.world import nano, tasks
 
 
 def test_in_plain_grpo_the_unjudged_have_no_advantage_and_move_no_mean(tmp_path, monkeypatch):

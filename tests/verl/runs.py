@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import difference_feedback.nano
 import difference_feedback.verl
-from difference_feedback.tasks import sample_problems
+import difference_feedback.world
 from difference_feedback.verl.problems import write_questions
+from difference_feedback.world import sample_problems
 
 HERE = Path(__file__).parent
 PACKAGE = Path(difference_feedback.verl.__file__).parent
-BASE = Path(difference_feedback.nano.__file__).parent / "shipped_base"
+BASE = Path(difference_feedback.world.__file__).parent / "shipped_base"
 MAX_TOKENS = 48
 STEP_LIMIT = 600  # seconds a run may take
 

@@ -9,11 +9,11 @@ from datasets import Dataset
 from PIL import Image
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.recipes import TrainRecipe, load_recipe
-from difference_feedback.tasks import sample_problems
+from difference_feedback.runs.recipes import TrainRecipe, load_recipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.reward import compute_score
 from difference_feedback.verl.translate import overrides
+from difference_feedback.world import sample_problems
 
 ACTOR = "actor_rollout_ref.actor"
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from difference_feedback.gating import gate_advantages, gate_ppo_advantages
-from difference_feedback.objectives import surrogate_loss
+from difference_feedback.method.gating import gate_advantages, gate_ppo_advantages
+from difference_feedback.method.objectives import surrogate_loss
 
 core_algos = pytest.importorskip("verl.trainer.ppo.core_algos", reason="verl has an environment of its own")
 pytestmark = pytest.mark.verl

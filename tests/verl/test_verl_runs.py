@@ -11,7 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from difference_feedback.objectives import surrogate_loss
+from difference_feedback.method.objectives import surrogate_loss
 
 pytest.importorskip("verl", reason="verl has an environment of its own")
 pytestmark = [pytest.mark.verl, pytest.mark.slow]

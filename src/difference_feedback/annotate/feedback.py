@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from difference_feedback.alignment import edit_cost
 from difference_feedback.judges.rules import grade
-from difference_feedback.mask_page import card
-from difference_feedback.mask_pairs import Pair, Tokenizer, mask_pair
+from difference_feedback.method.alignment import edit_cost
+from difference_feedback.report.mask_page import card
+from difference_feedback.report.mask_pairs import Pair, Tokenizer, mask_pair
 
 _SIGNS = {
     True: '<b class="right">✓ right</b>',

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.jsonl import RowProblem, read_jsonl, write_jsonl
+from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
 
 REPAIRS = ("items.jsonl", "hand_repaired.jsonl")
 AUDITS = "audits.jsonl"

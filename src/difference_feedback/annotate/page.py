@@ -16,7 +16,7 @@ from difference_feedback.annotate.projects import Progress, RepairProject, Revie
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import Agreement
 from difference_feedback.judges.audit import MEANINGS, VERDICTS
-from difference_feedback.mask_pairs import Tokenizer
+from difference_feedback.report.mask_pairs import Tokenizer
 
 HERE = Path(__file__).parent
 CSS = (HERE / "page.css").read_text(encoding="utf-8")

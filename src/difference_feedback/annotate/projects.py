@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.annotate.items import Work
-from difference_feedback.annotate.rows import SharedRows
+from difference_feedback.data.shared_rows import SharedRows
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import Agreement, run_agreement
 from difference_feedback.judges.audit import VERDICTS

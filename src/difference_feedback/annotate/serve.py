@@ -13,7 +13,7 @@ from rich.console import Console
 from difference_feedback.annotate.items import Work, find_work
 from difference_feedback.annotate.projects import RepairProject, ReviewProject
 from difference_feedback.errors import ConfigError
-from difference_feedback.mask_pairs import load_tokenizer
+from difference_feedback.report.mask_pairs import load_tokenizer
 
 TOKEN = "DIFFERENCE_FEEDBACK_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -8,10 +8,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from difference_feedback.bench.plan import Method
 from difference_feedback.errors import ConfigError
-from difference_feedback.recipe_checks import nearest
-from difference_feedback.recipes import (
+from difference_feedback.runs.plan import Method
+from difference_feedback.runs.recipes import (
     BenchRecipe,
     Recipe,
     RepairRLRecipe,
@@ -21,6 +20,7 @@ from difference_feedback.recipes import (
     load_values,
     merged,
 )
+from difference_feedback.runs.settings import nearest
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from difference_feedback.nano.supervised import Example, collate
-from difference_feedback.repair.generation import generate
-from difference_feedback.tasks import Problem
+from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.models.generate import generate
+from difference_feedback.world import Problem
 
 
 @torch.no_grad()

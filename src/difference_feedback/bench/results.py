@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.runs import read_rows, write_atomically
+from difference_feedback.runs.folder import read_rows, write_atomically
 
 Row = dict[str, Any]
 

@@ -16,10 +16,11 @@ from difference_feedback.bench.cells import Cell
 from difference_feedback.bench.drift import kl_from_start
 from difference_feedback.bench.results import cost_figures, mask_figures
 from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
-from difference_feedback.evaluation import evaluate, held_out
-from difference_feedback.flops import FlopMeter, Work
-from difference_feedback.models import load_model
-from difference_feedback.recipes import (
+from difference_feedback.models.flops import FlopMeter, Work
+from difference_feedback.models.load import load_model
+from difference_feedback.policy.evaluation import evaluate, held_out
+from difference_feedback.runs.folder import Run, write_atomically
+from difference_feedback.runs.recipes import (
     BenchRecipe,
     EvaluateRecipe,
     Recipe,
@@ -28,8 +29,7 @@ from difference_feedback.recipes import (
     TrainRecipe,
     fingerprint,
 )
-from difference_feedback.runs import Run, write_atomically
-from difference_feedback.tasks import sample_problems
+from difference_feedback.world import sample_problems
 
 Setup = tuple[Path, float, Work]
 """A model that was trained first: its folder, the CPU seconds and the work that it took."""
@@ -50,7 +50,7 @@ def _base(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 
 
 def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    from difference_feedback.nano.base import train_upper_bound
+    from difference_feedback.bench.base import train_upper_bound
 
     tasks = plan.tasks[cell.tasks]
     run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=tasks, seed=cell.seed))
@@ -67,7 +67,7 @@ def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 
 
 def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    from difference_feedback.train import train
+    from difference_feedback.policy.train import train
 
     method = plan.methods[cell.method]
     setup: list[Setup] = []

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from difference_feedback.bench.cells import Cell, cells_of
 from difference_feedback.bench.results import Row, append_result, load_results, machine
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
-from difference_feedback.recipes import BenchRecipe
+from difference_feedback.runs.recipes import BenchRecipe
 
 
 def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[Row]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from difference_feedback.recipes import Recipe
-    from difference_feedback.runs import Run
+    from difference_feedback.runs.folder import Run
+    from difference_feedback.runs.recipes import Recipe
 
 R = TypeVar("R", bound="Recipe")
 
@@ -47,8 +47,8 @@ def open_run(
 
     Raises `ConfigError` as `load_recipe` and `Run` do.
     """
-    from difference_feedback.recipes import load_recipe
-    from difference_feedback.runs import Run
+    from difference_feedback.runs.folder import Run
+    from difference_feedback.runs.recipes import load_recipe
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)

@@ -13,13 +13,13 @@ def base(arguments: Arguments = None, output: Output = None, overwrite: Overwrit
 
     [bold]Example:[/] difference-feedback base nano_base seed=1 --output runs/base_1
     """
-    from difference_feedback.recipes import BaseRecipe, fingerprint
+    from difference_feedback.runs.recipes import BaseRecipe, fingerprint
 
     recipe, run = open_run(
         arguments, BaseRecipe, "nano_base", output, overwrite, folder=lambda recipe: f"base-{fingerprint(recipe)}"
     )
     if not run.finished:
-        from difference_feedback.nano.base import build_base
+        from difference_feedback.bench.base import build_base
 
         build_base(recipe, run)
     summary = run.summary()

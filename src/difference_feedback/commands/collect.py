@@ -46,8 +46,8 @@ def collect(
     """
     from rich.console import Console
 
+    from difference_feedback.annotate.collection import collect_folder
     from difference_feedback.errors import ConfigError
-    from difference_feedback.repair.collection import collect_folder
 
     if sum(option is not None and option != [] for option in (responses, model, url)) != 1:
         raise ConfigError("give one of --responses, --model and --url: where the answers come from")

@@ -11,9 +11,9 @@ def demo(arguments: Arguments = None, output: Output = None, overwrite: Overwrit
 
     [bold]Example:[/] difference-feedback demo --output runs/demo
     """
-    from difference_feedback.recipes import DemoRecipe
+    from difference_feedback.runs.recipes import DemoRecipe
 
     recipe, run = open_run(arguments, DemoRecipe, "demo", output, overwrite)
-    from difference_feedback.demo import run_demo
+    from difference_feedback.bench.demo import run_demo
 
     run_demo(recipe, run)

@@ -8,12 +8,12 @@ def evaluate(arguments: Arguments = None, output: Output = None, overwrite: Over
 
     [bold]Example:[/] difference-feedback evaluate nano_evaluate model=runs/nano_df_grpo/model evaluation.problems=600
     """
-    from difference_feedback.recipes import EvaluateRecipe
+    from difference_feedback.runs.recipes import EvaluateRecipe
 
     recipe, run = open_run(arguments, EvaluateRecipe, "nano_evaluate", output, overwrite)
     from rich.console import Console
 
-    from difference_feedback.evaluation import evaluate_recipe, show
+    from difference_feedback.policy.evaluation import evaluate_recipe, show
 
     summary = run.summary() if run.finished else evaluate_recipe(recipe, run)
     show(summary, Console())

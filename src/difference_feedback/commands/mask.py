@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.alignment import Method, edit_cost
-from difference_feedback.masks import Granularity
+from difference_feedback.method.alignment import Method, edit_cost
+from difference_feedback.method.masks import Granularity
 
 _SHOWN_PROBLEMS = 50
 
@@ -53,9 +53,9 @@ def mask(
     from rich.progress import track
 
     from difference_feedback.errors import ConfigError
-    from difference_feedback.jsonl import RowProblem, read_jsonl, write_jsonl
-    from difference_feedback.mask_page import write_mask_page
-    from difference_feedback.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
+    from difference_feedback.report.mask_page import write_mask_page
+    from difference_feedback.report.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
+    from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
 
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")

@@ -23,7 +23,7 @@ def sft(arguments: Arguments = None, output: Output = None, overwrite: Overwrite
 
     [bold]Example:[/] difference-feedback repair sft nano_repair_sft drafts=500 --output runs/repair_sft
     """
-    from difference_feedback.recipes import RepairSFTRecipe
+    from difference_feedback.runs.recipes import RepairSFTRecipe
 
     recipe, run = open_run(arguments, RepairSFTRecipe, "nano_repair_sft", output, overwrite)
     if run.finished:
@@ -54,7 +54,7 @@ def rl(
 
     [bold]Example:[/] difference-feedback repair rl nano_repair_rl --no-c1 --lambda 0 --output runs/no_gate
     """
-    from difference_feedback.recipes import RepairRLRecipe
+    from difference_feedback.runs.recipes import RepairRLRecipe
 
     switched = [
         *(["visual_gate.enabled=false"] if no_c1 else []),

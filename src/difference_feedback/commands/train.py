@@ -27,7 +27,7 @@ def train(
 
     [bold]Example:[/] difference-feedback train my_recipe.yaml --host verl --objective ppo
     """
-    from difference_feedback.recipes import TrainRecipe
+    from difference_feedback.runs.recipes import TrainRecipe
 
     short = {"objective": objective, "host": host}
     given = [*(arguments or ()), *(f"{key}={value}" for key, value in short.items() if value)]
@@ -39,7 +39,7 @@ def train(
         typer.echo(f"Checkpoints: {run.checkpoints}\nSummary: {run.folder / 'summary.json'}")
         return
     if not run.finished:
-        from difference_feedback.train import train as train_policy
+        from difference_feedback.policy.train import train as train_policy
 
         train_policy(recipe, run)
     typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")

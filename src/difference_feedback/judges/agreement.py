@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from difference_feedback.errors import DataError
-from difference_feedback.intervals import wilson_interval
-from difference_feedback.jsonl import read_jsonl
+from difference_feedback.judges.intervals import wilson_interval
+from difference_feedback.runs.jsonl import read_jsonl
 
 RESAMPLES = 2000
 

@@ -11,7 +11,7 @@ from typing import Literal, Protocol, get_args
 
 from PIL import Image
 
-from difference_feedback.tasks.problem import Problem
+from difference_feedback.world.problem import Problem
 
 Verdict = Literal["clean", "unseen_evidence", "template_shortcut", "mask_hallucination"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)

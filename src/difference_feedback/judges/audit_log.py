@@ -18,9 +18,9 @@ from typing import Any
 
 from PIL import Image
 
-from difference_feedback.intervals import wilson_interval
 from difference_feedback.judges.audit import VERDICTS, AuditCase, AuditResult
-from difference_feedback.runs import read_rows, write_atomically
+from difference_feedback.judges.intervals import wilson_interval
+from difference_feedback.runs.folder import read_rows, write_atomically
 
 IMAGES = "audit_images"
 

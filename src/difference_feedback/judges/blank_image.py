@@ -10,8 +10,8 @@ import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback.repair.generation import generate
-from difference_feedback.tasks.question import Question, without_images
+from difference_feedback.data.question import Question, without_images
+from difference_feedback.models.generate import generate
 
 StandIn = Literal["blank", "noise"]
 Q = TypeVar("Q", bound=Question)

@@ -22,7 +22,7 @@ from PIL import Image
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.answer_cache import INSTALL, AnswerCache
-from difference_feedback.recipe_sections import Endpoint
+from difference_feedback.runs.sections import Endpoint
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from difference_feedback import tasks
-from difference_feedback.alignment import BoolArray, align
+from difference_feedback import world
 from difference_feedback.judges.audit import AuditCase, AuditResult
-from difference_feedback.tasks import Problem
+from difference_feedback.method.alignment import BoolArray, align
+from difference_feedback.world import Problem
 
 REWRITE = 0.5  # share of the draft's right words that are changed
 
@@ -33,7 +33,7 @@ def _audit(case: AuditCase) -> AuditResult:
     if case.truth is None:
         return AuditResult(None, "", "the embedded auditor goes by the embedded problem behind a repair; there is none")
     draft, repair = case.draft.strip(), case.repair.strip()
-    wrong = tasks.error_spans(case.truth, repair)
+    wrong = world.error_spans(case.truth, repair)
     if wrong:
         stated = ", ".join(repair[span.start : span.end] for span in wrong)
         return AuditResult("unseen_evidence", stated, "it states values that the image does not show")
@@ -54,7 +54,7 @@ def _audit(case: AuditCase) -> AuditResult:
 
 def wrong_words(problem: Problem, text: str) -> BoolArray | None:
     """Which words of an answer state a wrong value, `(W,)`; None when it is written in no known form."""
-    spans = tasks.error_spans(problem, text)
+    spans = world.error_spans(problem, text)
     if spans is None:
         return None
     words = text.split()

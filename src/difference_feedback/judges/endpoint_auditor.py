@@ -5,10 +5,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from difference_feedback.data.untrusted import RULE, fence, parse_strictly
 from difference_feedback.judges.audit import MEANINGS, AuditCase, AuditResult, Verdict
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
-from difference_feedback.judges.fencing import RULE, fence, parse_strictly
-from difference_feedback.recipe_sections import Endpoint
+from difference_feedback.runs.sections import Endpoint
 
 SYSTEM = (
     "You audit repairs of answers to questions on images. A draft was wrong, and a model has rewritten it so that its "

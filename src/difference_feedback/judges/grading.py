@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-from difference_feedback.jsonl import Row, RowProblem, read_jsonl, write_jsonl
 from difference_feedback.judges.rules import grade
+from difference_feedback.runs.jsonl import Row, RowProblem, read_jsonl, write_jsonl
 
 ADDED = ("extracted", "correct", "rule")
 

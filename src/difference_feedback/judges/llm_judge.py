@@ -12,10 +12,10 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from difference_feedback.data.question import Question
+from difference_feedback.data.untrusted import RULE, fence, parse_strictly
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
-from difference_feedback.judges.fencing import RULE, fence, parse_strictly
-from difference_feedback.recipe_sections import Judge
-from difference_feedback.tasks.question import Question
+from difference_feedback.runs.sections import Judge
 
 SYSTEM = (
     "You grade answers to questions on images. You are given the question, the annotated correct answer, and a "

@@ -1,0 +1,1 @@
+"""The repair model: ask one, train one, measure one."""

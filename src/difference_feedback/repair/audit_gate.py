@@ -18,7 +18,7 @@ from accelerate.utils import gather_object
 from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.judges.audit import VERDICTS, AuditCase, Auditor, AuditResult
 from difference_feedback.judges.audit_log import AuditLog
-from difference_feedback.tasks import Problem
+from difference_feedback.world import Problem
 
 LONGEST_PAUSE = 32  # batches
 DOWN = AuditResult(None, "", "not asked: the auditor was down a moment ago")

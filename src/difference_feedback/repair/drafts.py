@@ -7,10 +7,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback import tasks
-from difference_feedback.repair.generation import generate
-from difference_feedback.repair.protocol import RepairRequest
-from difference_feedback.tasks.question import Question
+from difference_feedback import world
+from difference_feedback.data.question import Question
+from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.generate import generate
 
 Q = TypeVar("Q", bound=Question)
 Grader = Callable[[Any, str], bool]
@@ -65,7 +65,7 @@ def sample_groups(
     temperature: float = 1.0,
     batch_size: int = 64,
     seed: int = 0,
-    grade: Grader = tasks.is_correct,
+    grade: Grader = world.is_correct,
     progress: str | None = None,
 ) -> list[RolloutGroup[Q]]:
     """Sample `group_size` answers to each problem, at most `batch_size` problems at a time, and grade them."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.repair.annotator import annotate
-from difference_feedback.repair.protocol import Repair, Repairer, RepairRequest
-from difference_feedback.repair.transplant import transplant
-from difference_feedback.tasks import Problem
+from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
+from difference_feedback.world import Problem
+from difference_feedback.world.blind_rewriter import transplant
+from difference_feedback.world.oracle import annotate
 
 EMBEDDED_REPAIRERS = ("annotator", "transplant", "reference")
 """What `repair_model` may name instead of a model."""

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback.models import load_model
-from difference_feedback.repair.generation import generate
+from difference_feedback.method.repairs import Repair, RepairRequest
+from difference_feedback.models.generate import generate
+from difference_feedback.models.load import load_model
 from difference_feedback.repair.prompts import (
     RepairTemplate,
     repair_conversation,
@@ -16,7 +17,6 @@ from difference_feedback.repair.prompts import (
     template_for,
     template_of,
 )
-from difference_feedback.repair.protocol import Repair, RepairRequest
 
 
 class LocalRepairer:

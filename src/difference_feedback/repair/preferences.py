@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from difference_feedback.errors import DataError
-from difference_feedback.repair.protocol import Repairer, RepairRequest
-from difference_feedback.repair.selection import choose_repair
+from difference_feedback.method.repairs import Repairer, RepairRequest
+from difference_feedback.method.selection import choose_repair
 
 Grade = Callable[[Mapping[str, Any], str], bool]
 """Whether a text is a right answer to a row's question."""

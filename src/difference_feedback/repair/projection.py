@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from difference_feedback.alignment import align
+from difference_feedback.method.alignment import align
 
 _WORDS = re.compile(r"\s*\S+|\s+$")  # a word with the space before it; together they are the text
 

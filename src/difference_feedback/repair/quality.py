@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback import tasks
-from difference_feedback.alignment import BoolArray, align, edit_cost
+from difference_feedback import world
 from difference_feedback.judges.audit import AuditCase, Auditor
 from difference_feedback.judges.audit_log import audit_statistics
 from difference_feedback.judges.blank_image import StandIn, stand_in
-from difference_feedback.repair.annotator import annotate
+from difference_feedback.method.alignment import BoolArray, align, edit_cost
+from difference_feedback.method.repairs import Repairer
+from difference_feedback.method.selection import choose_repair
 from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
-from difference_feedback.repair.protocol import Repairer
-from difference_feedback.repair.selection import choose_repair
-from difference_feedback.tasks import Problem
+from difference_feedback.world import Problem
+from difference_feedback.world.oracle import annotate
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def held_out_drafts(
     max_new_tokens: int = 64,
     batch_size: int = 64,
     seed: int = 9000,
-    grade: Grader = tasks.is_correct,
+    grade: Grader = world.is_correct,
     progress: str | None = "drafts to measure repairs on",
 ) -> list[WrongDraft[Q]]:
     """One wrong answer each to those of `questions` that have a correct sibling for a reference.
@@ -102,7 +102,7 @@ def repair_quality(
     tokenizer: Any,
     *,
     num_samples: int = 2,
-    grade: Grader = tasks.is_correct,
+    grade: Grader = world.is_correct,
     blind: bool = False,
     auditor: Auditor | None = None,
 ) -> RepairQuality:
@@ -198,7 +198,7 @@ def error_tokens(
         return tokenizer.decode(ids, skip_special_tokens=True)
 
     text = text_of(draft_ids)
-    spans = tasks.error_spans(problem, text)
+    spans = world.error_spans(problem, text)
     if spans is None:
         return None
     shift = len(text) - len(text.lstrip())  # spans count from the first character that is not blank

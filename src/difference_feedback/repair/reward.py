@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from difference_feedback.alignment import align, edit_cost
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.method.alignment import align, edit_cost
 
 Floats = npt.NDArray[np.float64]
 

@@ -8,25 +8,25 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import GRPOConfig
 
-from difference_feedback import tasks
+from difference_feedback import world
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
+from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 from difference_feedback.repair.audit_gate import AuditGate
-from difference_feedback.repair.blank_image_gate import BlankImageGate
+from difference_feedback.repair.blank_image import BlankImageGate
 from difference_feedback.repair.reward import Gate, repair_reward_function
 from difference_feedback.repair.rl_callbacks import MeasureRepairs, StopAtPlateau
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
-from difference_feedback.repair.training import Stage
-from difference_feedback.runs import read_rows
+from difference_feedback.repair.stage import Stage
+from difference_feedback.runs.folder import read_rows
 from difference_feedback.trl.objective import with_objective
-from difference_feedback.vision_tokens import suppressed, vision_token_ids
 
 if TYPE_CHECKING:
-    from difference_feedback.recipes import RepairRLRecipe
-    from difference_feedback.runs import Run
+    from difference_feedback.runs.folder import Run
+    from difference_feedback.runs.recipes import RepairRLRecipe
 
 
 def fit_rl(
@@ -35,7 +35,7 @@ def fit_rl(
     dataset: Dataset,
     args: GRPOConfig,
     *,
-    grade: Callable[..., Sequence[float | None]] = tasks.correctness_reward,
+    grade: Callable[..., Sequence[float | None]] = world.correctness_reward,
     lam: float = 0.5,
     gates: Mapping[str, Gate] | None = None,
     callbacks: Sequence[TrainerCallback] = (),

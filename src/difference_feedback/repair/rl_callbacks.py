@@ -6,7 +6,7 @@ import numpy as np
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from difference_feedback.judges.audit import Auditor
-from difference_feedback.repair.training import Stage
+from difference_feedback.repair.stage import Stage
 
 
 class StopAtPlateau(TrainerCallback):

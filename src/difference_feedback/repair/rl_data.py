@@ -10,14 +10,14 @@ from typing import Any, Generic
 from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback import tasks
+from difference_feedback import world
+from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
-from difference_feedback.recipe_sections import TextOnly
 from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, special_tokens
-from difference_feedback.tasks import Problem
-from difference_feedback.tasks.question import Question
+from difference_feedback.runs.sections import TextOnly
+from difference_feedback.world import Problem
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def rl_drafts(
     n: int,
     *,
     questions: Iterator[Q],
-    grade: Grader = tasks.is_correct,
+    grade: Grader = world.is_correct,
     group_size: int = 4,
     text_only: TextOnly | None = None,
     max_new_tokens: int = 64,

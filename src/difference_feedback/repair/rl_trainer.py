@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from difference_feedback.repair.blank_image_gate import BlankImageGate
+from difference_feedback.repair.blank_image import BlankImageGate
 from difference_feedback.trl.resume import ExactResume
 
 

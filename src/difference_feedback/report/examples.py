@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from difference_feedback.groups import pair_group
-from difference_feedback.masks import token_weights
+from difference_feedback.method.groups import pair_group
+from difference_feedback.method.masks import token_weights
+from difference_feedback.method.repairs import Repairer, RepairRequest
+from difference_feedback.method.selection import Choice, choose_repair
 from difference_feedback.repair.drafts import RolloutGroup, sample_groups
-from difference_feedback.repair.protocol import Repairer, RepairRequest
 from difference_feedback.repair.quality import error_tokens
-from difference_feedback.repair.selection import Choice, choose_repair
 from difference_feedback.report.data import Example, Side
-from difference_feedback.tasks import Problem, is_correct
+from difference_feedback.world import Problem, is_correct
 
 
 def make_examples(

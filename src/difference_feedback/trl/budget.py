@@ -12,7 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.flops import uncounted
+from difference_feedback.models.flops import uncounted
 
 
 class StopAtBudget(TrainerCallback, ExportableState):

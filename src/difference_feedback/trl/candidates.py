@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from difference_feedback.conversations import split_images
+from difference_feedback.data.conversations import split_images
 from difference_feedback.errors import DataError
-from difference_feedback.repair.limits import Limits
-from difference_feedback.repair.protocol import Repairer, RepairRequest
+from difference_feedback.method.limits import Limits
+from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.trl.rollouts import Rollouts
 
 

@@ -5,10 +5,10 @@ from typing import Literal, get_args
 
 from trl import GRPOConfig
 
-from difference_feedback.controls import CONTROLS
 from difference_feedback.errors import ConfigError
-from difference_feedback.groups import CorrectRollouts, EmptyFeasible
-from difference_feedback.mask_settings import MaskSettings
+from difference_feedback.method.ablations import CONTROLS
+from difference_feedback.method.groups import CorrectRollouts, EmptyFeasible
+from difference_feedback.method.settings import MaskSettings
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 
@@ -99,7 +99,7 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         default="mask",
         metadata={
             "help": "`ones` switches the gate off: the control with the same repaired answers. The others are controls "
-            "that change which tokens the mask marks; see `difference_feedback.controls`."
+            "that change which tokens the mask marks; see `difference_feedback.method.ablations`."
         },
     )
     regroup: bool = field(

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from trl import DPOConfig, DPOTrainer
 
-from difference_feedback.alignment import align
 from difference_feedback.errors import ConfigError
-from difference_feedback.mask_settings import MaskSettings, TokenTexts
+from difference_feedback.method.alignment import align
+from difference_feedback.method.settings import MaskSettings, TokenTexts
 
 
 @dataclass

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from difference_feedback.gating import gate_advantages
-from difference_feedback.objectives import RepairedRatio, anchor_logps
+from difference_feedback.method.gating import gate_advantages
+from difference_feedback.method.objectives import RepairedRatio, anchor_logps
 
 
 def mean_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

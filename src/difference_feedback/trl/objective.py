@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.objectives import OBJECTIVES, Clip, Temperatures
-from difference_feedback.recipe_checks import nearest
+from difference_feedback.method.objectives import OBJECTIVES, Clip, Temperatures
+from difference_feedback.runs.settings import nearest
 
 ROW_MEAN_LOSSES = ("grpo", "dr_grpo", "sapo")
 """TRL losses that are a mean over the rows of a micro-batch."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
-from difference_feedback.masks import pad_weights
+from difference_feedback.method.masks import pad_weights
 
 FORWARD_FIELDS = (
     *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles"),

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
-from difference_feedback.groups import SkipReason
-from difference_feedback.repair.limits import REFUSALS
+from difference_feedback.method.groups import SkipReason
+from difference_feedback.method.limits import REFUSALS
 from difference_feedback.trl.candidates import Candidates
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.pairing import Repaired

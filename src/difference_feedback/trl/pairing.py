@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from difference_feedback.alignment import Alignment
-from difference_feedback.controls import PairWeights, control_weights
-from difference_feedback.groups import pair_group
-from difference_feedback.mask_settings import TokenTexts
-from difference_feedback.repair.selection import choose_repair
+from difference_feedback.method.ablations import PairWeights, control_weights
+from difference_feedback.method.alignment import Alignment
+from difference_feedback.method.groups import pair_group
+from difference_feedback.method.selection import choose_repair
+from difference_feedback.method.settings import TokenTexts
 from difference_feedback.trl.candidates import Candidates
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.pair_batch import Member

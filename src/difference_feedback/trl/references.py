@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from difference_feedback.groups import SkipReason, choose_reference, skip_reason, split_by_reward
+from difference_feedback.method.groups import SkipReason, choose_reference, skip_reason, split_by_reward
 
 
 @dataclass(frozen=True)

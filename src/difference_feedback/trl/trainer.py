@@ -20,9 +20,10 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.repair.limits import Limits
-from difference_feedback.repair.protocol import Repairer
-from difference_feedback.repair.selection import feasible_candidates
+from difference_feedback.method.limits import Limits
+from difference_feedback.method.repairs import Repairer
+from difference_feedback.method.selection import feasible_candidates
+from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 from difference_feedback.trl.candidates import Candidates, ask, with_siblings
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
@@ -42,7 +43,6 @@ from difference_feedback.trl.refusals import refuse_foreign_rollouts, refuse_sha
 from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import Rollouts, annotated_answers, total_rewards
 from difference_feedback.trl.step_hooks import StepHooks
-from difference_feedback.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 
 
 class DFGRPOTrainer(ExactResume):

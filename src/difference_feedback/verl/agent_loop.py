@@ -15,12 +15,12 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from difference_feedback.errors import DataError
-from difference_feedback.repair.limits import Limits
-from difference_feedback.repair.protocol import Repair
+from difference_feedback.method.limits import Limits
+from difference_feedback.method.repairs import Repair
+from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.verl.prompt_pairs import Answer, PromptPairs, pair_prompt, references_of
 from difference_feedback.verl.repair_actor import NAME, request
 from difference_feedback.verl.settings import by_critic, settings_of
-from difference_feedback.vision_tokens import vision_token_ids
 
 REPAIR_SESSION = 1_000_000
 """Added to the session of a wrong answer, it is the session of its repair: keys say what belongs together."""

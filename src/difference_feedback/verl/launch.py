@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from difference_feedback.bench.base import SHIPPED
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
-from difference_feedback.nano.base import SHIPPED
-from difference_feedback.recipes import TrainRecipe
-from difference_feedback.runs import Run
-from difference_feedback.tasks import sample_problems
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.translate import overrides
+from difference_feedback.world import sample_problems
 
 
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     given = overrides(recipe)
     files = {"train": run.folder / "train.parquet", "val": run.folder / "test.parquet"}
     if recipe.data:
-        from difference_feedback.tasks.dataset import load_questions
+        from difference_feedback.data.dataset import load_questions
 
         write_questions(files["train"], load_questions(recipe.data), "final-answer")
         held_out = recipe.test_data or recipe.data

@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset
 
+from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
-from difference_feedback.tasks.question import Question
 
 
 def write_questions(path: Path, questions: Iterable[Question], source: str) -> int:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from difference_feedback.alignment import Alignment
-from difference_feedback.groups import choose_reference, pair_group, split_by_reward
-from difference_feedback.mask_settings import TokenTexts
-from difference_feedback.masks import FloatArray, Side
-from difference_feedback.repair.selection import choose_repair
+from difference_feedback.method.alignment import Alignment
+from difference_feedback.method.groups import choose_reference, pair_group, split_by_reward
+from difference_feedback.method.masks import FloatArray, Side
+from difference_feedback.method.selection import choose_repair
+from difference_feedback.method.settings import TokenTexts
 from difference_feedback.verl.settings import Settings
 
 

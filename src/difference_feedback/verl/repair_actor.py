@@ -6,7 +6,7 @@ from typing import Any
 import ray
 from PIL import Image
 
-from difference_feedback.repair.protocol import Repair, Repairer, RepairRequest
+from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.verl.settings import Settings
 
 NAME = "difference_feedback_repairer"
@@ -68,8 +68,8 @@ def _repairer(settings: Settings, policy_path: str, max_tokens: int) -> Repairer
         )
     from transformers import AutoTokenizer
 
-    from difference_feedback.recipe_sections import Endpoint
     from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
+    from difference_feedback.runs.sections import Endpoint
 
     kind = VLLMServerRepairer if settings.via == "vllm" else EndpointRepairer
     tokenizer = AutoTokenizer.from_pretrained(policy_path)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from difference_feedback.judges.rules import matches
-from difference_feedback.tasks import correctness_reward
+from difference_feedback.world import correctness_reward
 
 
 def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **_: Any) -> float:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.groups import CorrectRollouts, EmptyFeasible
-from difference_feedback.mask_settings import MaskSettings
-from difference_feedback.recipe_checks import build_config
+from difference_feedback.method.groups import CorrectRollouts, EmptyFeasible
+from difference_feedback.method.settings import MaskSettings
+from difference_feedback.runs.settings import build_config
 
 ReferenceSource = Literal["sibling_then_answer", "sibling", "answer"]
 Via = Literal["local", "endpoint", "vllm"]

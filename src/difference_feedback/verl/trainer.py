@@ -21,7 +21,7 @@ from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
 from difference_feedback.errors import DataError
-from difference_feedback.gating import gate_advantages
+from difference_feedback.method.gating import gate_advantages
 from difference_feedback.verl import repair_actor
 from difference_feedback.verl.settings import by_critic, settings_of
 

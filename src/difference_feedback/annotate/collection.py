@@ -1,0 +1,85 @@
+"""A folder of items to annotate: `items.jsonl`, its images, and the responses where they were sampled."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from difference_feedback.annotate.collect import Collection, collect_items
+from difference_feedback.annotate.responses import read_responses, sample_responses
+from difference_feedback.data.dataset import VisualQuestion, load_data
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
+from difference_feedback.runs.sections import Data, Endpoint
+
+STRATA = ("subject", "level")
+SHOWN = 20
+
+
+def collect_folder(
+    data: Path,
+    output: Path,
+    *,
+    responses: Sequence[Path] = (),
+    model: str | None = None,
+    endpoint: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any],
+    drawing: Mapping[str, Any],
+    console: Console,
+) -> Collection:
+    """Make the folder; see `collect_items` and `sample_responses` for what is drawn and sampled.
+
+    Raises `ConfigError` where the folder has repairs already, since other items would no longer fit them, `DataError`
+    when no item is found.
+    """
+    items = output / "items.jsonl"
+    if items.with_suffix(".annotated.jsonl").exists():
+        raise ConfigError(f"{output} holds repairs of its items already: give another --output")
+    settings = Data(path=str(data))
+    asked = load_data(settings, console).questions()
+    # The instruction to state the answer is for models; people are shown the question.
+    bare = [replace(question, question=question.question.removesuffix(settings.instruction)) for question in asked]
+    if responses:
+        found, problems = read_responses(responses)
+        for problem in problems[:SHOWN]:
+            console.print(f"left out: {problem}", markup=False)
+        if len(problems) > SHOWN:
+            console.print(f"and {len(problems) - SHOWN} more")
+    else:
+        path = output / "responses.jsonl"
+        server = Endpoint.model_validate(dict(endpoint)) if endpoint else None
+        failed = sample_responses(asked, path, model=model, endpoint=server, console=console, **sampling)
+        if failed:
+            console.print(f"{failed} questions got no answer; the same command asks them again.")
+        found, _ = read_responses([path])
+    collection = collect_items(bare, found, strata=_strata(data), **drawing)
+    if not collection.items:
+        counts = ", ".join(f"{count} {what}" for what, count in collection.counts.items() if count)
+        raise DataError(f"no item: {counts}. Sample more answers, or allow shorter ones with --min-words")
+    _write(items, collection, {question.id: question for question in asked})
+    return collection
+
+
+def _write(path: Path, collection: Collection, questions: Mapping[str, VisualQuestion]) -> None:
+    folder = path.parent / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in collection.items:
+        name = item["id"].replace("/", "_")
+        question = questions.get(item["id"]) or questions[item["id"].rpartition("-")[0]]
+        item["image"] = []
+        for i, image in enumerate(question.images):
+            item["image"].append(f"images/{name}-{i}.png")
+            image.save(path.parent / item["image"][-1])
+    write_jsonl(path, collection.items)
+
+
+def _strata(data: Path) -> dict[str, dict[str, Any]]:
+    """Subject and level of the questions that have them."""
+    if data.suffix not in (".jsonl", ".json"):
+        return {}
+    return {
+        str(values.get("id", line)): {name: values[name] for name in STRATA if values.get(name) is not None}
+        for line, values in read_jsonl(data)[0]
+    }

@@ -1,0 +1,119 @@
+"""Responses to a data set's questions: read from files, or sampled from a model here or behind an endpoint."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from difference_feedback.annotate.collect import Response
+from difference_feedback.data.dataset import VisualQuestion
+from difference_feedback.data.shared_rows import SharedRows
+from difference_feedback.errors import DataError
+from difference_feedback.judges.chat import ChatClient, ChatRequest
+from difference_feedback.runs.jsonl import RowProblem, read_jsonl
+from difference_feedback.runs.sections import Endpoint
+
+ROUND = 32  # questions between two savings
+
+
+def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
+    """Rows `{"id", "response", "model"?}`, and what is wrong with the others, by file and line."""
+    found: list[Response] = []
+    said: list[str] = []
+    for path in paths:
+        rows, problems = read_jsonl(path)
+        for line, values in rows:
+            wrong = next(
+                (
+                    name
+                    for name, kind in {"id": str | int, "response": str}.items()
+                    if not isinstance(values.get(name), kind)
+                ),
+                None,
+            )
+            if wrong:
+                problems.append(RowProblem(line, wrong, "missing; a row needs the question's id and the response"))
+            else:
+                found.append(Response(str(values["id"]), values["response"], str(values.get("model", path.stem))))
+        said += [f"{path.name}, {problem}" for problem in problems]
+    if not found:
+        raise DataError(
+            f"{', '.join(map(str, paths))}: not one response can be used: {'; '.join(said[:3]) or 'no rows'}"
+        )
+    return found, said
+
+
+def sample_responses(
+    questions: Sequence[VisualQuestion],
+    path: Path,
+    samples: int,
+    *,
+    model: str | None = None,
+    endpoint: Endpoint | None = None,
+    max_new_tokens: int = 512,
+    temperature: float = 1.0,
+    seed: int = 0,
+    console: Any = None,
+) -> int:
+    """Sample `samples` answers to each question from a local `model` or an `endpoint`, into the file `path`.
+
+    Questions that have their answers there are not asked again: an interrupted call goes on. Returns how many requests
+    failed for good; their questions are asked again the next time.
+    """
+    rows = SharedRows(path)
+    counts: dict[str, int] = {}
+    for _, row in rows.read()[0]:
+        counts[str(row.get("id"))] = counts.get(str(row.get("id")), 0) + 1
+    left = [question for question in questions if counts.get(question.id, 0) < samples]
+    if not left:
+        return 0
+    ask = _local(model, max_new_tokens, temperature) if model else _remote(endpoint, max_new_tokens, temperature)
+    name, failed = model or (endpoint.model if endpoint else ""), 0
+    from rich.progress import track
+
+    rounds = [left[i : i + ROUND] for i in range(0, len(left), ROUND)]
+    for number, batch in enumerate(track(rounds, "Sampling answers", console=console, transient=True)):
+        for question, texts in zip(batch, ask(batch, samples, seed + number), strict=True):
+            failed += not texts
+            for text in texts[: samples - counts.get(question.id, 0)]:
+                rows.append({"id": question.id, "response": text, "model": name})
+    return failed
+
+
+def _local(model_name: str, max_new_tokens: int, temperature: float) -> Any:
+    import torch
+
+    from difference_feedback.models.generate import generate
+    from difference_feedback.models.load import load_model
+
+    model, processor = load_model(model_name)
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def ask(batch: Sequence[VisualQuestion], samples: int, seed: int) -> list[list[str]]:
+        answers = generate(
+            model,
+            processor,
+            [question.prompt for question in batch],
+            [question.images for question in batch],
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            num_samples=samples,
+            seed=seed,
+        )
+        return [[processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in own] for own in answers]
+
+    return ask
+
+
+def _remote(endpoint: Endpoint | None, max_new_tokens: int, temperature: float) -> Any:
+    assert endpoint is not None
+    client = ChatClient(endpoint)
+
+    def ask(batch: Sequence[VisualQuestion], samples: int, seed: int) -> list[list[str]]:
+        settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens, "n": samples}
+        requests = [
+            ChatRequest(question.prompt, question.images, seed=seed * ROUND + i, **settings)
+            for i, question in enumerate(batch)
+        ]
+        return [answer.texts or [] for answer in client.ask(requests)]
+
+    return ask

@@ -1,0 +1,245 @@
+"""Real questions on images, from a JSONL file or a `datasets` data set, in the columns that the trainers read.
+
+A JSONL row has `question`, `image` or `images` (a path or a list of paths, relative to the file), `answer`, and perhaps
+`id` and `options` (a multiple-choice question's texts; the answer is then a letter, A the first). `<image>`, or
+`<image1>`, `<image2>`, ..., in the question say where the images go; without them they go first.
+
+A row that cannot be used is left out and listed with its line, its field and the remedy; the others are used.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import datasets
+from PIL import Image
+from rich.console import Console
+
+from difference_feedback.data.image_files import OpenedImage, open_image
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.jsonl import RowProblem, read_jsonl
+from difference_feedback.runs.sections import Data
+
+PLACEHOLDER = re.compile(r"<image[ _]?(\d*)>", re.IGNORECASE)
+LISTED = 30  # problems printed one by one; all are in `LoadedData.problems`
+FEATURES = datasets.Features(
+    {
+        "id": datasets.Value("string"),
+        "question": datasets.Value("string"),
+        "images": datasets.List(datasets.Image()),
+        "answer": datasets.Value("string"),
+        "options": datasets.List(datasets.Value("string")),
+    }
+)
+
+
+@dataclass(frozen=True)
+class VisualQuestion:
+    """A question on images. `question` is the whole text with `<image>` where each of `images` goes."""
+
+    id: str
+    question: str
+    images: tuple[Image.Image, ...]
+    answer: str
+    options: tuple[str, ...] = ()
+    task: str = ""
+
+    @cached_property
+    def prompt(self) -> list[dict[str, Any]]:
+        """The chat conversation put to the policy."""
+        return conversation(self.question)
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """`dataset` has a row for each usable question; `problems` are rows left out, `notes` changes made."""
+
+    dataset: datasets.Dataset
+    problems: list[RowProblem]
+    notes: Counter[str]
+
+    def questions(self) -> list[VisualQuestion]:
+        """The rows as questions, for evaluation."""
+        return [
+            VisualQuestion(row["id"], row["question"], tuple(row["images"]), row["answer"], tuple(row["options"]))
+            for row in self.dataset
+        ]
+
+    def for_training(self) -> datasets.Dataset:
+        """The columns that TRL's trainers and the reward functions read: prompt, images, answer, options."""
+        prompts = [conversation(question) for question in self.dataset["question"]]
+        return self.dataset.remove_columns("question").add_column("prompt", prompts)
+
+
+def conversation(question: str) -> list[dict[str, Any]]:
+    """A user's turn with an image part at every `<image>`."""
+    content: list[dict[str, Any]] = []
+    for i, text in enumerate(question.split("<image>")):
+        content += [{"type": "image"}] if i else []
+        content += [{"type": "text", "text": text}] if text.strip() else []
+    return [{"role": "user", "content": content}]
+
+
+def load_questions(data: Data) -> list[VisualQuestion]:
+    """`load_data`, as questions for an evaluation."""
+    return load_data(data).questions()
+
+
+def load_data(data: Data, console: Console | None = None) -> LoadedData:
+    """Load what a recipe's `data` names; problems and changes are told on `console` (standard error by default).
+
+    Raises `DataError` when no row is usable, `ConfigError` when there is no such data set or column.
+    """
+    path = Path(data.path).expanduser()
+    problems: list[RowProblem] = []
+    rows = _jsonl_rows(path, problems) if path.suffix in (".jsonl", ".json") else _dataset_rows(data)
+    good: list[dict[str, Any]] = []
+    notes: Counter[str] = Counter()
+    for line, row in rows:
+        try:
+            good.append(_checked_row(row, data, str(line), path.parent, notes))
+        except _FieldError as error:
+            problems.append(RowProblem(line, error.field, str(error)))
+        if data.limit is not None and len(good) == data.limit:
+            break
+    read = len(good) + len(problems)
+    problems.sort(key=lambda problem: problem.line)
+    _tell(data, len(good), read, problems, notes, console or Console(stderr=True, soft_wrap=True))
+    if not good:
+        listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
+        raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")
+    return LoadedData(datasets.Dataset.from_list(good, features=FEATURES), problems, notes)
+
+
+class _FieldError(DataError):
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def _jsonl_rows(path: Path, problems: list[RowProblem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    rows, unreadable = read_jsonl(path)
+    problems += unreadable
+    yield from rows
+
+
+def _dataset_rows(data: Data) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    path = Path(data.path).expanduser()
+    try:
+        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
+            loaded = datasets.load_from_disk(str(path))
+            if isinstance(loaded, datasets.DatasetDict):
+                loaded = loaded[data.split]
+        else:
+            loaded = datasets.load_dataset(data.path, data.name, split=data.split)
+    except (OSError, ValueError, KeyError, RuntimeError, ConnectionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"data {data.path}: cannot be loaded ({reason}): give a JSONL file, a saved data set, or a hub name."
+        ) from error
+    missing = set(data.columns.values()) - set(loaded.column_names)
+    if missing:
+        raise ConfigError(
+            f"data.columns: no column {sorted(missing)[0]!r}; there are {', '.join(loaded.column_names)}."
+        )
+    return ((number, row) for number, row in enumerate(loaded, 1))
+
+
+def _checked_row(row: Mapping[str, Any], data: Data, line: str, folder: Path, notes: Counter[str]) -> dict[str, Any]:
+    """A row of ours from a row of theirs. Raises `_FieldError`."""
+    if not isinstance(row, Mapping):
+        raise _FieldError("row", f"expected an object with fields, found {type(row).__name__}.")
+
+    def field(name: str) -> Any:
+        return row.get(data.columns.get(name, name))  # type: ignore[call-overload]
+
+    question, answer, options = field("question"), field("answer"), field("options") or []
+    if not isinstance(question, str) or not question.strip():
+        raise _FieldError("question", "missing or not a text: every row needs its question.")
+    if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
+        raise _FieldError("answer", "missing or not a text: every row needs the answer that it is graded by.")
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+        raise _FieldError("options", "expected a list of texts: leave it out where the question has no choices.")
+    images = field("image")
+    if images is None and "image" not in data.columns:
+        images = row.get("images")
+    images = images if isinstance(images, list) else [images]
+    if not images or images[0] is None:
+        raise _FieldError("image", "missing: name the image's file, relative to this file.")
+    text, order = _placed(question.strip(), len(images))
+    stored = []
+    for image in images:
+        try:
+            opened = open_image(_source(image, folder), min_side=data.min_side, max_pixels=data.max_pixels)
+        except DataError as error:
+            raise _FieldError("image", str(error)) from None
+        notes.update(re.sub(r"( from| of) \d+.*", "", note) for note in opened.notes)
+        stored.append(_stored(image, opened, folder))
+    return {
+        "id": str(row.get(data.columns.get("id", "id")) or line),
+        "question": "\n".join([text, *_choices(options), *([data.instruction] if data.instruction else [])]),
+        "images": [stored[i] for i in order],
+        "answer": str(answer).strip(),
+        "options": options,
+    }
+
+
+def _placed(question: str, count: int) -> tuple[str, list[int]]:
+    """The question with plain `<image>` marks, and which image goes to each.
+
+    Where a single image is marked several times, as `<image1>`, `<image2>`, ..., it shows them all (MathVision's rows
+    do so): it goes to the first mark, and the others are named.
+    """
+    marks = [int(number) - 1 if number else i for i, number in enumerate(PLACEHOLDER.findall(question))]
+    if not marks:
+        return "<image>" * count + question, list(range(count))
+    if count == 1:
+        first, *others = PLACEHOLDER.split(question)[::2]
+        text = "".join(f"[picture {mark + 1}]{part}" for mark, part in zip(marks[1:], others[1:], strict=True))
+        return f"{first}<image>{others[0]}{text}", [0]
+    if set(marks) != set(range(count)):
+        message = f"marks the images {sorted({m + 1 for m in marks})} where the row has {count}: give each its mark."
+        raise _FieldError("question", message)
+    return PLACEHOLDER.sub("<image>", question), marks
+
+
+def _choices(options: list[str]) -> list[str]:
+    letters = [chr(65 + i) for i in range(len(options))]
+    if options == letters:
+        return [f"Choose one of {', '.join(letters)}."] if options else []
+    return [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
+
+
+def _source(image: Any, folder: Path) -> Path | bytes | Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    if isinstance(image, Mapping) and (image.get("bytes") or image.get("path")):
+        return bytes(image["bytes"]) if image.get("bytes") else folder / image["path"]
+    if isinstance(image, str) and image.strip():
+        return folder / image
+    raise _FieldError("image", f"expected a file's path, found {type(image).__name__}.")
+
+
+def _stored(image: Any, opened: OpenedImage, folder: Path) -> dict[str, Any]:
+    """Files that need no change stay where they are and are read when they are needed."""
+    if isinstance(image, str) and not opened.notes and opened.image.mode == "RGB":
+        return {"path": str((folder / image).resolve()), "bytes": None}
+    return {"path": None, "bytes": opened.png()}
+
+
+def _tell(data: Data, good: int, read: int, problems: list[RowProblem], notes: Counter[str], console: Console) -> None:
+    for note, count in notes.items():
+        console.print(f"{data.path}: {count} x image changed: {note}.", markup=False, highlight=False)
+    if not problems:
+        return
+    console.print(
+        f"{data.path}: {good} of {read} rows are used, {len(problems)} left out:", markup=False, highlight=False
+    )
+    for problem in problems[:LISTED]:
+        console.print(f"  {problem}", markup=False, highlight=False)
+    if len(problems) > LISTED:
+        console.print(f"  and {len(problems) - LISTED} more.")

@@ -1,0 +1,121 @@
+"""Sets of hand-repaired answers: what the repair model is first trained on, as a JSONL file with images. [DF, Eq. 1]
+
+One row an answer:
+
+    {"id": "17", "question": "...", "image": "images/17.png", "draft": "...", "reference": "...", "repaired": "..."}
+
+`image` is a path relative to the file's own folder, or a list of them for several images. `reference` may be null: the
+row then teaches to repair without one. Other keys are left alone, for whoever made the set.
+
+Rows of the annotation page have an `annotator` as well. A later row of the same id and annotator replaces the earlier
+one; repairs of one answer by several annotators are all used.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from difference_feedback.data.image_files import open_image
+from difference_feedback.errors import DataError
+from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
+from difference_feedback.world.problem import conversation
+
+_TEXTS = ("question", "draft", "repaired")
+
+
+@dataclass(frozen=True)
+class HandRepair:
+    """A wrong answer, a correct one to compare it with, and the repair made by hand."""
+
+    id: str
+    question: str
+    images: tuple[Image.Image, ...]
+    draft: str
+    reference: str | None
+    repaired: str
+
+    @property
+    def prompt(self) -> list[dict[str, Any]]:
+        """The conversation in which the draft was given: images, then the question."""
+        return conversation(self.question, len(self.images))
+
+
+@dataclass(frozen=True)
+class RepairSet:
+    """The rows that can be used, and for each of the others where it stands and what is wrong with it."""
+
+    rows: list[HandRepair] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    replaced: int = 0
+    """Rows that their annotator has replaced by a later one."""
+
+
+def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
+    """Read a JSONL file of hand-repaired answers; images of more than `max_pixels` are scaled down.
+
+    A row that cannot be used is left out and listed in `errors`. Raises `DataError` when the file is missing, or when
+    not one row of it can be used.
+    """
+    path = Path(path)
+    rows, problems = read_jsonl(path)
+    errors = [str(problem) for problem in problems]
+    seen: dict[str, int] = {}
+    good: dict[str, HandRepair] = {}
+    replaced = 0
+    for number, values in rows:
+        try:
+            row = _read_row(values, number, path.parent, max_pixels)
+            if row.id in seen and not values.get("annotator"):
+                raise DataError(f"field 'id': {row.id!r} is line {seen[row.id]}'s too; give each row its own")
+        except DataError as error:
+            errors.append(f"line {number}, {error}")
+            continue
+        replaced += row.id in seen
+        seen[row.id] = number
+        good[row.id] = row
+    if not good:
+        listed = "; ".join(errors[:5]) or "it is empty"
+        raise DataError(f"{path}: not one row can be used: {listed}")
+    return RepairSet(list(good.values()), errors, replaced)
+
+
+def save_repair_set(rows: Sequence[HandRepair], path: str | Path) -> Path:
+    """Write `rows` as `load_repair_set` reads them; images go to a folder `images` beside the file, as PNG."""
+    path = Path(path)
+    folder = path.parent / "images"
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for row in rows:
+        names = [f"images/{row.id}-{i}.png" for i in range(len(row.images))]
+        for name, image in zip(names, row.images, strict=True):
+            image.save(path.parent / name)
+        texts = {"draft": row.draft, "reference": row.reference, "repaired": row.repaired}
+        lines.append({"id": row.id, "question": row.question, "image": names} | texts)
+    write_jsonl(path, lines)
+    return path
+
+
+def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -> HandRepair:
+    for name in _TEXTS:
+        if not isinstance(row.get(name), str) or not row[name].strip():
+            raise DataError(f"field {name!r}: got {row.get(name)!r}, wanted text that is not empty")
+    reference = row.get("reference")
+    if reference is not None and not isinstance(reference, str):
+        raise DataError(f"field 'reference': got {reference!r}, wanted text, or null to teach repairing without one")
+    names = row.get("image")
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"field 'image': got {names!r}, wanted a path or a list of paths ([] for none)")
+    images = tuple(_read_image(folder / name, max_pixels) for name in names)
+    name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
+    return HandRepair(name, row["question"], images, row["draft"], reference, row["repaired"])
+
+
+def _read_image(path: Path, max_pixels: int) -> Image.Image:
+    try:
+        return open_image(path, max_pixels=max_pixels).image
+    except DataError as error:
+        raise DataError(f"field 'image': {error}") from None

@@ -1,0 +1,139 @@
+"""Turn an alignment into weights of the update: by token or step, hard or soft, padded to a batch. [DF, Eqs. 8-9]"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import accumulate
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.method.alignment import Alignment, BoolArray, IntArray
+
+FloatArray: TypeAlias = npt.NDArray[np.float32]
+Side = Literal["source", "target"]
+Granularity = Literal["token", "step"]
+
+# A line break, a full stop that white space or the end follows (so not the one in 3.14), or a CJK full stop.
+_STEP_END = re.compile(r"(?:\n|[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？]+[”’」』）]*)\s*")
+
+
+def token_weights(
+    alignment: Alignment,
+    side: Side = "source",
+    granularity: Granularity = "token",
+    steps: Sequence[int] | IntArray | None = None,
+    sigma: float | None = None,
+    *,
+    root_cause: bool = False,
+) -> FloatArray:
+    """Weights `w`, float32 `(T,)`, of one side's tokens, from 0 (no update) to 1. [DF, Eqs. 8-9]
+
+    Args:
+        side: "source" for the wrong answer, "target" for the repair.
+        granularity: with "step", a whole step is marked as soon as any token of it is.
+        steps: the step that each token of this side belongs to, `(T,)`; see `step_ids`. Needed by "step" alone.
+        sigma: makes the mask soft: `w_t = max(m_t, exp(-d_t / sigma))`, `d_t` being the distance in tokens to the
+            nearest marked one. When no token is marked, all weights are 0.
+        root_cause: on the wrong side, start from the first edited span alone (`root_cause_mask`); steps and softness
+            are added to it. The repair's side is not touched. Ours, beyond the paper.
+
+    Raises:
+        ConfigError: an unknown side or granularity, or sigma not above 0.
+        DataError: `steps` is missing, or has another length than this side.
+    """
+    if side not in ("source", "target"):
+        raise ConfigError(f'side is {side!r}; choose "source" or "target"')
+    if side == "target":
+        mask = alignment.target_mask
+    else:
+        mask = root_cause_mask(alignment) if root_cause else alignment.source_mask
+    if granularity == "step":
+        if steps is None:
+            raise DataError('granularity "step" needs `steps`, the step of each token; step_ids() makes it from texts')
+        step_of = np.asarray(steps)
+        if step_of.shape != mask.shape:
+            raise DataError(
+                f"steps has shape {step_of.shape}; the {side} has {len(mask)} tokens, give one step for each"
+            )
+        mask = np.isin(step_of, step_of[mask])
+    elif granularity != "token":
+        raise ConfigError(f'granularity is {granularity!r}; choose "token" or "step"')
+    weights = mask.astype(np.float32)
+    if sigma is None:
+        return weights
+    if not sigma > 0:
+        raise ConfigError(f"sigma is {sigma}; it is a length in tokens, above 0 (None for a hard mask)")
+    return np.maximum(weights, np.exp(-_distance_to_marked(mask) / sigma)).astype(np.float32)
+
+
+def root_cause_mask(alignment: Alignment) -> BoolArray:
+    """The part of `m`, `(T,)`, that belongs to the first edited span of the wrong answer. Ours, beyond the paper.
+
+    Once a chain of reasoning has gone wrong, its later tokens often follow correctly from what stands before them. The
+    edit path marks them all the same, since the repair goes on from another, right value: `17` is no fault after a
+    misread `9 + 8`. The update would teach the policy not to add. On the repair's side there is no such trouble: every
+    edited token follows from a context that is right.
+
+    A span is a run of edited tokens between two matched ones. Where the answer first lacks something, it is the anchor,
+    the one token that stands in the gap's place. Without anchors a gap marks nothing, and the first span that marks
+    something is taken.
+    """
+    mask = alignment.source_mask
+    marked = np.flatnonzero(mask)
+    if len(marked) == 0:
+        return mask
+    first = marked[0]
+    # Anchors are matched tokens: one that touches an edit belongs to another span, so runs are those of bare edits.
+    edited = replace(alignment, anchor_gaps=False).source_mask if alignment.anchor_gaps else mask
+    after = np.flatnonzero(~edited[first:])
+    end = first + max(1, after[0]) if len(after) else len(mask)
+    root = np.zeros_like(mask)
+    root[first:end] = True
+    return root
+
+
+def step_ids(token_texts: Sequence[str]) -> IntArray:
+    """The step that each token belongs to, counted from 0, `(T,)`: steps end at line breaks and at ends of sentences.
+
+    `token_texts` are the texts of the tokens, which concatenate to the answer. White space after a step's end still
+    belongs to it, and a token belongs to the step of its first character that is not white space.
+    """
+    text = "".join(token_texts)
+    starts = [0, *accumulate(map(len, token_texts))][: len(token_texts)]
+    first = [start + len(token) - len(token.lstrip()) for start, token in zip(starts, token_texts, strict=True)]
+    blank = np.array([not token.strip() for token in token_texts], dtype=bool)
+    position = np.where(blank, starts, first)
+    return np.searchsorted([match.end() for match in _STEP_END.finditer(text)], position, side="right")
+
+
+def pad_weights(rows: Sequence[npt.ArrayLike], length: int | None = None, fill: float = 0.0) -> FloatArray:
+    """Stack rows of weights into a float32 batch `(B, T)`, padded on the right, as completions are.
+
+    `length` is `T`; without it, that of the longest row.
+
+    Raises:
+        DataError: a row is longer than `length`.
+    """
+    arrays = [np.asarray(row, np.float32) for row in rows]
+    longest = max(map(len, arrays), default=0)
+    if length is None:
+        length = longest
+    elif longest > length:
+        row = next(i for i, values in enumerate(arrays) if len(values) > length)
+        raise DataError(f"row {row} has {len(arrays[row])} weights, more than length={length}; raise the length")
+    batch = np.full((len(arrays), length), fill, np.float32)
+    for values, out in zip(arrays, batch, strict=True):
+        out[: len(values)] = values
+    return batch
+
+
+def _distance_to_marked(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Distance in tokens to the nearest marked one, `(T,)`; infinite where there is none."""
+    marked = np.flatnonzero(mask).astype(np.float64)
+    positions = np.arange(len(mask), dtype=np.float64)
+    following = np.searchsorted(marked, positions)
+    fenced = np.concatenate(([-np.inf], marked, [np.inf]))
+    return np.minimum(positions - fenced[following], fenced[following + 1] - positions)

@@ -1,0 +1,1 @@
+"""A vision-language model in hand: load, adapt, generate, count operations."""

@@ -1,0 +1,180 @@
+"""Batched sampling from a vision-language model, with nothing left behind in it or in the random stream.
+
+The same model may be in training meanwhile, or share its weights with one that is.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from PIL import Image
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+
+from difference_feedback.data.conversations import Conversation, fill_images
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.models.vision_tokens import vision_token_ids
+
+
+def generate(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    conversations: Sequence[Conversation],
+    images: Sequence[Sequence[Image.Image]],
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    num_samples: int = 1,
+    batch_size: int = 64,
+    seed: int = 0,
+    adapter_name: str | None = None,
+    progress: str | None = None,
+) -> list[list[list[int]]]:
+    """Answer each conversation `num_samples` times; token ids, in the order given, the end-of-sequence token included.
+
+    Args:
+        images: the images of each conversation, in the order of its image parts.
+        max_new_tokens: an answer that reaches it has no end-of-sequence token.
+        temperature: 0 answers greedily.
+        batch_size: conversations at a time; each of them is sampled `num_samples` times in parallel.
+        seed: of this call's own random stream; torch's global stream is left where it was.
+        adapter_name: LoRA adapter to switch to meanwhile.
+        progress: title of a progress bar; None shows none.
+
+    Raises:
+        ConfigError: several samples at temperature 0, which would all be the same.
+        DataError: a conversation whose image parts are not as many as its images.
+    """
+    if temperature == 0 and num_samples > 1:
+        raise ConfigError(f"{num_samples} samples at temperature 0 are all the same: use a temperature above 0.")
+    if not conversations:
+        return []
+    prompts = _render(processor, conversations, images)
+    config = _sampling(model, processor, max_new_tokens, temperature, top_p, num_samples)
+    # Rows of like length share a batch, so that little of it is padding.
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    answers: list[list[list[int]]] = [[] for _ in prompts]
+    with ExitStack() as stack:
+        stack.enter_context(unchanged(model, adapter_name))
+        stack.enter_context(own_random_stream(model.device, seed))
+        bar = stack.enter_context(_bar(shown=progress is not None))
+        task = bar.add_task(progress or "", total=len(prompts))
+        for rows in batches:
+            found = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
+            for k, ids in enumerate(found):
+                answers[rows[k // num_samples]].append(ids)
+            bar.advance(task, len(rows))
+    return answers
+
+
+@contextmanager
+def unchanged(model: PreTrainedModel, adapter_name: str | None = None) -> Iterator[None]:
+    """Evaluation mode, and `adapter_name` where given; afterwards every module is in the mode and state it was in."""
+    modes = [(module, module.training) for module in model.modules()]
+    # Qwen's models keep the positions of the last prompt for the tokens that follow it.
+    positions = [(module, module.rope_deltas) for module in model.modules() if hasattr(module, "rope_deltas")]
+    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval()
+        if adapter_name is None:
+            yield
+        else:
+            from trl.trainer.utils import use_adapter  # adapters are TRL's alone; the verl host has no TRL beside it
+
+            with use_adapter(model, adapter_name):  # type: ignore[arg-type]  # makes the adapter's weights trainable, and the others not
+                yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for module, delta in positions:
+            module.rope_deltas = delta
+        for parameter, flag in trainable:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
+    """Torch draws from a stream of its own, begun at `seed`, on the CPU and on `device`; then goes on as before."""
+    if device.type == "cpu":
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            yield
+        return
+    accelerator = torch.get_device_module(device)
+    with torch.random.fork_rng(devices=[device], device_type=device.type), accelerator.device(device):
+        torch.default_generator.manual_seed(seed)
+        accelerator.manual_seed(seed)
+        yield
+
+
+def _render(
+    processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
+) -> list[str]:
+    messages = []
+    for i, (conversation, own_images) in enumerate(zip(conversations, images, strict=True)):
+        try:
+            messages.append(fill_images(conversation, own_images))
+        except DataError as error:
+            raise DataError(f"row {i}, {error}") from None
+    rendered: Any = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return rendered
+
+
+def _sampling(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    num_samples: int,
+) -> GenerationConfig:
+    """Settings that leave nothing open: `generate` fills what is None from the checkpoint's own configuration."""
+    tokenizer = processor.tokenizer
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    ends = {tokenizer.eos_token_id} | set([ends] if isinstance(ends, int) else ends or [])
+    neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "typical_p": 1.0, "min_p": 0.0}
+    sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        num_return_sequences=num_samples,
+        eos_token_id=sorted(ends - {None}),
+        pad_token_id=tokenizer.pad_token_id,
+        suppress_tokens=sorted(vision_token_ids(model.config, tokenizer)) or None,
+        use_cache=True,
+        disable_compile=True,
+        **(neutral | (sampled if temperature > 0 else {"do_sample": False})),
+    )
+
+
+def _generate_batch(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    prompts: list[str],
+    images: list[Sequence[Image.Image]],
+    config: GenerationConfig,
+) -> list[list[int]]:
+    inputs = processor(
+        text=prompts,
+        images=[list(own) for own in images] if any(images) else None,
+        padding=True,
+        padding_side="left",
+        add_special_tokens=False,  # the chat template has put them
+        return_tensors="pt",
+    ).to(model.device)
+    sequences = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
+    new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
+
+
+def _until_end(ids: list[int], ends: list[int]) -> list[int]:
+    """`ids` up to the first end-of-sequence token, that one included; what follows is padding."""
+    end = next((i for i, token in enumerate(ids) if token in ends), len(ids))
+    return ids[: end + 1]
+
+
+def _bar(shown: bool) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, disable=not shown, transient=True)

@@ -1,0 +1,40 @@
+"""Load a policy: the nano base that the package ships, a local folder, or a hub name."""
+
+from pathlib import Path
+from typing import Any
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.models.adapters import adapter_base, load_adapter
+
+
+def load_model(name: str, *, dtype: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
+    """The model and its processor, for generation (left padding). `nano` is the shipped base.
+
+    A folder may also hold a LoRA adapter, which is put on the base that it names. Only safetensors are read and no
+    remote code is run. Raises `ConfigError` when there is no such model, or it is no image-text-to-text model that
+    transformers knows.
+    """
+    if name == "nano":
+        from difference_feedback.bench.base import load_base
+
+        return load_base()
+    if (base := adapter_base(name)) is not None:
+        model, processor = load_model(base, dtype=dtype, attention=attention)
+        return load_adapter(model, name).eval(), processor
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()  # loading from disk; downloads keep theirs
+    if name.startswith((".", "/", "~", "runs/")) and not (Path(name).expanduser() / "config.json").is_file():
+        raise ConfigError(f"model {name}: no model folder there (no config.json). Has the run that makes it finished?")
+    options = {"attn_implementation": attention} if attention else {}
+    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options
+        )
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(f"model {name}: {str(error).splitlines()[0]}") from error
+    processor.tokenizer.padding_side = "left"
+    return model.eval(), processor

@@ -1,0 +1,1 @@
+"""A policy run: train, evaluate, keep wrong answers."""

@@ -1,0 +1,105 @@
+"""What a training run does between its steps: show progress, and measure held-out accuracy off the bill."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from difference_feedback.policy.evaluation import Evaluation
+from difference_feedback.repair.endpoint import EndpointRepairer
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.runs.folder import Run
+from difference_feedback.trl import StopAtBudget
+
+
+class EvaluateHeldOut(TrainerCallback):
+    """Measures held-out accuracy before the first step and every `every` steps, into metrics.jsonl.
+
+    Each row has `step`, `cpu_seconds` (the bill so far, evaluations left out), `accuracy`, `interval` and `tasks`. The
+    last measurement is the caller's, and final. `evaluate(final)` runs on every rank, since a sharded model needs them
+    all; the first writes. `partly`: all but the last are of a part of the problems.
+    """
+
+    def __init__(
+        self, evaluate: Callable[[bool], Evaluation], every: int, run: Run, budget: StopAtBudget, partly: bool = False
+    ) -> None:
+        self.evaluate, self.every, self.run, self.budget, self.partly = evaluate, every, run, budget, partly
+        self.last = (-1, False)
+        self.found: Evaluation | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.global_step == 0:
+            self.measure(state)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.every and state.global_step % self.every == 0:
+            self.measure(state)
+
+    def measure(self, state: TrainerState, final: bool = False) -> Evaluation:
+        """Evaluate and write the row, unless that was done at this step."""
+        key = (state.global_step, final and self.partly)
+        if self.found is not None and key == self.last:
+            return self.found
+        with self.budget.paused():
+            self.found = self.evaluate(final)
+        self.last = key
+        if state.is_world_process_zero:
+            keep = ("accuracy", "interval", "problems", "tasks")
+            row = {name: value for name, value in self.found.summary().items() if name in keep}
+            self.run.log(step=state.global_step, cpu_seconds=self.budget.total, **row)
+        return self.found
+
+
+class Watcher(TrainerCallback):
+    """A callback that looks at the trainer itself; `train.train` sets both fields before training starts.
+
+    What it adds to the row that is logged reaches metrics.jsonl.
+    """
+
+    trainer: Any
+    budget: StopAtBudget
+
+
+class SeedRepairs(TrainerCallback):
+    """Ties the repair model's random stream to the step, so that a resumed run gets an uninterrupted one's repairs."""
+
+    def __init__(self, repairer: LocalRepairer | EndpointRepairer) -> None:
+        self.repairer = repairer
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.repairer.calls = state.global_step << 16  # room for the calls of one step
+
+
+class ShowProgress(TrainerCallback):
+    """A progress bar with the latest reward and the processor time billed so far, on the first process."""
+
+    def __init__(self, name: str) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self.progress = Progress(*columns, TextColumn("{task.fields[note]}"))
+        self.name = name
+        self.task: TaskID | None = None
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            self.task = self.progress.add_task(self.name, total=state.max_steps, completed=state.global_step, note="")
+            self.progress.start()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.task is not None:
+            self.progress.update(self.task, completed=state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **_: Any,
+    ) -> None:
+        if self.task is not None and logs and "reward" in logs:
+            note = f"reward {logs['reward']:.2f}, {logs.get('cpu_seconds', 0.0):.0f} CPU s"
+            self.progress.update(self.task, note=note)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.progress.stop()

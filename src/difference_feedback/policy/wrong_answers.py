@@ -1,0 +1,65 @@
+"""Keep a training run's wrong answers as items to annotate, each with a right answer to the same question."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from difference_feedback.data.shared_rows import SharedRows
+
+
+class WrongAnswers:
+    """Appends to `items.jsonl` in a run's folder, at most `limit` items, one a question. For `ExactResume.watch`."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self.folder = folder
+        self.limit = limit
+        self.rows = SharedRows(folder / "items.jsonl")
+        self._known = {str(row.get("id")) for _, row in self.rows.read()[0]}  # those of the run before it was resumed
+
+    def __call__(self, inputs: list[dict[str, Any]], completions: list[Any], rewards: torch.Tensor) -> None:
+        """`rewards` `(n, F)`; an answer is right when the functions that judged it gave 1 in the mean."""
+        texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+        graded = zip(inputs, texts, rewards.nanmean(dim=1).tolist(), strict=True)
+        for name, group in groupby(graded, key=lambda answer: _name(answer[0])):
+            answers = list(group)
+            right = [text for _, text, reward in answers if reward >= 1]
+            wrong = [text for _, text, reward in answers if reward < 1 and text.strip()]
+            if right and wrong and name not in self._known and len(self._known) < self.limit:
+                self._known.add(name)
+                self.rows.append(self._item(name, answers[0][0], wrong[0], right[0]))
+
+    def _item(self, name: str, row: Mapping[str, Any], draft: str, reference: str) -> dict[str, Any]:
+        images = []
+        for i, image in enumerate(_images(row)):
+            images.append(f"images/{name}-{i}.png")
+            path = self.folder / images[-1]
+            path.parent.mkdir(exist_ok=True)
+            image.save(path)
+        item = {"id": name, "question": _question(row), "image": images, "draft": draft.strip(), "reference": reference}
+        for field in ("answer", "options", "task"):
+            if row.get(field):
+                item[field] = row[field]
+        return item | ({"rule": "embedded"} if "facts" in row else {})
+
+
+def _question(row: Mapping[str, Any]) -> str:
+    content = row["prompt"][-1]["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
+
+
+def _images(row: Mapping[str, Any]) -> Sequence[Image.Image]:
+    return row.get("images") or ([row["image"]] if row.get("image") is not None else [])
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    digest = hashlib.sha1(_question(row).encode())
+    for image in _images(row):
+        digest.update(image.tobytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,164 @@
+"""What the two stages of a repair model's training share: the model, its bill, its quality before and after."""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import is_peft_model
+from transformers import Trainer, TrainerCallback
+from transformers.utils import CONFIG_NAME
+
+from difference_feedback import world
+from difference_feedback.data.dataset import load_questions
+from difference_feedback.data.question import Question
+from difference_feedback.judges.audit import Auditor
+from difference_feedback.judges.rules import final_answer_reward, matches
+from difference_feedback.models.adapters import name_base, with_lora
+from difference_feedback.models.flops import uncounted
+from difference_feedback.models.load import load_model
+from difference_feedback.policy.callbacks import ShowProgress
+from difference_feedback.repair.drafts import Grader
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.repair.prompts import save_template, template_for
+from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
+from difference_feedback.runs.settings import build_config
+from difference_feedback.trl.budget import StopAtBudget
+from difference_feedback.trl.metrics_file import MetricsToJsonl
+from difference_feedback.world.mixture import stream_problems
+
+if TYPE_CHECKING:
+    from difference_feedback.runs.folder import Run
+    from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
+
+C = TypeVar("C")
+
+
+class Stage:
+    """One stage of one run. The drafts are those of `policy`, a model's name as recipes give it."""
+
+    def __init__(self, recipe: "RepairSFTRecipe | RepairRLRecipe", run: "Run", policy: str) -> None:
+        self.recipe = recipe
+        self.run = run
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
+        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(device)
+        self.policy = self.model
+        if policy != recipe.model:
+            self.policy = load_model(policy, dtype=recipe.dtype, attention=recipe.attention)[0].to(device)
+        self.template = template_for(recipe.model)
+        checkpoint = run.last_checkpoint()
+        self.last_checkpoint = str(checkpoint) if checkpoint else None
+        self.first_step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+        run.rewind(self.first_step if checkpoint else -1)
+        self._spent = 0.0
+        self._budget: StopAtBudget | None = None
+        self._drafts: Any = None
+        self._grade: Grader = world.is_correct
+
+    @contextmanager
+    def billed(self) -> Iterator[None]:
+        """What happens inside counts, before training starts."""
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self._spent += time.process_time() - start
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor seconds billed so far."""
+        return self._budget.total if self._budget else self._spent
+
+    def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
+        """Stop at the budget, of which `billed` has used a part; write every logged row to metrics.jsonl."""
+        self._budget = StopAtBudget(budget, already_spent=self._spent)
+        return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
+
+    def settings(self, config_class: type[C], trl: Mapping[str, Any] | None = None, **fixed: Any) -> C:
+        """The trainer's configuration: `trl`, by default the recipe's, on values that suit this machine."""
+        values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+        if not torch.cuda.is_available():
+            values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
+            values |= {"dataloader_pin_memory": False}
+        fixed |= {"output_dir": str(self.run.checkpoints), "seed": self.recipe.seed}
+        values |= self.recipe.trl if trl is None else trl
+        return build_config(config_class, values, source="trl", **fixed)
+
+    @contextmanager
+    def unbilled(self) -> Iterator[None]:
+        """What happens inside, between two steps of training, does not count."""
+        with self._budget.paused() if self._budget else nullcontext():
+            yield
+
+    def quality(self, auditor: Auditor | None = None) -> RepairQuality | None:
+        """Of the model as it stands, on held-out drafts of the policy, every gate of Eq. 4 tried; not billed.
+
+        None where there are no held-out questions: a recipe with `data` and no `test_data`.
+        """
+        with uncounted():
+            return self._quality(auditor)
+
+    def _quality(self, auditor: Auditor | None) -> RepairQuality | None:
+        settings = self.recipe.evaluation
+        limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
+        if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
+            questions, self._grade = self._held_out()
+            if not questions:
+                return None
+            self._drafts = held_out_drafts(
+                self.policy, self.processor, questions, grade=self._grade, seed=settings.seed, **limits
+            )
+        repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=settings.seed, **limits)
+        return repair_quality(
+            repairer, self._drafts, self.processor.tokenizer, grade=self._grade, blind=True, auditor=auditor
+        )
+
+    def rl_questions(self) -> tuple[Iterator[Question], Grader, Callable[..., Sequence[float | None]]]:
+        """Questions to sample drafts from, and their grader: for one response, and as TRL calls it."""
+        data = getattr(self.recipe, "data", None)
+        if data is None:
+            return stream_problems("rl", self.recipe.seed), world.is_correct, world.correctness_reward
+        questions = load_questions(data)
+        order = np.random.default_rng(self.recipe.seed).permutation(len(questions))
+        return (questions[i] for i in order), matches_question, final_answer_reward
+
+    def _held_out(self) -> tuple[Sequence[Question], Grader]:
+        data, test = (getattr(self.recipe, name, None) for name in ("data", "test_data"))
+        if data is not None and test is None:
+            return [], matches_question
+        if test is not None:
+            return load_questions(test), matches_question
+        evaluation = self.recipe.evaluation
+        return world.sample_problems("test", evaluation.problems, evaluation.seed), world.is_correct
+
+    def save(self, trainer: Trainer | None = None) -> None:
+        """The model, with its processor and its prompt template, to the run's `model` folder."""
+        if trainer is not None:
+            trainer.save_model(str(self.run.model_path))
+        else:
+            self.model.save_pretrained(self.run.model_path)
+            self.processor.save_pretrained(self.run.model_path)
+        if PartialState().is_main_process:
+            save_template(self.template, self.run.model_path)
+            name_base(self.run.model_path, self.recipe.model)
+
+    def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
+        """Write the summary, which marks the run as finished."""
+        if PartialState().is_main_process:
+            self.run.finish(summary)
+        return summary
+
+
+def matches_question(question: Any, response: str) -> bool:
+    """Whether a response to a data set's question is right, by rule."""
+    return matches(response, question.answer, question.options)
+
+
+def weights_from(checkpoint: str, model: torch.nn.Module) -> bool:
+    """Whether the checkpoint holds the whole model as `from_pretrained` reads it."""
+    return not is_peft_model(model) and os.path.isfile(os.path.join(checkpoint, CONFIG_NAME))

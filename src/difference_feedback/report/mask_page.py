@@ -1,0 +1,90 @@
+"""One self-contained page that shows pairs of answers with their masks."""
+
+import re
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jinja2 import Environment
+
+from difference_feedback.errors import DataError
+from difference_feedback.method.alignment import BoolArray, edit_cost
+from difference_feedback.method.masks import FloatArray
+from difference_feedback.report.mask_pairs import MaskedPair, Tokens
+
+
+class Run(NamedTuple):
+    """Neighbouring tokens that look the same: their text, weight, and whether an edit touches or a gap anchors them."""
+
+    text: str
+    weight: float
+    kind: str  # "edit", "anchor", "near" (marked by step or softly), "" (not marked)
+
+
+_EDGES = re.compile(r"(^\s+|\s*\n\s*|\s+$)")
+
+
+def write_mask_page(path: Path, pairs: Sequence[MaskedPair], title: str) -> None:
+    """Write the page. It needs no network; every text of an answer is escaped.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    template = files("difference_feedback.report").joinpath("mask_page.html.j2").read_text(encoding="utf-8")
+    page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
+    costs = [edit_cost(pair.alignment) for pair in pairs]
+    weights = [pair.wrong_weights for pair in pairs] + [np.zeros(0, np.float32)]
+    marked = np.concatenate(weights)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("wb") as file:
+            page.stream(
+                title=title,
+                count=len(pairs),
+                mean_cost=float(np.mean(costs)) if costs else 0.0,
+                density=float(marked.mean()) if marked.size else 0.0,
+                cards=(card(pair, cost) for pair, cost in zip(pairs, costs, strict=True)),
+            ).dump(file, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; name a file that can be written") from None
+
+
+def card(pair: MaskedPair, cost: float) -> dict[str, Any]:
+    """A pair as it is shown: its sides cut into runs of tokens that look the same."""
+    source, target = np.zeros(len(pair.wrong.ids), bool), np.zeros(len(pair.repaired.ids), bool)
+    for op, i, j in pair.alignment.edits:
+        if op != "insert":
+            source[i] = True
+        if op != "delete":
+            target[j] = True
+    alignment = pair.alignment
+    return {
+        "id": pair.pair.id,
+        "question": pair.pair.question,
+        "distance": alignment.distance,
+        "cost": cost,
+        "sides": [
+            ("wrong", "Wrong answer", list(_runs(pair.wrong, pair.wrong_weights, source, alignment.source_mask))),
+            ("repair", "Repair", list(_runs(pair.repaired, pair.repaired_weights, target, alignment.target_mask))),
+        ],
+    }
+
+
+def _runs(tokens: Tokens, weights: FloatArray, edited: BoolArray, mask: BoolArray) -> Iterator[Run]:
+    texts = tokens.texts if tokens.texts is not None else [f" {token}" for token in tokens.ids]
+    looks = []
+    for text, weight, is_edited, is_marked in zip(texts, weights.tolist(), edited, mask, strict=True):
+        kind = "edit" if is_edited else "anchor" if is_marked else "near" if weight > 0.01 else ""
+        looks.append((text, round(weight, 2) if kind else 0.0, kind))
+    for (weight, kind), group in groupby(looks, key=lambda look: look[1:]):
+        text = "".join(look[0] for look in group)
+        if not kind:
+            yield Run(text, 0.0, "")
+        elif not text.strip():  # marked, and nothing to see: white space, or part of a character
+            yield Run(text.replace("\n", "⏎\n") if "\n" in text else "␣" if text else "▫", weight, kind)
+        else:  # white space at the edges of a line is not shaded
+            for part in filter(None, _EDGES.split(text)):
+                yield Run(part, 0.0, "") if part.isspace() else Run(part, weight, kind)

@@ -1,0 +1,229 @@
+"""Masks for pairs of answers from a file: no model, no trainer. [DF, Eqs. 2, 8-9]
+
+A row is `{"id", "wrong", "repaired"}`, both answers as text or both as token ids, and may hold a `"question"` to be
+shown with them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, Method, align, edit_cost
+from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
+from difference_feedback.runs.jsonl import Row, RowProblem
+
+Answer = str | list[int]
+
+# A LaTeX command, one CJK or kana character, a run of letters and digits, or one sign of any other kind.
+_WORD = re.compile(
+    r"\\[A-Za-z]+|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]"
+    r"|[^\W\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]+|[^\w\s]"
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A wrong answer and its repair, checked: both are text, or both are token ids."""
+
+    line: int
+    id: str | int
+    wrong: Answer
+    repaired: Answer
+    question: str | None = None
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """An answer cut into tokens.
+
+    `names` are what the output lists. `texts` are what a reader sees, white space included, or None for bare ids.
+    """
+
+    ids: list[int]
+    names: list[str] | list[int]
+    texts: list[str] | None
+
+
+@dataclass(frozen=True)
+class MaskedPair:
+    """A pair with its alignment and the weights of both sides."""
+
+    pair: Pair
+    wrong: Tokens
+    repaired: Tokens
+    alignment: Alignment
+    wrong_weights: FloatArray
+    repaired_weights: FloatArray
+
+    def to_row(self) -> dict[str, Any]:
+        """The row of the output file. Masks are 0 and 1, or weights between them when they are soft."""
+        row: dict[str, Any] = {"id": self.pair.id}
+        if self.pair.question is not None:
+            row["question"] = self.pair.question
+        return row | {
+            "wrong_tokens": self.wrong.names,
+            "repaired_tokens": self.repaired.names,
+            "wrong_mask": _numbers(self.wrong_weights),
+            "repaired_mask": _numbers(self.repaired_weights),
+            "edits": [edit._asdict() for edit in self.alignment.edits],
+            "distance": self.alignment.distance,
+            "edit_cost": edit_cost(self.alignment),
+        }
+
+
+class Tokenizer(Protocol):
+    """What is used of a transformers tokenizer."""
+
+    def __len__(self) -> int: ...
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+    def decode(self, token_ids: list[int]) -> str: ...
+
+
+def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[list[Pair], list[RowProblem]]:
+    """Keep the rows that are pairs, and say what is wrong with the others. `vocabulary`: ids must be below it."""
+    pairs: list[Pair] = []
+    problems: list[RowProblem] = []
+    line_of: dict[str | int, int] = {}
+    for line, values in rows:
+        found = list(_problems_of(line, values, vocabulary))
+        if not found and values["id"] in line_of:
+            first = line_of[values["id"]]
+            message = f"{values['id']!r} is the id of line {first} already; give every row its own"
+            found = [RowProblem(line, "id", message)]
+        if found:
+            problems += found
+            continue
+        line_of[values["id"]] = line
+        pairs.append(Pair(line, values["id"], values["wrong"], values["repaired"], values.get("question")))
+    return pairs, problems
+
+
+def mask_pair(
+    pair: Pair,
+    tokenizer: Tokenizer | None = None,
+    method: Method = "levenshtein",
+    granularity: Granularity = "token",
+    sigma: float | None = None,
+    anchor_gaps: bool = True,
+) -> MaskedPair:
+    """Cut both answers into tokens, align them, and weigh the tokens of both.
+
+    Without a tokenizer a text is cut into words, single signs, LaTeX commands and single CJK characters; white space
+    separates them and is not compared. Options are those of `align` and `token_weights`.
+
+    Raises:
+        ConfigError: granularity "step" for bare token ids, which have no sentences.
+    """
+    words: dict[str, int] = {}
+    wrong, repaired = (_tokenize(answer, tokenizer, words) for answer in (pair.wrong, pair.repaired))
+    alignment = align(wrong.ids, repaired.ids, method, anchor_gaps)
+
+    def weigh(side: Side, tokens: Tokens) -> FloatArray:
+        steps = None
+        if granularity == "step":
+            if tokens.texts is None:
+                raise ConfigError('granularity "step" needs sentences; give texts, or a tokenizer for the token ids')
+            steps = step_ids(tokens.texts)
+        return token_weights(alignment, side, granularity, steps, sigma)
+
+    return MaskedPair(pair, wrong, repaired, alignment, weigh("source", wrong), weigh("target", repaired))
+
+
+def load_tokenizer(name: str) -> Tokenizer:
+    """A tokenizer by path or hub name, from this machine if it is here. Code that comes with it is never run.
+
+    Raises:
+        ConfigError: it is neither here nor on the hub.
+    """
+    from transformers import AutoTokenizer
+
+    error: Exception | None = None
+    for local_only in (True, False):
+        try:
+            return cast(
+                Tokenizer, AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
+            )
+        except (OSError, ValueError, KeyError) as failure:  # not here, unknown to the hub, or no tokenizer at all
+            error = failure
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise ConfigError(f"no tokenizer {name!r} ({reason}); give a folder that holds one, or a name on the hub") from None
+
+
+def word_tokens(text: str) -> tuple[list[str], list[str]]:
+    """Cut a text into words and signs: the tokens, and the same with the white space before each."""
+    names: list[str] = []
+    texts: list[str] = []
+    end = 0
+    for match in _WORD.finditer(text):
+        names.append(match.group())
+        texts.append(text[end : match.end()])
+        end = match.end()
+    return names, texts
+
+
+def _tokenize(answer: Answer, tokenizer: Tokenizer | None, words: dict[str, int]) -> Tokens:
+    if isinstance(answer, str) and tokenizer is None:
+        names, texts = word_tokens(answer)
+        return Tokens([words.setdefault(name, len(words)) for name in names], names, texts)
+    if tokenizer is None:
+        assert isinstance(answer, list)
+        return Tokens(answer, answer, None)
+    ids = tokenizer.encode(answer, add_special_tokens=False) if isinstance(answer, str) else answer
+    texts = [tokenizer.decode([token]) for token in ids]
+    return Tokens(ids, texts, texts)
+
+
+def _problems_of(line: int, values: dict[str, Any], vocabulary: int | None) -> Iterator[RowProblem]:
+    checks: dict[str, Callable[[Any], str | None]] = {
+        "id": _wrong_with_id,
+        "wrong": lambda answer: _wrong_with_answer(answer, vocabulary),
+        "repaired": lambda answer: _wrong_with_answer(answer, vocabulary),
+    }
+    answers_are_fine = True
+    for field, check in checks.items():
+        message = check(values[field]) if field in values else "missing; every row needs id, wrong and repaired"
+        if message:
+            answers_are_fine &= field == "id"
+            yield RowProblem(line, field, message)
+    if answers_are_fine and type(values["wrong"]) is not type(values["repaired"]):
+        yield RowProblem(line, "repaired", "one answer is text, the other token ids; give both in the same form")
+    question = values.get("question")
+    if question is not None and (message := _wrong_with_text(question)):
+        yield RowProblem(line, "question", message)
+
+
+def _wrong_with_id(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _wrong_with_text(value)
+    return None if type(value) is int else f"a {type(value).__name__}; use a text or an integer"
+
+
+def _wrong_with_text(value: Any) -> str | None:
+    if not isinstance(value, str):
+        return f"a {type(value).__name__}; use a text"
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        return f"character {error.start} is half of a surrogate pair; write the whole character"
+    return None
+
+
+def _wrong_with_answer(value: Any, vocabulary: int | None) -> str | None:
+    if isinstance(value, str):
+        return _wrong_with_text(value)
+    if not isinstance(value, list):
+        return f"a {type(value).__name__}; use a text or a list of token ids"
+    largest = MAX_TOKEN_ID if vocabulary is None else vocabulary - 1
+    for position, token in enumerate(value):
+        if type(token) is not int or not 0 <= token <= largest:
+            return f"token {position} is {str(token)[:40]!r}; token ids are integers from 0 to {largest}"
+    return None
+
+
+def _numbers(weights: FloatArray) -> list[int] | list[float]:
+    """Weights as JSON numbers: integers when all are 0 or 1."""
+    if ((weights == 0) | (weights == 1)).all():
+        return weights.astype(int).tolist()
+    return [round(float(weight), 6) for weight in weights]

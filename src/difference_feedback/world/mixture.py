@@ -1,0 +1,104 @@
+"""The six embedded tasks as one mixture: problems, grading, and the rows that trainers read."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import cycle, islice
+from typing import Any, cast
+
+import numpy as np
+from datasets import Dataset
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.world.chart import Chart
+from difference_feedback.world.count import Count
+from difference_feedback.world.digits import DigitsMax, DigitsSum, GridLookup, Order
+from difference_feedback.world.forms import ErrorSpan, Form
+from difference_feedback.world.problem import SPLITS, Problem, Split
+from difference_feedback.world.task import Task
+
+TASKS: dict[str, Task] = {
+    task.name: task for task in (DigitsSum(), DigitsMax(), GridLookup(), Count(), Chart(), Order())
+}
+
+
+def sample_problems(split: Split, n: int, seed: int, tasks: Sequence[str] | None = None) -> list[Problem]:
+    """Draw `n` problems from the tasks in turn (all six by default); the same arguments give the same problems."""
+    return list(islice(stream_problems(split, seed, tasks), n))
+
+
+def stream_problems(split: Split, seed: int, tasks: Sequence[str] | None = None) -> Iterator[Problem]:
+    """`sample_problems` without an end."""
+    names = list(tasks or TASKS)
+    if unknown := set(names) - set(TASKS):
+        raise ConfigError(f"tasks: no task is called {sorted(unknown)}; choose from {list(TASKS)}")
+    if split not in SPLITS:
+        raise ConfigError(f"split: {split!r} is none; choose from {list(SPLITS)}")
+    rng = np.random.default_rng([SPLITS.index(split), seed])
+    for name in cycle(names):
+        yield TASKS[name].sample(split, rng)
+
+
+def is_correct(problem: Problem, response: str) -> bool:
+    """Whether the final answer, what follows the last `answer`, is right. The steps are not looked at."""
+    return final_answer(response) == problem.answer.split()
+
+
+def final_answer(response: str) -> list[str]:
+    """The words after the last `answer`; none where there is no such word."""
+    _, found, final = response.rpartition("answer")
+    return final.split() if found else []
+
+
+def correct_answers(problem: Problem) -> list[str]:
+    """The right answer in every surface form."""
+    return list(dict.fromkeys(form.write() for form in TASKS[problem.task].forms(problem.facts)))
+
+
+def caption(problem: Problem) -> str:
+    """What the problem's image shows, in full."""
+    return TASKS[problem.task].caption(problem.facts)
+
+
+def error_spans(problem: Problem, response: str) -> list[ErrorSpan] | None:
+    """The wrong values in a response, in reading order; None when it is written in no known form."""
+    found = [form.error_spans(response.strip()) for form in TASKS[problem.task].forms(problem.facts)]
+    return min((spans for spans in found if spans is not None), key=len, default=None)
+
+
+def unseen_forms(problem: Problem) -> list[Form]:
+    """The forms of its answers with nothing of what the image shows: a reading's value is a name for what is read."""
+    task = TASKS[problem.task]
+    return task.forms(task.unseen(problem.facts))
+
+
+def to_dataset(problems: Sequence[Problem]) -> Dataset:
+    """Rows as TRL's trainers read them: `prompt` (chat), `images` (PIL), and what the reward needs."""
+    return Dataset.from_list(
+        [
+            {
+                "prompt": problem.prompt,
+                "images": list(problem.images),
+                "answer": problem.answer,
+                "task": problem.task,
+                "split": problem.split,
+                "facts": json.dumps(problem.facts),
+            }
+            for problem in problems
+        ]
+    )
+
+
+def from_row(row: Mapping[str, Any]) -> Problem:
+    """The problem behind a row of `to_dataset`."""
+    question = row["prompt"][-1]["content"][-1]["text"]
+    return Problem(
+        row["task"], cast(Split, row["split"]), question, tuple(row["images"]), row["answer"], json.loads(row["facts"])
+    )
+
+
+def correctness_reward(
+    prompts: Sequence[Any], completions: Sequence[Any], *, answer: Sequence[str], **_: Any
+) -> list[float]:
+    """TRL reward function: 1.0 where the final answer is right, else 0.0."""
+    texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+    return [float(final_answer(text) == truth.split()) for text, truth in zip(texts, answer, strict=True)]

@@ -1,0 +1,151 @@
+"""Items to annotate from responses: which are taken, where the others went, and files that can be gone on with."""
+
+import json
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from servers.unruly_server import unruly
+from typer.testing import CliRunner
+
+from difference_feedback.annotate.collect import Response, collect_items
+from difference_feedback.annotate.items import find_work
+from difference_feedback.cli import app
+from difference_feedback.data.dataset import VisualQuestion
+from difference_feedback.data.repair_set import load_repair_set
+from difference_feedback.runs.folder import read_rows
+
+IMAGE = (Image.new("RGB", (30, 30)),)
+
+
+def questions(n):
+    return [VisualQuestion(str(i), f"<image>What is {i} + 1?", IMAGE, str(i + 1)) for i in range(n)]
+
+
+def says(number, words=10):
+    return " ".join(["because"] * words) + f" the answer is {number}."
+
+
+def test_every_response_is_an_item_or_counted():
+    asked = questions(4)
+    responses = [
+        Response("0", says(1), "good"),
+        Response("0", says(7), "bad"),
+        Response("0", says(7).upper(), "bad too"),
+        Response("0", says(8), "worse"),
+        Response("0", "9", "short"),
+        Response("1", says(9), "alone"),
+        Response("2", "3", "right but short"),
+        Response("2", says(5), "bad"),
+        Response("9", "?", "lost"),
+        Response("3", " ", "empty"),
+    ]
+    found = collect_items(asked, responses)
+    assert {item["id"]: item["reference"] for item in found.items} == {"0": says(1), "2": "3"}
+    counts = {name: count for name, count in found.counts.items() if count}
+    assert counts == {
+        "right": 2,
+        "question unknown": 1,
+        "empty": 1,
+        "wrong, no right answer to the same question": 1,
+        "wrong, shorter than the least length": 1,
+        "wrong, the same as another": 1,
+        "wrong, beyond the number for each question": 1,
+        "items with a short reference": 1,
+        "items": 2,
+    }
+    assert found.items[0]["question"].startswith("What is")
+    assert found.items[0]["source"]["reference"] in ("good", "right but short")
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 12)), max_size=40), st.integers(1, 3))
+def test_counts_add_up(drawn, per_question):
+    responses = [Response(str(q), says(n, words)) for q, n, words in drawn]
+    found = collect_items(questions(5), responses, per_question=per_question, limit=4)
+    lost = sum(count for name, count in found.counts.items() if name not in ("items", "items with a short reference"))
+    assert lost + len(found.items) == len(responses)
+    assert len({item["id"] for item in found.items}) == len(found.items) <= 4
+    assert max(Counter(item["id"].split("-")[0] for item in found.items).values(), default=0) <= per_question
+
+
+def test_strata_are_drawn_from_in_turn_and_seeds_repeat():
+    asked = questions(30)
+    responses = [Response(q.id, says(answer)) for q in asked for answer in (q.answer, "99")]
+    strata = {q.id: {"subject": "a" if int(q.id) < 24 else "b", "level": 1} for q in asked}
+    found = collect_items(asked, responses, strata=strata, limit=10)
+    assert found.strata == {"subject a, level 1": 5, "subject b, level 1": 5}
+    assert found.items == collect_items(asked, responses, strata=strata, limit=10).items
+    assert found.items != collect_items(asked, responses, strata=strata, limit=10, seed=1).items
+    assert found.items[0]["level"] == 1
+
+
+@pytest.fixture
+def data(tmp_path):
+    Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")
+    rows = [
+        {"id": str(i), "question": f"What is {i} + 1?", "image": "a.png", "answer": str(i + 1), "subject": "sums"}
+        for i in range(3)
+    ]
+    (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "data.jsonl"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, ["repair", "collect", *map(str, arguments)])
+
+
+def test_from_files_to_the_page_and_to_training(data, tmp_path):
+    lines = [{"id": i, "response": says(answer), "model": m} for i in (0, 1) for m, answer in (("x", i + 1), ("y", 50))]
+    lines.append({"id": 2})
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "{broken\n")
+    output = tmp_path / "out"
+    result = run(data, "-r", tmp_path / "r.jsonl", "-o", output)
+    assert result.exit_code == 0, result.output
+    assert "2 items" in result.output
+    for place in ('r.jsonl, line 5, "response"', "r.jsonl, line 6"):
+        assert place in result.stderr
+    repairs, _ = find_work(output)
+    assert repairs.problems == []
+    assert [row["subject"] for row in repairs.rows] == ["sums"] * 2
+    assert "boxed" not in repairs.rows[0]["question"]
+    assert Image.open(output / repairs.rows[0]["image"][0]).getpixel((0, 0)) == (255, 0, 0)
+    annotated = output / "items.annotated.jsonl"
+    annotated.write_text(json.dumps(repairs.rows[0] | {"repaired": "fine", "annotator": "ada"}) + "\n")
+    assert load_repair_set(annotated).rows[0].draft == says(50)
+    again = run(data, "-r", tmp_path / "r.jsonl", "-o", output)
+    assert again.exit_code == 2
+    assert "holds repairs of its items already" in again.stderr
+
+
+def test_sampling_behind_a_server_is_gone_on_with(data, tmp_path):
+    output = tmp_path / "out"
+    with unruly() as server:
+        server.script = [says(1), {"status": 404}, says(1)]
+        common = ("--url", server.url, "--samples", 2, "-o", output)
+        first = run(data, *common)
+        assert "1 questions got no answer" in first.stderr
+        asked = len(server.bodies)
+        assert asked == 3
+        assert server.bodies[0]["n"] == 2
+        assert "boxed" in server.bodies[0]["messages"][0]["content"][1]["text"]
+        second = run(data, *common)
+        assert len(server.bodies) == asked + 1
+    assert len(read_rows(output / "responses.jsonl")) == 6
+    assert second.exit_code == 2  # question 0 has right answers alone, 1 and 2 wrong ones alone
+    assert "no right answer to the same question" in second.stderr
+
+
+def test_a_local_model_is_sampled(data, tmp_path):
+    result = run(data, "--model", "nano", "--samples", 2, "--max-new-tokens", 4, "-o", tmp_path / "out")
+    assert len(read_rows(tmp_path / "out" / "responses.jsonl")) == 6
+    assert result.exit_code == 2
+    assert "no item" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--model", "nano", "--url", "http://127.0.0.1:9/v1")])
+def test_one_source_of_answers_is_needed(data, arguments):
+    result = run(data, *arguments)
+    assert result.exit_code == 2
+    assert "give one of" in result.stderr

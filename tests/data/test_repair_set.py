@@ -1,0 +1,81 @@
+"""Hand-repaired answers as a file: what is written is read, and a bad row is named and stops nothing."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from difference_feedback.data.repair_set import HandRepair, load_repair_set, save_repair_set
+from difference_feedback.errors import DataError
+
+GOOD = {
+    **{"id": "a", "question": "q ?", "image": "a.png"},
+    **{"draft": "answer 1", "reference": "answer 2", "repaired": "answer 2"},
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "a.png")
+    return tmp_path
+
+
+def write(folder, *rows):
+    path = folder / "set.jsonl"
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def test_what_is_saved_is_loaded(tmp_path):
+    images = (Image.new("RGB", (40, 30), "red"), Image.new("RGB", (30, 40), "blue"))
+    rows = [
+        HandRepair("0-1", "wie viele „Äpfel“ ?", images, "answer 1", "answer 2", "answer 2"),
+        HandRepair("0-2", "q", (), "answer 1", None, "answer 3"),
+    ]
+    found = load_repair_set(save_repair_set(rows, tmp_path / "new" / "set.jsonl"))
+    assert found.errors == []
+    for row, loaded in zip(rows, found.rows, strict=True):
+        assert [i.tobytes() for i in loaded.images] == [i.tobytes() for i in row.images]
+        assert {**vars(loaded), "images": None} == {**vars(row), "images": None}
+
+
+def test_the_prompt_is_the_policys(folder):
+    [row] = load_repair_set(write(folder, GOOD)).rows
+    assert row.prompt == [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "q ?"}]}]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("{not json", "line 2: no valid JSON"),
+        ("[1]", "line 2: a JSON list"),
+        (GOOD | {"id": "b", "draft": " "}, "line 2, field 'draft': got ' '"),
+        (GOOD | {"id": "b", "repaired": 3}, "line 2, field 'repaired': got 3"),
+        ({k: v for k, v in GOOD.items() if k != "question"}, "line 2, field 'question': got None"),
+        (GOOD | {"id": "b", "reference": 3}, "line 2, field 'reference': got 3"),
+        (GOOD | {"id": "b", "image": None}, "line 2, field 'image': got None"),
+        (GOOD | {"id": "b", "image": "none.png"}, "line 2, field 'image': no file"),
+        (GOOD | {"id": "b", "image": "set.jsonl"}, "line 2, field 'image': not an image"),
+        (GOOD, "line 2, field 'id': 'a' is line 1's too"),
+    ],
+)
+def test_a_bad_row_is_named_and_the_good_ones_are_kept(folder, bad, message):
+    found = load_repair_set(write(folder, GOOD, bad, GOOD | {"id": "c", "more": [1]}))
+    assert [row.id for row in found.rows] == ["a", "c"]
+    [error] = found.errors
+    assert error.startswith(message)
+
+
+def test_large_images_are_scaled_down(folder):
+    Image.new("RGB", (3000, 2000)).save(folder / "a.png")
+    [row] = load_repair_set(write(folder, GOOD), max_pixels=60_000).rows
+    assert row.images[0].width * row.images[0].height <= 60_000
+
+
+def test_a_file_without_a_usable_row_is_an_error(folder):
+    with pytest.raises(DataError, match=r"not one row can be used: line 1, field 'draft'"):
+        load_repair_set(write(folder, GOOD | {"draft": ""}))
+    with pytest.raises(DataError, match="it is empty"):
+        load_repair_set(write(folder))
+    with pytest.raises(DataError, match=r"missing\.jsonl"):
+        load_repair_set(folder / "missing.jsonl")

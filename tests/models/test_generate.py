@@ -1,0 +1,158 @@
+"""Sampling: same answers whatever shares the batch, no vision tokens, nothing left behind."""
+
+import pytest
+import torch
+
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.models.generate import generate, own_random_stream, unchanged
+from difference_feedback.world import sample_problems
+
+EOS, PAD = 2, 0
+VISION = {3, 4, 5, 6, 7}
+
+
+@pytest.fixture(scope="module")
+def questions():
+    """Prompts of mixed length, with one, two and no images."""
+    problems = sample_problems("rl", 6, seed=0)
+    prompts, images = [p.prompt for p in problems], [list(p.images) for p in problems]
+    prompts[1] = [{"role": "user", "content": [{"type": "image"}, *prompts[1][0]["content"]]}]
+    images[1] = images[1] * 2
+    prompts[2] = [{"role": "system", "content": "look at the image and answer"}, *prompts[2]]
+    prompts[3] = [{"role": "user", "content": "a question as plain text , its image unmentioned"}]
+    return prompts, images
+
+
+def test_batch_with_left_padding_equals_one_by_one(frozen, questions):
+    model, processor = frozen
+    prompts, images = questions
+    together = generate(model, processor, prompts, images, max_new_tokens=12, temperature=0)
+    alone = [
+        generate(model, processor, [p], [i], max_new_tokens=12, temperature=0)[0]
+        for p, i in zip(prompts, images, strict=True)
+    ]
+    assert together == alone
+    assert len({tuple(ids) for answers in together for ids in answers}) == len(prompts)  # they do differ
+
+
+def test_small_batches_keep_the_order(frozen, questions):
+    model, processor = frozen
+    prompts, images = questions
+    whole = generate(model, processor, prompts, images, max_new_tokens=8, temperature=0)
+    assert generate(model, processor, prompts, images, max_new_tokens=8, temperature=0, batch_size=2) == whole
+    assert generate(model, processor, prompts[::-1], images[::-1], max_new_tokens=8, temperature=0) == whole[::-1]
+
+
+def test_the_image_matters(frozen, questions):
+    model, processor = frozen
+    prompts, images = questions
+    other = [[image.transpose(0).point(lambda v: 255 - v) for image in own] for own in images]
+    seen = generate(model, processor, prompts, images, max_new_tokens=8, temperature=0)
+    assert seen != generate(model, processor, prompts, other, max_new_tokens=8, temperature=0)
+
+
+def test_a_seed_gives_the_same_samples_and_leaves_the_random_stream_alone(frozen, questions):
+    model, processor = frozen
+    prompts, images = questions
+    kwargs = {"max_new_tokens": 8, "num_samples": 3}
+    torch.manual_seed(5)
+    first = generate(model, processor, prompts, images, seed=1, **kwargs)
+    drawn = torch.rand(3)
+    torch.manual_seed(5)
+    assert torch.equal(torch.rand(3), drawn)
+    assert generate(model, processor, prompts, images, seed=1, **kwargs) == first
+    assert generate(model, processor, prompts, images, seed=2, **kwargs) != first
+    assert [len(answers) for answers in first] == [3] * len(prompts)
+    assert len({tuple(ids) for ids in first[0]}) > 1
+
+
+def test_answers_end_at_the_end_of_sequence_token(frozen, questions):
+    model, processor = frozen
+    prompts, images = questions[0][:2], questions[1][:2]
+    answers = generate(model, processor, prompts, images, max_new_tokens=40, temperature=30.0, num_samples=32)
+    flat = [ids for own in answers for ids in own]
+    ended = [ids for ids in flat if EOS in ids]
+    assert ended
+    assert all(ids.index(EOS) == len(ids) - 1 for ids in ended)
+    assert all(len(ids) == 40 for ids in flat if EOS not in ids)
+
+
+def test_no_vision_tokens(nano_model, questions):
+    model, processor = nano_model
+    prompts, images = questions
+    with torch.no_grad():  # all tokens as likely as can be
+        model.get_output_embeddings().weight.zero_()
+    answers = generate(model, processor, prompts, images, max_new_tokens=24, num_samples=16)
+    sampled = {token for own in answers for ids in own for token in ids}
+    assert len(sampled) > 300
+    assert not sampled & VISION
+
+
+def test_a_checkpoints_own_sampling_settings_do_not_slip_in(nano_model, questions):
+    model, processor = nano_model
+    prompts, images = questions
+    plain = generate(model, processor, prompts, images, max_new_tokens=8)
+    model.generation_config.update(top_k=1, repetition_penalty=3.0, temperature=0.01, top_p=0.1, min_p=0.9)
+    assert generate(model, processor, prompts, images, max_new_tokens=8) == plain
+
+
+def test_a_model_in_training_is_left_as_it_was(nano_model, questions):
+    model, processor = nano_model
+    prompts, images = questions
+    model.train()
+    model.model.visual.eval()
+    model.model.visual.requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    inputs = processor(text=["<|vision_start|><|image_pad|><|vision_end|>a"], images=[images[0]], return_tensors="pt")
+    before = model(**inputs).logits.detach()
+    generate(model, processor, prompts, images, max_new_tokens=4)
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    loss = model(**inputs).logits
+    assert torch.equal(loss.detach(), before)
+    loss.sum().backward()  # nothing of the generation is in the graph, nor frozen by it
+    assert next(model.model.language_model.parameters()).grad is not None
+
+
+def test_modes_are_restored_when_something_fails(nano_model):
+    model, _ = nano_model
+    model.train()
+
+    def fail():
+        with unchanged(model):
+            assert not model.training
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail()
+    assert model.training
+
+
+def test_own_random_stream_is_restored_after_an_error():
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+
+    def fail():
+        with own_random_stream(torch.device("cpu"), 7):
+            torch.rand(5)
+            raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        fail()
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_several_greedy_samples_are_an_error(frozen, questions):
+    with pytest.raises(ConfigError, match="temperature above 0"):
+        generate(*frozen, *questions, max_new_tokens=4, temperature=0, num_samples=2)
+
+
+def test_a_missing_image_names_the_row(frozen, questions):
+    prompts, images = questions
+    with pytest.raises(DataError, match=r"row 1, field 'images'"):
+        generate(*frozen, prompts, [images[0], [], *images[2:]], max_new_tokens=4)
+
+
+def test_nothing_asked_nothing_generated(frozen):
+    assert generate(*frozen, [], [], max_new_tokens=4) == []

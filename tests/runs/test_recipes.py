@@ -1,0 +1,144 @@
+"""Recipes: shipped ones load, overrides apply, and every mistake names the place, the key and what would work."""
+
+from pathlib import Path
+
+import pytest
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.runs.recipes import (
+    RECIPES,
+    DemoRecipe,
+    EvaluateRecipe,
+    RepairRLRecipe,
+    RepairSFTRecipe,
+    TrainRecipe,
+    build_recipe,
+    dump_recipe,
+    load_recipe,
+    shipped_recipes,
+)
+from difference_feedback.runs.settings import build_config
+from difference_feedback.runs.yaml_text import parse_yaml
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_there_are_recipes_for_every_kind() -> None:
+    kinds = {parse_yaml(path.read_text(), path.name)["kind"] for path in shipped_recipes().values()}
+    assert kinds == set(RECIPES)
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_shipped_recipe_loads_and_survives_a_round_trip(name: str) -> None:
+    kind = RECIPES[parse_yaml(shipped_recipes()[name].read_text(), name)["kind"]]
+    recipe = load_recipe(name, kind)
+    assert build_recipe(kind, parse_yaml(dump_recipe(recipe), "dump")) == recipe
+
+
+@pytest.mark.parametrize("name", sorted(shipped_recipes()))
+def test_settings_for_trl_are_trl_s_own(name: str, tmp_path: Path) -> None:
+    kind = RECIPES[parse_yaml(shipped_recipes()[name].read_text(), name)["kind"]]
+    recipe = load_recipe(name, kind)
+    parts = (
+        [recipe.repair_sft, recipe.repair_rl, recipe.grpo, recipe.df_grpo]
+        if isinstance(recipe, DemoRecipe)
+        else [recipe]
+    )
+    for part in parts:
+        if not isinstance(part, RepairSFTRecipe | RepairRLRecipe | TrainRecipe):
+            continue
+        from trl import GRPOConfig, SFTConfig
+
+        from difference_feedback.trl import DFGRPOConfig
+
+        config_class = SFTConfig if isinstance(part, RepairSFTRecipe) else GRPOConfig
+        if isinstance(part, TrainRecipe) and part.method == "df-grpo":
+            config_class = DFGRPOConfig
+        values = {**part.trl, "bf16": False, "gradient_checkpointing": False}  # a machine without a GPU refuses bf16
+        config = build_config(config_class, values, source=name, output_dir=str(tmp_path))
+        for key, value in values.items():
+            assert getattr(config, key) == value, key
+
+
+def test_overrides_reach_nested_keys_and_are_read_as_yaml(tmp_path: Path) -> None:
+    path = write(tmp_path, "kind: train\nmethod: grpo\ntrl: {max_steps: 5}\n")
+    recipe = load_recipe(
+        path,
+        TrainRecipe,
+        [
+            "seed=3",
+            "trl.learning_rate=1e-4",
+            "evaluation.problems=7",
+            "tasks=[count, chart]",
+            "budget_cpu_seconds=2",
+            "trl.save_strategy=no",
+        ],
+    )
+    assert recipe.seed == 3
+    assert recipe.trl == {"max_steps": 5, "learning_rate": 1e-4, "save_strategy": "no"}
+    assert recipe.evaluation.problems == 7
+    assert recipe.tasks == ["count", "chart"]
+    assert recipe.budget_cpu_seconds == 2.0
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "parts"),
+    [
+        ("kind: train\nmodle: x\n", [], ["recipe.yaml", "'modle'", "'model'"]),
+        ("kind: train\nevaluation: {problem: 3}\n", [], ["recipe.yaml", "'evaluation.problem'", "'problems'"]),
+        ("kind: train\ndata: {path: x, limits: 3}\n", [], ["'data.limits'", "'limit'"]),
+        ("kind: train\n", ["sede=1"], ["override 'sede=1'", "'seed'"]),
+        ("kind: train\nseed: three\n", [], ["seed", "'three' (text)", "integer"]),
+        ("kind: train\nseed: true\n", [], ["seed", "true/false", "integer"]),
+        ("kind: train\n", ["evaluation.problems=many"], ["override", "evaluation.problems", "integer"]),
+        ("kind: train\n", ["evaluation.problems=0"], ["evaluation.problems", "greater than 0"]),
+        ("kind: train\nmethod: ppo\n", [], ["method", "'ppo'", "'grpo' or 'df-grpo'"]),
+        ("kind: train\nevaluation: 3\n", [], ["evaluation", "3 (int)"]),
+        ("kind: train\ndata: {}\n", [], ["'data.path'", "missing"]),
+        ("kind: train\nseed: 1\nseed: 2\n", [], ["'seed'", "twice"]),
+        ("kind: train\nseed: [1\n", [], ["recipe.yaml", "line", "not YAML"]),
+        ("- a\n- b\n", [], ["mapping"]),
+        ("kind: demo\n", [], ["'demo'", "kind: train", "nano_grpo"]),
+        ("kind: train\n", ["seed"], ["key=value"]),
+    ],
+)
+def test_a_mistake_names_the_place_the_key_and_what_would_work(
+    tmp_path: Path, text: str, overrides: list[str], parts: list[str]
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write(tmp_path, text), TrainRecipe, overrides)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_a_missing_recipe_names_the_nearest_shipped_one() -> None:
+    with pytest.raises(ConfigError, match="nano_evaluate"):
+        load_recipe("nano_evaluat", EvaluateRecipe)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(write(tmp_path, "kind: train\nmodle: x\nseed: three\n"), TrainRecipe)
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "parts"),
+    [
+        ({"learning_rat": 1e-4}, ["learning_rat", "'learning_rate'"]),
+        ({"max_steps": "ten"}, ["trl.max_steps", "'ten' (text)", "integer"]),
+        ({"output_dir": "x"}, ["output_dir", "set by the run"]),
+        ({"per_device_train_batch_size": 3, "num_generations": 8}, ["GRPOConfig refuses"]),
+    ],
+)
+def test_trainer_settings_are_checked_by_name_and_type(values: dict, parts: list[str], tmp_path: Path) -> None:
+    from trl import GRPOConfig
+
+    with pytest.raises(ConfigError) as caught:
+        build_config(GRPOConfig, values, output_dir=str(tmp_path))
+    for part in parts:
+        assert part in str(caught.value)

@@ -1,0 +1,103 @@
+"""Run folders: what they record, when they refuse, how they resume."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import EvaluateRecipe, TrainRecipe, load_recipe
+
+
+def test_a_new_run_records_recipe_versions_and_seed(tmp_path: Path) -> None:
+    recipe = TrainRecipe(seed=5)
+    run = Run(tmp_path / "run", recipe)
+    assert not run.resumed
+    assert not run.finished
+    assert load_recipe(run.folder / "config.yaml", TrainRecipe) == recipe
+    versions = json.loads((run.folder / "versions.json").read_text())
+    assert versions["seed"] == 5
+    for name in ("python", "torch", "transformers", "trl", "rapidfuzz", "difference-feedback", "platform", "cores"):
+        assert versions[name], name
+    assert run.checkpoints.is_dir()
+
+
+def test_metrics_append_and_numbers_that_are_not_finite_become_null(tmp_path: Path) -> None:
+    run = Run(tmp_path, TrainRecipe())
+    run.log(step=1, loss=float("nan"), accuracy=np.float32(0.5))
+    run.log(step=2, loss=np.inf, parts={"a": [1, float("inf")]})
+    assert run.metrics() == [
+        {"step": 1, "loss": None, "accuracy": 0.5},
+        {"step": 2, "loss": None, "parts": {"a": [1, None]}},
+    ]
+
+
+def test_an_interrupted_run_is_taken_up_and_its_torn_last_row_dropped(tmp_path: Path) -> None:
+    run = Run(tmp_path, TrainRecipe())
+    for step in (1, 2, 3):
+        run.log(step=step)
+    with run.metrics_path.open("a") as file:
+        file.write('{"step": 4, "lo')
+    again = Run(tmp_path, TrainRecipe())
+    assert again.resumed
+    again.log(step=4)
+    assert [row["step"] for row in again.metrics()] == [1, 2, 3, 4]
+    again.rewind(2)
+    assert [row["step"] for row in again.metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_of_another_recipe_is_refused_unless_told(tmp_path: Path, finished: bool) -> None:
+    run = Run(tmp_path, TrainRecipe(seed=1))
+    run.log(step=1)
+    if finished:
+        run.finish({"accuracy": 0.5})
+    with pytest.raises(ConfigError, match=r"seed: 1 there, 2 now.*--overwrite"):
+        Run(tmp_path, TrainRecipe(seed=2))
+    with pytest.raises(ConfigError, match=r"kind: 'train' there, 'evaluate' now"):
+        Run(tmp_path, EvaluateRecipe(seed=1))
+    anew = Run(tmp_path, TrainRecipe(seed=2), overwrite=True)
+    assert not anew.resumed
+    assert not anew.finished
+    assert anew.metrics() == []
+
+
+def test_the_same_recipe_finds_a_finished_run_finished(tmp_path: Path) -> None:
+    Run(tmp_path, TrainRecipe()).finish({"accuracy": 0.5})
+    again = Run(tmp_path, TrainRecipe())
+    assert again.finished
+    assert again.summary() == {"accuracy": 0.5}
+
+
+def test_a_folder_of_something_else_is_never_touched(tmp_path: Path) -> None:
+    (tmp_path / "notes.json").write_text("{}")
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="holds no run"):
+            Run(tmp_path, TrainRecipe(), overwrite=overwrite)
+    assert (tmp_path / "notes.json").read_text() == "{}"
+
+
+def test_overwriting_removes_the_run_s_own_files_and_nothing_else(tmp_path: Path) -> None:
+    run = Run(tmp_path, TrainRecipe())
+    part = run.child("part", EvaluateRecipe())
+    (run.checkpoints / "checkpoint-1").mkdir()
+    (tmp_path / "notes.json").write_text("mine")
+    (tmp_path / "pictures").mkdir()
+    Run(tmp_path, TrainRecipe(seed=9), overwrite=True)
+    assert not part.folder.exists()
+    assert not (run.checkpoints / "checkpoint-1").exists()
+    assert (tmp_path / "notes.json").read_text() == "mine"
+    assert (tmp_path / "pictures").is_dir()
+
+
+def test_the_last_complete_checkpoint_counts(tmp_path: Path) -> None:
+    run = Run(tmp_path, TrainRecipe())
+    assert run.last_checkpoint() is None
+    for step, complete in ((9, True), (10, True), (11, False)):
+        folder = run.checkpoints / f"checkpoint-{step}"
+        folder.mkdir()
+        if complete:
+            (folder / "trainer_state.json").write_text("{}")
+    assert run.last_checkpoint() == run.checkpoints / "checkpoint-10"

@@ -1,0 +1,93 @@
+"""The embedded annotator: right, in the draft's own form, and marking the errors."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from difference_feedback import world
+from difference_feedback.errors import DataError
+from difference_feedback.method.alignment import align
+from difference_feedback.repair.quality import error_tokens
+from difference_feedback.world.nano import build_processor
+from difference_feedback.world.oracle import annotate, hand_repaired_set, other_correct_answer
+
+TOKENIZER = build_processor().tokenizer
+TASKS = list(world.TASKS)
+
+
+def misread(problem, rng, errors):
+    """An answer in one of the problem's forms, some of its readings wrong and everything after them consistent."""
+    form = rng.choice(np.array(world.TASKS[problem.task].forms(problem.facts), dtype=object))
+    slots = [form.readings[i] for i in rng.permutation(len(form.readings))[:errors]]
+    return form, form.write({slot.name: slot.misreadings[rng.integers(len(slot.misreadings))] for slot in slots})
+
+
+@settings(max_examples=60)
+@given(st.sampled_from(TASKS), st.integers(0, 10_000), st.integers(1, 3))
+def test_the_repair_is_correct_and_no_farther_than_the_drafts_own_form(task, seed, errors):
+    [problem] = world.sample_problems("rl", 1, seed, [task])
+    form, draft = misread(problem, np.random.default_rng(seed), errors)
+    repaired = annotate(problem, draft, TOKENIZER)
+    assert world.is_correct(problem, repaired)
+    assert repaired in world.correct_answers(problem)
+    ids, own, found = (TOKENIZER.encode(text) for text in (draft, form.write(), repaired))
+    assert align(ids, found).distance <= align(ids, own).distance
+    others = [TOKENIZER.encode(other) for other in world.correct_answers(problem)]
+    assert align(ids, found).distance == min(align(ids, other).distance for other in others)
+
+
+def test_a_correct_answer_is_its_own_repair():
+    for problem in world.sample_problems("rl", 24, 0):
+        for answer in world.correct_answers(problem):
+            assert annotate(problem, f" {answer} ", TOKENIZER) == answer
+
+
+def test_any_text_is_repaired():
+    for problem in world.sample_problems("rl", 6, 0):
+        assert world.is_correct(problem, annotate(problem, "", TOKENIZER))
+        assert world.is_correct(problem, annotate(problem, "nonsense <|im_end|> \x00 ßß", TOKENIZER))
+
+
+def test_the_annotators_masks_cover_the_errors():
+    """Of one misreading, nearly every wrong value has a marked token; ties in the alignment may move a mark."""
+    rng = np.random.default_rng(0)
+    spans, covered = 0, 0
+    for problem in world.sample_problems("rl", 240, 0):
+        _, draft = misread(problem, rng, 1)
+        ids = TOKENIZER.encode(draft)
+        mask = align(ids, TOKENIZER.encode(annotate(problem, draft, TOKENIZER))).source_mask
+        wrong = error_tokens(problem, ids, TOKENIZER)
+        assert wrong is not None
+        runs = np.split(np.flatnonzero(wrong), np.flatnonzero(np.diff(np.flatnonzero(wrong)) > 1) + 1)
+        for run in runs:
+            spans += len(run) > 0
+            covered += len(run) > 0 and bool(mask[run].any())
+    assert spans > 200
+    assert covered / spans > 0.95
+
+
+def test_other_correct_answers_take_every_form():
+    [problem] = world.sample_problems("rl", 1, 0, ["digits-sum"])
+    rng = np.random.default_rng(0)
+    assert {other_correct_answer(problem, rng) for _ in range(100)} == set(world.correct_answers(problem))
+
+
+def test_hand_repaired_set_comes_from_the_policys_wrong_answers(frozen):
+    rows = hand_repaired_set(*frozen, 70, max_new_tokens=6, seed=3, progress=None)
+    assert len(rows) == 70
+    assert len({row.id for row in rows}) == 70
+    assert len({row.draft for row in rows}) > 35  # sampled, not written
+    problems = {(p.question, p.images[0].tobytes()): p for p in world.sample_problems("repair", 200, 3)}
+    for row in rows:
+        problem = problems[row.question, row.images[0].tobytes()]
+        assert not world.is_correct(problem, row.draft)
+        assert row.repaired == annotate(problem, row.draft, TOKENIZER)
+        assert row.reference in world.correct_answers(problem)
+    again = hand_repaired_set(*frozen, 70, max_new_tokens=6, seed=3, progress=None)
+    assert [(r.question, r.draft, r.reference) for r in again] == [(r.question, r.draft, r.reference) for r in rows]
+
+
+def test_too_few_wrong_answers_are_an_error(frozen):
+    with pytest.raises(DataError, match=r"64 answers on labelled problems hold \d+ wrong ones, 65 were asked for"):
+        hand_repaired_set(*frozen, 65, max_new_tokens=2, max_rollouts=64, progress=None)
