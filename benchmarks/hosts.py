@@ -120,9 +120,9 @@ def run_cell(cell: str, seed: int, steps: int, folder: Path, verl_python: str) -
 def _accuracy(model: str) -> dict[str, Any]:
     from transformers import Qwen2_5_VLForConditionalGeneration
 
-    from difference_feedback.bench.base import load_base
     from difference_feedback.policy.evaluation import evaluate
     from difference_feedback.world import sample_problems
+    from difference_feedback.world.nano import load_base
 
     trained = Qwen2_5_VLForConditionalGeneration.from_pretrained(model)
     found = evaluate(trained, load_base()[1], sample_problems("test", TEST_PROBLEMS, 0))

@@ -1,5 +1,6 @@
-"""Servers on loopback and a browser, for tests of several folders."""
+"""Servers on loopback, a browser and a nano VLM, for tests of several folders."""
 
+import copy
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,7 +19,7 @@ with suppress(ModuleNotFoundError):  # verl's environment does without
 
 @pytest.fixture(scope="session")
 def _served() -> Iterator[OpenAIServer]:
-    from difference_feedback.bench.base import load_base
+    from difference_feedback.world.nano import load_base
 
     with serve_model(*load_base()) as server:
         yield server
@@ -50,3 +51,27 @@ def browser() -> Iterator[Any]:
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
     yield chrome
     chrome.quit()
+
+
+@pytest.fixture(scope="session")
+def frozen() -> tuple[Any, Any]:
+    """A nano VLM and its processor that tests share and leave as they are.
+
+    Its weights are random and larger than at initialisation, so that its answers vary with what it is shown.
+    """
+    import torch
+
+    from difference_feedback.world import nano
+
+    model, processor = nano.build(seed=1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(8)
+    return model.eval(), processor
+
+
+@pytest.fixture
+def nano_model(frozen: tuple[Any, Any]) -> tuple[Any, Any]:
+    """A model of the test's own, to train, and the processor."""
+    return copy.deepcopy(frozen[0]), frozen[1]

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difference_feedback import alignment as alignment_module
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.method import alignment as alignment_module
 from difference_feedback.method.alignment import Edit, align, edit_cost
 
 METHODS = ("levenshtein", "lcs")

@@ -3,10 +3,10 @@
 import torch
 from torch import nn
 
-from difference_feedback.bench.base import load_base
 from difference_feedback.models.flops import FlopMeter, Work, uncounted
 from difference_feedback.models.generate import generate
 from difference_feedback.world import sample_problems
+from difference_feedback.world.nano import load_base
 
 
 def test_a_linear_layer_and_a_convolution_by_hand() -> None:

@@ -2,12 +2,12 @@
 
 import pytest
 
-from difference_feedback.bench.base import load_base
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.embedded import embedded_repairer
 from difference_feedback.world import correct_answers, is_correct, sample_problems
 from difference_feedback.world.mixture import TASKS
+from difference_feedback.world.nano import load_base
 from difference_feedback.world.oracle import annotate
 
 

@@ -4,7 +4,6 @@ import pytest
 from servers.unruly_server import unruly
 
 from difference_feedback import world
-from difference_feedback.bench.base import load_base
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatClient
 from difference_feedback.method.repairs import RepairRequest
@@ -14,6 +13,7 @@ from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.sections import Endpoint
+from difference_feedback.world.nano import load_base
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AutoProcessor
 
+from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.local import LocalRepairer
@@ -15,7 +16,6 @@ from difference_feedback.repair.prompts import (
     RepairTemplate,
     repair_conversation,
     save_template,
-    special_tokens,
     template_for,
 )
 from difference_feedback.world import correct_answers, sample_problems

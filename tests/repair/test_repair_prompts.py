@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from difference_feedback.data.untrusted import neutralise
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.repair.prompts import FULL, NANO, RepairTemplate, neutralise, repair_conversation
+from difference_feedback.repair.prompts import FULL, NANO, RepairTemplate, repair_conversation
 
 PROMPT = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "add the digits"}]}]
 

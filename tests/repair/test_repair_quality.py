@@ -6,9 +6,9 @@ import pytest
 from difference_feedback import world
 from difference_feedback.method.repairs import Repair
 from difference_feedback.repair.drafts import Rollout, RolloutGroup, WrongDraft, sample_groups, wrong_drafts
-from difference_feedback.repair.quality import error_tokens, held_out_drafts, mask_quality, repair_quality
+from difference_feedback.repair.quality import held_out_drafts, repair_quality
 from difference_feedback.world.nano import build_processor
-from difference_feedback.world.oracle import annotate, other_correct_answer
+from difference_feedback.world.oracle import annotate, error_tokens, mask_quality, other_correct_answer
 
 TOKENIZER = build_processor().tokenizer
 EOS = TOKENIZER.eos_token_id

@@ -9,16 +9,16 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 from difference_feedback import world
-from difference_feedback.bench.base import load_base
 from difference_feedback.cli import app
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.rules import final_answer_reward, matches
-from difference_feedback.repair import rl, training
+from difference_feedback.repair import rl, stage
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import NANO
 from difference_feedback.repair.rl import auditor_of, gates_of, train_rl
 from difference_feedback.runs.folder import Run, read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
+from difference_feedback.world.nano import load_base
 
 QUICK = {
     **{"drafts": 8, "evaluation": {"problems": 12, "max_new_tokens": 40, "batch_size": 12}},
@@ -124,8 +124,8 @@ def test_real_questions_from_a_file_train_without_the_embedded_truth(tmp_path, m
         texts = [[{"role": "assistant", "content": stated(c[0]["content"])}] for c in completions]
         return final_answer_reward(prompts, texts, **columns)
 
-    monkeypatch.setattr(training, "matches", lambda response, *rest: matches(stated(response), *rest))
-    monkeypatch.setattr(training, "final_answer_reward", reward)
+    monkeypatch.setattr(stage, "matches", lambda response, *rest: matches(stated(response), *rest))
+    monkeypatch.setattr(stage, "final_answer_reward", reward)
     problems = world.sample_problems("rl", 60, 5, ["digits-sum", "count"])
     for number, problem in enumerate(problems):
         problem.images[0].save(tmp_path / f"{number}.png")

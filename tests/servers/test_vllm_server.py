@@ -11,7 +11,6 @@ from servers.vllm_server import MODEL, URL
 from trl.generation import vllm_client
 
 from difference_feedback import world
-from difference_feedback.bench.base import load_base
 from difference_feedback.data.untrusted import parse_strictly
 from difference_feedback.judges.audit import AuditCase
 from difference_feedback.judges.chat import ChatClient, ChatRequest
@@ -26,6 +25,7 @@ from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.sections import Endpoint, Judge
+from difference_feedback.world.nano import load_base
 
 pytestmark = pytest.mark.vllm
 KINDS = [EndpointRepairer, VLLMServerRepairer]

@@ -4,7 +4,7 @@ import torch
 from servers.wide_nano import widened
 
 from difference_feedback import world
-from difference_feedback.bench.base import load_base
+from difference_feedback.world.nano import load_base
 
 
 def test_the_widened_model_computes_the_same():

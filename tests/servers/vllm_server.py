@@ -21,7 +21,7 @@ from pathlib import Path
 
 from servers.wide_nano import widened
 
-from difference_feedback.bench.base import load_base
+from difference_feedback.world.nano import load_base
 
 URL = "DIFFERENCE_FEEDBACK_VLLM_URL"
 MODEL = "nano"

@@ -4,8 +4,9 @@ import pytest
 import torch
 from trl import GRPOConfig
 
+from difference_feedback import world
 from difference_feedback.trl import ExactResume
-from difference_feedback.world import nano, tasks
+from difference_feedback.world import nano
 
 
 def test_in_plain_grpo_the_unjudged_have_no_advantage_and_move_no_mean(tmp_path, monkeypatch):
@@ -24,7 +25,7 @@ def test_in_plain_grpo_the_unjudged_have_no_advantage_and_move_no_mean(tmp_path,
         **{"gradient_checkpointing": False, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"},
     )
     model, processor = nano.build(seed=0)
-    dataset = tasks.to_dataset(tasks.sample_problems("rl", 2, 0))
+    dataset = world.to_dataset(world.sample_problems("rl", 2, 0))
     ExactResume(model, reward, args, train_dataset=dataset, processing_class=processor).train()
     [batch] = batches
     judged = torch.tensor([1.0, 0.0, 1.0])

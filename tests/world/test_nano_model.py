@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
+from difference_feedback import world
 from difference_feedback.bench.supervised import Example, collate, questions, rewrites, train_supervised
-from difference_feedback.world import nano, tasks
+from difference_feedback.world import nano
 from difference_feedback.world.tokenizer import VISION_TOKENS
 
 
@@ -50,7 +51,7 @@ def test_words_of_the_tasks_are_single_tokens(built):
 
 def test_generation_never_emits_a_vision_token(built):
     model, processor = built
-    inputs = encode(processor, tasks.sample_problems("rl", 12, 0))
+    inputs = encode(processor, world.sample_problems("rl", 12, 0))
     torch.manual_seed(0)
     out = model.generate(**inputs, max_new_tokens=40, do_sample=True, temperature=5.0, top_k=0)
     new = set(out[:, inputs["input_ids"].shape[1] :].unique().tolist())
@@ -60,7 +61,7 @@ def test_generation_never_emits_a_vision_token(built):
 
 def test_another_image_changes_the_log_probabilities(built):
     model, processor = built
-    problem = tasks.sample_problems("rl", 1, 0)[0]
+    problem = world.sample_problems("rl", 1, 0)[0]
     blank = Image.new("RGB", problem.images[0].size, "white")
     inputs, blanked = encode(processor, [problem]), encode(processor, [replace(problem, images=(blank,))])
     assert torch.equal(inputs["input_ids"], blanked["input_ids"])
@@ -70,7 +71,7 @@ def test_another_image_changes_the_log_probabilities(built):
 
 def test_padding_on_the_left_changes_nothing(built):
     model, processor = built
-    problems = tasks.sample_problems("rl", 6, 0)
+    problems = world.sample_problems("rl", 6, 0)
     with torch.no_grad():
         together = model(**encode(processor, problems)).logits[:, -1]
         alone = torch.cat([model(**encode(processor, [p])).logits[:, -1] for p in problems])
@@ -88,7 +89,7 @@ def test_saved_and_loaded_by_the_auto_classes_it_is_the_same(built, tmp_path):
     assert isinstance(loaded, Qwen2_5_VLForConditionalGeneration)
     assert [p.name for p in tmp_path.glob("*.safetensors")]
     assert loaded.generation_config.suppress_tokens == model.generation_config.suppress_tokens
-    inputs, again = (encode(p, tasks.sample_problems("rl", 6, 0)) for p in (processor, loaded_processor))
+    inputs, again = (encode(p, world.sample_problems("rl", 6, 0)) for p in (processor, loaded_processor))
     assert torch.equal(inputs["input_ids"], again["input_ids"])
     with torch.no_grad():
         assert torch.equal(model.eval()(**inputs).logits, loaded.eval()(**again).logits)
@@ -111,8 +112,8 @@ def test_rewrites_turn_a_wrong_draft_into_the_right_answer_of_the_same_form():
         example = next(stream)
         text = example.conversation[-1]["content"][-1]["text"]
         draft = text.split(" draft : ")[1].split(" reference : ")[0].removesuffix(" repair :")
-        assert tasks.is_correct(example.problem, example.answer)
-        assert tasks.error_spans(example.problem, draft) is not None
+        assert world.is_correct(example.problem, example.answer)
+        assert world.error_spans(example.problem, draft) is not None
         assert len(draft.split()) == len(example.answer.split())
 
 

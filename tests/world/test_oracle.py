@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from difference_feedback import world
 from difference_feedback.errors import DataError
 from difference_feedback.method.alignment import align
-from difference_feedback.repair.quality import error_tokens
+from difference_feedback.repair.drafts import hand_repaired_set
 from difference_feedback.world.nano import build_processor
-from difference_feedback.world.oracle import annotate, hand_repaired_set, other_correct_answer
+from difference_feedback.world.oracle import annotate, error_tokens, other_correct_answer
 
 TOKENIZER = build_processor().tokenizer
 TASKS = list(world.TASKS)

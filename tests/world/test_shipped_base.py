@@ -4,11 +4,13 @@ import json
 
 import pytest
 
-from difference_feedback.bench.base import SHIPPED, build_base, measure
+from difference_feedback import world
+from difference_feedback.bench.base import build_base, measure
 from difference_feedback.policy.evaluation import evaluate
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import BaseRecipe, build_recipe, load_recipe
-from difference_feedback.world import nano, tasks
+from difference_feedback.world import nano
+from difference_feedback.world.nano import SHIPPED
 
 FIGURES = json.loads((SHIPPED / "summary.json").read_text(encoding="utf-8"))
 
@@ -43,15 +45,15 @@ def test_its_accuracy_is_the_recorded_one(base):
 
 def test_it_is_fluent(base):
     """Its answers have a known form nearly always: what it lacks is perception, not format."""
-    problems = tasks.sample_problems("test", 120, seed=5)
+    problems = world.sample_problems("test", 120, seed=5)
     found = evaluate(*base, problems).predictions
-    known = [tasks.error_spans(p, f.response) is not None for p, f in zip(problems, found, strict=True)]
+    known = [world.error_spans(p, f.response) is not None for p, f in zip(problems, found, strict=True)]
     assert sum(known) / len(known) > 0.9
 
 
 def test_arithmetic_is_right_where_the_readings_are(base):
     """On the images that it was taught, where its readings are right, so is nearly everything else."""
-    problems = tasks.sample_problems("warm", 120, seed=5)
+    problems = world.sample_problems("warm", 120, seed=5)
     found = evaluate(*base, problems).predictions
     assert sum(f.correct for f in found) / len(found) > 0.8
 
@@ -65,4 +67,4 @@ def test_the_recipe_runs_end_to_end(tmp_path):
     assert {"accuracy", "upper_bound", "tasks", "upper_bound_tasks"} <= set(summary)
     model, processor = nano.load_base(run.model_path)
     assert model.num_parameters() == summary["parameters"]
-    assert evaluate(model, processor, tasks.sample_problems("test", 6, 0)).accuracy <= 1.0
+    assert evaluate(model, processor, world.sample_problems("test", 6, 0)).accuracy <= 1.0

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +15,6 @@ from difference_feedback.runs.recipes import BaseRecipe
 from difference_feedback.runs.sections import Evaluation as EvaluationSettings
 from difference_feedback.world import sample_problems
 from difference_feedback.world.nano import build
-
-SHIPPED = Path(__file__).parent / "shipped_base"
-
-
-def load_base(path: str | Path = SHIPPED) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
-    """The warm-started base and its processor, in evaluation mode: the shipped one, or one made by `build_base`."""
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, use_safetensors=True)
-    return model.eval(), Qwen2_5_VLProcessor.from_pretrained(path)
 
 
 def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def _train_repair_model(recipe: DemoRecipe, demo: Run) -> tuple[Path, float]:
 
 
 def _upper_bound(recipe: DemoRecipe, demo: Run) -> None:
-    from difference_feedback.bench.base import load_base, measure, train_upper_bound
+    from difference_feedback.bench.base import measure, train_upper_bound
+    from difference_feedback.world.nano import load_base
 
     run = demo.child("upper_bound", recipe)
     if run.finished:
@@ -134,11 +135,11 @@ def _upper_bound(recipe: DemoRecipe, demo: Run) -> None:
 
 def _write_examples(recipe: DemoRecipe, demo: Run, part: TrainRecipe, run: Run) -> None:
     """Wrong answers of the base, repaired as they were in the DF-GRPO run."""
-    from difference_feedback.bench.base import load_base
     from difference_feedback.policy.train import host_config, load_repairer
     from difference_feedback.report.examples import make_examples
     from difference_feedback.runs.jsonl import write_jsonl
     from difference_feedback.world import sample_problems
+    from difference_feedback.world.nano import load_base
 
     config = host_config(part, run)
     model, processor = load_base()

@@ -5,11 +5,11 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig
 
+from difference_feedback.repair.drafts import hand_repaired_set
 from difference_feedback.repair.sft import fit_sft_dataset
 from difference_feedback.repair.stage import Stage
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairSFTRecipe
-from difference_feedback.world.oracle import hand_repaired_set
 
 
 def train_policy_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:

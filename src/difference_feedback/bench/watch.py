@@ -7,8 +7,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from difference_feedback.models.flops import FlopMeter, Work
 from difference_feedback.policy.callbacks import Watcher
-from difference_feedback.repair.quality import error_tokens
 from difference_feedback.world.mixture import from_row
+from difference_feedback.world.oracle import error_tokens
 
 WORK = {"flops/forward": "forward", "flops/backward": "backward", "flops/generated_tokens": "generated_tokens"}
 """Key of a logged row -> field of `Work`."""

@@ -56,3 +56,9 @@ def fill_images(prompt: Conversation, images: Sequence[Image.Image]) -> Conversa
     for part, image in zip(places, images, strict=True):
         part["image"] = image
     return filled
+
+
+def conversation(question: str, num_images: int) -> list[dict[str, Any]]:
+    """A chat conversation of one turn: the images' places, then the question."""
+    images: list[dict[str, Any]] = [{"type": "image"} for _ in range(num_images)]
+    return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]

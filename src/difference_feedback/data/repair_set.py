@@ -18,10 +18,10 @@ from typing import Any
 
 from PIL import Image
 
+from difference_feedback.data.conversations import conversation
 from difference_feedback.data.image_files import open_image
 from difference_feedback.errors import DataError
 from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
-from difference_feedback.world.problem import conversation
 
 _TEXTS = ("question", "draft", "repaired")
 

@@ -15,7 +15,7 @@ def load_model(name: str, *, dtype: str = "float32", attention: str | None = Non
     transformers knows.
     """
     if name == "nano":
-        from difference_feedback.bench.base import load_base
+        from difference_feedback.world.nano import load_base
 
         return load_base()
     if (base := adapter_base(name)) is not None:

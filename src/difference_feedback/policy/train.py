@@ -11,7 +11,7 @@ from difference_feedback.data.question import Question
 from difference_feedback.errors import ConfigError
 from difference_feedback.models.adapters import adapter_base, add_repair_adapter, name_base, with_lora
 from difference_feedback.models.load import load_model
-from difference_feedback.policy.callbacks import EvaluateHeldOut, SeedRepairs, ShowProgress, Watcher
+from difference_feedback.policy.callbacks import EvaluateHeldOut, SeedRepairs, Watcher
 from difference_feedback.policy.evaluation import Evaluation, Grade, evaluate, held_out, judge_of
 from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.repair.embedded import EMBEDDED_REPAIRERS, embedded_repairer
@@ -19,6 +19,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.settings import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
+from difference_feedback.trl.callbacks import ShowProgress
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.world import sample_problems
 

@@ -9,9 +9,15 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
 from difference_feedback.data.question import Question
+from difference_feedback.data.repair_set import HandRepair
+from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.models.generate import generate
+from difference_feedback.world import Problem
+from difference_feedback.world.mixture import stream_problems
+from difference_feedback.world.oracle import annotate, other_correct_answer
 
+_SMALLEST_ROUND = 64
 Q = TypeVar("Q", bound=Question)
 Grader = Callable[[Any, str], bool]
 """`(question, response)`: whether the response is right."""
@@ -114,3 +120,58 @@ def wrong_drafts(
                 continue
             drafts.append(WrongDraft(group.problem, rollout, reference))
     return drafts
+
+
+def hand_repaired_set(
+    policy: PreTrainedModel,
+    processor: ProcessorMixin,
+    n: int,
+    *,
+    temperature: float = 1.0,
+    max_new_tokens: int = 64,
+    batch_size: int = 128,
+    seed: int = 0,
+    max_rollouts: int | None = None,
+    progress: str | None = "drafts to repair by hand",
+) -> list[HandRepair]:
+    """`n` wrong answers of `policy` to problems on images kept for this, repaired by `annotate`.
+
+    One answer is sampled for each problem; the reference of a wrong one is a correct answer in a form drawn uniformly.
+    Problems are drawn until there are `n` wrong answers.
+
+    Raises `DataError` when `max_rollouts` answers (default 20 `n`) hold fewer: the policy is nearly always right there.
+    """
+    limit = max_rollouts or 20 * n
+    problems = stream_problems("repair", seed)
+    found: list[WrongDraft[Problem]] = []
+    rollouts, share = 0, 0.5
+    while len(found) < n:
+        if rollouts >= limit:
+            raise DataError(
+                f"{rollouts} answers on labelled problems hold {len(found)} wrong ones, {n} were asked for: ask for "
+                "fewer, or sample at a higher temperature"
+            )
+        missing = n - len(found)
+        size = min(max(_SMALLEST_ROUND, int(missing / share) + 1), limit - rollouts)
+        groups = sample_groups(
+            policy,
+            processor,
+            [next(problems) for _ in range(size)],
+            group_size=1,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            batch_size=batch_size,
+            seed=seed + rollouts,
+            progress=progress,
+        )
+        found += wrong_drafts(groups, seed=seed + rollouts, other_reference=other_correct_answer)
+        rollouts += size
+        share = max(len(found) / rollouts, 0.02)
+    tokenizer = processor.tokenizer
+    return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(found[:n])]
+
+
+def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> HandRepair:
+    problem, draft = wrong.problem, wrong.draft.text
+    repaired = annotate(problem, draft, tokenizer)
+    return HandRepair(name, problem.question, problem.images, draft, wrong.reference, repaired)

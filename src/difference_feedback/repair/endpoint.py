@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.repair.projection import project
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, special_tokens, template_of
+from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, template_of
 from difference_feedback.runs.sections import Endpoint
 
 

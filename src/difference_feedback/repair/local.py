@@ -7,16 +7,11 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
+from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.generate import generate
 from difference_feedback.models.load import load_model
-from difference_feedback.repair.prompts import (
-    RepairTemplate,
-    repair_conversation,
-    special_tokens,
-    template_for,
-    template_of,
-)
+from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, template_for, template_of
 
 
 class LocalRepairer:

@@ -5,15 +5,13 @@ and the template's own field markers are taken out of them before they are put i
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from difference_feedback.data.untrusted import neutralise
 from difference_feedback.errors import ConfigError, DataError
-
-_SPECIAL = re.compile(r"<\|[^<>|]*\|>")  # the form of the Qwen, Llama 3 and Phi families
 
 
 @dataclass(frozen=True)
@@ -86,37 +84,6 @@ def template_for(model: str | Path) -> RepairTemplate:
     except (ValueError, TypeError, KeyError) as error:
         names = ", ".join(field.name for field in fields(RepairTemplate))
         raise ConfigError(f"{path}: no repair template ({error}); it is a JSON object with {names}") from None
-
-
-def special_tokens(processor: Any) -> frozenset[str]:
-    """The strings that `processor` reads as control or vision tokens: what `neutralise` must take out of data."""
-    tokenizer = getattr(processor, "tokenizer", processor)
-    tokens = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
-    tokens.update(tokenizer.all_special_tokens)
-    tokens.update(getattr(processor, name, None) or "" for name in ("image_token", "video_token"))
-    return frozenset(tokens - {""})
-
-
-def neutralise(text: str, special: Iterable[str] = (), markers: Iterable[str] = ()) -> str:
-    """`text` without special tokens and field markers, so that nothing in it can end its field or its message.
-
-    `special` are exact strings, removed besides everything of the form `<|...|>`. Removal is repeated until nothing
-    changes, since taking one token out can join the halves of another.
-    """
-    exact = [re.escape(token) for token in sorted(special, key=len, reverse=True)]
-    loose = [r"\s*".join(re.escape(part) for part in re.findall(r"\w+|[^\w\s]", marker)) for marker in markers]
-    patterns = [_SPECIAL]
-    if exact:
-        patterns.append(re.compile("|".join(exact)))
-    if loose:
-        # A marker that begins with a word counts only where that word begins: "overdraft :" holds no "draft :".
-        patterns.append(re.compile("|".join(rf"(?<!\w){p}" if p[0].isalnum() else p for p in loose), re.IGNORECASE))
-    before = None
-    while before != text:
-        before = text
-        for pattern in patterns:
-            text = pattern.sub("", text)
-    return text.strip()
 
 
 def repair_conversation(

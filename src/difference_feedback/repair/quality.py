@@ -12,21 +12,12 @@ from difference_feedback import world
 from difference_feedback.judges.audit import AuditCase, Auditor
 from difference_feedback.judges.audit_log import audit_statistics
 from difference_feedback.judges.blank_image import StandIn, stand_in
-from difference_feedback.method.alignment import BoolArray, align, edit_cost
+from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.method.repairs import Repairer
 from difference_feedback.method.selection import choose_repair
 from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.world import Problem
-from difference_feedback.world.oracle import annotate
-
-
-@dataclass(frozen=True)
-class MaskQuality:
-    """Marked tokens of wrong answers against the tokens that state a wrong value, summed over answers."""
-
-    precision: float
-    recall: float
-    f1: float
+from difference_feedback.world.oracle import MaskQuality, annotate, error_tokens, mask_quality
 
 
 @dataclass(frozen=True)
@@ -184,41 +175,6 @@ def _audited(auditor: Auditor, drafts: Sequence[WrongDraft[Any]], right: Sequenc
         images = tuple(problem.images)
         cases.append(AuditCase(problem.question, images, drafts[i].draft.text, text, drafts[i].reference, truth))
     return [result.verdict for result in auditor.audit(cases)]
-
-
-def error_tokens(
-    problem: Problem, draft_ids: Sequence[int], tokenizer: Any, roots_only: bool = False
-) -> BoolArray | None:
-    """Which tokens of a draft state a wrong value, `(T,)`; None when the draft is written in no known form.
-
-    With `roots_only`, errors that follow from an earlier one are left out.
-    """
-
-    def text_of(ids: Sequence[int]) -> str:
-        return tokenizer.decode(ids, skip_special_tokens=True)
-
-    text = text_of(draft_ids)
-    spans = world.error_spans(problem, text)
-    if spans is None:
-        return None
-    shift = len(text) - len(text.lstrip())  # spans count from the first character that is not blank
-    # Where each token ends; from prefixes, since some tokenizers decode a token alone differently.
-    ends = np.array([len(text_of(draft_ids[: i + 1])) for i in range(len(draft_ids))], dtype=np.int64)
-    starts = np.concatenate(([0], ends[:-1]))
-    mask = np.zeros(len(draft_ids), dtype=np.bool_)
-    for span in (span for span in spans if span.root or not roots_only):
-        mask |= (starts < span.end + shift) & (ends > span.start + shift)
-    return mask
-
-
-def mask_quality(marked: Sequence[BoolArray], errors: Sequence[BoolArray]) -> MaskQuality | None:
-    """Precision, recall and F1 of the marked tokens, summed over answers; None when nothing is wrong anywhere."""
-    if not sum(int(mask.sum()) for mask in errors):
-        return None
-    hits = sum(int((a & b).sum()) for a, b in zip(marked, errors, strict=True))
-    positive, true = (sum(int(mask.sum()) for mask in masks) for masks in (marked, errors))
-    precision, recall = hits / positive if positive else 0.0, hits / true
-    return MaskQuality(precision, recall, 2 * hits / (positive + true))
 
 
 def _annotated_ids(problem: Problem, text: str, draft_ids: Sequence[int], tokenizer: Any) -> list[int]:

@@ -12,10 +12,11 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
 from difference_feedback.data.question import Question
+from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
 from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, special_tokens
+from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
 from difference_feedback.runs.sections import TextOnly
 from difference_feedback.world import Problem
 

@@ -10,12 +10,13 @@ from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images
 from difference_feedback.data.repair_set import HandRepair, load_repair_set, save_repair_set
+from difference_feedback.data.untrusted import neutralise, special_tokens
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
-from difference_feedback.repair.prompts import RepairTemplate, neutralise, repair_conversation, special_tokens
+from difference_feedback.repair.drafts import hand_repaired_set
+from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
 from difference_feedback.repair.stage import Stage, weights_from
 from difference_feedback.trl.resume import load_weights
-from difference_feedback.world.oracle import hand_repaired_set
 
 if TYPE_CHECKING:
     from difference_feedback.runs.folder import Run

@@ -21,13 +21,13 @@ from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
-from difference_feedback.policy.callbacks import ShowProgress
 from difference_feedback.repair.drafts import Grader
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
 from difference_feedback.runs.settings import build_config
 from difference_feedback.trl.budget import StopAtBudget
+from difference_feedback.trl.callbacks import ShowProgress
 from difference_feedback.trl.metrics_file import MetricsToJsonl
 from difference_feedback.world.mixture import stream_problems
 

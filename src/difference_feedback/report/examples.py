@@ -14,9 +14,9 @@ from difference_feedback.method.masks import token_weights
 from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.method.selection import Choice, choose_repair
 from difference_feedback.repair.drafts import RolloutGroup, sample_groups
-from difference_feedback.repair.quality import error_tokens
 from difference_feedback.report.data import Example, Side
 from difference_feedback.world import Problem, is_correct
+from difference_feedback.world.oracle import error_tokens
 
 
 def make_examples(

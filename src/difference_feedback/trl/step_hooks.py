@@ -1,19 +1,16 @@
 """What happens around an optimiser step: the bill, and no movement where there is no signal."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-
-if TYPE_CHECKING:
-    from difference_feedback.trl.trainer import DFGRPOTrainer
 
 
 class StepHooks(TrainerCallback):
     """Installed by the trainer itself."""
 
-    def __init__(self, trainer: "DFGRPOTrainer") -> None:
+    def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
 
     def on_train_begin(

@@ -8,13 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.bench.base import SHIPPED
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.translate import overrides
 from difference_feedback.world import sample_problems
+from difference_feedback.world.nano import SHIPPED
 
 
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The nano VLM: the real Qwen2.5-VL classes with a configuration that a laptop's processor trains in minutes."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from difference_feedback.world import caption, correct_answers, sample_problems
 from difference_feedback.world.scans import CELL
 from difference_feedback.world.tokenizer import VISION_TOKENS, train_tokenizer
 
+SHIPPED = Path(__file__).parent / "shipped_base"
 CAPTION_PROMPT = "describe the image ."
 _PATCH = CELL // 2
 # About 1/sqrt(hidden). The customary 0.02 belongs to widths in the thousands, and learns slowly here.
@@ -97,3 +99,9 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
         "pad_token_id": tokenizer.pad_token_id,
     }
     return Qwen2_5_VLConfig(**whole)
+
+
+def load_base(path: str | Path = SHIPPED) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+    """The warm-started base and its processor, in evaluation mode: the shipped one, or one made by `build_base`."""
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, use_safetensors=True)
+    return model.eval(), Qwen2_5_VLProcessor.from_pretrained(path)

@@ -1,20 +1,15 @@
 """The embedded world's own annotator, who repairs wrong answers by hand. [DF, Sec. 3, Eq. 1]"""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
-from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
-from difference_feedback.data.repair_set import HandRepair
-from difference_feedback.errors import DataError
-from difference_feedback.repair.drafts import WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.method.alignment import BoolArray
 from difference_feedback.world import Problem
-from difference_feedback.world.mixture import stream_problems
-
-_SMALLEST_ROUND = 64
 
 
 def annotate(problem: Problem, draft: str, tokenizer: Any) -> str:
@@ -41,56 +36,45 @@ def other_correct_answer(problem: Problem, rng: np.random.Generator) -> str:
     return answers[rng.integers(len(answers))]
 
 
-def hand_repaired_set(
-    policy: PreTrainedModel,
-    processor: ProcessorMixin,
-    n: int,
-    *,
-    temperature: float = 1.0,
-    max_new_tokens: int = 64,
-    batch_size: int = 128,
-    seed: int = 0,
-    max_rollouts: int | None = None,
-    progress: str | None = "drafts to repair by hand",
-) -> list[HandRepair]:
-    """`n` wrong answers of `policy` to problems on images kept for this, repaired by `annotate`.
+def error_tokens(
+    problem: Problem, draft_ids: Sequence[int], tokenizer: Any, roots_only: bool = False
+) -> BoolArray | None:
+    """Which tokens of a draft state a wrong value, `(T,)`; None when the draft is written in no known form.
 
-    One answer is sampled for each problem; the reference of a wrong one is a correct answer in a form drawn uniformly.
-    Problems are drawn until there are `n` wrong answers.
-
-    Raises `DataError` when `max_rollouts` answers (default 20 `n`) hold fewer: the policy is nearly always right there.
+    With `roots_only`, errors that follow from an earlier one are left out.
     """
-    limit = max_rollouts or 20 * n
-    problems = stream_problems("repair", seed)
-    found: list[WrongDraft[Problem]] = []
-    rollouts, share = 0, 0.5
-    while len(found) < n:
-        if rollouts >= limit:
-            raise DataError(
-                f"{rollouts} answers on labelled problems hold {len(found)} wrong ones, {n} were asked for: ask for "
-                "fewer, or sample at a higher temperature"
-            )
-        missing = n - len(found)
-        size = min(max(_SMALLEST_ROUND, int(missing / share) + 1), limit - rollouts)
-        groups = sample_groups(
-            policy,
-            processor,
-            [next(problems) for _ in range(size)],
-            group_size=1,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            batch_size=batch_size,
-            seed=seed + rollouts,
-            progress=progress,
-        )
-        found += wrong_drafts(groups, seed=seed + rollouts, other_reference=other_correct_answer)
-        rollouts += size
-        share = max(len(found) / rollouts, 0.02)
-    tokenizer = processor.tokenizer
-    return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(found[:n])]
+
+    def text_of(ids: Sequence[int]) -> str:
+        return tokenizer.decode(ids, skip_special_tokens=True)
+
+    text = text_of(draft_ids)
+    spans = world.error_spans(problem, text)
+    if spans is None:
+        return None
+    shift = len(text) - len(text.lstrip())  # spans count from the first character that is not blank
+    # Where each token ends; from prefixes, since some tokenizers decode a token alone differently.
+    ends = np.array([len(text_of(draft_ids[: i + 1])) for i in range(len(draft_ids))], dtype=np.int64)
+    starts = np.concatenate(([0], ends[:-1]))
+    mask = np.zeros(len(draft_ids), dtype=np.bool_)
+    for span in (span for span in spans if span.root or not roots_only):
+        mask |= (starts < span.end + shift) & (ends > span.start + shift)
+    return mask
 
 
-def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> HandRepair:
-    problem, draft = wrong.problem, wrong.draft.text
-    repaired = annotate(problem, draft, tokenizer)
-    return HandRepair(name, problem.question, problem.images, draft, wrong.reference, repaired)
+@dataclass(frozen=True)
+class MaskQuality:
+    """Marked tokens of wrong answers against the tokens that state a wrong value, summed over answers."""
+
+    precision: float
+    recall: float
+    f1: float
+
+
+def mask_quality(marked: Sequence[BoolArray], errors: Sequence[BoolArray]) -> MaskQuality | None:
+    """Precision, recall and F1 of the marked tokens, summed over answers; None when nothing is wrong anywhere."""
+    if not sum(int(mask.sum()) for mask in errors):
+        return None
+    hits = sum(int((a & b).sum()) for a, b in zip(marked, errors, strict=True))
+    positive, true = (sum(int(mask.sum()) for mask in masks) for masks in (marked, errors))
+    precision, recall = hits / positive if positive else 0.0, hits / true
+    return MaskQuality(precision, recall, 2 * hits / (positive + true))

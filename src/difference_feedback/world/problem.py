@@ -5,15 +5,11 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from difference_feedback.data.conversations import conversation
+
 Split = Literal["warm", "repair", "rl", "test"]
 """Sets of images, no image in two: for the labelled warm start, for hand repairs, for RL, and held out."""
 SPLITS: tuple[Split, ...] = ("warm", "repair", "rl", "test")
-
-
-def conversation(question: str, num_images: int) -> list[dict[str, Any]]:
-    """A chat conversation of one turn: the images' places, then the question."""
-    images: list[dict[str, Any]] = [{"type": "image"} for _ in range(num_images)]
-    return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,73 @@
+"""Packages import downwards, and nothing imports in a circle."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "difference_feedback"
+NAME = PACKAGE.name
+LAYERS = (
+    *("cli", "commands", "annotate", "bench", "report", "verl", "policy", "repair", "trl"),
+    *("judges", "models", "world", "data", "method", "runs", "errors"),
+)
+"""From the top down: a package imports those after it, and none before it."""
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The package's own modules that a file imports anywhere: at its top, in a function, or for types alone."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            if name == NAME or name.startswith(f"{NAME}."):
+                inner = name.removeprefix(NAME).lstrip(".")
+                while inner not in MODULES:
+                    inner = inner.rpartition(".")[0]
+                found.add(inner)
+    return found - {""}
+
+
+GRAPH = {name: imports_of(path) for name, path in MODULES.items() if name}
+
+
+def test_every_module_has_a_layer():
+    assert {name.partition(".")[0] for name in GRAPH} == set(LAYERS)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_lead_downwards(layer):
+    above = LAYERS[: LAYERS.index(layer)]
+    upwards = {
+        f"{module} imports {imported}"
+        for module, found in GRAPH.items()
+        for imported in found
+        if module.partition(".")[0] == layer and imported.partition(".")[0] in above
+    }
+    assert not upwards
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_nothing_but_the_entry_points_stands_at_the_root():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "cli.py", "errors.py"}
