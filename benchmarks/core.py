@@ -40,8 +40,8 @@ def edited_pair(rng: random.Random, tokens: int, edits: float) -> Pair:
 def align_and_weigh(pairs: list[Pair]) -> None:
     """What a training step does: align every pair, and pad the weights of both sides."""
     alignments: list[Alignment] = [align(source, target) for source, target in pairs]
-    pad_weights([token_weights(alignment, "source") for alignment in alignments])
-    pad_weights([token_weights(alignment, "target") for alignment in alignments])
+    pad_weights([token_weights(alignment, "wrong") for alignment in alignments])
+    pad_weights([token_weights(alignment, "repair") for alignment in alignments])
 
 
 def shortest(works: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:

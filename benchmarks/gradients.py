@@ -1,4 +1,4 @@
-"""The policy gradient on the same answers, gated and not: how noisy is it, and does it point where labels would push?
+"""The policy gradient on the same answers, weighted and not: how noisy is it, and does it point where labels push?
 
     python benchmarks/gradients.py [--groups 24] [--questions 24]
     python benchmarks/gradients.py --repairer runs/repair_sft/model --label "a trained model's repairs"
@@ -31,13 +31,13 @@ from difference_feedback.world import correct_answers, sample_problems, to_datas
 
 OUT = Path(__file__).parents[1] / "docs" / "gradients.json"
 ARMS: dict[str, list[str]] = {
-    "GRPO": ["trl.gate=ones", "trl.regroup=false"],
-    "gate off": ["trl.gate=ones"],
+    "GRPO": ["trl.weighted_loss=ones", "trl.regroup=false"],
+    "weights off": ["trl.weighted_loss=ones"],
     "DF-GRPO": [],
-    "random tokens, same density": ["trl.gate=random"],
-    "inverted masks": ["trl.gate=inverted"],
-    "wrong side only": ["trl.gate=wrong_only"],
-    "repaired side only": ["trl.gate=repaired_only"],
+    "random tokens, same density": ["trl.weighted_loss=random"],
+    "inverted masks": ["trl.weighted_loss=inverted"],
+    "wrong side only": ["trl.weighted_loss=wrong_only"],
+    "repaired side only": ["trl.weighted_loss=repair_only"],
 }
 
 
@@ -82,8 +82,8 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=24, help="batches of answers")
     parser.add_argument("--questions", type=int, default=24)
     parser.add_argument("--model", default="nano", help="the policy at which gradients are taken")
-    parser.add_argument("--repairer", default="annotator", help="who repairs: annotator, reference, nano or a folder")
-    parser.add_argument("--label", default="the annotator's repairs", help="what the results are kept as")
+    parser.add_argument("--repairer", default="oracle", help="who repairs: oracle, reference, nano or a folder")
+    parser.add_argument("--label", default="the oracle's repairs", help="what the results are kept as")
     given = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = load_model(given.model)

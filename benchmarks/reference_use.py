@@ -27,8 +27,8 @@ from difference_feedback.models.load import load_model
 from difference_feedback.repair.drafts import RolloutGroup, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.world import Problem, is_correct, sample_problems
-from difference_feedback.world.blind_rewriter import transplant
-from difference_feedback.world.oracle import annotate, other_correct_answer
+from difference_feedback.world.blind_rewriter import rewrite_blind
+from difference_feedback.world.oracle import oracle_repair, other_correct_answer
 
 OUT = Path(__file__).parents[1] / "docs" / "reference_use.json"
 Drafts = Sequence[WrongDraft[Problem]]
@@ -92,10 +92,8 @@ def without_a_model(
         return min(siblings[id(draft.problem)], key=lambda text: Levenshtein.distance(words, text.split()))
 
     repairers: dict[str, Callable[[WrongDraft[Problem]], str | None]] = {
-        "annotator": lambda draft: annotate(draft.problem, draft.draft.text, tokenizer),
-        "faultless rewriting, no truth": lambda draft: transplant(
-            draft.problem, draft.draft.text, draft.reference, tokenizer
-        ),
+        "oracle": lambda draft: oracle_repair(draft.problem, draft.draft.text, tokenizer),
+        "blind rewriter": lambda draft: rewrite_blind(draft.problem, draft.draft.text, draft.reference, tokenizer),
         "the closest right sibling": nearest,
         "the reference": lambda draft: draft.reference,
     }

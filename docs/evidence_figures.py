@@ -31,8 +31,8 @@ EVIDENCE, PAGE, README = HERE / "evidence.json", HERE / "evidence.md", HERE.pare
 TUNING, TRIED = HERE / "evidence_tuning.jsonl", HERE / "evidence_tried.jsonl"
 GRADIENTS, PLAUSIBLE = HERE / "gradients.json", HERE / "plausible_repairs.json"
 REFERENCE_USE = HERE / "reference_use.json"
-CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "transplant", "annotator")
-LONG_CURVES = ("grpo_falling", "df_grpo_falling", "labels_falling", "transplant_falling", "annotator_falling")
+CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "blind_rewriter", "oracle")
+LONG_CURVES = ("grpo_falling", "df_grpo_falling", "labels_falling", "blind_rewriter_falling", "oracle_falling")
 
 
 def everything_found() -> dict[str, Any]:
@@ -74,7 +74,7 @@ def blocks(found: dict[str, Any]) -> dict[str, str]:
         "long_tasks": task_table(long),
         "long_masks": mask_table(long) + "\n\n" + cost_table(long),
         "tasks": task_table(found),
-        "controls": accuracy_table(found, ["gate", "repair model", "labels"])
+        "controls": accuracy_table(found, ["weights", "repair model", "labels"])
         + "\n\n"
         + difference_table(found, [pair for pair in pairs if pair not in main]),
         "masks": mask_table(found),
@@ -174,12 +174,12 @@ def long_headline(found: dict[str, Any]) -> str:
     """What the longer runs add: learned repairs, faultless ones without the truth, and perfect ones, each less GRPO."""
     learned, faultless, perfect = (
         _comparison(found, name, "grpo_falling")
-        for name in ("df_grpo_falling", "transplant_falling", "annotator_falling")
+        for name in ("df_grpo_falling", "blind_rewriter_falling", "oracle_falling")
     )
     return (
         f"At {found['budget_cpu_seconds']:.0f} CPU seconds DF-GRPO less GRPO is {_difference(learned)}. With repairs "
         "of faultless language that know no more than draft and reference it is "
-        f"{_difference(faultless)}; with those of the embedded world's annotator, who knows the truth, "
+        f"{_difference(faultless)}; with those of the embedded world's oracle, which knows the truth, "
         f"{_difference(perfect)}. The repairs of these two are not billed."
     )
 

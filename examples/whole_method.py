@@ -6,8 +6,8 @@ The task. Three glyphs (vectors of 12 numbers) are read and added up, as in "3+8
 left or from the right. Only the last number is rewarded. The policy, a small recurrent network, was taught to write and
 to add on printed glyphs; here it meets handwriting, misreads some, and has nothing but the reward to learn from.
 
-What is real: sampling, rewards, groups, alignment, masks, gated loss and optimiser; the core's functions are those that
-the TRL host calls. What is simplified: the "images" are synthetic vectors; there is no KL term, and one update a batch;
+What is real: sampling, rewards, groups, alignment, masks, weighted loss and optimiser; the TRL host calls the same
+functions. What is simplified: the "images" are synthetic vectors; there is no KL term, and one update a batch;
 and the repair model is a rule. It sees what a repair model sees, the wrong answer and a correct one of the same group,
 and writes the readings of the correct answer in the wrong answer's own order. A rule costs nothing, which flatters
 DF-GRPO: with a learned repair model its training and sampling are to be billed (Eq. 29).
@@ -177,7 +177,7 @@ def grpo_batch(answers: list[list[int]], rewards: np.ndarray, group: int) -> Bat
 def df_grpo_batch(
     answers: list[list[int]], rewards: np.ndarray, group: int, digits: np.ndarray, rng: np.random.Generator
 ) -> Batch:
-    """Difference Feedback: each wrong rollout and its repair, gated by what differs."""
+    """Difference Feedback: each wrong rollout and its repair, weighted by what differs."""
     batch = Batch([], [], np.zeros(0), [])
     advantages = []
     for p, start in enumerate(range(0, len(answers), group)):
@@ -198,7 +198,7 @@ def df_grpo_batch(
             alignment = chosen[i].alignment  # Eq. 8
             batch.problem.append(p)
             batch.rows.append((alignment.target if is_repair else alignment.source).tolist())
-            batch.weights.append(token_weights(alignment, "target" if is_repair else "source"))
+            batch.weights.append(token_weights(alignment, "repair" if is_repair else "wrong"))
     batch.advantages = np.concatenate([batch.advantages, *advantages])
     return batch
 
@@ -227,7 +227,7 @@ def train(
         # The policy that sampled is still the one that learns, so its log-probabilities are the old ones. A repair was
         # not sampled by it; it is weighed, as in the paper, by the policy's own probabilities before and after.
         loss = surrogate_loss(
-            log_probs, log_probs.detach(), torch.tensor(batch.advantages), weights, mask, length_norm="gated"
+            log_probs, log_probs.detach(), torch.tensor(batch.advantages), weights, mask, length_norm="weights"
         )  # Eqs. 19-22
         optimizer.zero_grad()
         loss.backward()

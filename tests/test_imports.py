@@ -12,7 +12,7 @@ CORE = (
     "method.alignment",
     "method.masks",
     "method.groups",
-    "method.gating",
+    "method.weighting",
     "method.objectives",
     "method.selection",
     "runs.jsonl",

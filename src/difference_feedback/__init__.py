@@ -12,7 +12,6 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
     from difference_feedback.method.alignment import Alignment, Edit, align, edit_cost
-    from difference_feedback.method.gating import gate_advantages, gate_ppo_advantages, ppo_weights
     from difference_feedback.method.groups import (
         PairGroup,
         SkipReason,
@@ -35,11 +34,12 @@ if TYPE_CHECKING:
         surrogate_loss,
     )
     from difference_feedback.method.selection import Choice, choose_repair, feasible_candidates
+    from difference_feedback.method.weighting import gate_advantages, gate_ppo_advantages, ppo_weights
 
 _HOME = {
     "method.alignment": ("Alignment", "Edit", "align", "edit_cost"),
     "errors": ("ConfigError", "DataError", "DifferenceFeedbackError"),
-    "method.gating": ("gate_advantages", "gate_ppo_advantages", "ppo_weights"),
+    "method.weighting": ("gate_advantages", "gate_ppo_advantages", "ppo_weights"),
     "method.groups": (
         "PairGroup",
         "SkipReason",

@@ -37,7 +37,7 @@ def test_the_whole_method_end_to_end(tmp_path, capsys):
     assert 0 < len(examples) <= 3
     assert "<script" in report.read_text()
     printed = capsys.readouterr().out
-    guards = json.loads((run.folder / "repair_rl" / "summary.json").read_text())["gates"]
+    guards = json.loads((run.folder / "repair_rl" / "summary.json").read_text())["factors"]
     for shown in ("needs the image", f"{guards['audit']['judged']} right repairs judged"):
         assert shown in printed
         assert shown in report.read_text()

@@ -77,15 +77,15 @@ def test_differences_are_paired_by_seed() -> None:
 
 def test_swept_settings_are_compared_at_the_same_settings_or_as_the_plan_has_them() -> None:
     swept = {"settings": {"trl.learning_rate": 1e-4}}
-    rows = [*ROWS, row("df", 0, 0.3, 0.3, **swept), row("gate", 0, 0.4, 0.4, **swept), row("gate", 1, 0.5, 0.5)]
-    found = evidence(rows, {"gate": ["df", "grpo"]})
+    rows = [*ROWS, row("df", 0, 0.3, 0.3, **swept), row("weights", 0, 0.4, 0.4, **swept), row("weights", 1, 0.5, 0.5)]
+    found = evidence(rows, {"weights": ["df", "grpo"]})
     assert [(c["method"], c["against"], c["seeds"]) for c in found["comparisons"]] == [
-        ("gate (lr 0.0001)", "df (lr 0.0001)", [0]),
-        ("gate (lr 0.0001)", "grpo", [0]),
-        ("gate", "df", [1]),
-        ("gate", "grpo", [1]),
+        ("weights (lr 0.0001)", "df (lr 0.0001)", [0]),
+        ("weights (lr 0.0001)", "grpo", [0]),
+        ("weights", "df", [1]),
+        ("weights", "grpo", [1]),
     ]
-    assert found["comparisons"][0]["labels"] == ["GATE (lr 0.0001)", "DF (lr 0.0001)"]
+    assert found["comparisons"][0]["labels"] == ["WEIGHTS (lr 0.0001)", "DF (lr 0.0001)"]
 
 
 def test_the_start_is_the_same_for_every_seed() -> None:

@@ -63,7 +63,7 @@ def test_a_sweep_multiplies_the_trained_methods() -> None:
 
 def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
     before = hashes(plan())
-    told = {name: method | {"label": f"new {name}", "group": "gate"} for name, method in METHODS.items()}
+    told = {name: method | {"label": f"new {name}", "group": "weights"} for name, method in METHODS.items()}
     assert hashes(plan(methods=told)) == before
     assert hashes(plan(seeds=[1])).items() <= before.items() | {(("base", 1), hashes(plan(seeds=[1]))["base", 1])}
     for changes in ({"budget_cpu_seconds": 61.0}, {"train": {"problems": 3}}, {"evaluation": {"problems": 9}}):

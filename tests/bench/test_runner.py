@@ -24,11 +24,11 @@ train:
   trl: {max_steps: 4, save_steps: 2, per_device_train_batch_size: 16, num_generations: 4}
 methods:
   base: {label: base, kind: base}
-  annotator:
-    label: annotator's repairs
+  oracle:
+    label: oracle's repairs
     recipe: nano_df_grpo
-    set: {repair_model: annotator, trl: {gate: random, num_repairs: 1, max_steps: 12}}
-  df: {label: DF-GRPO, recipe: nano_df_grpo, repair_model: sft, against: [base, annotator]}
+    set: {repair_model: oracle, trl: {weights: random, num_repairs: 1, max_steps: 12}}
+  df: {label: DF-GRPO, recipe: nano_df_grpo, repair_model: sft, against: [base, oracle]}
 """
 
 
@@ -53,7 +53,7 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
     bench = start(plan, root)
 
     def folder() -> Path | None:
-        return next((p for p in (root / "cells").glob("annotator-*") if p.is_dir()), None)
+        return next((p for p in (root / "cells").glob("oracle-*") if p.is_dir()), None)
 
     def has_checkpoint() -> bool:
         return bool(folder()) and (folder() / "checkpoints" / "checkpoint-4" / "trainer_state.json").is_file()
@@ -73,25 +73,25 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
     said = again.communicate(timeout=300)[0]
     assert again.returncode == 0, said
     rows = load_results(root / "results.jsonl")
-    assert [row["method"] for row in rows] == ["base", "annotator", "df"]
+    assert [row["method"] for row in rows] == ["base", "oracle", "df"]
     assert len((root / "results.jsonl").read_text().splitlines()) == 3
-    annotator, df = rows[1:]
+    oracle, df = rows[1:]
     steps = [row["step"] for row in read_rows(folder() / "metrics.jsonl") if "reward" in row]
     assert steps == list(range(1, 13)), "nothing is missing, and nothing counted twice"
     work = [row["flops/forward"] for row in read_rows(folder() / "metrics.jsonl") if "flops/forward" in row]
     assert work == sorted(work)
-    assert (annotator["steps"], df["steps"]) == (12, 4)
+    assert (oracle["steps"], df["steps"]) == (12, 4)
     assert [point[2] for point in df["curve"]] == [6, 6, 6, 12]
     assert df["setup_cpu_seconds"] > 0
     assert df["cpu_seconds"] > df["setup_cpu_seconds"]
-    assert annotator["setup_cpu_seconds"] == 0
+    assert oracle["setup_cpu_seconds"] == 0
     assert df["work"]["forward"] > 0
     assert df["work"]["backward"] > 0
     assert df["work"]["generated_tokens"] > 1000
     assert set(df["by_task"]) == {"chart", "count", "digits-max", "digits-sum", "grid-lookup", "order"}
     assert df["kl_from_start"] >= 0
     assert df["machine"]["cores"]
-    assert annotator["masks"]["all"]["precision"] < 0.7, "random tokens miss the errors"
+    assert oracle["masks"]["all"]["precision"] < 0.7, "random tokens miss the errors"
 
     # Finished cells are not run again; another bench at work is told.
     before = time.monotonic()

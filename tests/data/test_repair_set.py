@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from difference_feedback.data.repair_set import HandRepair, load_repair_set, save_repair_set
+from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
 
 GOOD = {
@@ -29,8 +29,8 @@ def write(folder, *rows):
 def test_what_is_saved_is_loaded(tmp_path):
     images = (Image.new("RGB", (40, 30), "red"), Image.new("RGB", (30, 40), "blue"))
     rows = [
-        HandRepair("0-1", "wie viele „Äpfel“ ?", images, "answer 1", "answer 2", "answer 2"),
-        HandRepair("0-2", "q", (), "answer 1", None, "answer 3"),
+        RepairExample("0-1", "wie viele „Äpfel“ ?", images, "answer 1", "answer 2", "answer 2"),
+        RepairExample("0-2", "q", (), "answer 1", None, "answer 3"),
     ]
     found = load_repair_set(save_repair_set(rows, tmp_path / "new" / "set.jsonl"))
     assert found.errors == []

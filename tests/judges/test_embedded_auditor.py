@@ -7,7 +7,7 @@ from difference_feedback import world
 from difference_feedback.judges.audit import AuditCase
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor, changed_words, wrong_words
 from difference_feedback.world.nano import build_processor
-from difference_feedback.world.oracle import annotate
+from difference_feedback.world.oracle import oracle_repair
 
 TOKENIZER = build_processor().tokenizer
 
@@ -30,14 +30,14 @@ def digits_sum():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_an_annotator_writes_is_clean(seed):
+def test_what_the_oracle_writes_is_clean(seed):
     judged = 0
     for problem in world.sample_problems("rl", 60, seed):
         draft, _ = misread(problem)
         if not world.error_spans(problem, draft):
             continue
         judged += 1
-        assert audit(problem, draft, annotate(problem, draft, TOKENIZER)).verdict == "clean"
+        assert audit(problem, draft, oracle_repair(problem, draft, TOKENIZER)).verdict == "clean"
     assert judged > 30
 
 

@@ -76,7 +76,7 @@ def test_correct_rollouts_leave_and_repairs_enter():
     assert group.rollout.tolist() == [1, 1, 2, 2]
     assert group.is_repair.tolist() == [False, True, False, True]
     assert group.rewards.tolist() == [0, 1, 0.5, 1.5]
-    assert group.gated.all()
+    assert group.has_mask.all()
     assert group.skipped == {}
 
 
@@ -91,7 +91,7 @@ def test_broadcast_keeps_them_alone_and_ungated():
     group = pair_group([0, 0, None], {0: 1.0}, empty_feasible="broadcast")
     assert group.rollout.tolist() == [0, 0, 1]
     assert group.is_repair.tolist() == [False, True, False]
-    assert group.gated.tolist() == [True, True, False]
+    assert group.has_mask.tolist() == [True, True, False]
     assert group.skipped == {2: SkipReason.UNJUDGED}
 
 
@@ -100,7 +100,7 @@ def test_correct_rollouts_can_stay_beside_the_pairs():
     assert group.rollout.tolist() == [1, 1, 0, 3]
     assert group.is_repair.tolist() == [False, True, False, False]
     assert group.rewards.tolist() == [0, 1, 1, 1]
-    assert group.gated.tolist() == [True, True, False, False]
+    assert group.has_mask.tolist() == [True, True, False, False]
     np.testing.assert_allclose(group.advantages(eps=0.0), [-1.5, 0.5, 0.5, 0.5])
 
 
@@ -108,7 +108,7 @@ def test_kept_and_broadcast_without_a_feasible_repair_is_the_original_group():
     rewards = [1, 0, 0, 1]
     group = pair_group(rewards, {}, empty_feasible="broadcast", correct_rollouts="keep")
     assert sorted(group.rollout.tolist()) == [0, 1, 2, 3]
-    assert not group.gated.any()
+    assert not group.has_mask.any()
     np.testing.assert_allclose(group.advantages(), group_advantages(rewards, [0] * 4)[group.rollout])
 
 

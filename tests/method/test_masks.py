@@ -15,7 +15,7 @@ small = st.lists(st.integers(0, 3), max_size=12)
 def test_token_weights_are_the_masks():
     alignment = align([1, 2, 3], [1, 9, 3, 4])
     np.testing.assert_array_equal(token_weights(alignment), np.float32([0, 1, 1]))
-    np.testing.assert_array_equal(token_weights(alignment, "target"), np.float32([0, 1, 0, 1]))
+    np.testing.assert_array_equal(token_weights(alignment, "repair"), np.float32([0, 1, 0, 1]))
     assert token_weights(alignment).dtype == np.float32
 
 
@@ -47,7 +47,7 @@ def test_step_weights_against_a_plain_loop(source, target, data):
     alignment = align(source, target)
     steps = data.draw(st.lists(st.integers(0, 3), min_size=len(target), max_size=len(target)))
     touched = {step for step, marked in zip(steps, alignment.target_mask, strict=True) if marked}
-    weights = token_weights(alignment, "target", "step", steps)
+    weights = token_weights(alignment, "repair", "step", steps)
     np.testing.assert_array_equal(weights, np.float32([step in touched for step in steps]))
 
 
@@ -66,7 +66,7 @@ def test_root_cause_keeps_the_first_span_of_the_wrong_side_and_all_of_the_repair
     first = np.float32([1] + [0] * 10)
     np.testing.assert_array_equal(token_weights(alignment), everything)  # off by default
     np.testing.assert_array_equal(token_weights(alignment, root_cause=True), first)
-    np.testing.assert_array_equal(token_weights(alignment, "target", root_cause=True), everything)
+    np.testing.assert_array_equal(token_weights(alignment, "repair", root_cause=True), everything)
 
 
 def test_root_cause_comes_before_steps_and_softness():
@@ -125,14 +125,14 @@ def test_root_cause_against_a_walk_along_the_path(source, target, method, anchor
     assert not (mask & ~alignment.source_mask).any()
     assert mask.any() == alignment.source_mask.any()
     np.testing.assert_array_equal(token_weights(alignment, root_cause=True), mask)
-    np.testing.assert_array_equal(token_weights(alignment, "target", root_cause=True), alignment.target_mask)
+    np.testing.assert_array_equal(token_weights(alignment, "repair", root_cause=True), alignment.target_mask)
 
 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"granularity": "step"}, DataError, "needs `steps`"),
-        ({"granularity": "step", "steps": [0]}, DataError, r"shape \(1,\); the source has 2 tokens"),
+        ({"granularity": "step", "steps": [0]}, DataError, r"shape \(1,\); the wrong side has 2 tokens"),
         ({"granularity": "line"}, ConfigError, "granularity is 'line'"),
         ({"side": "left"}, ConfigError, "side is 'left'"),
         ({"sigma": 0.0}, ConfigError, "sigma is 0.0"),

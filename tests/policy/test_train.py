@@ -70,7 +70,7 @@ def test_a_run_writes_its_folder_and_resumes_exactly(method: str, tmp_path: Path
     "overrides",
     [
         ["repair_model=policy"],
-        ["repair_model=transplant"],
+        ["repair_model=blind_rewriter"],
         ["repair_model=null", "trl.num_repairs=0", "trl.sibling_repairs=true", "trl.max_edit_cost=0.6"],
     ],
 )

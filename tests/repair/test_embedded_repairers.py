@@ -1,4 +1,4 @@
-"""Repairers that know the truth: the annotator and the reference."""
+"""Repairers that know the truth: the oracle and the reference."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from difference_feedback.repair.embedded import embedded_repairer
 from difference_feedback.world import correct_answers, is_correct, sample_problems
 from difference_feedback.world.mixture import TASKS
 from difference_feedback.world.nano import load_base
-from difference_feedback.world.oracle import annotate
+from difference_feedback.world.oracle import oracle_repair
 
 
 @pytest.fixture(scope="module")
@@ -27,19 +27,19 @@ def request(problem, i, tokenizer, ended=True):
     return RepairRequest(problem.prompt, list(problem.images), ids, correct_answers(problem)[-1])
 
 
-def test_the_annotator_repairs_every_problem_that_it_was_given(tokenizer):
+def test_the_oracle_repairs_every_problem_that_it_was_given(tokenizer):
     problems = sample_problems("rl", 24, seed=3)
-    repairer = embedded_repairer("annotator", tokenizer, problems)
+    repairer = embedded_repairer("oracle", tokenizer, problems)
     asked = [request(problem, i, tokenizer) for i, problem in enumerate(problems)]
     for i, (problem, (repair,)) in enumerate(zip(problems, repairer.repair(asked, 2), strict=True)):
-        assert repair.text == annotate(problem, wrong_answer(problem, i), tokenizer)
+        assert repair.text == oracle_repair(problem, wrong_answer(problem, i), tokenizer)
         assert is_correct(problem, tokenizer.decode(repair.token_ids, skip_special_tokens=True))
         assert repair.token_ids[-1] == tokenizer.eos_token_id
 
 
 def test_an_answer_that_was_cut_off_is_repaired_without_an_end(tokenizer):
     problem = sample_problems("rl", 1, seed=3)[0]
-    repairer = embedded_repairer("annotator", tokenizer, [problem])
+    repairer = embedded_repairer("oracle", tokenizer, [problem])
     (repair,) = repairer.repair([request(problem, 0, tokenizer, ended=False)])[0]
     assert tokenizer.eos_token_id not in repair.token_ids
 
@@ -55,9 +55,9 @@ def test_the_reference_takes_the_repair_s_place(tokenizer):
         )
 
 
-def test_the_annotator_knows_embedded_problems_alone(tokenizer):
-    with pytest.raises(ConfigError, match="annotator"):
-        embedded_repairer("annotator", tokenizer, None)
+def test_the_oracle_knows_embedded_problems_alone(tokenizer):
+    with pytest.raises(ConfigError, match="oracle"):
+        embedded_repairer("oracle", tokenizer, None)
     one, other = sample_problems("rl", 2, seed=3)
-    with pytest.raises(DataError, match="annotator"):
-        embedded_repairer("annotator", tokenizer, [one]).repair([request(other, 0, tokenizer)])
+    with pytest.raises(DataError, match="oracle"):
+        embedded_repairer("oracle", tokenizer, [one]).repair([request(other, 0, tokenizer)])

@@ -8,7 +8,7 @@ from difference_feedback.method.repairs import Repair
 from difference_feedback.repair.drafts import Rollout, RolloutGroup, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.quality import held_out_drafts, repair_quality
 from difference_feedback.world.nano import build_processor
-from difference_feedback.world.oracle import annotate, error_tokens, mask_quality, other_correct_answer
+from difference_feedback.world.oracle import error_tokens, mask_quality, oracle_repair, other_correct_answer
 
 TOKENIZER = build_processor().tokenizer
 EOS = TOKENIZER.eos_token_id
@@ -42,15 +42,15 @@ class Scripted:
 
 
 def by_hand(wrong):
-    return annotate(wrong.problem, wrong.draft.text, TOKENIZER)
+    return oracle_repair(wrong.problem, wrong.draft.text, TOKENIZER)
 
 
 def test_a_perfect_repairer(drafts):
     quality = repair_quality(Scripted(drafts, by_hand, by_hand), drafts, TOKENIZER)
     assert (quality.drafts, quality.num_samples) == (len(drafts), 2)
     assert (quality.accuracy_at_1, quality.accuracy_at_2, quality.feasible_share) == (1, 1, 1)
-    assert quality.edit_cost == quality.annotator_edit_cost > 0
-    assert quality.mask == quality.annotator_mask
+    assert quality.edit_cost == quality.oracle_edit_cost > 0
+    assert quality.mask == quality.oracle_mask
     assert quality.mask_drafts == len(drafts)
     assert quality.mask.f1 > 0.9
 
@@ -58,7 +58,7 @@ def test_a_perfect_repairer(drafts):
 def test_a_repairer_that_copies_the_draft(drafts):
     quality = repair_quality(Scripted(drafts, lambda d: d.draft.text), drafts, TOKENIZER, num_samples=1)
     assert (quality.accuracy_at_1, quality.accuracy_at_2, quality.feasible_share) == (0, None, 0)
-    assert quality.edit_cost is quality.annotator_edit_cost is quality.mask is None
+    assert quality.edit_cost is quality.oracle_edit_cost is quality.mask is None
     assert quality.mask_drafts == 0
 
 
@@ -73,7 +73,7 @@ def test_a_repairer_that_copies_the_reference_is_right_but_marks_too_much(drafts
 def test_the_cheaper_right_one_is_measured_and_a_wrong_one_counts_half(drafts):
     quality = repair_quality(Scripted(drafts, lambda d: d.draft.text, by_hand), drafts, TOKENIZER)
     assert (quality.accuracy_at_1, quality.accuracy_at_2, quality.feasible_share) == (0.5, 1, 1)
-    assert quality.edit_cost == quality.annotator_edit_cost
+    assert quality.edit_cost == quality.oracle_edit_cost
     both = repair_quality(Scripted(drafts, lambda d: d.reference, by_hand), drafts, TOKENIZER)
     assert both.edit_cost == quality.edit_cost
 

@@ -15,7 +15,7 @@ def test_literal_values():
 
 
 def test_gates_are_factors():
-    reward = repair_reward([1.0, 1.0, 0.0], [0.5, 0.5, 0.5], lam=0.5, gates=[[1, 0, 1], [1, 1, 0.5]])
+    reward = repair_reward([1.0, 1.0, 0.0], [0.5, 0.5, 0.5], lam=0.5, factors=[[1, 0, 1], [1, 1, 0.5]])
     np.testing.assert_allclose(reward, [0.75, 0.0, -0.125])
 
 
@@ -50,7 +50,7 @@ def test_as_a_reward_function_of_trl_with_its_components_logged():
     def shut_the_last(*, completions, draft_ids, **_):
         return [1.0] * (len(completions) - 1) + [0.0]
 
-    reward = repair_reward_function(graded, lam=0.5, gates={"audit": shut_the_last})
+    reward = repair_reward_function(graded, lam=0.5, factors={"audit": shut_the_last})
     values = reward(
         prompts=[[]] * 3,
         completions=[[]] * 3,
@@ -60,8 +60,8 @@ def test_as_a_reward_function_of_trl_with_its_components_logged():
         log_metric=lambda name, value: logged.update({name: value}),
     )
     assert values == pytest.approx([1 - 0.5 / 3, 0.0, 0.0])
-    components = {"repair/correct": 2 / 3, "repair/edit_cost": 1 / 9, "repair/gate_audit": 2 / 3}
-    assert logged == pytest.approx(components | {"repair/reward_ungated": 2 / 3 - 0.5 / 9})
+    components = {"repair/correct": 2 / 3, "repair/edit_cost": 1 / 9, "repair/factor_audit": 2 / 3}
+    assert logged == pytest.approx(components | {"repair/reward_without_factors": 2 / 3 - 0.5 / 9})
 
 
 def test_an_unjudged_repair_has_no_reward():

@@ -61,12 +61,12 @@ def test_two_steps_train_and_log_the_components(tmp_path, nano_model):
         sampled.extend(token for ids in completion_ids for token in ids)
         return [float(sum(ids) % 2) for ids in completion_ids]
 
-    gate = {"half": lambda *, completions, **_: [0.5] * len(completions)}
-    trainer = fit_rl(model, processor, dataset, settings(tmp_path), grade=by_parity, gates=gate)
+    factor = {"half": lambda *, completions, **_: [0.5] * len(completions)}
+    trainer = fit_rl(model, processor, dataset, settings(tmp_path), grade=by_parity, factors=factor)
     logs = [row for row in trainer.state.log_history if "reward" in row]
     assert len(logs) == 2
     for row in logs:
-        assert row["repair/gate_half"] == 0.5
+        assert row["repair/factor_half"] == 0.5
         assert row["reward"] == pytest.approx(0.5 * (row["repair/correct"] - 0.5 * row["repair/edit_cost"]), abs=1e-5)
         assert 0 < row["repair/edit_cost"] <= 1
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))

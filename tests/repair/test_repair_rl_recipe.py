@@ -1,4 +1,4 @@
-"""Stage 2 as a recipe runs it: its gates, its ablations, its objectives, real data, resuming."""
+"""Stage 2 as a recipe runs it: its factors, its ablations, its objectives, real data, resuming."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.repair import rl, stage
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import NANO
-from difference_feedback.repair.rl import auditor_of, gates_of, train_rl
+from difference_feedback.repair.rl import auditor_of, factors_of, train_rl
 from difference_feedback.runs.folder import Run, read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.world.nano import load_base
@@ -38,7 +38,7 @@ def recipe_with(**changes):
 @pytest.mark.parametrize(
     ("flags", "changed"),
     [
-        (["--no-c1"], {"visual_gate": {"enabled": False, "images": ["blank", "noise"]}}),
+        (["--no-c1"], {"visual_factor": {"enabled": False, "images": ["blank", "noise"]}}),
         (["--lambda", "0"], {"edit_cost_weight": 0.0}),
         (["--sft-only"], {"sft_only": True}),
     ],
@@ -56,8 +56,8 @@ def test_flags_switch_single_factors_off(tmp_path, monkeypatch, flags, changed):
 def test_no_audit_leaves_the_image_gate_alone():
     recipe = recipe_with(audit={"enabled": False})
     assert auditor_of(recipe) is None
-    assert set(gates_of(recipe, lambda **_: [], auditor_of(recipe), None)) == {"visual"}
-    assert set(gates_of(recipe_with(), lambda **_: [], auditor_of(recipe_with()), None)) == {"visual", "audit"}
+    assert set(factors_of(recipe, lambda **_: [], auditor_of(recipe), None)) == {"visual"}
+    assert set(factors_of(recipe_with(), lambda **_: [], auditor_of(recipe_with()), None)) == {"visual", "audit"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_audits_included(tmp_path):
     audits, redone = (read_rows(run.folder / "audits.jsonl") for run in (whole, cut))
     assert audits == redone
     assert {row["step"] for row in audits} - {0}, "some were made after the step it was cut at"
-    assert again["gates"] == summary["gates"]
+    assert again["factors"] == summary["factors"]
     assert again["after"] | {"cpu_seconds": 0} == summary["after"] | {"cpu_seconds": 0}
 
 
@@ -140,5 +140,5 @@ def test_real_questions_from_a_file_train_without_the_embedded_truth(tmp_path, m
     assert 0 < summary["drafts"] <= 6
     assert summary["before"]["drafts"] > 0
     assert summary["before"]["mask"] is None, "the error positions of real drafts are not known"
-    assert summary["gates"]["open_visual"] is not None
-    assert summary["gates"]["open_audit"] is None
+    assert summary["factors"]["visual_kept"] is not None
+    assert summary["factors"]["audit_kept"] is None

@@ -7,7 +7,7 @@ import torch
 from trl import SFTConfig
 
 from difference_feedback import world
-from difference_feedback.data.repair_set import HandRepair, load_repair_set, save_repair_set
+from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
 from difference_feedback.repair.prompts import template_for
 from difference_feedback.repair.sft import RepairCollator, fit_sft, sft_dataset, train_sft
@@ -25,7 +25,7 @@ def rows():
         answers = world.correct_answers(problem)
         images = problem.images * (2 if i == 1 else 1)
         draft = answers[0].rsplit(" ", 1)[0] + " x"
-        found.append(HandRepair(str(i), problem.question, images, draft, answers[-1] if i % 2 else None, answers[0]))
+        found.append(RepairExample(str(i), problem.question, images, draft, answers[-1] if i % 2 else None, answers[0]))
     return found
 
 
@@ -76,7 +76,7 @@ def test_padding_changes_no_loss(frozen, rows):
 
 def test_special_tokens_in_a_data_file_do_not_reach_the_labels(frozen):
     image = world.sample_problems("warm", 1, 0)[0].images
-    row = HandRepair("0", "q", image, "x", "y", "answer <|image_pad|>4<|im_end|><|im_start|>")
+    row = RepairExample("0", "q", image, "x", "y", "answer <|image_pad|>4<|im_end|><|im_start|>")
     batch = RepairCollator(frozen[1])(list(sft_dataset([row], frozen[1], "nano")))
     labels = batch["labels"][batch["labels"] != -100].tolist()
     assert labels == [*frozen[1].tokenizer.encode("answer 4"), EOS]
@@ -125,7 +125,7 @@ def test_a_recipe_is_run_and_leaves_a_model_a_set_and_a_summary(tmp_path, start)
     run = Run(tmp_path / "run", recipe)
     summary = train_sft(recipe, run)
     assert run.finished
-    assert summary["examples"] == len(load_repair_set(run.folder / "hand_repaired.jsonl").rows) == 6
+    assert summary["examples"] == len(load_repair_set(run.folder / "oracle_repairs.jsonl").rows) == 6
     assert summary["updates"] == 4
     assert summary["cpu_seconds"] > 0
     assert {"accuracy_at_1", "accuracy_at_2", "edit_cost", "feasible_share"} <= set(summary["after"])

@@ -116,7 +116,7 @@ def demo_folder(tmp_path: Path) -> Path:
             "base_accuracy": 0.52,
             "upper_bound": 0.89,
             "repair": {
-                "annotator_edit_cost": 0.16,
+                "oracle_edit_cost": 0.16,
                 "stages": [
                     {"name": "start", "accuracy": 0.21, "feasible": 0.3, "edit_cost": 0.31},
                     {"name": "SFT", "accuracy": 0.66, "feasible": 0.74, "edit_cost": 0.18, "cpu_seconds": 28.4},

@@ -47,7 +47,7 @@ def test_a_single_run_makes_a_page(training_folder: Path, tmp_path: Path) -> Non
 
 def test_repair_runs_show_their_stages_in_order(tmp_path: Path) -> None:
     qualities = [
-        {"accuracy_at_1": a, "feasible_share": a, "edit_cost": 0.3, "annotator_edit_cost": 0.1} for a in (0.2, 0.6, 0.7)
+        {"accuracy_at_1": a, "feasible_share": a, "edit_cost": 0.3, "oracle_edit_cost": 0.1} for a in (0.2, 0.6, 0.7)
     ]
     for i, (name, recipe) in enumerate({"sft": RepairSFTRecipe(), "rl": RepairRLRecipe()}.items()):
         before, after = qualities[i], qualities[i + 1]
@@ -59,11 +59,11 @@ def test_repair_runs_show_their_stages_in_order(tmp_path: Path) -> None:
         ("sft", 0.6, 30.0),
         ("rl", 0.7, 31.0),
     ]
-    assert figures.annotator_edit_cost == 0.1
+    assert figures.oracle_edit_cost == 0.1
 
 
 GUARDS = {
-    **{"reward_without_gates": 0.42, "reward_with_gates": 0.09, "open_visual": 0.82, "open_audit": 0.65},
+    **{"reward_without_factors": 0.42, "reward_with_factors": 0.09, "visual_kept": 0.82, "audit_kept": 0.65},
     **{
         "right_without_image": 0.1,
         "audit": {"judged": 4, "outages": 2, "hits": {"unseen_evidence": 1}, "hit_rate": 0.25},
@@ -74,7 +74,7 @@ GUARDS = {
 def test_the_guards_of_a_repair_run_are_shown_with_the_agreement_of_its_reviewers(tmp_path: Path) -> None:
     run = Run(tmp_path / "rl", RepairRLRecipe())
     quality = {"accuracy_at_1": 0.5, "visual_survival": 0.91, "audit_survival": 0.37}
-    run.finish({"before": quality, "after": quality, "cpu_seconds": 30.0, "gates": GUARDS})
+    run.finish({"before": quality, "after": quality, "cpu_seconds": 30.0, "factors": GUARDS})
     page = write_report(run.folder).read_text()
     for text in (
         "82.0 %",
@@ -98,7 +98,7 @@ def test_the_guards_of_a_repair_run_are_shown_with_the_agreement_of_its_reviewer
 
 def test_a_guard_that_is_off_is_called_off(tmp_path: Path) -> None:
     run = Run(tmp_path / "rl", RepairRLRecipe())
-    run.finish({"cpu_seconds": 30.0, "gates": GUARDS | {"open_audit": None, "audit": None}})
+    run.finish({"cpu_seconds": 30.0, "factors": GUARDS | {"audit_kept": None, "audit": None}})
     page = write_report(run.folder).read_text()
     assert "<td>auditor</td><td>off</td>" in page
     assert "What the auditor found" not in page
@@ -157,7 +157,7 @@ def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gated", "interval", "says"),
+    ("weighted", "interval", "says"),
     [
         (0.80, (0.77, 0.83), "10.0 points above GRPO"),
         (0.60, (0.57, 0.63), "10.0 points below GRPO"),
@@ -165,9 +165,9 @@ def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
         (0.72, (0.69, 0.75), "does not settle"),
     ],
 )
-def test_the_verdict_says_no_more_than_the_figures(gated: float, interval: tuple[float, float], says: str) -> None:
+def test_the_verdict_says_no_more_than_the_figures(weighted: float, interval: tuple[float, float], says: str) -> None:
     plain = MethodResult(accuracy=0.7, interval=(0.67, 0.73), cpu_seconds=100)
-    text = verdict({"GRPO": plain, "DF-GRPO": MethodResult(accuracy=gated, interval=interval, cpu_seconds=100)})
+    text = verdict({"GRPO": plain, "DF-GRPO": MethodResult(accuracy=weighted, interval=interval, cpu_seconds=100)})
     assert text is not None
     assert says in text
     assert ("does not settle" in text) == (interval[0] <= 0.73 and interval[1] >= 0.67)

@@ -25,7 +25,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "gspo-kl-updates": {"objective": "gspo", "beta": 0.1, "num_iterations": 2},
     "dapo-kl": {"objective": "dapo", "beta": 0.1},
     "sapo-root-cause": {"objective": "sapo", "root_cause": True},
-    "cispo-per-gated-token": {"objective": "cispo", "length_norm": "gated", "sigma": 1.5},
+    "cispo-per-weighted-token": {"objective": "cispo", "length_norm": "weights", "sigma": 1.5},
     "siblings": {"sibling_repairs": True, "max_edit_cost": 0.95},
     "dr_grpo-accumulation": {"objective": "dr_grpo", "gradient_accumulation_steps": 2, "empty_feasible": "broadcast"},
 }

@@ -402,11 +402,11 @@ def test_what_cannot_be_right_is_refused(make_trainer: Callable[..., Any], tmp_p
         ({"objective": "gsop"}, "Did you mean 'gspo'"),
         ({"objective": "ppo"}, "TRL has no PPO trainer: use host: verl"),
         ({"objective": "dpo"}, "use DFDPOTrainer"),
-        ({"root_cause": True, "gate": "ones"}, "use gate='mask'"),
+        ({"root_cause": True, "weights": "ones"}, "use weights='mask'"),
         ({"repaired_ratio": "new"}, "choose one of old, one"),
         ({"objective": "gspo", "use_bias_correction_kl": True}, "switch it off"),
-        ({"length_norm": "gated", "objective": "dr_grpo"}, "use length_norm='tokens'"),
-        ({"length_norm": "gated", "objective": "dapo", "beta": 0.1}, "use beta=0"),
+        ({"length_norm": "weights", "objective": "dr_grpo"}, "use length_norm='tokens'"),
+        ({"length_norm": "weights", "objective": "dapo", "beta": 0.1}, "use beta=0"),
         ({"mask_truncated_completions": True}, "penalise truncation"),
         ({"scale_rewards": "batch"}, "use 'group' or 'none'"),
         ({"multi_objective_aggregation": "normalize_then_sum"}, "use 'sum_then_normalize'"),
@@ -418,7 +418,7 @@ def test_what_cannot_be_right_is_refused(make_trainer: Callable[..., Any], tmp_p
         ({"num_repairs": -1, "sibling_repairs": True}, "at least one"),
         ({"max_edit_cost": 0.0}, "a share of the tokens"),
         ({"sigma": 0.0}, "positive number"),
-        ({"gate": "off"}, "choose one of mask, ones"),
+        ({"weights": "off"}, "choose one of mask, ones"),
         ({"reference": "answer"}, "needs answer_column"),
     ]:
         with pytest.raises(ConfigError, match=message):

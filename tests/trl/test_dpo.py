@@ -1,4 +1,4 @@
-"""DF-DPO: TRL's loss on gated log-ratios is the host-free specification; weights of one are TRL's DPO."""
+"""DF-DPO: TRL's loss on weighted log-ratios is the host-free specification; weights of one are TRL's DPO."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -104,7 +104,7 @@ def test_equals_the_specification(make: Callable[..., Any], changes: dict[str, A
         torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-5 * scale, msg=name)
 
 
-def test_ungated_tokens_get_no_gradient(make: Callable[..., Any]) -> None:
+def test_unweighted_tokens_get_no_gradient(make: Callable[..., Any]) -> None:
     trainer = make()
     inputs = batch_of(trainer)
     states: list[torch.Tensor] = []
@@ -126,7 +126,7 @@ def test_ungated_tokens_get_no_gradient(make: Callable[..., Any]) -> None:
 def test_without_the_gate_it_is_trls(make: Callable[..., Any], lora: bool) -> None:
     adapter = {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"])} if lora else {}
     trained = []
-    for trainer in (make(DPOTrainer, DPOConfig, **adapter), make(gate="ones", **adapter)):
+    for trainer in (make(DPOTrainer, DPOConfig, **adapter), make(weights="ones", **adapter)):
         trainer.train()
         trained.append(weights_of(trainer.model))
     for name, value in trained[0].items():
@@ -142,7 +142,7 @@ def test_training_raises_the_gated_margin(make: Callable[..., Any], lora: bool) 
     assert rows[0]["rewards/margins"] == pytest.approx(0, abs=1e-4)
     assert rows[-1]["rewards/margins"] > 0.1
     assert rows[0]["df/identical_pairs"] == 1
-    assert 0 < rows[0]["df/gate_density/rejected"] < 0.6
+    assert 0 < rows[0]["df/weight_density/rejected"] < 0.6
 
 
 def test_what_cannot_be_right_is_refused(tmp_path: Path, make: Callable[..., Any]) -> None:
@@ -151,8 +151,8 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path, make: Callable[..., Any
         ({"f_divergence_type": "forward_kl"}, "reverse_kl"),
         ({"ld_alpha": 0.5}, "leave it None"),
         ({"use_weighting": True}, "leave it off"),
-        ({"precompute_ref_log_probs": True}, "not gated"),
-        ({"gate": "half"}, "choose one of mask, ones"),
+        ({"precompute_ref_log_probs": True}, "not weighted"),
+        ({"weights": "half"}, "choose one of mask, ones"),
         ({"granularity": "word"}, "choose one of token, step"),
     ]:
         with pytest.raises(ConfigError, match=message):

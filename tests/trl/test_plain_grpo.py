@@ -1,4 +1,4 @@
-"""With every weight 1 and no replacement, the gated trainer is TRL's GRPOTrainer, parameter for parameter."""
+"""With every weight 1 and no replacement, the weighted trainer is TRL's GRPOTrainer, parameter for parameter."""
 
 from collections.abc import Callable
 from typing import Any
@@ -50,7 +50,7 @@ def test_weights_of_one_without_replacement_are_trl(make_trainer: Callable[..., 
 
     from difference_feedback.trl import DFGRPOTrainer
 
-    gated = _train(make_trainer, DFGRPOTrainer, repairer=None, gate="ones", regroup=False, **changes)
-    assert plain.keys() == gated.keys()
+    weighted = _train(make_trainer, DFGRPOTrainer, repairer=None, weights="ones", regroup=False, **changes)
+    assert plain.keys() == weighted.keys()
     for name, value in plain.items():
-        assert torch.equal(value, gated[name]), name
+        assert torch.equal(value, weighted[name]), name

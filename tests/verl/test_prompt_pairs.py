@@ -44,7 +44,7 @@ def rows(changes: dict[str, Any], by_critic: bool) -> dict[tuple[int, bool], Any
             False,
             {(0, False): [1] * 4, (1, False): [0, 1, 0, 0], (1, True): [0, 1, 0, 0], (2, False): None},
         ),
-        ({"gate": "ones"}, False, {(0, False): None, (1, False): [1] * 4, (1, True): [1] * 4, (2, False): None}),
+        ({"weights": "ones"}, False, {(0, False): None, (1, False): [1] * 4, (1, True): [1] * 4, (2, False): None}),
         ({}, True, {(0, False): [1] * 4, (1, False): [0, 1, 0, 0], (2, False): [0, 0, 0]}),
         ({"empty_feasible": "broadcast"}, True, {(0, False): [1] * 4, (1, False): [0, 1, 0, 0], (2, False): [1, 1, 1]}),
     ],
@@ -96,7 +96,7 @@ def test_without_a_right_answer_the_truth_stands_in_or_nothing() -> None:
     [
         ({"repair_model": None}, "repair_model is missing"),
         ({"num_repairs": 0}, "at least one"),
-        ({"gate": "half"}, "choose one of mask, ones"),
+        ({"weights": "half"}, "choose one of mask, ones"),
         ({"reference": "teacher"}, "choose one of sibling_then_answer"),
         ({"sigma": -1.0}, "positive number"),
         ({"via": "vllm"}, "its url or model"),

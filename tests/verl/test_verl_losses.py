@@ -1,4 +1,4 @@
-"""verl's own losses on gated advantages are the host-free specification, in value and in gradient. `make test-verl`."""
+"""verl's own losses on weighted advantages equal the host-free specification, in value and gradient."""
 
 import math
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from difference_feedback.method.gating import gate_advantages, gate_ppo_advantages
 from difference_feedback.method.objectives import surrogate_loss
+from difference_feedback.method.weighting import gate_advantages, gate_ppo_advantages
 
 core_algos = pytest.importorskip("verl.trainer.ppo.core_algos", reason="verl has an environment of its own")
 pytestmark = pytest.mark.verl
@@ -81,19 +81,19 @@ def test_verls_loss_is_the_specification(objective: str) -> None:
 
 
 def test_gae_is_whitened_before_the_gate() -> None:
-    """Whitening first: ungated tokens end at exactly 0, and with every answer right DF-PPO is PPO, bit for bit.
+    """Whitening first: unweighted tokens end at exactly 0, and with every answer right DF-PPO is PPO, bit for bit.
 
-    The other order would subtract a mean from the zeros, and so give every ungated token an advantage again.
+    The other order would subtract a mean from the zeros, and so give every unweighted token an advantage again.
     """
     data = batch()
     values, rewards = data["logps"] * 0.1, torch.zeros_like(data["logps"])
     rewards[:B, 0] = torch.tensor([1, 0, 1, 0, 0, 1], dtype=torch.float64)
     whitened, _ = core_algos.compute_gae_advantage_return(rewards, values, data["mask"], gamma=1.0, lam=0.95)
     correct = torch.tensor([True, False, True, False, False, True, False, False])
-    gated = gate_ppo_advantages(whitened, data["weights"], correct)
+    weighted = gate_ppo_advantages(whitened, data["weights"], correct)
     wrong = ~correct
-    assert (gated[wrong][data["weights"][wrong] == 0] == 0).all()
-    assert torch.equal(gated[correct], whitened[correct])
+    assert (weighted[wrong][data["weights"][wrong] == 0] == 0).all()
+    assert torch.equal(weighted[correct], whitened[correct])
     assert torch.equal(gate_ppo_advantages(whitened, data["weights"], torch.ones_like(correct)), whitened)
     mean = float((whitened * data["mask"]).sum() / data["mask"].sum())
     assert math.isclose(mean, 0, abs_tol=1e-6)

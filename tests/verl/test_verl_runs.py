@@ -54,8 +54,8 @@ def test_pairs_stand_for_the_group(tmp_path: Path, name: str, changes: tuple[str
         assert 0 < row["df/pairs"] <= row["df/requested"] <= row["df/wrong"] < ANSWERS
         assert row["df/rows"] == real.sum() == 2 * row["df/pairs"]
         assert tensors["is_repair"][real].sum() == row["df/pairs"]
-        assert row["df/gated_tokens"] == (tensors["weights"] > 0).sum()
-        assert 0 < row["df/gate_density"] < 0.7
+        assert row["df/weighted_tokens"] == (tensors["weights"] > 0).sum()
+        assert 0 < row["df/weight_density"] < 0.7
         assert (tensors["weights"][~real] == 0).all()
         # Right answers have left, repairs have come: half of G' is right.
         assert row["critic/score/mean"] == pytest.approx(0.5)
@@ -87,7 +87,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     train(folder, *GRPO, "trainer.save_freq=1", steps=2)
     resumed, again = train(folder, *GRPO, "trainer.resume_mode=auto", steps=3)
     assert [row["step"] for row in resumed] == [3]
-    for name in ("df/pairs", "df/wrong", "df/gated_tokens", "df/edit_cost", "df/reward_of_answers"):
+    for name in ("df/pairs", "df/wrong", "df/weighted_tokens", "df/edit_cost", "df/reward_of_answers"):
         assert resumed[0][name] == pytest.approx(whole[2][name]), name
     for name in ("actor/pg_loss", "actor/grad_norm"):
         assert resumed[0][name] == pytest.approx(whole[2][name], rel=1e-3, abs=1e-6), name
@@ -124,4 +124,4 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["df/answers"] == 16 and 0 <= row["reward"] <= 1 for row in rows)
     assert sum(row["df/pairs"] for row in rows) > 0
-    assert all(row["df/gate_density"] < 0.2 for row in rows), "the root cause is a few tokens"
+    assert all(row["df/weight_density"] < 0.2 for row in rows), "the root cause is a few tokens"

@@ -12,7 +12,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.embedded import embedded_repairer
 from difference_feedback.world import Problem
-from difference_feedback.world.blind_rewriter import transplant
+from difference_feedback.world.blind_rewriter import rewrite_blind
 from difference_feedback.world.nano import build_processor
 
 TOKENIZER = build_processor().tokenizer
@@ -65,7 +65,7 @@ def problem_of(task, facts, answer=""):
     ],
 )
 def test_literal_repairs(task, facts, draft, reference, repaired):
-    assert transplant(problem_of(task, facts), draft, reference, TOKENIZER) == repaired
+    assert rewrite_blind(problem_of(task, facts), draft, reference, TOKENIZER) == repaired
 
 
 @given(st.sampled_from(TASKS), st.integers(0, 10_000), st.integers(1, 3))
@@ -76,7 +76,7 @@ def test_it_repairs_with_no_more_readings_than_were_wrong_and_without_the_truth(
     slots = [form.readings[i] for i in rng.permutation(len(form.readings))[:errors]]
     draft = form.write({slot.name: slot.misreadings[rng.integers(len(slot.misreadings))] for slot in slots})
     for reference in world.correct_answers(problem):
-        repaired = transplant(problem, draft, reference, TOKENIZER)
+        repaired = rewrite_blind(problem, draft, reference, TOKENIZER)
         # A grid's row and column share one cell: a reference by the other way may have too little to give.
         assert repaired is not None or task == "grid-lookup"
         if repaired is None:
@@ -85,21 +85,21 @@ def test_it_repairs_with_no_more_readings_than_were_wrong_and_without_the_truth(
         said, new = form.stated(draft), form.stated(repaired)
         assert sum(said[slot.name] != new[slot.name] for slot in form.readings) <= len(slots)
         blind = dataclasses.replace(problem, facts=world.TASKS[task].unseen(problem.facts), answer="", images=())
-        assert transplant(blind, draft, reference, TOKENIZER) == repaired
+        assert rewrite_blind(blind, draft, reference, TOKENIZER) == repaired
 
 
 def test_what_is_in_no_known_form_or_cannot_end_right_is_not_repaired():
     problem = problem_of("digits-sum", {"digits": [3, 6, 9]})
     good = "3 plus 6 is 9 , plus 9 is 18 . answer 18"
-    assert transplant(problem, "no idea", good, TOKENIZER) is None
-    assert transplant(problem, good, "answer 18", TOKENIZER) is None
+    assert rewrite_blind(problem, "no idea", good, TOKENIZER) is None
+    assert rewrite_blind(problem, good, "answer 18", TOKENIZER) is None
     slip = "3 plus 5 is 9 , plus 9 is 18 . answer 18"  # right by a slip: its readings make 17
-    assert transplant(problem, "3 plus 5 is 8 , plus 8 is 16 . answer 16", slip, TOKENIZER) is None
+    assert rewrite_blind(problem, "3 plus 5 is 8 , plus 8 is 16 . answer 16", slip, TOKENIZER) is None
 
 
 def test_as_a_repairer_it_gives_one_candidate_or_none():
     [problem] = world.sample_problems("rl", 1, 0, ["digits-sum"])
-    repairer = embedded_repairer("transplant", TOKENIZER, [problem])
+    repairer = embedded_repairer("blind_rewriter", TOKENIZER, [problem])
     form = world.TASKS[problem.task].forms(problem.facts)[0]
     draft = form.write({form.readings[0].name: form.readings[0].misreadings[0]})
     reference = world.correct_answers(problem)[1]
@@ -114,5 +114,5 @@ def test_as_a_repairer_it_gives_one_candidate_or_none():
     assert none == []
     with pytest.raises(DataError, match="reference"):
         repairer.repair([request(draft, None)])
-    with pytest.raises(ConfigError, match="transplant"):
-        embedded_repairer("transplant", TOKENIZER, None)
+    with pytest.raises(ConfigError, match="blind_rewriter"):
+        embedded_repairer("blind_rewriter", TOKENIZER, None)

@@ -1,4 +1,4 @@
-"""The embedded annotator: right, in the draft's own form, and marking the errors."""
+"""The embedded oracle: right, in the draft's own form, and marking the errors."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from difference_feedback import world
 from difference_feedback.errors import DataError
 from difference_feedback.method.alignment import align
-from difference_feedback.repair.drafts import hand_repaired_set
+from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.world.nano import build_processor
-from difference_feedback.world.oracle import annotate, error_tokens, other_correct_answer
+from difference_feedback.world.oracle import error_tokens, oracle_repair, other_correct_answer
 
 TOKENIZER = build_processor().tokenizer
 TASKS = list(world.TASKS)
@@ -28,7 +28,7 @@ def misread(problem, rng, errors):
 def test_the_repair_is_correct_and_no_farther_than_the_drafts_own_form(task, seed, errors):
     [problem] = world.sample_problems("rl", 1, seed, [task])
     form, draft = misread(problem, np.random.default_rng(seed), errors)
-    repaired = annotate(problem, draft, TOKENIZER)
+    repaired = oracle_repair(problem, draft, TOKENIZER)
     assert world.is_correct(problem, repaired)
     assert repaired in world.correct_answers(problem)
     ids, own, found = (TOKENIZER.encode(text) for text in (draft, form.write(), repaired))
@@ -40,23 +40,23 @@ def test_the_repair_is_correct_and_no_farther_than_the_drafts_own_form(task, see
 def test_a_correct_answer_is_its_own_repair():
     for problem in world.sample_problems("rl", 24, 0):
         for answer in world.correct_answers(problem):
-            assert annotate(problem, f" {answer} ", TOKENIZER) == answer
+            assert oracle_repair(problem, f" {answer} ", TOKENIZER) == answer
 
 
 def test_any_text_is_repaired():
     for problem in world.sample_problems("rl", 6, 0):
-        assert world.is_correct(problem, annotate(problem, "", TOKENIZER))
-        assert world.is_correct(problem, annotate(problem, "nonsense <|im_end|> \x00 ßß", TOKENIZER))
+        assert world.is_correct(problem, oracle_repair(problem, "", TOKENIZER))
+        assert world.is_correct(problem, oracle_repair(problem, "nonsense <|im_end|> \x00 ßß", TOKENIZER))
 
 
-def test_the_annotators_masks_cover_the_errors():
+def test_the_oracle_masks_cover_the_errors():
     """Of one misreading, nearly every wrong value has a marked token; ties in the alignment may move a mark."""
     rng = np.random.default_rng(0)
     spans, covered = 0, 0
     for problem in world.sample_problems("rl", 240, 0):
         _, draft = misread(problem, rng, 1)
         ids = TOKENIZER.encode(draft)
-        mask = align(ids, TOKENIZER.encode(annotate(problem, draft, TOKENIZER))).source_mask
+        mask = align(ids, TOKENIZER.encode(oracle_repair(problem, draft, TOKENIZER))).source_mask
         wrong = error_tokens(problem, ids, TOKENIZER)
         assert wrong is not None
         runs = np.split(np.flatnonzero(wrong), np.flatnonzero(np.diff(np.flatnonzero(wrong)) > 1) + 1)
@@ -73,8 +73,8 @@ def test_other_correct_answers_take_every_form():
     assert {other_correct_answer(problem, rng) for _ in range(100)} == set(world.correct_answers(problem))
 
 
-def test_hand_repaired_set_comes_from_the_policys_wrong_answers(frozen):
-    rows = hand_repaired_set(*frozen, 70, max_new_tokens=6, seed=3, progress=None)
+def test_oracle_repairs_comes_from_the_policys_wrong_answers(frozen):
+    rows = oracle_repairs(*frozen, 70, max_new_tokens=6, seed=3, progress=None)
     assert len(rows) == 70
     assert len({row.id for row in rows}) == 70
     assert len({row.draft for row in rows}) > 35  # sampled, not written
@@ -82,12 +82,12 @@ def test_hand_repaired_set_comes_from_the_policys_wrong_answers(frozen):
     for row in rows:
         problem = problems[row.question, row.images[0].tobytes()]
         assert not world.is_correct(problem, row.draft)
-        assert row.repaired == annotate(problem, row.draft, TOKENIZER)
+        assert row.repaired == oracle_repair(problem, row.draft, TOKENIZER)
         assert row.reference in world.correct_answers(problem)
-    again = hand_repaired_set(*frozen, 70, max_new_tokens=6, seed=3, progress=None)
+    again = oracle_repairs(*frozen, 70, max_new_tokens=6, seed=3, progress=None)
     assert [(r.question, r.draft, r.reference) for r in again] == [(r.question, r.draft, r.reference) for r in rows]
 
 
 def test_too_few_wrong_answers_are_an_error(frozen):
     with pytest.raises(DataError, match=r"64 answers on labelled problems hold \d+ wrong ones, 65 were asked for"):
-        hand_repaired_set(*frozen, 65, max_new_tokens=2, max_rollouts=64, progress=None)
+        oracle_repairs(*frozen, 65, max_new_tokens=2, max_rollouts=64, progress=None)

@@ -15,7 +15,7 @@ from typing import Any
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
 
-REPAIRS = ("items.jsonl", "hand_repaired.jsonl")
+REPAIRS = ("items.jsonl", "oracle_repairs.jsonl")
 AUDITS = "audits.jsonl"
 
 

@@ -91,7 +91,7 @@ def _cell(plan: BenchRecipe, name: str, method: Method, tasks: str, seed: int, s
     source = f"methods.{name}"
     evaluation = plan.evaluation.model_dump(exclude_unset=True)
     if method.kind == "train":
-        if method.repair_model or method.hand_repaired_first:
+        if method.repair_model or method.oracle_repairs_first:
             parts["sft"] = _recipe(RepairSFTRecipe, "nano_repair_sft", [plan.repair_sft], seed, (), source)
         if method.repair_model == "rl":
             parts["rl"] = _recipe(RepairRLRecipe, "nano_repair_rl", [plan.repair_rl], seed, (), source)
@@ -99,7 +99,7 @@ def _cell(plan: BenchRecipe, name: str, method: Method, tasks: str, seed: int, s
         budget = {"budget_cpu_seconds": plan.budget_cpu_seconds, "trl": {"max_steps": 1_000_000}}
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         parts["train"] = _recipe(TrainRecipe, method.recipe, [budget, *changes], seed, overrides, source)
-    elif method.set or method.repair_model or method.hand_repaired_first:
+    elif method.set or method.repair_model or method.oracle_repairs_first:
         raise ConfigError(f"{source}: kind {method.kind} trains by no recipe; leave out set, repair_model and such.")
     design: dict[str, Any] = {
         "method": method.model_dump(

@@ -42,7 +42,7 @@ def run_demo(recipe: DemoRecipe, run: Run) -> Path:
         run.finish(_summarise(run))
     report = write_report([run.folder])
     console.print(_table(run.summary()))
-    if guards := _summary_of(run, "repair_rl").get("gates"):
+    if guards := _summary_of(run, "repair_rl").get("factors"):
         console.print(_guards(guards))
     print(f"Report: {report}")
     return report
@@ -210,7 +210,7 @@ def _summarise(run: Run) -> dict[str, Any]:
                 _stage("SFT", sft["after"], sft["cpu_seconds"]),
                 _stage("RL", rl["after"], rl["cpu_seconds"]),
             ],
-            "annotator_edit_cost": rl["after"]["annotator_edit_cost"],
+            "oracle_edit_cost": rl["after"]["oracle_edit_cost"],
         },
         "cost": df_grpo.get("cost"),
     }
@@ -245,7 +245,7 @@ def _table(summary: dict[str, Any]) -> Table:
     return table
 
 
-def _guards(gates: dict[str, Any]) -> Table:
+def _guards(factors: dict[str, Any]) -> Table:
     """The guards of the repair model's reward, in short. [DF, Eqs. 3-4]"""
     table = Table(title="Guards of the repair model's reward, over its training")
     for column in ("guard", "open for", "what it met"):
@@ -254,12 +254,12 @@ def _guards(gates: dict[str, Any]) -> Table:
     def share(value: float | None) -> str:
         return "off" if value is None else f"{value:.0%} of repairs"
 
-    blind, audit = gates["right_without_image"], gates.get("audit")
+    blind, audit = factors["right_without_image"], factors.get("audit")
     met = "" if blind is None else f"{blind:.0%} of repairs from a blank or noise image were right"
-    table.add_row("needs the image", share(gates["open_visual"]), met)
+    table.add_row("needs the image", share(factors["visual_kept"]), met)
     hits = ", ".join(f"{mode.replace('_', ' ')} {count}" for mode, count in audit["hits"].items()) if audit else ""
     met = f"{audit['judged']} right repairs judged, objections: {hits}" if audit else ""
-    table.add_row("auditor", share(gates["open_audit"]), met)
+    table.add_row("auditor", share(factors["audit_kept"]), met)
     return table
 
 

@@ -67,13 +67,13 @@ def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None)
 def mask_plot(found: Evidence) -> str:
     """F1 of the gate's tokens against the wrong values, by thirds of training, for every method with a gate."""
     canvas = Canvas(860, 360, left=56, right=250, top=16, bottom=48)
-    gated = [figures for figures in found["methods"].values() if figures["masks"]]
-    if not gated:
+    weighted = [figures for figures in found["methods"].values() if figures["masks"]]
+    if not weighted:
         return canvas.finish()
     canvas.x_axis(1.0, 3.0, "third of training", ticks=[1, 2, 3])
     canvas.y_axis(0.0, 1.0, "F1 of the marked tokens")
     labels = []
-    for i, figures in enumerate(gated):
+    for i, figures in enumerate(weighted):
         colour = COLOURS[i % len(COLOURS)]
         points = [(k + 1.0, third["f1"]) for k, third in enumerate(figures["masks"]["thirds"]) if third]
         if not points:

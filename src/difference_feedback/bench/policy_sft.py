@@ -5,7 +5,7 @@ from typing import Any
 from datasets import Dataset
 from trl import SFTConfig
 
-from difference_feedback.repair.drafts import hand_repaired_set
+from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.sft import fit_sft_dataset
 from difference_feedback.repair.stage import Stage
 from difference_feedback.runs.folder import Run
@@ -21,7 +21,7 @@ def train_policy_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     stage = Stage(recipe, run, policy=recipe.model)
     settings = recipe.evaluation
     with stage.billed():
-        rows = hand_repaired_set(
+        rows = oracle_repairs(
             stage.model,
             stage.processor,
             recipe.drafts,

@@ -73,7 +73,7 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     setup: list[Setup] = []
     recipe = cell.parts["train"]
     assert isinstance(recipe, TrainRecipe)
-    if method.hand_repaired_first:
+    if method.oracle_repairs_first:
         setup.append(_policy_sft(cell.parts["sft"], root))
         recipe = recipe.model_copy(update={"model": str(setup[-1][0])})
     if method.repair_model:

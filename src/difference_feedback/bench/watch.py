@@ -66,7 +66,7 @@ class MeasureMasks(Watcher):
         if not pairs or state.global_step % self.every:
             return
         with self.budget.paused():
-            self.found = gate_against_errors(pairs, self.trainer.processing_class.tokenizer)
+            self.found = weights_against_errors(pairs, self.trainer.processing_class.tokenizer)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs is not None:
@@ -74,7 +74,7 @@ class MeasureMasks(Watcher):
         self.found = {}
 
 
-def gate_against_errors(pairs: list[dict[str, Any]], tokenizer: Any) -> dict[str, float]:
+def weights_against_errors(pairs: list[dict[str, Any]], tokenizer: Any) -> dict[str, float]:
     """The sums that `MeasureMasks` logs, over the wrong answers of `pairs` (`DFGRPOTrainer.last_pairs`)."""
     names = ("drafts", "tokens", "weight", "errors", "marked", "hits", "first_hits")
     sums = dict.fromkeys(names, 0.0)

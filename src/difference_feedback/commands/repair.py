@@ -57,7 +57,7 @@ def rl(
     from difference_feedback.runs.recipes import RepairRLRecipe
 
     switched = [
-        *(["visual_gate.enabled=false"] if no_c1 else []),
+        *(["visual_factor.enabled=false"] if no_c1 else []),
         *(["audit.enabled=false"] if no_audit else []),
         *([f"edit_cost_weight={lam}"] if lam is not None else []),
         *(["sft_only=true"] if sft_only else []),

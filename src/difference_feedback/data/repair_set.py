@@ -27,7 +27,7 @@ _TEXTS = ("question", "draft", "repaired")
 
 
 @dataclass(frozen=True)
-class HandRepair:
+class RepairExample:
     """A wrong answer, a correct one to compare it with, and the repair made by hand."""
 
     id: str
@@ -47,7 +47,7 @@ class HandRepair:
 class RepairSet:
     """The rows that can be used, and for each of the others where it stands and what is wrong with it."""
 
-    rows: list[HandRepair] = field(default_factory=list)
+    rows: list[RepairExample] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     replaced: int = 0
     """Rows that their annotator has replaced by a later one."""
@@ -63,7 +63,7 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     rows, problems = read_jsonl(path)
     errors = [str(problem) for problem in problems]
     seen: dict[str, int] = {}
-    good: dict[str, HandRepair] = {}
+    good: dict[str, RepairExample] = {}
     replaced = 0
     for number, values in rows:
         try:
@@ -82,7 +82,7 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     return RepairSet(list(good.values()), errors, replaced)
 
 
-def save_repair_set(rows: Sequence[HandRepair], path: str | Path) -> Path:
+def save_repair_set(rows: Sequence[RepairExample], path: str | Path) -> Path:
     """Write `rows` as `load_repair_set` reads them; images go to a folder `images` beside the file, as PNG."""
     path = Path(path)
     folder = path.parent / "images"
@@ -98,7 +98,7 @@ def save_repair_set(rows: Sequence[HandRepair], path: str | Path) -> Path:
     return path
 
 
-def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -> HandRepair:
+def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -> RepairExample:
     for name in _TEXTS:
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise DataError(f"field {name!r}: got {row.get(name)!r}, wanted text that is not empty")
@@ -111,7 +111,7 @@ def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -
         raise DataError(f"field 'image': got {names!r}, wanted a path or a list of paths ([] for none)")
     images = tuple(_read_image(folder / name, max_pixels) for name in names)
     name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
-    return HandRepair(name, row["question"], images, row["draft"], reference, row["repaired"])
+    return RepairExample(name, row["question"], images, row["draft"], reference, row["repaired"])
 
 
 def _read_image(path: Path, max_pixels: int) -> Image.Image:

@@ -1,8 +1,8 @@
-"""Controls of the gate: what a pair's masks are replaced by to find out whether it is the masks that help.
+"""Mask ablations: other weights in the place of a pair's masks, to find out whether it is the masks that help.
 
 Each takes the weights of a wrong answer, `(T,)`, and of its repair, `(T̃,)`, and returns weights of the same shapes. All
-but `inverted` keep the number of gated tokens of a side, or give all of a side up, so that what they change is *which*
-tokens are gated. None of them is the method; they are ours, beyond the paper.
+but `inverted` keep the number of marked tokens of a side, or clear a whole side: they change *which* tokens are marked.
+None of them is the method; they are ours, beyond the paper.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from difference_feedback.method.masks import FloatArray
 
 
 class PairWeights(NamedTuple):
-    """The gate of one pair: weights of the wrong answer, `(T,)`, and of its repair, `(T̃,)`."""
+    """The weights of one pair: weights of the wrong answer, `(T,)`, and of its repair, `(T̃,)`."""
 
     wrong: FloatArray
     repair: FloatArray
@@ -36,28 +36,28 @@ def wrong_only(wrong: FloatArray, repair: FloatArray, rng: np.random.Generator) 
     return PairWeights(wrong, np.zeros_like(repair))
 
 
-def repaired_only(wrong: FloatArray, repair: FloatArray, rng: np.random.Generator) -> PairWeights:
+def repair_only(wrong: FloatArray, repair: FloatArray, rng: np.random.Generator) -> PairWeights:
     """The repair alone moves the policy; the wrong answer stays in the group for its reward."""
     return PairWeights(np.zeros_like(wrong), repair)
 
 
-CONTROLS: dict[str, Callable[[FloatArray, FloatArray, np.random.Generator], PairWeights]] = {
+ABLATIONS: dict[str, Callable[[FloatArray, FloatArray, np.random.Generator], PairWeights]] = {
     "random": random_tokens,
     "inverted": inverted,
     "wrong_only": wrong_only,
-    "repaired_only": repaired_only,
+    "repair_only": repair_only,
 }
-"""By the names that `DFGRPOConfig.gate` has for them."""
+"""By the names that the setting `weights` has for them."""
 
 
-def control_weights(name: str, wrong: FloatArray, repair: FloatArray, rng: np.random.Generator) -> PairWeights:
-    """The weights of one pair under the control `name`; "mask" leaves them as they are.
+def ablated_weights(name: str, wrong: FloatArray, repair: FloatArray, rng: np.random.Generator) -> PairWeights:
+    """The weights of one pair under the ablation `name`; "mask" leaves them as they are.
 
     Raises:
-        ConfigError: an unknown control.
+        ConfigError: an unknown ablation.
     """
     if name == "mask":
         return PairWeights(wrong, repair)
-    if name not in CONTROLS:
-        raise ConfigError(f"gate={name!r}: choose one of mask, {', '.join(CONTROLS)}.")
-    return CONTROLS[name](wrong, repair, rng)
+    if name not in ABLATIONS:
+        raise ConfigError(f"weights={name!r}: choose one of mask, {', '.join(ABLATIONS)}.")
+    return ABLATIONS[name](wrong, repair, rng)

@@ -68,15 +68,15 @@ def choose_reference(split: Split, rng: np.random.Generator) -> int:
 class PairGroup:
     """The optimisation group `G' = Y⁻ ∪ Ỹ`, row by row, a wrong rollout and then its repair. [DF, Eqs. 14-16]
 
-    `rollout[i]` is the wrong rollout which row `i` is, or, where `is_repair[i]`, the one it repairs. Where `gated[i]`
-    is False the row has no edit mask and all its weights are 1. `skipped` names the rollouts left out and why; correct
+    `rollout[i]` is the wrong rollout which row `i` is, or, where `is_repair[i]`, the one it repairs. A row without an
+    edit mask (`has_mask[i]` is False) has weights of 1. `skipped` names the rollouts left out and why; correct
     rollouts that leave by design are not listed; those that are kept come last. All arrays are `(M,)`.
     """
 
     rollout: IntArray
     is_repair: BoolArray
     rewards: npt.NDArray[np.float64]
-    gated: BoolArray
+    has_mask: BoolArray
     skipped: dict[int, SkipReason] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -150,9 +150,9 @@ def pair_group(
             skipped[i] = SkipReason.NO_FEASIBLE_REPAIR
     if correct_rollouts == "keep" and rows:
         rows += [(i, False, float(values[i]), False) for i in split.correct.tolist()]
-    rollout, is_repair, row_rewards, gated = zip(*rows, strict=True) if rows else ((), (), (), ())
+    rollout, is_repair, row_rewards, has_mask = zip(*rows, strict=True) if rows else ((), (), (), ())
     return PairGroup(
-        np.array(rollout, np.int64), np.array(is_repair, bool), np.array(row_rewards), np.array(gated, bool), skipped
+        np.array(rollout, np.int64), np.array(is_repair, bool), np.array(row_rewards), np.array(has_mask, bool), skipped
     )
 
 

@@ -13,7 +13,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.alignment import Alignment, BoolArray, IntArray
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
-Side = Literal["source", "target"]
+Side = Literal["wrong", "repair"]
 Granularity = Literal["token", "step"]
 
 # A line break, a full stop that white space or the end follows (so not the one in 3.14), or a CJK full stop.
@@ -22,7 +22,7 @@ _STEP_END = re.compile(r"(?:\n|[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？]+[”’
 
 def token_weights(
     alignment: Alignment,
-    side: Side = "source",
+    side: Side = "wrong",
     granularity: Granularity = "token",
     steps: Sequence[int] | IntArray | None = None,
     sigma: float | None = None,
@@ -32,7 +32,7 @@ def token_weights(
     """Weights `w`, float32 `(T,)`, of one side's tokens, from 0 (no update) to 1. [DF, Eqs. 8-9]
 
     Args:
-        side: "source" for the wrong answer, "target" for the repair.
+        side: "wrong" for the wrong answer, "repair" for the repair.
         granularity: with "step", a whole step is marked as soon as any token of it is.
         steps: the step that each token of this side belongs to, `(T,)`; see `step_ids`. Needed by "step" alone.
         sigma: makes the mask soft: `w_t = max(m_t, exp(-d_t / sigma))`, `d_t` being the distance in tokens to the
@@ -44,9 +44,9 @@ def token_weights(
         ConfigError: an unknown side or granularity, or sigma not above 0.
         DataError: `steps` is missing, or has another length than this side.
     """
-    if side not in ("source", "target"):
-        raise ConfigError(f'side is {side!r}; choose "source" or "target"')
-    if side == "target":
+    if side not in ("wrong", "repair"):
+        raise ConfigError(f'side is {side!r}; choose "wrong" or "repair"')
+    if side == "repair":
         mask = alignment.target_mask
     else:
         mask = root_cause_mask(alignment) if root_cause else alignment.source_mask
@@ -56,7 +56,7 @@ def token_weights(
         step_of = np.asarray(steps)
         if step_of.shape != mask.shape:
             raise DataError(
-                f"steps has shape {step_of.shape}; the {side} has {len(mask)} tokens, give one step for each"
+                f"steps has shape {step_of.shape}; the {side} side has {len(mask)} tokens, give one step for each"
             )
         mask = np.isin(step_of, step_of[mask])
     elif granularity != "token":

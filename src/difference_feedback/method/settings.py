@@ -29,7 +29,7 @@ class MaskSettings:
     )
     root_cause: bool = field(
         default=False,
-        metadata={"help": "On the wrong side, gate the first edited span alone; beyond the paper."},
+        metadata={"help": "On the wrong side, mark the first edited span alone; beyond the paper."},
     )
 
     def check_mask(self) -> None:
@@ -48,7 +48,7 @@ class MaskSettings:
         """Keyword arguments of `align`."""
         return {"method": self.alignment_method, "anchor_gaps": self.anchor_gaps}
 
-    def weights(self, alignment: Alignment, side: Side, token_ids: Sequence[int], texts: TokenTexts) -> FloatArray:
+    def side_weights(self, alignment: Alignment, side: Side, token_ids: Sequence[int], texts: TokenTexts) -> FloatArray:
         """Weights `(T,)` of the tokens of one side, `token_ids`; `texts` gives the text of each."""
         steps = step_ids(texts(token_ids)) if self.granularity == "step" else None
         return token_weights(alignment, side, self.granularity, steps, self.sigma, root_cause=self.root_cause)

@@ -2,10 +2,10 @@
 
     g_vis(x, y) = 1 − 1[R(x, ỹ^∅) ≥ τ]
 
-`ỹ^∅` is the repair of the same draft made from a stand-in for the image, blank or noise. The reference is withheld in
-it (our decision): with the reference in its prompt a repair model is right without looking, and the gate would always
-be closed. The gate depends on the draft alone, so it takes the reward of all its repairs, whose advantages are then 0:
-such a draft teaches nothing.
+`ỹ^∅` is the repair of the same draft made from a stand-in for the image, blank or noise. The reference is withheld
+(our decision): with the reference in its prompt a repair model is right without looking, and the factor would always
+be 0. The factor depends on the draft alone. It takes the reward of all repairs of that draft, so their advantages are 0
+and the draft teaches nothing.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ from difference_feedback.judges.blank_image import StandIn, stand_in
 Row = Mapping[str, Any]
 
 
-class BlankImageGate:
-    """A `reward.Gate` that is told, before each batch is graded, what the repair model wrote without the image.
+class BlankImageFactor:
+    """A `reward.Factor` that is told, before each batch is graded, what the repair model wrote without the image.
 
     The rows have `draft_id`, `blind_prompt` (the repair conversation without its reference) and `images`.
     """
@@ -49,7 +49,7 @@ class BlankImageGate:
         return found
 
     def observe(self, rows: Sequence[Row], texts: Sequence[str], token_ids: Sequence[list[int]]) -> float:
-        """Grade what was written for `blind_rows` and close the gate of the drafts that came out right, on any rank.
+        """Grade what was written for `blind_rows` and close the factor of the drafts that came out right, on any rank.
 
         Returns the share of right ones on this rank.
         """

@@ -9,13 +9,13 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
 from difference_feedback.data.question import Question
-from difference_feedback.data.repair_set import HandRepair
+from difference_feedback.data.repair_set import RepairExample
 from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.models.generate import generate
 from difference_feedback.world import Problem
 from difference_feedback.world.mixture import stream_problems
-from difference_feedback.world.oracle import annotate, other_correct_answer
+from difference_feedback.world.oracle import oracle_repair, other_correct_answer
 
 _SMALLEST_ROUND = 64
 Q = TypeVar("Q", bound=Question)
@@ -122,7 +122,7 @@ def wrong_drafts(
     return drafts
 
 
-def hand_repaired_set(
+def oracle_repairs(
     policy: PreTrainedModel,
     processor: ProcessorMixin,
     n: int,
@@ -133,8 +133,8 @@ def hand_repaired_set(
     seed: int = 0,
     max_rollouts: int | None = None,
     progress: str | None = "drafts to repair by hand",
-) -> list[HandRepair]:
-    """`n` wrong answers of `policy` to problems on images kept for this, repaired by `annotate`.
+) -> list[RepairExample]:
+    """`n` wrong answers of `policy` to problems on images kept for this, repaired by `oracle_repair`.
 
     One answer is sampled for each problem; the reference of a wrong one is a correct answer in a form drawn uniformly.
     Problems are drawn until there are `n` wrong answers.
@@ -171,7 +171,7 @@ def hand_repaired_set(
     return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(found[:n])]
 
 
-def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> HandRepair:
+def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> RepairExample:
     problem, draft = wrong.problem, wrong.draft.text
-    repaired = annotate(problem, draft, tokenizer)
-    return HandRepair(name, problem.question, problem.images, draft, wrong.reference, repaired)
+    repaired = oracle_repair(problem, draft, tokenizer)
+    return RepairExample(name, problem.question, problem.images, draft, wrong.reference, repaired)

@@ -1,8 +1,7 @@
-"""Repairers that need no model: the annotator, a faultless rewriter, the reference itself. Controls, not methods.
+"""Repairers that need no model: the oracle, the blind rewriter, the reference itself. Bounds, not methods.
 
-They say how far repairs that know the truth could take the method (the annotator's), how far faultless language could
-without it (`transplant`), and what is left without a repair model (the reference in the repair's place). They cost next
-to nothing.
+The oracle says how far repairs that know the truth could take the method; the blind rewriter, how far perfect sentences
+could without it; the reference in the repair's place, what is left without a repair model. They cost next to nothing.
 """
 
 import re
@@ -12,10 +11,10 @@ from typing import Any
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.world import Problem
-from difference_feedback.world.blind_rewriter import transplant
-from difference_feedback.world.oracle import annotate
+from difference_feedback.world.blind_rewriter import rewrite_blind
+from difference_feedback.world.oracle import oracle_repair
 
-EMBEDDED_REPAIRERS = ("annotator", "transplant", "reference")
+EMBEDDED_REPAIRERS = ("oracle", "blind_rewriter", "reference")
 """What `repair_model` may name instead of a model."""
 
 
@@ -30,13 +29,13 @@ class ReferenceRepairer:
         return [[_as_repair(_reference(request).strip(), request, self.tokenizer)] for request in requests]
 
 
-class AnnotatorRepairer:
-    """The embedded annotator's repairs: the closest right answer. A ceiling, since it knows the truth.
+class OracleRepairer:
+    """The embedded oracle's repairs: the closest right answer. A ceiling, since it knows the truth.
 
     `problems` are those that the policy is trained on; a request's problem is found by its question and its image.
     """
 
-    name = "annotator"
+    name = "oracle"
 
     def __init__(self, tokenizer: Any, problems: Sequence[Problem]) -> None:
         self.tokenizer = tokenizer
@@ -62,16 +61,16 @@ class AnnotatorRepairer:
 
     def write(self, problem: Problem, draft: str, request: RepairRequest) -> str | None:
         """The repair of one draft."""
-        return annotate(problem, draft, self.tokenizer)
+        return oracle_repair(problem, draft, self.tokenizer)
 
 
-class TransplantRepairer(AnnotatorRepairer):
-    """Readings carried over from the reference; of the truth it knows nothing. See `repair.transplant`."""
+class BlindRewriter(OracleRepairer):
+    """Readings carried over from the reference; of the truth it knows nothing. See `world.blind_rewriter`."""
 
-    name = "transplant"
+    name = "blind_rewriter"
 
     def write(self, problem: Problem, draft: str, request: RepairRequest) -> str | None:
-        return transplant(problem, draft, _reference(request), self.tokenizer)
+        return rewrite_blind(problem, draft, _reference(request), self.tokenizer)
 
 
 def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem] | None) -> Repairer:
@@ -85,7 +84,7 @@ def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem] | N
         raise ConfigError(
             f"repair_model: {name} knows the embedded problems alone, and data names others: give a repair model."
         )
-    kinds: dict[str, type[AnnotatorRepairer]] = {kind.name: kind for kind in (AnnotatorRepairer, TransplantRepairer)}
+    kinds: dict[str, type[OracleRepairer]] = {kind.name: kind for kind in (OracleRepairer, BlindRewriter)}
     return kinds[name](tokenizer, problems)
 
 

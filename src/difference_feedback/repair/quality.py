@@ -17,7 +17,7 @@ from difference_feedback.method.repairs import Repairer
 from difference_feedback.method.selection import choose_repair
 from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.world import Problem
-from difference_feedback.world.oracle import MaskQuality, annotate, error_tokens, mask_quality
+from difference_feedback.world.oracle import MaskQuality, error_tokens, mask_quality, oracle_repair
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class RepairQuality:
     feasible_share: float
     """At least one of the `num_samples` is right. [DF, Eq. 6]"""
     edit_cost: float | None
-    annotator_edit_cost: float | None
-    """Of the annotator's repairs of the same drafts."""
+    oracle_edit_cost: float | None
+    """Of the oracle's repairs of the same drafts."""
     mask: MaskQuality | None
-    annotator_mask: MaskQuality | None
+    oracle_mask: MaskQuality | None
     mask_drafts: int
     """Drafts whose error positions are known and that have a feasible repair."""
     cpu_seconds: float
@@ -105,7 +105,7 @@ def repair_quality(
     start = time.process_time()
     repaired = repairer.repair([wrong.request for wrong in drafts], num_samples)
     seconds = time.process_time() - start
-    verdicts, costs, annotator_costs, marked, annotator_marked, errors = [], [], [], [], [], []
+    verdicts, costs, oracle_costs, marked, oracle_marked, errors = [], [], [], [], [], []
     for wrong, candidates in zip(drafts, repaired, strict=True):
         problem, draft = wrong.problem, wrong.draft
         correct = [grade(problem, candidate.text) for candidate in candidates]
@@ -117,13 +117,13 @@ def repair_quality(
         costs.append(choice.edit_cost)
         if not isinstance(problem, Problem):
             continue
-        annotated = align(draft.token_ids, _annotated_ids(problem, draft.text, draft.token_ids, tokenizer))
-        annotator_costs.append(edit_cost(annotated))
+        oracle_alignment = align(draft.token_ids, _oracle_ids(problem, draft.text, draft.token_ids, tokenizer))
+        oracle_costs.append(edit_cost(oracle_alignment))
         truth = error_tokens(problem, draft.token_ids, tokenizer)
         if truth is not None:
             errors.append(truth)
             marked.append(choice.alignment.source_mask)
-            annotator_marked.append(annotated.source_mask)
+            oracle_marked.append(oracle_alignment.source_mask)
     right = [
         (i, candidate.text)
         for i, (candidates, correct) in enumerate(zip(repaired, verdicts, strict=True))
@@ -139,9 +139,9 @@ def repair_quality(
         accuracy_at_2=_mean([any(correct[:2]) for correct in verdicts]) if num_samples > 1 else None,
         feasible_share=_mean([any(correct) for correct in verdicts]) or 0.0,
         edit_cost=_mean(costs),
-        annotator_edit_cost=_mean(annotator_costs),
+        oracle_edit_cost=_mean(oracle_costs),
         mask=mask_quality(marked, errors),
-        annotator_mask=mask_quality(annotator_marked, errors),
+        oracle_mask=mask_quality(oracle_marked, errors),
         mask_drafts=len(errors),
         cpu_seconds=seconds,
         blind_share=None if seen is None else _mean(seen),
@@ -177,10 +177,10 @@ def _audited(auditor: Auditor, drafts: Sequence[WrongDraft[Any]], right: Sequenc
     return [result.verdict for result in auditor.audit(cases)]
 
 
-def _annotated_ids(problem: Problem, text: str, draft_ids: Sequence[int], tokenizer: Any) -> list[int]:
-    """The annotator's repair, ended where the draft is."""
+def _oracle_ids(problem: Problem, text: str, draft_ids: Sequence[int], tokenizer: Any) -> list[int]:
+    """The oracle's repair, ended where the draft is."""
     end = [tokenizer.eos_token_id] if tokenizer.eos_token_id in draft_ids[-1:] else []
-    return tokenizer.encode(annotate(problem, text, tokenizer), add_special_tokens=False) + end
+    return tokenizer.encode(oracle_repair(problem, text, tokenizer), add_special_tokens=False) + end
 
 
 def _mean(values: Sequence[float | bool]) -> float | None:

@@ -12,7 +12,7 @@ from difference_feedback.method.alignment import align, edit_cost
 Floats = npt.NDArray[np.float64]
 
 
-Gate = Callable[..., Sequence[float]]
+Factor = Callable[..., Sequence[float]]
 """A factor of the reward: 1 lets a repair's reward through, 0 takes it away. [DF, Eqs. 3-4]
 
 It is called as TRL calls a reward function, by keyword, with one entry a repair: `prompts` are the repair model's own
@@ -26,21 +26,21 @@ def repair_reward(
     correct: Sequence[float] | Floats,
     edit_costs: Sequence[float] | Floats,
     lam: float = 0.5,
-    gates: Sequence[Sequence[float] | Floats] = (),
+    factors: Sequence[Sequence[float] | Floats] = (),
 ) -> Floats:
-    """`R_rep = (product of gates) · (R(x, ỹ) − λ · C_edit(y, ỹ))`, for `B` repairs. [DF, Eq. 4]
+    """`R_rep = (product of factors) · (R(x, ỹ) − λ · C_edit(y, ỹ))`, for `B` repairs. [DF, Eq. 4]
 
     Args:
         correct: terminal reward `R(x, ỹ)`, `(B,)`. NaN (unjudged) stays NaN.
         edit_costs: `C_edit` of each, from 0 to 1, `(B,)`.
         lam: price of rewriting everything.
-        gates: `(B,)` each, from 0 to 1; none leaves the reward as it is.
+        factors: `(B,)` each, from 0 to 1; none leaves the reward as it is.
     """
     if lam < 0:
         raise ConfigError(f"lam={lam}: a negative price would pay for edits; use 0 or more")
     rewards = np.asarray(correct, dtype=np.float64) - lam * np.asarray(edit_costs, dtype=np.float64)
-    for gate in gates:
-        rewards = np.asarray(gate, dtype=np.float64) * rewards
+    for factor in factors:
+        rewards = np.asarray(factor, dtype=np.float64) * rewards
     return rewards
 
 
@@ -51,14 +51,14 @@ def edit_costs(drafts: Sequence[Sequence[int]], repairs: Sequence[Sequence[int]]
 
 
 def repair_reward_function(
-    grade: Callable[..., Sequence[float | None]], *, lam: float = 0.5, gates: Mapping[str, Gate] | None = None
+    grade: Callable[..., Sequence[float | None]], *, lam: float = 0.5, factors: Mapping[str, Factor] | None = None
 ) -> Callable[..., list[float | None]]:
     """Eq. 4 as a reward function for TRL's trainers.
 
-    `grade` is the reward function that grades the policy's own answers; `gates` are multiplied in under their names.
+    `grade` is the reward function that grades the policy's own answers; `factors` are multiplied in under their names.
     The data set has a column `draft_ids`: the wrong answer's tokens as sampled. The components are logged as
-    `repair/correct`, `repair/edit_cost` and `repair/gate_<name>`, and `repair/reward_ungated` is the reward without the
-    gates.
+    `repair/correct`, `repair/edit_cost`, `repair/factor_<name>` and, before the factors are multiplied in,
+    `repair/reward_without_factors`.
     """
 
     def reward(
@@ -70,15 +70,15 @@ def repair_reward_function(
         correct = np.array([np.nan if r is None else float(r) for r in grade(**batch)])
         costs = edit_costs(columns["draft_ids"], completion_ids)
         batch["correct"] = correct.tolist()
-        factors = {name: np.asarray(gate(**batch), dtype=np.float64) for name, gate in (gates or {}).items()}
-        rewards = repair_reward(correct, costs, lam, list(factors.values()))
+        values = {name: np.asarray(factor(**batch), dtype=np.float64) for name, factor in (factors or {}).items()}
+        rewards = repair_reward(correct, costs, lam, list(values.values()))
         log = columns.get("log_metric")
         if log is not None:
             log("repair/correct", _nanmean(correct))
             log("repair/edit_cost", float(costs.mean()))
-            for name, factor in factors.items():
-                log(f"repair/gate_{name}", float(factor.mean()))
-            log("repair/reward_ungated", _nanmean(repair_reward(correct, costs, lam)))
+            for name, value in values.items():
+                log(f"repair/factor_{name}", float(value.mean()))
+            log("repair/reward_without_factors", _nanmean(repair_reward(correct, costs, lam)))
         return [None if np.isnan(value) else float(value) for value in rewards]
 
     reward.__name__ = "repair_reward"

@@ -14,9 +14,9 @@ from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
-from difference_feedback.repair.audit_gate import AuditGate
-from difference_feedback.repair.blank_image import BlankImageGate
-from difference_feedback.repair.reward import Gate, repair_reward_function
+from difference_feedback.repair.audit_factor import AuditFactor
+from difference_feedback.repair.blank_image import BlankImageFactor
+from difference_feedback.repair.reward import Factor, repair_reward_function
 from difference_feedback.repair.rl_callbacks import MeasureRepairs, StopAtPlateau
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
@@ -37,28 +37,28 @@ def fit_rl(
     *,
     grade: Callable[..., Sequence[float | None]] = world.correctness_reward,
     lam: float = 0.5,
-    gates: Mapping[str, Gate] | None = None,
+    factors: Mapping[str, Factor] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
     resume_from: str | None = None,
 ) -> RepairGRPOTrainer:
     """Train `model` in place by GRPO, or GSPO where `args` says so, and return the trainer.
 
     `dataset` is one of `rl_dataset`, or has its columns `prompt`, `images` and `draft_ids`, and what `grade` and
-    `gates` read. A `BlankImageGate` among the gates gets its repairs from the same batches.
+    `factors` read. A `BlankImageFactor` among the factors gets its repairs from the same batches.
     """
     vision = vision_token_ids(model.config, processor.tokenizer)
     kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
     args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
     trainer = RepairGRPOTrainer(
         model,
-        repair_reward_function(grade, lam=lam, gates=gates),
+        repair_reward_function(grade, lam=lam, factors=factors),
         args,
         train_dataset=dataset,
         processing_class=processor,
         callbacks=list(callbacks),
     )
-    blind = [gate for gate in (gates or {}).values() if isinstance(gate, BlankImageGate)]
-    trainer.blank_image_gate = blind[0] if blind else None
+    blind = [factor for factor in (factors or {}).values() if isinstance(factor, BlankImageFactor)]
+    trainer.blank_image_factor = blind[0] if blind else None
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_from)
     return trainer
@@ -67,7 +67,7 @@ def fit_rl(
 def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    Billed are the drafts and the training, the gates included; not the measuring before, amid and after.
+    Billed are the drafts and the training, the factors included; not the measuring before, amid and after.
     """
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)
@@ -105,7 +105,7 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
         stage.settings(GRPOConfig, with_objective(recipe.objective, recipe.trl)),
         grade=reward,
         lam=recipe.edit_cost_weight,
-        gates=gates_of(recipe, reward, auditor, log),
+        factors=factors_of(recipe, reward, auditor, log),
         callbacks=callbacks,
         resume_from=stage.last_checkpoint,
     )
@@ -118,7 +118,7 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
             "cpu_seconds": stage.cpu_seconds,
             "before": before and before.summary(),
             "after": after and after.summary(),
-            "gates": gate_figures(run),
+            "factors": factor_figures(run),
         }
     )
 
@@ -142,31 +142,31 @@ def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:
     return EndpointAuditor(settings.endpoint, settings.seconds)
 
 
-def gates_of(
+def factors_of(
     recipe: "RepairRLRecipe", reward: Callable[..., Sequence[float | None]], auditor: Auditor | None, log: AuditLog
-) -> dict[str, Gate]:
+) -> dict[str, Factor]:
     """The factors of Eq. 4 that a recipe leaves on, by name."""
-    gates: dict[str, Gate] = {}
-    if recipe.visual_gate.enabled:
-        gates["visual"] = BlankImageGate(reward, recipe.visual_gate.images)
+    factors: dict[str, Factor] = {}
+    if recipe.visual_factor.enabled:
+        factors["visual"] = BlankImageFactor(reward, recipe.visual_factor.images)
     if auditor is not None:
-        gates["audit"] = AuditGate(auditor, recipe.audit.rate, recipe.audit.when_down, log)
-    return gates
+        factors["audit"] = AuditFactor(auditor, recipe.audit.rate, recipe.audit.when_down, log)
+    return factors
 
 
-def gate_figures(run: "Run") -> dict[str, Any]:
-    """What the gates did to the reward over a run, from its metrics and audits."""
-    rows = [row for row in run.metrics() if "repair/reward_ungated" in row]
+def factor_figures(run: "Run") -> dict[str, Any]:
+    """What the factors did to the reward over a run, from its metrics and audits."""
+    rows = [row for row in run.metrics() if "repair/reward_without_factors" in row]
 
     def mean(name: str) -> float | None:
         values = [row[name] for row in rows if row.get(name) is not None]
         return float(np.mean(values)) if values else None
 
     figures: dict[str, Any] = {
-        "reward_without_gates": mean("repair/reward_ungated"),
-        "reward_with_gates": mean("reward"),
-        "open_visual": mean("repair/gate_visual"),
-        "open_audit": mean("repair/gate_audit"),
+        "reward_without_factors": mean("repair/reward_without_factors"),
+        "reward_with_factors": mean("reward"),
+        "visual_kept": mean("repair/factor_visual"),
+        "audit_kept": mean("repair/factor_audit"),
         "right_without_image": mean("repair/blind_correct"),
     }
     audits = AuditLog(run.folder).path

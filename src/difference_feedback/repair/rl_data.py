@@ -106,7 +106,7 @@ def rl_drafts(
 def rl_dataset(
     drafts: Sequence[WrongDraft[Question]], processor: ProcessorMixin, style: str | RepairTemplate
 ) -> Dataset:
-    """Rows for TRL: the repair prompt, what the gates read, and the columns that the question's grader reads."""
+    """Rows for TRL: the repair prompt, what the factors read, and the columns that the question's grader reads."""
     special = special_tokens(processor)
     rows = []
     for wrong in drafts:

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from difference_feedback.repair.blank_image import BlankImageGate
+from difference_feedback.repair.blank_image import BlankImageFactor
 from difference_feedback.trl.resume import ExactResume
 
 
 class RepairGRPOTrainer(ExactResume):
-    """`GRPOTrainer` that appends the blank-image gate's rows to every batch it generates, and takes them out again."""
+    """`GRPOTrainer` with the blank-image factor's rows added to each batch that it generates."""
 
-    blank_image_gate: BlankImageGate | None = None
+    blank_image_factor: BlankImageFactor | None = None
     _rows: list[dict[str, Any]]
     _blind: list[dict[str, Any]]
     _everything: tuple[Any, Any, Any]
@@ -19,9 +19,9 @@ class RepairGRPOTrainer(ExactResume):
         return super()._generate_and_score_completions(inputs)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, Any, Any]:
-        if self.blank_image_gate is None or not self.model.training:
+        if self.blank_image_factor is None or not self.model.training:
             return super()._tokenize_prompts(prompts)
-        self._blind = self.blank_image_gate.blind_rows(self._rows)
+        self._blind = self.blank_image_factor.blind_rows(self._rows)
         ids, images, fields = super()._tokenize_prompts([*prompts, *(row["prompt"] for row in self._blind)])
         self._everything = ids, images, fields
         return ids[: len(prompts)], images and images[: len(prompts)], fields
@@ -29,8 +29,8 @@ class RepairGRPOTrainer(ExactResume):
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any
     ) -> tuple[list[list[int]], Any]:
-        gate, n = self.blank_image_gate, len(prompt_ids)
-        if gate is None or not self.model.training:
+        factor, n = self.blank_image_factor, len(prompt_ids)
+        if factor is None or not self.model.training:
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
             )
@@ -42,5 +42,5 @@ class RepairGRPOTrainer(ExactResume):
             everything, logprobs = super()._generate_single_turn(ids, all_images, fields, num_generations)
             answers, blind = everything[:n], everything[n:]
         texts = self._tokenizer.batch_decode(blind, skip_special_tokens=True)
-        self._metrics["train"]["repair/blind_correct"].append(gate.observe(self._blind, texts, blind))
+        self._metrics["train"]["repair/blind_correct"].append(factor.observe(self._blind, texts, blind))
         return answers, logprobs

@@ -9,11 +9,11 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Train
 from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images
-from difference_feedback.data.repair_set import HandRepair, load_repair_set, save_repair_set
+from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
 from difference_feedback.data.untrusted import neutralise, special_tokens
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
-from difference_feedback.repair.drafts import hand_repaired_set
+from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
 from difference_feedback.repair.stage import Stage, weights_from
 from difference_feedback.trl.resume import load_weights
@@ -66,7 +66,7 @@ class RepairCollator:
         return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
 
 
-def sft_dataset(rows: Sequence[HandRepair], processor: ProcessorMixin, style: str | RepairTemplate) -> Dataset:
+def sft_dataset(rows: Sequence[RepairExample], processor: ProcessorMixin, style: str | RepairTemplate) -> Dataset:
     """TRL's prompt-completion format: the repair prompt, and the repaired answer."""
     special = special_tokens(processor)
     return Dataset.from_list(
@@ -95,7 +95,7 @@ class RepairSFTTrainer(SFTTrainer):
 def fit_sft(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    rows: Sequence[HandRepair],
+    rows: Sequence[RepairExample],
     args: SFTConfig,
     *,
     style: str | RepairTemplate,
@@ -139,7 +139,7 @@ def fit_sft_dataset(
 def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
-    Embedded: `recipe.drafts` answers of the model itself are repaired by the annotator, written to the run's folder,
+    Embedded: `recipe.drafts` answers of the model itself are repaired by the oracle, written to the run's folder,
     and repair quality is measured before and after. Billed are drafts, annotation and training, not the measuring.
     """
     stage = Stage(recipe, run, policy=recipe.model)
@@ -152,7 +152,7 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
         else:
             settings = recipe.evaluation
             rows, errors, replaced = (
-                hand_repaired_set(
+                oracle_repairs(
                     stage.model,
                     stage.processor,
                     recipe.drafts,
@@ -164,7 +164,7 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
                 0,
             )
     if not recipe.data:
-        save_repair_set(rows, run.folder / "hand_repaired.jsonl")
+        save_repair_set(rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,
         stage.processor,

@@ -96,7 +96,7 @@ class Stage:
             yield
 
     def quality(self, auditor: Auditor | None = None) -> RepairQuality | None:
-        """Of the model as it stands, on held-out drafts of the policy, every gate of Eq. 4 tried; not billed.
+        """Of the model as it stands, on held-out drafts of the policy, every factor of Eq. 4 tried; not billed.
 
         None where there are no held-out questions: a recipe with `data` and no `test_data`.
         """

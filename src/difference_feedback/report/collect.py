@@ -53,9 +53,9 @@ def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
     if summary.cost:
         method = NAMES.get(summary.method or "", name)
         data.costs[_free(method, name, data.costs)] = summary.cost
-    if summary.gates:
+    if summary.factors:
         agreement = _agreement(run)
-        data.gates[name] = summary.gates.model_copy(update={"agreement": agreement} if agreement else {})
+        data.factors[name] = summary.factors.model_copy(update={"agreement": agreement} if agreement else {})
     data.examples += [
         _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
         for number, row in enumerate(read_rows(run / "examples.jsonl"), 1)
@@ -85,7 +85,7 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
         if summary.before and not figures.stages:
             figures.stages.append(summary.before.stage("start"))
         figures.stages.append(summary.after.stage(run.name, summary.cpu_seconds))
-        figures.annotator_edit_cost = summary.after.annotator_edit_cost
+        figures.oracle_edit_cost = summary.after.oracle_edit_cost
     return figures if figures.stages else None
 
 

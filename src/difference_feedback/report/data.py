@@ -79,8 +79,8 @@ class RepairFigures(Schema):
     """The repair model's stages, in order."""
 
     stages: list[RepairStage] = []
-    annotator_edit_cost: float | None = None
-    """Mean C_edit of the annotator's own repairs of the same drafts: the least that is possible."""
+    oracle_edit_cost: float | None = None
+    """Mean C_edit of the oracle's own repairs of the same drafts: the least that is possible."""
 
 
 class AuditFigures(Schema):
@@ -109,14 +109,14 @@ class AgreementFigures(Schema):
     kappa_interval: Interval | None = None
 
 
-class GateFigures(Schema):
-    """The gates of the repair reward over a run, Eq. 4: means over its steps."""
+class FactorFigures(Schema):
+    """The factors of the repair reward over a run, Eq. 4: means over its steps."""
 
-    reward_without_gates: float | None = None
-    reward_with_gates: float | None = None
-    open_visual: Accuracy | None = None
+    reward_without_factors: float | None = None
+    reward_with_factors: float | None = None
+    visual_kept: Accuracy | None = None
     """Share of repairs whose `g_vis` was open; None: switched off."""
-    open_audit: Accuracy | None = None
+    audit_kept: Accuracy | None = None
     """Share of repairs whose `g_audit` was open; None: switched off."""
     right_without_image: Accuracy | None = None
     """Share of the blank-image repairs that were right."""
@@ -131,7 +131,7 @@ class RepairQuality(Schema):
     accuracy_at_1: Accuracy | None = None
     feasible_share: Accuracy | None = None
     edit_cost: float | None = None
-    annotator_edit_cost: float | None = None
+    oracle_edit_cost: float | None = None
     visual_survival: Accuracy | None = None
     audit_survival: Accuracy | None = None
 
@@ -182,7 +182,7 @@ class Summary(Schema):
     before: RepairQuality | None = None
     after: RepairQuality | None = None
     cpu_seconds: float | None = None
-    gates: GateFigures | None = None
+    factors: FactorFigures | None = None
     """A `repair rl` run's."""
     cost: Cost | None = None
     method: str | None = None
@@ -207,11 +207,11 @@ class Side(Schema):
     mask: list[bool]
     """Needed. Tokens that take part in an edit, Eq. 8."""
     weights: list[float] | None = None
-    """The gate, where it is not the mask itself (soft weights, steps)."""
+    """The weights, where they are not the mask itself (soft weights, steps)."""
     advantages: list[float] | None = None
     """Gated advantages, Eqs. 20-21."""
     advantage: float | None = None
-    """The answer's advantage before the gate, which plain GRPO would give to every token."""
+    """The answer's advantage before the weights, which plain GRPO would give to every token."""
     errors: list[bool] | None = None
     """Tokens that are known to be in error."""
     roots: list[bool] | None = None
@@ -263,7 +263,7 @@ class ReportData(Schema):
     methods: dict[str, MethodResult] = {}
     curves: list[Curve] = []
     repair: RepairFigures | None = None
-    gates: dict[str, GateFigures] = {}
+    factors: dict[str, FactorFigures] = {}
     costs: dict[str, Cost] = {}
     examples: list[Example] = []
     configs: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Examples for the report: wrong answers with their repairs, masks, known errors and gated advantages."""
+"""Examples for the report: wrong answers with their repairs, masks, known errors and weighted advantages."""
 
 import base64
 import io
@@ -66,8 +66,8 @@ def _repaired(
             images=[_data_url(image) for image in problem.images],
             answer=problem.answer,
             reference=reference,
-            wrong=_side(problem, processor.tokenizer, group.wrong[shown].token_ids, choice, "source", advantages[0]),
-            repaired=_side(problem, processor.tokenizer, repaired, choice, "target", advantages[1]),
+            wrong=_side(problem, processor.tokenizer, group.wrong[shown].token_ids, choice, "wrong", advantages[0]),
+            repaired=_side(problem, processor.tokenizer, repaired, choice, "repair", advantages[1]),
             edit_cost=choice.edit_cost,
         )
 
@@ -83,7 +83,7 @@ def _side(problem: Problem, tokenizer: Any, ids: list[int], choice: Choice, side
         advantage=float(advantage),
         errors=None if errors[0] is None else errors[0].tolist(),
         roots=None if errors[1] is None else errors[1].tolist(),
-        reward=float(side == "target"),
+        reward=float(side == "repair"),
     )
 
 

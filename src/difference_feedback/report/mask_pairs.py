@@ -128,7 +128,7 @@ def mask_pair(
             steps = step_ids(tokens.texts)
         return token_weights(alignment, side, granularity, steps, sigma)
 
-    return MaskedPair(pair, wrong, repaired, alignment, weigh("source", wrong), weigh("target", repaired))
+    return MaskedPair(pair, wrong, repaired, alignment, weigh("wrong", wrong), weigh("repair", repaired))
 
 
 def load_tokenizer(name: str) -> Tokenizer:

@@ -36,7 +36,7 @@ class TokenView:
 
 @dataclass(frozen=True)
 class ExampleView:
-    """An example as drawn. `images` are `(data URL, is small)`; `ghosts` the ungated heights (0: unknown)."""
+    """An example as drawn. `images` are `(data URL, is small)`; `ghosts` the unweighted heights (0: unknown)."""
 
     example: Example
     images: list[tuple[str, bool]]
@@ -88,27 +88,27 @@ def render(data: ReportData) -> str:
 
 def verdict(methods: dict[str, MethodResult]) -> str | None:
     """One sentence on GRPO and DF-GRPO, which says so when the intervals do not settle it."""
-    plain, gated = methods.get("GRPO"), methods.get("DF-GRPO")
-    if plain is None or gated is None:
+    plain, weighted = methods.get("GRPO"), methods.get("DF-GRPO")
+    if plain is None or weighted is None:
         return None
-    points = 100 * (gated.accuracy - plain.accuracy)
+    points = 100 * (weighted.accuracy - plain.accuracy)
     if abs(points) < 0.05:
-        text = f"DF-GRPO and GRPO both end at {gated.accuracy:.1%} of held-out problems"
+        text = f"DF-GRPO and GRPO both end at {weighted.accuracy:.1%} of held-out problems"
     else:
         text = f"DF-GRPO ends {abs(points):.1f} points {'above' if points > 0 else 'below'} GRPO on held-out problems"
-    ratio = gated.cpu_seconds / plain.cpu_seconds if plain.cpu_seconds else 0.0
+    ratio = weighted.cpu_seconds / plain.cpu_seconds if plain.cpu_seconds else 0.0
     if 0.95 <= ratio <= 1.05:
         text += ", at the same processor time" + (
-            ", the repair model's training included" if gated.setup_cpu_seconds else ""
+            ", the repair model's training included" if weighted.setup_cpu_seconds else ""
         )
     elif ratio:
         text += f", with {ratio:.2f} times GRPO's processor time"
     text += "."
     if (
         plain.interval
-        and gated.interval
-        and plain.interval[0] <= gated.interval[1]
-        and gated.interval[0] <= plain.interval[1]
+        and weighted.interval
+        and plain.interval[0] <= weighted.interval[1]
+        and weighted.interval[0] <= plain.interval[1]
     ):
         text += " The 95 % intervals overlap: this run alone does not settle the difference."
     return text
@@ -117,15 +117,15 @@ def verdict(methods: dict[str, MethodResult]) -> str | None:
 def view(example: Example) -> ExampleView:
     """Prepare an example for the template: advantages on one scale for both sides."""
     sides = (example.wrong, example.repaired)
-    gated = [abs(a) for side in sides for a in side.advantages or ()]
-    ungated = [abs(side.advantage or 0.0) for side in sides]
-    largest = max([*gated, *ungated, 1e-12])
+    weighted = [abs(a) for side in sides for a in side.advantages or ()]
+    unweighted = [abs(side.advantage or 0.0) for side in sides]
+    largest = max([*weighted, *unweighted, 1e-12])
     return ExampleView(
         example=example,
         images=[(url, _is_small(url)) for url in example.images],
         wrong=_tokens(example.wrong, largest),
         repaired=_tokens(example.repaired, largest),
-        ghosts=(round(ungated[0] / largest, 3), round(ungated[1] / largest, 3)),
+        ghosts=(round(unweighted[0] / largest, 3), round(unweighted[1] / largest, 3)),
     )
 
 

@@ -40,7 +40,7 @@ PACKAGES = (
 OWN_FOLDERS = {"checkpoints", "model"}
 OWN_FILES = {
     *("config.yaml", "versions.json", "metrics.jsonl", "summary.json"),
-    *("examples.jsonl", "predictions.jsonl", "hand_repaired.jsonl", "report.html"),
+    *("examples.jsonl", "predictions.jsonl", "oracle_repairs.jsonl", "report.html"),
 }
 
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from difference_feedback.runs.sections import PositiveInt, Section
 
-Group = Literal["main", "gate", "repair model", "labels"]
+Group = Literal["main", "weights", "repair model", "labels"]
 """The question that a method helps to answer: does it work, is it the gate, the repair model, the labels?"""
 
 
@@ -24,7 +24,7 @@ class Method(Section):
     """Values put over the recipe, nested as in it."""
     repair_model: Literal["sft", "rl"] | None = None
     """Train a repair model first, by stage 1 alone or by both; all of it is billed."""
-    hand_repaired_first: bool = False
+    oracle_repairs_first: bool = False
     """Train the policy first on the hand-repaired answers of stage 1, as ordinary answers; billed."""
     steps: PositiveInt = 400
     """Updates of `supervised`, which has no other budget."""

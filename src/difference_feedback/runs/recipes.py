@@ -29,7 +29,7 @@ from difference_feedback.runs.sections import (
     Share,
     TaskName,
     TextOnly,
-    VisualGate,
+    VisualFactor,
 )
 from difference_feedback.runs.settings import describe, explain, nearest
 from difference_feedback.runs.yaml_text import parse_yaml
@@ -74,9 +74,9 @@ class RepairSFTRecipe(ModelRecipe):
 
     kind: Literal["repair-sft"] = "repair-sft"
     drafts: PositiveInt = 1000
-    """Wrong answers repaired by hand, in the embedded world by its annotator."""
+    """Wrong answers repaired by hand, in the embedded world by its oracle."""
     data: str | None = None
-    """A JSONL file of hand-repaired answers instead of the embedded annotator's."""
+    """A JSONL file of hand-repaired answers instead of the embedded oracle's."""
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights."""
     evaluation: Evaluation = Evaluation()
@@ -99,7 +99,7 @@ class RepairRLRecipe(ModelRecipe):
     """Take the one that trains the policy."""
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
-    visual_gate: VisualGate = VisualGate()
+    visual_factor: VisualFactor = VisualFactor()
     audit: Audit = Audit()
     text_only: TextOnly = TextOnly()
     lora: Lora | None = None
@@ -125,7 +125,7 @@ class TrainRecipe(ModelRecipe):
     """Who trains. verl has an environment of its own."""
     repair_model: str | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one. `policy`: the policy repairs its own answers, with
-    the weights that it has by then. In the embedded world three controls: `annotator` repairs by hand, `transplant`
+    the weights that it has by then. In the embedded world three controls: `oracle` repairs by hand, `blind_rewriter`
     rewrites without fault or truth, `reference` takes the reference itself for the repair."""
     repairs: Repairs = Repairs()
     lora: Lora | None = None

@@ -125,7 +125,7 @@ Objective = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]
 """Of the policy's update, with the clipping range of its own paper unless `trl` sets one. PPO needs the verl host."""
 
 
-class VisualGate(Section):
+class VisualFactor(Section):
     """The blank-image test of the repair reward. [DF, Eq. 3, "C1"]"""
 
     enabled: bool = True

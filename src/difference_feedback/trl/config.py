@@ -6,7 +6,7 @@ from typing import Literal, get_args
 from trl import GRPOConfig
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.method.ablations import CONTROLS
+from difference_feedback.method.ablations import ABLATIONS
 from difference_feedback.method.groups import CorrectRollouts, EmptyFeasible
 from difference_feedback.method.settings import MaskSettings
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
@@ -43,7 +43,9 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
             "largest importance weight."
         },
     )
-    beta: float = field(default=0.0, metadata={"help": "Weight of the KL to the reference model. It is never gated."})
+    beta: float = field(
+        default=0.0, metadata={"help": "Weight of the KL to the reference model. No weights apply to it."}
+    )
     use_bias_correction_kl: bool = field(
         default=False, metadata={"help": "TRL's importance-weighted KL. Token-level ratios only."}
     )
@@ -95,7 +97,7 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         default="leave",
         metadata={"help": "Correct answers leave the group, as in the paper, or stay in it with weights of one."},
     )
-    gate: Literal["mask", "ones", "random", "inverted", "wrong_only", "repaired_only"] = field(
+    weights: Literal["mask", "ones", "random", "inverted", "wrong_only", "repair_only"] = field(
         default="mask",
         metadata={
             "help": "`ones` switches the gate off: the control with the same repaired answers. The others are controls "
@@ -106,10 +108,10 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         default=True,
         metadata={
             "help": "Optimise over wrong answers and their repairs. False keeps the original group, no repairs added; "
-            "with gate='ones' that is TRL's GRPO, and no repairer is needed."
+            "with weights='ones' that is TRL's GRPO, and no repairer is needed."
         },
     )
-    length_norm: Literal["tokens", "gated"] = field(
+    length_norm: Literal["tokens", "weights"] = field(
         default="tokens",
         metadata={"help": "Per-sequence normaliser: all tokens, as in the paper, or the sum of the weights."},
     )
@@ -131,7 +133,7 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
     @property
     def makes_pairs(self) -> bool:
         """Whether wrong answers are repaired at all."""
-        return self.regroup or self.gate != "ones"
+        return self.regroup or self.weights != "ones"
 
     @property
     def needs_repairer(self) -> bool:
@@ -149,8 +151,8 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
             "reference": ("sibling_then_answer", "sibling", "answer"),
             "empty_feasible": get_args(EmptyFeasible),
             "correct_rollouts": get_args(CorrectRollouts),
-            "gate": ("mask", "ones", *CONTROLS),
-            "length_norm": ("tokens", "gated"),
+            "weights": ("mask", "ones", *ABLATIONS),
+            "length_norm": ("tokens", "weights"),
             "repaired_ratio": ("old", "one"),
         }.items():
             if getattr(self, name) not in choices:
@@ -163,8 +165,8 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
             raise ConfigError(f"max_edit_cost={self.max_edit_cost}: give a share of the tokens, above 0 and at most 1.")
         if not 0.0 <= self.min_probability < 1.0:
             raise ConfigError(f"min_probability={self.min_probability}: give a probability below 1; 0.05 is a start.")
-        if self.root_cause and self.gate != "mask":
-            raise ConfigError("root_cause=True narrows the mask, and gate='ones' has none; use gate='mask'.")
+        if self.root_cause and self.weights != "mask":
+            raise ConfigError("root_cause=True narrows the mask, and weights='ones' has none; use weights='mask'.")
         if self.reference == "answer" and self.answer_column is None:
             raise ConfigError("reference='answer' needs answer_column, the data set's column of annotated answers.")
 
@@ -173,14 +175,14 @@ class DFGRPOConfig(MaskSettings, GRPOConfig):
         refused = {
             "use_bias_correction_kl=True": (
                 self.use_bias_correction_kl and self.objective == "gspo",
-                "it multiplies the KL by the gated sequence ratio, and the KL must stay ungated; switch it off",
+                "it multiplies the KL by the weighted sequence ratio, and the KL must stay unweighted; switch it off",
             ),
-            "length_norm='gated'": (
-                self.length_norm == "gated" and self.loss_type == "dr_grpo",
+            "length_norm='weights'": (
+                self.length_norm == "weights" and self.loss_type == "dr_grpo",
                 "Dr. GRPO's normaliser is a constant; use length_norm='tokens'",
             ),
-            f"length_norm='gated' with objective={self.objective!r} and a KL": (
-                self.length_norm == "gated" and self.loss_type in BATCH_MEAN_LOSSES and self.beta != 0.0,
+            f"length_norm='weights' with objective={self.objective!r} and a KL": (
+                self.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES and self.beta != 0.0,
                 "it divides policy term and KL by the same number; use beta=0 or length_norm='tokens'",
             ),
             f"scale_rewards={self.scale_rewards!r}": (

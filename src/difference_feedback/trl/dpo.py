@@ -1,4 +1,4 @@
-"""DF-DPO in TRL: `DPOTrainer` on preference pairs, gated where the two answers differ. [DF, Eq. 10]
+"""DF-DPO in TRL: `DPOTrainer` on preference pairs, weighted where the two answers differ. [DF, Eq. 10]
 
 The gate goes inside the sequence log-ratios: TRL sums a row's `log π_θ(o_t)` and `log π_ref(o_t)` over its tokens, and
 the trainer makes both sums weighted ones. A token of weight 0 then has no gradient and no part in the margin.
@@ -20,26 +20,26 @@ from difference_feedback.method.settings import MaskSettings, TokenTexts
 
 @dataclass
 class DFDPOConfig(MaskSettings, DPOConfig):
-    """TRL's `DPOConfig` with the settings of the mask; `gate="ones"` makes it plain DPO.
+    """TRL's `DPOConfig` with the settings of the mask; `weights="ones"` makes it plain DPO.
 
     Raises `ConfigError` for what sums log-probabilities differently from the sigmoid loss.
     """
 
-    gate: Literal["mask", "ones"] = field(default="mask", metadata={"help": "`ones` switches the gate off."})
+    weights: Literal["mask", "ones"] = field(default="mask", metadata={"help": "`ones` switches the gate off."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check_mask()
-        if self.gate not in ("mask", "ones"):
-            raise ConfigError(f"gate={self.gate!r}: choose one of mask, ones.")
+        if self.weights not in ("mask", "ones"):
+            raise ConfigError(f"weights={self.weights!r}: choose one of mask, ones.")
         refused = {
             f"loss_type={self.loss_type!r}": (list(self.loss_type) != ["sigmoid"], "verified with ['sigmoid'] alone"),
             "f_divergence_type": (self.f_divergence_type != "reverse_kl", "verified with 'reverse_kl' alone"),
             "ld_alpha": (self.ld_alpha is not None, "it weighs the same tokens by their place; leave it None"),
-            "use_weighting": (self.use_weighting, "it would weigh a pair by its ungated tokens; leave it off"),
+            "use_weighting": (self.use_weighting, "it would weigh a pair by its unweighted tokens; leave it off"),
             "precompute_ref_log_probs": (
                 self.precompute_ref_log_probs,
-                "the sums kept beforehand are not gated; leave it off",
+                "the sums kept beforehand are not weighted; leave it off",
             ),
             "use_liger_kernel": (self.use_liger_kernel, "it never makes the log-probabilities of tokens; leave it off"),
         }
@@ -49,7 +49,7 @@ class DFDPOConfig(MaskSettings, DPOConfig):
 
 
 @dataclass
-class GatedPreferences:
+class WeightedPreferences:
     """A data collator around TRL's: adds `weights` `(2P, L)`, aligned with `input_ids`, chosen rows first."""
 
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
@@ -64,8 +64,8 @@ class GatedPreferences:
         for i in range(half):
             chosen, rejected = ids[i][completion[i]].tolist(), ids[half + i][completion[half + i]].tolist()
             alignment = align(rejected, chosen, **self.settings.alignment_options)
-            for row, side, tokens in ((i, "target", chosen), (half + i, "source", rejected)):
-                own = self.settings.weights(alignment, side, tokens, self.token_texts)  # type: ignore[arg-type]
+            for row, side, tokens in ((i, "repair", chosen), (half + i, "wrong", rejected)):
+                own = self.settings.side_weights(alignment, side, tokens, self.token_texts)  # type: ignore[arg-type]
                 weights[row, completion[row]] = torch.from_numpy(own)
         return {**batch, "weights": weights}
 
@@ -76,7 +76,7 @@ class DFDPOTrainer(DPOTrainer):
 
     The masks are those of aligning `rejected` with `chosen`. Two answers that were written apart differ nearly
     everywhere; `repair_preferences` first puts a repair of `rejected` in the place of `chosen`. Logged under `df/`:
-    `gate_density/chosen`, `gate_density/rejected`, and `identical_pairs`, whose two answers are the same and teach
+    `weight_density/chosen`, `weight_density/rejected`, and `identical_pairs`, whose two answers are the same and teach
     nothing.
     """
 
@@ -88,13 +88,13 @@ class DFDPOTrainer(DPOTrainer):
         super().__init__(model, *args, **kwargs)
         if not isinstance(self.args, DFDPOConfig):
             raise ConfigError(f"args is a {type(self.args).__name__}; DFDPOTrainer needs a DFDPOConfig.")
-        if self.args.gate == "mask":
+        if self.args.weights == "mask":
             tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
 
             def texts(token_ids: Sequence[int]) -> list[str]:
                 return [tokenizer.decode([i]) for i in token_ids]
 
-            self.data_collator = GatedPreferences(self.data_collator, self.args, texts)
+            self.data_collator = WeightedPreferences(self.data_collator, self.args, texts)
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool) -> Any:
         if "weights" not in inputs:
@@ -125,6 +125,6 @@ class DFDPOTrainer(DPOTrainer):
         metrics = self._metrics["train" if self.model.training else "eval"]
         for side, own, tokens in zip(("chosen", "rejected"), weights.chunk(2), mask.chunk(2), strict=True):
             totals = self.accelerator.gather(torch.stack([own.sum(), tokens.sum().float()])[None]).sum(0)
-            metrics[f"df/gate_density/{side}"].append((totals[0] / totals[1].clamp(min=1)).item())
+            metrics[f"df/weight_density/{side}"].append((totals[0] / totals[1].clamp(min=1)).item())
         silent = (weights.chunk(2)[0].sum(1) + weights.chunk(2)[1].sum(1) == 0).sum().float()
         metrics["df/identical_pairs"].append(self.accelerator.gather(silent[None]).sum().item())

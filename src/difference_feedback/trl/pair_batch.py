@@ -60,7 +60,7 @@ def build_batch(
     """Make the batch that TRL's loss reads, from its batch of rollouts and this rank's members.
 
     Returns TRL's own fields, `(num_rows, ...)`, `weights` `(num_rows, T)` and `is_repair` `(num_rows,)`; `advantages`
-    `(num_rows,)` are not gated yet. Log-probabilities are left out: the policy's own prompt with the new completions
+    `(num_rows,)` are not weighted yet. Log-probabilities are left out: the policy's own prompt with the new completions
     needs a forward pass.
     """
     device = batch["prompt_ids"].device

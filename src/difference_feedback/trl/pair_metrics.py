@@ -48,5 +48,5 @@ def pair_metrics(
     if pairs:
         metrics["edit_cost"] = total["edit_cost"] / pairs
         for side in ("wrong", "repair"):
-            metrics[f"gate_density/{side}"] = total[f"weight/{side}"] / max(total[f"tokens/{side}"], 1)
+            metrics[f"weight_density/{side}"] = total[f"weight/{side}"] / max(total[f"tokens/{side}"], 1)
     return metrics

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from difference_feedback.method.ablations import PairWeights, control_weights
+from difference_feedback.method.ablations import PairWeights, ablated_weights
 from difference_feedback.method.alignment import Alignment
 from difference_feedback.method.groups import pair_group
 from difference_feedback.method.selection import choose_repair
@@ -52,7 +52,7 @@ class Place(NamedTuple):
     row: int
     is_repair: bool
     reward: float
-    gated: bool
+    has_mask: bool
     advantage: float
 
 
@@ -78,7 +78,7 @@ def optimisation_group(
             *(config.empty_feasible, config.correct_rollouts if config.regroup else "leave"),
         )
         advantages = group.advantages(scale=config.scale_rewards == "group")
-        columns = (group.rollout, group.is_repair, group.rewards, group.gated, advantages)
+        columns = (group.rollout, group.is_repair, group.rewards, group.has_mask, advantages)
         for rollout, *rest in zip(*(column.tolist() for column in columns), strict=True):
             places.append(Place(start + rollout, *rest))
     return places
@@ -97,7 +97,7 @@ def members_here(
         if not 0 <= row < len(rollouts.prompts):
             continue
         token_ids = repaired[row].token_ids if place.is_repair else rollouts.completion_ids[row]
-        if place.gated and config.gate != "ones":
+        if place.has_mask and config.weights != "ones":
             pair = _pair_weights(place.row, rollouts.completion_ids[row], repaired[row], config, token_texts)
             weights = pair.repair if place.is_repair else pair.wrong
         else:
@@ -109,10 +109,10 @@ def _pair_weights(
     row: int, draft_ids: list[int], repaired: Repaired, config: DFGRPOConfig, token_texts: TokenTexts
 ) -> PairWeights:
     """The gate of both sides of a pair. What a control draws at random hangs on `row` and draft alone."""
-    wrong = config.weights(repaired.alignment, "source", draft_ids, token_texts)
-    repair = config.weights(repaired.alignment, "target", repaired.token_ids, token_texts)
+    wrong = config.side_weights(repaired.alignment, "wrong", draft_ids, token_texts)
+    repair = config.side_weights(repaired.alignment, "repair", repaired.token_ids, token_texts)
     rng = np.random.default_rng([config.reference_seed, row, *draft_ids])
-    return control_weights(config.gate, wrong, repair, rng)
+    return ablated_weights(config.weights, wrong, repair, rng)
 
 
 def describe_pairs(

@@ -27,7 +27,6 @@ from difference_feedback.models.vision_tokens import suppressed, vision_token_id
 from difference_feedback.trl.candidates import Candidates, ask, with_siblings
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
-from difference_feedback.trl.gate import LossGate
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
@@ -43,13 +42,14 @@ from difference_feedback.trl.refusals import refuse_foreign_rollouts, refuse_sha
 from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import Rollouts, annotated_answers, total_rewards
 from difference_feedback.trl.step_hooks import StepHooks
+from difference_feedback.trl.weighted_loss import WeightedLoss
 
 
 class DFGRPOTrainer(ExactResume):
     """`trl.GRPOTrainer` with Difference Feedback: the same constructor, and a `repairer`. [DF, Eqs. 11-23]
 
     `args` is a `DFGRPOConfig`; prompts must be chat conversations. `repairer` repairs wrong answers; it is needed
-    unless `gate="ones"` and `regroup=False`. `last_pairs` holds this rank's pairs of the latest generation step, for
+    unless `weights="ones"` and `regroup=False`. `last_pairs` holds this rank's pairs of the latest generation step, for
     reports. Metrics go through TRL's logging under `df/`.
     """
 
@@ -71,7 +71,7 @@ class DFGRPOTrainer(ExactResume):
         if not isinstance(args, DFGRPOConfig):
             raise ConfigError(f"args is a {type(args).__name__}; DFGRPOTrainer needs a DFGRPOConfig.")
         if args.needs_repairer and repairer is None:
-            raise ConfigError("Pass a repairer, or set gate='ones' and regroup=False for plain GRPO.")
+            raise ConfigError("Pass a repairer, or set weights='ones' and regroup=False for plain GRPO.")
         refuse_foreign_rollouts(trl_kwargs)
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         if self.aux_loss_enabled:
@@ -84,7 +84,7 @@ class DFGRPOTrainer(ExactResume):
         self.cost = CostMeter()
         self._rollouts: Rollouts | None = None
         self._defer_logps = False
-        self._gate: LossGate | None = None
+        self._weighted_loss: WeightedLoss | None = None
         self._suppress_vision_tokens()
         self.add_callback(StepHooks(self))
 
@@ -156,7 +156,7 @@ class DFGRPOTrainer(ExactResume):
             barren = {row // group_size for row in references.texts} - {row // group_size for row, _ in repair_rewards}
             self._note(pair_metrics(counts, references.skipped, len(barren)))
             self._log_repairs(members, rollouts)
-        if args.length_norm == "gated" and self.loss_type in BATCH_MEAN_LOSSES:
+        if args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES:
             batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
 
@@ -271,12 +271,12 @@ class DFGRPOTrainer(ExactResume):
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> torch.Tensor:
         if "weights" not in inputs:  # evaluation
             return super()._compute_loss(model, inputs)
-        by_gated = self.args.length_norm == "gated" and self.loss_type in ROW_MEAN_LOSSES
-        self._gate = LossGate(inputs, self.args.objective == "gspo", by_gated, self.args.repaired_ratio)
+        by_weights = self.args.length_norm == "weights" and self.loss_type in ROW_MEAN_LOSSES
+        self._weighted_loss = WeightedLoss(inputs, self.args.objective == "gspo", by_weights, self.args.repaired_ratio)
         try:
-            return super()._compute_loss(model, self._gate.inputs) * inputs["loss_scale"]
+            return super()._compute_loss(model, self._weighted_loss.inputs) * inputs["loss_scale"]
         finally:
-            self._gate = None
+            self._weighted_loss = None
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -292,7 +292,7 @@ class DFGRPOTrainer(ExactResume):
         logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(
             model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
         )
-        return logps if self._gate is None else self._gate.apply(logps), entropies, aux_loss
+        return logps if self._weighted_loss is None else self._weighted_loss.apply(logps), entropies, aux_loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.cost.measure("update"):

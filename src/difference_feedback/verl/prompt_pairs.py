@@ -94,10 +94,10 @@ def pair_prompt(
             cost += choice.edit_cost
 
     def weigh(index: int, side: Side) -> FloatArray:
-        own = answers[index] if side == "source" else repairs[index]
-        if settings.gate == "ones":
+        own = answers[index] if side == "wrong" else repairs[index]
+        if settings.weights == "ones":
             return np.ones(len(own.token_ids), np.float32)
-        return settings.weights(alignments[index], side, own.token_ids, texts)
+        return settings.side_weights(alignments[index], side, own.token_ids, texts)
 
     rewards = [answer.reward for answer in answers]
     split = split_by_reward(rewards, settings.reward_threshold)
@@ -108,16 +108,16 @@ def pair_prompt(
             kept[i, False] = np.ones(len(answers[i].token_ids), np.float32)
         for i in split.wrong.tolist():
             full = np.full(len(answers[i].token_ids), unrepaired, np.float32)
-            kept[i, False] = weigh(i, "source") if i in repairs else full
+            kept[i, False] = weigh(i, "wrong") if i in repairs else full
     else:
         own_rewards = {i: repair.reward for i, repair in repairs.items()}
         group = pair_group(
             *(rewards, own_rewards, settings.reward_threshold), *(settings.empty_feasible, settings.correct_rollouts)
         )
-        columns = (group.rollout, group.is_repair, group.gated)
-        for i, is_repair, gated in zip(*(column.tolist() for column in columns), strict=True):
+        columns = (group.rollout, group.is_repair, group.has_mask)
+        for i, is_repair, has_mask in zip(*(column.tolist() for column in columns), strict=True):
             ones = np.ones(len(answers[i].token_ids), np.float32)
-            kept[i, is_repair] = weigh(i, "target" if is_repair else "source") if gated else ones
+            kept[i, is_repair] = weigh(i, "repair" if is_repair else "wrong") if has_mask else ones
     rows = [Row(i, False, kept.get((i, False))) for i in range(len(answers))]
     rows += [Row(i, True, weights) for (i, is_repair), weights in kept.items() if is_repair]
     counts = {

@@ -15,7 +15,7 @@ Via = Literal["local", "endpoint", "vllm"]
 
 @dataclass(kw_only=True)
 class Settings(MaskSettings):
-    """How wrong answers are repaired and the update gated. Fields are those of the TRL host where both have them."""
+    """How wrong answers are repaired and the update weighted. Fields are those of the TRL host where both have them."""
 
     reward_threshold: float = 1.0
     """tau: an answer, or a repair, is right from this reward on."""
@@ -28,7 +28,7 @@ class Settings(MaskSettings):
     """A wrong answer without a right repair leaves the update, or stays with weights of one."""
     correct_rollouts: CorrectRollouts = "leave"
     """Right answers leave the group, as in the paper, or stay in it with weights of one. With a critic they stay."""
-    gate: Literal["mask", "ones"] = "mask"
+    weights: Literal["mask", "ones"] = "mask"
     """`ones` switches the gate off: the control with the same repairs."""
 
     repair_model: str | None = None
@@ -56,7 +56,7 @@ class Settings(MaskSettings):
             "reference": get_args(ReferenceSource),
             "empty_feasible": get_args(EmptyFeasible),
             "correct_rollouts": get_args(CorrectRollouts),
-            "gate": ("mask", "ones"),
+            "weights": ("mask", "ones"),
             "via": get_args(Via),
         }.items():
             if getattr(self, name) not in choices:
@@ -113,7 +113,7 @@ def refuse(config: Mapping[str, Any]) -> None:
         ),
         "distillation.enabled=True": (
             bool((config.get("distillation") or {}).get("enabled", False)),
-            "the distillation loss would not be gated; switch it off",
+            "the distillation loss would not be weighted; switch it off",
         ),
         "reward.reward_model.enable=True without a resource pool": (
             bool(config["reward"]["reward_model"]["enable"])

@@ -1,4 +1,4 @@
-"""verl's synchronous trainer on pairs: correct answers leave, repairs enter, advantages are gated. [DF, Eqs. 14-28]
+"""verl's synchronous trainer on pairs: correct answers leave, repairs enter, advantages are weighted. [DF, Eqs. 14-28]
 
 The order of a step is verl's own. Three places are overridden:
 
@@ -21,7 +21,7 @@ from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
 from difference_feedback.errors import DataError
-from difference_feedback.method.gating import gate_advantages
+from difference_feedback.method.weighting import gate_advantages
 from difference_feedback.verl import repair_actor
 from difference_feedback.verl.settings import by_critic, settings_of
 
@@ -132,18 +132,18 @@ class DFTrainer(PPOTrainerSync):
         batch = super()._compute_advantage(batch, metrics)
         fields = ["advantages", "df_weights", "old_log_probs", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
-        gated, weights = [], []
+        weighted, weights = [], []
         for i, tag in enumerate(batch.tags):
             advantage = data["advantages"][i]
             padding = tag.get("is_padding", False)
             own = torch.zeros_like(advantage) if padding else data["df_weights"][i].to(advantage.dtype)
             weights.append(own)
-            gated.append(gate_advantages(advantage[None], own[None])[0])
-        metrics["df/gated_tokens"] = sum(float((own > 0).sum()) for own in weights)
-        metrics["df/gate_density"] = metrics["df/gated_tokens"] / max(1, sum(int(own.numel()) for own in weights))
+            weighted.append(gate_advantages(advantage[None], own[None])[0])
+        metrics["df/weighted_tokens"] = sum(float((own > 0).sum()) for own in weights)
+        metrics["df/weight_density"] = metrics["df/weighted_tokens"] / max(1, sum(int(own.numel()) for own in weights))
         if self.settings.dump:
             self._dump(batch, data, weights)
-        self._put(batch, gated, "advantages")
+        self._put(batch, weighted, "advantages")
         return batch
 
     # ---- update ----

@@ -14,7 +14,7 @@ from difference_feedback.world.forms import Form
 from difference_feedback.world.oracle import closest
 
 
-def transplant(problem: Problem, draft: str, reference: str, tokenizer: Any) -> str | None:
+def rewrite_blind(problem: Problem, draft: str, reference: str, tokenizer: Any) -> str | None:
     """The draft with the fewest readings of `reference` that make it end as the reference does, all else following.
 
     An answer does not say in which direction it reads the image: the reference is taken to read it in the way in which

@@ -1,4 +1,4 @@
-"""The embedded world's own annotator, who repairs wrong answers by hand. [DF, Sec. 3, Eq. 1]"""
+"""The embedded world's own oracle, who repairs wrong answers by hand. [DF, Sec. 3, Eq. 1]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from difference_feedback.method.alignment import BoolArray
 from difference_feedback.world import Problem
 
 
-def annotate(problem: Problem, draft: str, tokenizer: Any) -> str:
+def oracle_repair(problem: Problem, draft: str, tokenizer: Any) -> str:
     """The closest correct answer: in practice the draft's own form, its wrong values put right.
 
     Closeness is that of `closest`.

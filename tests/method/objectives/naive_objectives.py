@@ -80,7 +80,7 @@ def naive_loss(name, batch, settings, length_norm="tokens", frozen=None):
 
 
 def naive_dpo(batch, settings):
-    """`-log σ(β (preferred log-ratio - rejected log-ratio))`, each a sum over gated tokens, the mean over pairs."""
+    """`-log σ(β (preferred log-ratio - rejected log-ratio))`, each a sum over weighted tokens, the mean over pairs."""
     (beta,) = settings
     losses = []
     for number in sorted({batch["pairs"][i].item() for i, _ in tokens(batch)}):

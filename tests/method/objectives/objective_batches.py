@@ -11,7 +11,10 @@ WIDE = {
 """Settings at which a batch below has both clipped and unclipped tokens. GSPO's own range would clip nearly all."""
 
 CASES = [
-    (name, norm) for name in NAMES for norm in ("tokens", "gated") if norm == "tokens" or name not in ("dr_grpo", "dpo")
+    (name, norm)
+    for name in NAMES
+    for norm in ("tokens", "weights")
+    if norm == "tokens" or name not in ("dr_grpo", "dpo")
 ]
 """Every objective with every way of counting tokens that it has."""
 

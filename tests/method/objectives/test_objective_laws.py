@@ -28,7 +28,7 @@ def aligned_weights(draw):
         wrong, repair = draw(answers), draw(answers)
         alignment = align(wrong, repair, draw(st.sampled_from(["levenshtein", "lcs"])), draw(st.booleans()))
         granularity, sigma = draw(st.sampled_from(["token", "step"])), draw(st.sampled_from([None, 0.7]))
-        for side, ids in (("source", wrong), ("target", repair)):
+        for side, ids in (("wrong", wrong), ("repair", repair)):
             steps = [t // 3 for t in range(len(ids))]
             root_cause = draw(st.booleans())
             rows.append(token_weights(alignment, side, granularity, steps, sigma, root_cause=root_cause))

@@ -8,8 +8,8 @@ from naive_objectives import naive_gspo_sequence, naive_loss
 from objective_batches import CASES, NAMES, WIDE, by_row, differentiate, loss_and_gradient, make_batch, options
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.method.gating import gate_ppo_advantages, ppo_weights
 from difference_feedback.method.objectives import OBJECTIVES, Clip, Sharpness, Temperatures, register, surrogate_loss
+from difference_feedback.method.weighting import gate_ppo_advantages, ppo_weights
 
 
 def test_every_objective_has_its_papers_settings():
@@ -176,27 +176,27 @@ def test_nothing_open_is_a_constant_that_can_be_differentiated(name, length_norm
 
 
 def test_length_norm_tokens_shrinks_a_sparse_mask_and_gated_does_not():
-    # On-policy, ratio 1, advantage 2: one gated token of four, and a row that is fully open.
+    # On-policy, ratio 1, advantage 2: one weighted token of four, and a row that is fully open.
     zeros = torch.zeros(2, 4)
     weights = torch.tensor([[0.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
     arguments = (zeros, zeros, torch.tensor([2.0, 2.0]), weights, torch.ones(2, 4))
     assert surrogate_loss(*arguments, length_norm="tokens").item() == -(2 / 4 + 2) / 2
-    assert surrogate_loss(*arguments, length_norm="gated").item() == -2.0
+    assert surrogate_loss(*arguments, length_norm="weights").item() == -2.0
     for name in ("ppo", "dapo"):
         assert surrogate_loss(*arguments, objective=name, length_norm="tokens").item() == -10 / 8
-        assert surrogate_loss(*arguments, objective=name, length_norm="gated").item() == -2.0
+        assert surrogate_loss(*arguments, objective=name, length_norm="weights").item() == -2.0
 
 
 def test_gated_normaliser_counts_no_padding():
     logps = torch.zeros(1, 4)
     arguments = (logps, logps, torch.tensor([3.0]), torch.ones(1, 4), torch.tensor([[1.0, 1.0, 0.0, 0.0]]))
-    assert surrogate_loss(*arguments, length_norm="gated").item() == -3.0
+    assert surrogate_loss(*arguments, length_norm="weights").item() == -3.0
 
 
-def test_a_row_without_gated_tokens_counts_in_the_group():
+def test_a_row_without_weighted_tokens_counts_in_the_group():
     logps = torch.zeros(2, 2)
     weights = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
-    for length_norm in ("tokens", "gated"):
+    for length_norm in ("tokens", "weights"):
         loss = surrogate_loss(logps, logps, torch.ones(2), weights, torch.ones(2, 2), length_norm=length_norm)
         assert loss.item() == -0.5
 
@@ -208,7 +208,7 @@ def test_gspo_ratio_takes_every_completion_token_in():
     weights = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     loss = surrogate_loss(logps, old, torch.ones(1), weights, mask, "gspo", 0.5, 0.5)
     torch.testing.assert_close(loss.detach(), -torch.exp(torch.tensor(0.04)) / 3)
-    changed = torch.tensor([[0.04, 0.1, 0.04, 9.0]])  # an ungated token changes the ratio's value
+    changed = torch.tensor([[0.04, 0.1, 0.04, 9.0]])  # an unweighted token changes the ratio's value
     assert surrogate_loss(changed, old, torch.ones(1), weights, mask, "gspo", 0.5, 0.5) < loss
 
 
@@ -218,8 +218,8 @@ def test_df_ppo_is_ppo_bit_for_bit_when_every_answer_is_right():
     ones = torch.ones_like(batch["weights"])
     plain = loss_and_gradient("ppo", {**batch, "weights": ones})
     by_weights = loss_and_gradient("ppo", {**batch, "weights": ppo_weights(batch["weights"], correct)})
-    gated = gate_ppo_advantages(batch["advantages"], batch["weights"], correct)
-    by_advantages = loss_and_gradient("ppo", {**batch, "advantages": gated, "weights": ones})
+    weighted = gate_ppo_advantages(batch["advantages"], batch["weights"], correct)
+    by_advantages = loss_and_gradient("ppo", {**batch, "advantages": weighted, "weights": ones})
     for loss, gradient in (by_weights, by_advantages):
         assert torch.equal(loss, plain[0])
         assert torch.equal(gradient, plain[1])
@@ -311,7 +311,7 @@ def test_rows_that_are_no_pairs_are_named(change, message):
     ("options", "message"),
     [
         ({"objective": "gropo"}, "did you mean 'grpo'"),
-        ({"length_norm": "rows"}, '"tokens" or "gated"'),
+        ({"length_norm": "rows"}, '"tokens" or "weights"'),
         ({"clip_low": -0.1}, "clip_low is -0.1"),
         ({"clip_high": float("nan")}, "clip_high nan"),
         ({"beta": 0.1}, "beta is 0.1, and objective 'grpo' has none; it has clip_low, clip_high"),
@@ -320,11 +320,11 @@ def test_rows_that_are_no_pairs_are_named(change, message):
         ({"objective": "sapo", "tau_positive": float("inf")}, "tau_positive inf"),
         ({"objective": "dr_grpo"}, "needs max_tokens"),
         ({"objective": "dr_grpo", "max_tokens": 0}, "max_tokens is 0"),
-        ({"objective": "dr_grpo", "max_tokens": 9, "length_norm": "gated"}, "divides by a constant"),
+        ({"objective": "dr_grpo", "max_tokens": 9, "length_norm": "weights"}, "divides by a constant"),
         ({"max_tokens": 9}, "max_tokens is 9.*leave it out"),
         ({"objective": "dpo"}, r"needs pairs, \(B,\)"),
         ({"pairs": torch.zeros(4).long()}, "pairs are given"),
-        ({"objective": "dpo", "pairs": torch.zeros(4).long(), "length_norm": "gated"}, "sums over tokens"),
+        ({"objective": "dpo", "pairs": torch.zeros(4).long(), "length_norm": "weights"}, "sums over tokens"),
         ({"objective": "dpo", "pairs": torch.zeros(4).long(), "beta": -1.0}, "beta -1.0"),
     ],
 )

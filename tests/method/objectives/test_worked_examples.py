@@ -33,8 +33,8 @@ WEIGHTS, MASK = [[1.0, 1.0, 1.0], [1.0, 0.0, 0.5]], [[1.0, 0.0, 0.0], [1.0, 1.0,
         ({"objective": "dapo"}, -(1.28 - 3.6) / 4, 2 / 4),  # clip-higher: 1.28
         ({"objective": "dr_grpo", "max_tokens": 8}, -(1.2 - 3.6) / 8 / 2, 2 / 8 / 2),
         # the second row weighs 1.5, the batch 2.5
-        ({"objective": "grpo", "length_norm": "gated"}, -(1.2 - 3.6 / 1.5) / 2, 2 / 1.5 / 2),
-        ({"objective": "dapo", "length_norm": "gated"}, -(1.28 - 3.6) / 2.5, 2 / 2.5),
+        ({"objective": "grpo", "length_norm": "weights"}, -(1.2 - 3.6 / 1.5) / 2, 2 / 1.5 / 2),
+        ({"objective": "dapo", "length_norm": "weights"}, -(1.28 - 3.6) / 2.5, 2 / 2.5),
         # four tokens in all, of which another rank has twelve more
         ({"objective": "dapo", "count": 16}, -(1.28 - 3.6) / 16, 2 / 16),
     ],
@@ -76,7 +76,7 @@ def test_cispo_clips_the_weight_and_keeps_the_token():
 
 
 def test_dpo_gates_inside_the_log_ratios():
-    # Rejected first. Gated margins: ln 2 for the preferred, -ln 1.5 for the rejected: h = ln 3, σ(h) = 3/4.
+    # Rejected first. Weighted margins: ln 2 for the preferred, -ln 1.5 for the rejected: h = ln 3, σ(h) = 3/4.
     loss, gradient = evaluate(
         [[1 / 1.5, 9.0], [7.0, 4.0]],
         [-0.7, 0.7],
@@ -93,7 +93,7 @@ def test_dpo_gates_inside_the_log_ratios():
     [
         ({"objective": "grpo"}, 2),
         ({"objective": "dapo"}, 4),
-        ({"objective": "dapo", "length_norm": "gated"}, 2.5),
+        ({"objective": "dapo", "length_norm": "weights"}, 2.5),
         ({"objective": "dr_grpo", "max_tokens": 8}, 16),
         ({"objective": "dpo", "pairs": torch.tensor([4, 4, 9])}, 1),
     ],

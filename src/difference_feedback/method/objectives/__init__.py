@@ -1,6 +1,6 @@
-"""Losses gated token by token: the specification that the hosts are tested against. [DF, Eqs. 10, 22-28]
+"""Losses weighted token by token: the specification that the hosts are tested against. [DF, Eqs. 10, 22-28]
 
-`surrogate_loss` is the gated loss of every objective in `OBJECTIVES`, `kl_loss` the ungated term beside it,
+`surrogate_loss` is the weighted loss of every objective in `OBJECTIVES`, `kl_loss` the unweighted term beside it,
 `loss_count` what sums over ranks and micro-batches are divided by, and `anchor_logps` the choice of a repair's ratio.
 """
 

@@ -1,4 +1,4 @@
-"""The KL to a reference policy, which stays ungated. [DF, Eqs. 10, 22]"""
+"""The KL to a reference policy, which stays unweighted. [DF, Eqs. 10, 22]"""
 
 import torch
 from torch import Tensor
@@ -25,9 +25,9 @@ def kl_loss(
     http://joschu.net/blog/kl-approx.html] Averaged as the objective averages, over all completion tokens whatever
     `length_norm` is.
 
-    There is no gate here, on purpose. The weights say who is to blame for the reward, and the KL has nothing to do with
-    the reward. A gated update still moves the tokens it does not mark, since all share the same parameters; the KL is
-    what holds those in place, and gating it would let go exactly where nothing else holds on.
+    There are no weights here, on purpose. They say which tokens are to blame for the reward, and the KL has nothing to
+    do with the reward. A weighted update still moves the tokens it does not mark, since all share the same parameters.
+    The KL holds those in place, and weights on it would let go exactly where nothing else holds on.
 
     Args:
         logps: `log π_θ(o_t)`, `(B, T)`, differentiable.

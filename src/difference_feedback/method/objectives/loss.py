@@ -1,13 +1,13 @@
-"""The gated surrogate loss: one gate and one set of guards around every objective. [DF, Eqs. 10, 22-28]"""
+"""The weighted surrogate loss: one set of weights and guards around every objective. [DF, Eqs. 10, 22-28]"""
 
 import torch
 from torch import Tensor
 
 from difference_feedback.errors import DataError
-from difference_feedback.method.gating import gate_advantages
 from difference_feedback.method.objectives.preference import preference_signs
 from difference_feedback.method.objectives.reduction import LengthNorm, check_reduction, loss_count, quotient, total
 from difference_feedback.method.objectives.registry import find_objective, resolve_settings
+from difference_feedback.method.weighting import gate_advantages
 
 
 def surrogate_loss(
@@ -28,10 +28,10 @@ def surrogate_loss(
     pairs: Tensor | None = None,
     count: Tensor | float | None = None,
 ) -> Tensor:
-    """The gated surrogate loss `-J`, a scalar to minimise. [DF, Eqs. 10, 22-23, 28]
+    """The weighted surrogate loss `-J`, a scalar to minimise. [DF, Eqs. 10, 22-23, 28]
 
     The gradient at a token of weight 0 is exactly 0, whatever its log-probabilities and advantage. KL and entropy terms
-    are not part of it: they stay ungated (`kl_loss`). Half-precision input is computed in float32.
+    are not part of it: they stay unweighted (`kl_loss`). Half-precision input is computed in float32.
 
     Settings left at None are those of the objective's own paper, see `OBJECTIVES`.
 
@@ -39,7 +39,7 @@ def surrogate_loss(
         logps: `log π_θ(o_t)` under the policy's own prompt, `(B, T)`, differentiable.
         old_logps: `log π_old(o_t)`, `(B, T)`, for repairs as `anchor_logps` has it; for "dpo" `log π_ref(o_t)`. No
             gradient goes into it.
-        advantages: `(B,)` for groups, `(B, T)` from a critic; not gated yet. For "dpo" `(B,)`, above 0 for the
+        advantages: `(B,)` for groups, `(B, T)` from a critic; not weighted yet. For "dpo" `(B,)`, above 0 for the
             preferred answer and below 0 for the rejected one.
         weights: `w`, `(B, T)`, at least 0. For DF-PPO, `ppo_weights` of them.
         mask: `(B, T)`, 1 at completion tokens (the end-of-sequence token included), 0 at padding. A row of nothing but
@@ -48,8 +48,8 @@ def surrogate_loss(
         clip_low, clip_high: the ratio is clipped to `[1 - clip_low, 1 + clip_high]`.
         length_norm: what divides a sum over tokens (our decision). "tokens": the number of completion tokens, as in the
             papers; a sparse mask then also means a small gradient, so that an answer with one slip moves the policy
-            less than one that is wrong throughout. "gated": the sum of their weights, which for a hard mask is the
-            number of gated tokens; every answer then pulls alike, however few its edits. A sum of 0 gives 0.
+            less than one that is wrong throughout. "weights": the sum of their weights, which for a hard mask is the
+            number of weighted tokens; every answer then pulls alike, however few its edits. A sum of 0 gives 0.
         tau_positive, tau_negative: temperatures of "sapo".
         beta: of "dpo".
         max_tokens: for "dr_grpo", the constant in place of an answer's length; usually the generation limit.
@@ -79,15 +79,15 @@ def surrogate_loss(
     mask, weights = mask.bool(), weights.to(dtype)
     if pairs is not None:
         advantages = preference_signs(advantages, mask, pairs)
-    gated = gate_advantages(advantages.to(dtype), weights)
-    active = mask & (gated != 0)
+    weighted = gate_advantages(advantages.to(dtype), weights)
+    active = mask & (weighted != 0)
     # Both `where` are needed: the first keeps gradients out of inactive tokens, also NaN ones that the chain rule would
     # make of 0 * inf; the second keeps those tokens' values out of the sum.
     new = torch.where(mask, logps.to(dtype), 0.0)
     new = torch.where(active, new, new.detach())
     log_ratio = new - torch.where(mask, old_logps.detach().to(dtype), 0.0)
     extra = {"logps": new} if chosen.reads_logps else {}
-    surrogate = chosen.surrogate(log_ratio, gated, mask, settings, **extra)
+    surrogate = chosen.surrogate(log_ratio, weighted, mask, settings, **extra)
     surrogate = torch.where(active, surrogate, 0.0)
 
     if count is None:

@@ -10,7 +10,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives.preference import pair_index
 from difference_feedback.method.objectives.registry import find_objective
 
-LengthNorm = Literal["tokens", "gated"]
+LengthNorm = Literal["tokens", "weights"]
 
 
 def loss_count(
@@ -73,10 +73,10 @@ def check_reduction(objective: str, length_norm: str, max_tokens: float | None, 
     """
     reduction = find_objective(objective).reduction
     if length_norm not in get_args(LengthNorm):
-        raise ConfigError(f'length_norm is {length_norm!r}; choose "tokens" or "gated"')
-    if length_norm == "gated" and reduction in ("constant", "pair"):
+        raise ConfigError(f'length_norm is {length_norm!r}; choose "tokens" or "weights"')
+    if length_norm == "weights" and reduction in ("constant", "pair"):
         why = "divides by a constant" if reduction == "constant" else "sums over tokens and divides by none"
-        raise ConfigError(f'length_norm is "gated", and objective {objective!r} {why}; leave it at "tokens"')
+        raise ConfigError(f'length_norm is "weights", and objective {objective!r} {why}; leave it at "tokens"')
     if (max_tokens is not None) != (reduction == "constant"):
         raise ConfigError(
             f"objective {objective!r} needs max_tokens, the constant that divides an answer: the generation limit"

@@ -5,7 +5,7 @@ To add an objective, write its surrogate and decorate it:
     @register("mine", reduction="sequence")
     def mine(log_ratio, advantages, mask, clip): ...
 
-It must be 0 where the gated advantage is 0, and one token's advantage must not change another's value. The gate,
+It must be 0 where the weighted advantage is 0, and one token's advantage must not change another's value. The gate,
 padding, and safety against `0 * inf` are done around it.
 """
 
@@ -57,7 +57,7 @@ _OPTIONS: dict[type[Settings], tuple[str, ...]] = {
 class Objective:
     """A per-token surrogate to be maximised, and how its paper averages it.
 
-    The surrogate maps log-ratios `(B, T)`, gated advantages `(B, T)`, the completion mask `(B, T)` and the settings to
+    The surrogate maps log-ratios, weighted advantages and the completion mask, each `(B, T)`, and the settings to
     `(B, T)`; with `reads_logps` it is handed `logps`, `(B, T)`, as well.
 
     Reductions: "sequence" is the mean over a row's tokens, then over rows (`1/|G'| Σ_i 1/|o_i| Σ_t`); "batch" the mean

@@ -1,6 +1,6 @@
-"""What each objective makes of one token: one function each, to be maximised, gated by its advantage. [DF, Eqs. 22-28]
+"""What each objective makes of one token: one function each, to be maximised, times its advantage. [DF, Eqs. 22-28]
 
-All take `log_ratio = log π_θ(o_t) - log π_old(o_t)`, the gated advantages `Â_t = w_t A` and the completion mask, each
+All take `log_ratio = log π_θ(o_t) - log π_old(o_t)`, weighted advantages `Â_t = w_t A` and the completion mask, each
 `(B, T)`, and return `(B, T)`. Averaging is the reduction's part. `ρ_t = exp(log_ratio_t)`.
 """
 
@@ -51,7 +51,7 @@ def dr_grpo(log_ratio: Tensor, advantages: Tensor, mask: Tensor, clip: Clip) -> 
 def gspo(log_ratio: Tensor, advantages: Tensor, mask: Tensor, clip: Clip) -> Tensor:
     """GRPO with `s_t = sg[s] ρ_t / sg[ρ_t]`, `s = (π(o)/π_old(o))^(1/|o|)`. [DF, Eq. 23; GSPO-token, arXiv 2507.18071]
 
-    `s` is the likelihood ratio of the whole sequence: every completion token counts in it, gated or not. Its value
+    `s` is the likelihood ratio of the whole sequence: every completion token counts in it, weighted or not. Its value
     reaches all tokens and its gradient none, so that only a token's own advantage decides about its gradient. A mean
     over tokens moves far less than a token's own ratio, hence a clipping range hundreds of times narrower.
     """

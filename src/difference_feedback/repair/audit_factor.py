@@ -1,8 +1,8 @@
 """`g_audit`: no reward for a right repair that an auditor finds to game it. [DF, Eq. 4]
 
-Only right repairs are audited, at a sampling rate: a wrong one has gamed nothing, and closing its gate would raise
-`-λ C_edit` to 0. Repairs that are not audited keep an open gate. When the auditor cannot be reached, training goes on
-with the gate open and the outage counted, or stops; after a batch of nothing but outages the auditor is left in peace
+Only right repairs are audited, at a sampling rate: a wrong one has gamed nothing, and closing its factor would raise
+`-λ C_edit` to 0. Repairs that are not audited keep an open factor. When the auditor cannot be reached, training goes on
+with the factor open and the outage counted, or stops; after a batch of nothing but outages the auditor is left in peace
 for a growing number of batches, so that a hanging one costs little time.
 """
 
@@ -28,8 +28,8 @@ class AuditorDownError(DifferenceFeedbackError):
     """The auditor cannot be reached, and the recipe says to stop then."""
 
 
-class AuditGate:
-    """A `reward.Gate`. Rows have `draft_id`, `question`, `draft`, `reference`, `images`; `correct` is the grade.
+class AuditFactor:
+    """A `reward.Factor`. Rows have `draft_id`, `question`, `draft`, `reference`, `images`; `correct` is the grade.
 
     Args:
         rate: share of the right repairs that is audited, chosen by their content: the same ones in every run.

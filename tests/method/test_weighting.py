@@ -4,26 +4,26 @@ import pytest
 import torch
 
 from difference_feedback.errors import DataError
-from difference_feedback.method.gating import gate_advantages, gate_ppo_advantages, ppo_weights
+from difference_feedback.method.weighting import gate_advantages, gate_ppo_advantages, ppo_weights
 
 
 def test_group_advantages_are_spread_over_the_marked_tokens():
-    gated = gate_advantages(torch.tensor([-0.5, 2.0]), torch.tensor([[0.0, 1.0, 0.5], [1.0, 0.0, 0.0]]))
-    assert gated.tolist() == [[0.0, -0.5, -0.25], [2.0, 0.0, 0.0]]
+    weighted = gate_advantages(torch.tensor([-0.5, 2.0]), torch.tensor([[0.0, 1.0, 0.5], [1.0, 0.0, 0.0]]))
+    assert weighted.tolist() == [[0.0, -0.5, -0.25], [2.0, 0.0, 0.0]]
 
 
 def test_weight_zero_is_zero_whatever_the_advantage():
     weights = torch.zeros(3, 2)
-    gated = gate_advantages(torch.tensor([float("inf"), float("nan"), -1.0]), weights)
-    assert torch.equal(gated, torch.zeros(3, 2))
-    assert not torch.signbit(gated).any()
+    weighted = gate_advantages(torch.tensor([float("inf"), float("nan"), -1.0]), weights)
+    assert torch.equal(weighted, torch.zeros(3, 2))
+    assert not torch.signbit(weighted).any()
 
 
 def test_ppo_keeps_correct_trajectories_whole():
     advantages = torch.tensor([[1.0, -2.0], [3.0, 4.0]])
     weights = torch.tensor([[0.0, 0.0], [0.0, 1.0]])
-    gated = gate_ppo_advantages(advantages, weights, torch.tensor([True, False]))
-    assert gated.tolist() == [[1.0, -2.0], [0.0, 4.0]]
+    weighted = gate_ppo_advantages(advantages, weights, torch.tensor([True, False]))
+    assert weighted.tolist() == [[1.0, -2.0], [0.0, 4.0]]
 
 
 def test_with_every_answer_right_ppo_advantages_are_unchanged_bit_for_bit():

@@ -1,4 +1,4 @@
-"""The blank-image gate: what is generated for it, what it closes, and that training's own answers stay as they are."""
+"""The blank-image factor: what is generated for it, when it is 0, and that training's own answers stay the same."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from trl import GRPOConfig
 from difference_feedback import world
 from difference_feedback.data.question import without_images
 from difference_feedback.judges.blank_image import stand_in, text_only_accuracy
-from difference_feedback.repair.blank_image import BlankImageGate
+from difference_feedback.repair.blank_image import BlankImageFactor
 from difference_feedback.repair.drafts import Rollout, WrongDraft
 from difference_feedback.repair.rl import fit_rl
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
@@ -42,8 +42,8 @@ def test_stand_ins_have_the_image_s_size_and_nothing_of_it():
 
 
 def test_each_draft_is_repaired_once_for_each_stand_in_without_its_reference(rows):
-    gate = BlankImageGate(world.correctness_reward)
-    blind = gate.blind_rows([rows[0]] * 4 + [rows[1]] * 4)
+    factor = BlankImageFactor(world.correctness_reward)
+    blind = factor.blind_rows([rows[0]] * 4 + [rows[1]] * 4)
     assert [row["draft_id"] for row in blind] == [rows[0]["draft_id"]] * 2 + [rows[1]["draft_id"]] * 2
     for row in blind:
         parts = row["prompt"][-1]["content"]
@@ -55,21 +55,21 @@ def test_each_draft_is_repaired_once_for_each_stand_in_without_its_reference(row
 
 
 def test_the_gate_closes_for_drafts_that_came_out_right(rows):
-    gate = BlankImageGate(world.correctness_reward)
-    blind = gate.blind_rows(rows)
+    factor = BlankImageFactor(world.correctness_reward)
+    blind = factor.blind_rows(rows)
     texts = ["answer nothing"] * len(blind)
     texts[3] = f"answer {rows[1]['answer']}"  # the second draft, from noise
-    share = gate.observe(blind, texts, [[1]] * len(blind))
+    share = factor.observe(blind, texts, [[1]] * len(blind))
     assert share == pytest.approx(1 / len(blind))
-    assert gate(draft_id=[row["draft_id"] for row in rows]) == [1.0, 0.0, 1.0]
-    gate.observe(blind, ["answer nothing"] * len(blind), [[1]] * len(blind))
-    assert gate(draft_id=[row["draft_id"] for row in rows]) == [1.0, 1.0, 1.0]
+    assert factor(draft_id=[row["draft_id"] for row in rows]) == [1.0, 0.0, 1.0]
+    factor.observe(blind, ["answer nothing"] * len(blind), [[1]] * len(blind))
+    assert factor(draft_id=[row["draft_id"] for row in rows]) == [1.0, 1.0, 1.0]
 
 
 def test_unjudged_blind_repairs_close_nothing(rows):
-    gate = BlankImageGate(lambda *, completions, **_: [None] * len(completions))
-    assert gate.observe(gate.blind_rows(rows), ["a"] * 6, [[1]] * 6) == 0
-    assert gate(draft_id=[row["draft_id"] for row in rows]) == [1.0] * 3
+    factor = BlankImageFactor(lambda *, completions, **_: [None] * len(completions))
+    assert factor.observe(factor.blind_rows(rows), ["a"] * 6, [[1]] * 6) == 0
+    assert factor(draft_id=[row["draft_id"] for row in rows]) == [1.0] * 3
 
 
 def settings(folder):
@@ -92,15 +92,15 @@ def test_in_training_it_sees_stand_ins_and_the_reward_sees_the_images(tmp_path, 
         return [1.0] * len(completions)
 
     trainer = fit_rl(
-        model, processor, dataset, settings(tmp_path), grade=grade, gates={"visual": BlankImageGate(grade)}
+        model, processor, dataset, settings(tmp_path), grade=grade, factors={"visual": BlankImageFactor(grade)}
     )
     [row] = [row for row in trainer.state.log_history if "reward" in row]
     # Two drafts of four repairs each: four blind rows, two of them blank; then eight repairs with their own images.
     assert calls == [(4, 2), (8, 0)]
     assert row["repair/blind_correct"] == 1
-    assert row["repair/gate_visual"] == 0
+    assert row["repair/factor_visual"] == 0
     assert row["reward"] == 0  # all that is repaired without looking earns nothing
-    assert row["repair/reward_ungated"] > 0
+    assert row["repair/reward_without_factors"] > 0
     assert row["completions/max_length"] <= 6
 
 
@@ -117,7 +117,7 @@ def test_blind_rows_do_not_reach_the_loss(tmp_path, nano_model, monkeypatch):
     monkeypatch.setattr(
         RepairGRPOTrainer, "_compute_loss", lambda self, model, batch: losses.append(batch) or loss(self, model, batch)
     )
-    fit_rl(model, processor, dataset, settings(tmp_path), grade=grade, gates={"visual": BlankImageGate(grade)})
+    fit_rl(model, processor, dataset, settings(tmp_path), grade=grade, factors={"visual": BlankImageFactor(grade)})
     [batch] = losses
     mask = batch["completion_mask"].bool()
     trained = [ids[keep].tolist() for ids, keep in zip(batch["completion_ids"], mask, strict=True)]

@@ -1,7 +1,7 @@
 """The gate on TRL's loss: weights onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
 
 Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is
-to it. The KL has no advantage in it and stays ungated.
+to it. The KL has no advantage in it and stays unweighted.
 
 Sequence-level ratios (GSPO). The ratio `s = exp(mean_t(log pi_t - log pi_old_t))` carries gradient into every token,
 whatever the advantages are. With the advantage `mean(w) A`, and the gradient of each `log pi_t` multiplied by
@@ -10,15 +10,15 @@ whatever the advantages are. With the advantage `mean(w) A`, and the gradient of
     mean(w) A s = mean_t(w_t A s)    and    d/dθ (mean(w) A s) = mean(w) A s mean_t(g_t ∇log pi_t)
                                                                = mean_t(w_t A s ∇log pi_t),
 
-the gated form of GSPO's stop-gradient token objective, in value and in gradient.
+the weighted form of GSPO's stop-gradient token objective, in value and in gradient.
 """
 
 from typing import Any
 
 import torch
 
-from difference_feedback.method.gating import gate_advantages
 from difference_feedback.method.objectives import RepairedRatio, anchor_logps
+from difference_feedback.method.weighting import gate_advantages
 
 
 def mean_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -33,34 +33,36 @@ def normalised_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
 
 
 def token_advantages(
-    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_gated: bool
+    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_weights: bool
 ) -> torch.Tensor:
-    """Gated advantages `(B, T)` for token-level ratios. `by_gated`: TRL's division by a row's tokens becomes one by the
-    sum of its weights."""
-    return gate_advantages(advantages, normalised_weights(weights, mask) if by_gated else weights)
+    """Weighted advantages `(B, T)` for token-level ratios.
+
+    `by_weights`: TRL's division by a row's tokens becomes one by the sum of its weights.
+    """
+    return gate_advantages(advantages, normalised_weights(weights, mask) if by_weights else weights)
 
 
 def sequence_advantages(
-    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_gated: bool
+    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_weights: bool
 ) -> torch.Tensor:
-    """Advantages `(B,)` for sequence-level ratios; `LossGate.apply` does the rest."""
+    """Advantages `(B,)` for sequence-level ratios; `WeightedLoss.apply` does the rest."""
     mean = mean_weights(weights, mask).squeeze(1)
-    return advantages * ((mean > 0).to(mean.dtype) if by_gated else mean)
+    return advantages * ((mean > 0).to(mean.dtype) if by_weights else mean)
 
 
-class LossGate:
+class WeightedLoss:
     """The gate on one loss computation: the inputs that TRL's loss is to read, and the hold on its log-probabilities.
 
-    `buffered` is TRL's batch, `(B, T)` and `(B,)` tensors, which comes again at the next update on it. `by_gated`
+    `buffered` is TRL's batch, `(B, T)` and `(B,)` tensors, which comes again at the next update on it. `by_weights`
     divides each row by the sum of its weights and not by its tokens.
     """
 
     def __init__(
-        self, buffered: dict[str, Any], sequence_ratio: bool, by_gated: bool, repaired_ratio: RepairedRatio = "old"
+        self, buffered: dict[str, Any], sequence_ratio: bool, by_weights: bool, repaired_ratio: RepairedRatio = "old"
     ) -> None:
         weights, mask, advantages = buffered["weights"], buffered["completion_mask"], buffered["advantages"]
         gate = sequence_advantages if sequence_ratio else token_advantages
-        self.inputs = buffered | {"advantages": gate(advantages, weights, mask, by_gated)}
+        self.inputs = buffered | {"advantages": gate(advantages, weights, mask, by_weights)}
         self._factors = normalised_weights(weights, mask) if sequence_ratio else None
         self._buffered = buffered
         self._anchors = repaired_ratio == "one" and "is_repair" in buffered and not buffered.get("anchored")
@@ -73,9 +75,9 @@ class LossGate:
             self._buffered |= {"old_per_token_logps": old, "anchored": True}
         if self._factors is None:
             return logps
-        gated = logps.detach() + self._factors * (logps - logps.detach())
+        weighted = logps.detach() + self._factors * (logps - logps.detach())
         if "ref_per_token_logps" in self.inputs:
-            # The KL is a function of `reference - logps`. This makes that difference ungated again: the term added is
-            # 0 in value, and its gradient is what the gate took away.
-            self.inputs["ref_per_token_logps"] = self.inputs["ref_per_token_logps"] + (gated - logps)
-        return gated
+            # The KL is a function of `reference - logps`. This takes the weights off that difference again: the term
+            # added is 0 in value, and its gradient is what the weights took away.
+            self.inputs["ref_per_token_logps"] = self.inputs["ref_per_token_logps"] + (weighted - logps)
+        return weighted

@@ -1,4 +1,4 @@
-"""Controls of the gate as they reach the batch that TRL's loss reads."""
+"""Mask ablations as they reach the batch that TRL's loss reads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,26 +10,26 @@ from trl_world import ScriptedTrainer, first_batch
 from difference_feedback.errors import ConfigError
 
 
-def gates(make_trainer: Callable[..., Any], gate: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    trainer = make_trainer(ScriptedTrainer, gate=gate)
+def weights_of(make_trainer: Callable[..., Any], weights: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    trainer = make_trainer(ScriptedTrainer, weights=weights)
     batch = first_batch(trainer)
     assert trainer.last_pairs
     return trainer.last_pairs, batch
 
 
-@pytest.mark.parametrize("gate", ["random", "inverted", "wrong_only", "repaired_only"])
-def test_a_control_replaces_the_weights_and_leaves_the_masks(make_trainer: Callable[..., Any], gate: str) -> None:
-    pairs, batch = gates(make_trainer, gate)
-    same, _ = gates(make_trainer, gate)
+@pytest.mark.parametrize("ablation", ["random", "inverted", "wrong_only", "repair_only"])
+def test_an_ablation_replaces_the_weights_and_leaves_the_masks(make_trainer: Callable[..., Any], ablation: str) -> None:
+    pairs, batch = weights_of(make_trainer, ablation)
+    same, _ = weights_of(make_trainer, ablation)
     for pair, again in zip(pairs, same, strict=True):
         for side in ("wrong", "repair"):
             mask, weights = np.array(pair[side]["mask"]), np.array(pair[side]["weights"])
             assert pair[side]["weights"] == again[side]["weights"], "drawn the same for the same pair"
-            if gate == "inverted":
+            if ablation == "inverted":
                 np.testing.assert_array_equal(weights, 1 - mask)
-            elif gate == "random":
+            elif ablation == "random":
                 assert weights.sum() == mask.sum()
-            elif gate.startswith(side if side == "wrong" else "repaired"):
+            elif ablation.startswith(side):
                 np.testing.assert_array_equal(weights, mask)
             else:
                 assert not weights.any()
@@ -39,6 +39,6 @@ def test_a_control_replaces_the_weights_and_leaves_the_masks(make_trainer: Calla
 
 def test_a_control_needs_repairs_and_a_known_name(make_trainer: Callable[..., Any]) -> None:
     with pytest.raises(ConfigError, match="repairer"):
-        make_trainer(gate="random", regroup=False, repairer=None)
+        make_trainer(weights="random", regroup=False, repairer=None)
     with pytest.raises(ConfigError, match="inverted"):
-        make_trainer(gate="invert")
+        make_trainer(weights="invert")

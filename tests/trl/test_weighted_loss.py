@@ -1,4 +1,4 @@
-"""The gated update: TRL's loss on the trainer's batch is the host-free specification, in value and in gradient."""
+"""The weighted update: TRL's loss on the trainer's batch is the host-free specification, in value and in gradient."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,20 +16,20 @@ VARIANTS = {
     "grpo-soft": {"sigma": 2.0},
     "grpo-steps": {"granularity": "step"},
     "grpo-lcs": {"alignment_method": "lcs", "anchor_gaps": False},
-    "grpo-ungated": {"gate": "ones"},
-    "grpo-per-gated-token": {"length_norm": "gated", "sigma": 1.0},
+    "grpo-unweighted": {"weights": "ones"},
+    "grpo-per-weighted-token": {"length_norm": "weights", "sigma": 1.0},
     "grpo-broadcast": {"empty_feasible": "broadcast"},
     "grpo-correct-kept": {"correct_rollouts": "keep"},
     "gspo": {"objective": "gspo"},
-    "gspo-soft-per-gated-token": {"objective": "gspo", "sigma": 3.0, "length_norm": "gated"},
+    "gspo-soft-per-weighted-token": {"objective": "gspo", "sigma": 3.0, "length_norm": "weights"},
     "dr_grpo": {"objective": "dr_grpo"},
     "dapo": {"objective": "dapo"},
     "sapo": {"objective": "sapo"},
-    "sapo-soft-per-gated-token": {"objective": "sapo", "length_norm": "gated", "sigma": 1.5},
+    "sapo-soft-per-weighted-token": {"objective": "sapo", "length_norm": "weights", "sigma": 1.5},
     "cispo": {"objective": "cispo", "epsilon_high": 1.1},
-    "cispo-per-gated-token": {"objective": "cispo", "epsilon_high": 1.1, "length_norm": "gated", "sigma": 1.5},
+    "cispo-per-weighted-token": {"objective": "cispo", "epsilon_high": 1.1, "length_norm": "weights", "sigma": 1.5},
     "grpo-root-cause": {"root_cause": True},
-    "dapo-per-gated-token": {"objective": "dapo", "length_norm": "gated", "sigma": 1.5},
+    "dapo-per-weighted-token": {"objective": "dapo", "length_norm": "weights", "sigma": 1.5},
 }
 
 
@@ -41,8 +41,8 @@ def specification(inputs: dict[str, Any], logps: torch.Tensor, old: torch.Tensor
         options |= {"clip_low": args.epsilon, "clip_high": args.epsilon_high}
     if args.objective == "dr_grpo":
         options["max_tokens"] = args.max_completion_length
-    gated = inputs["advantages"], inputs["weights"], inputs["completion_mask"]
-    return surrogate_loss(logps, old, *gated, args.objective, **options)
+    weighted = inputs["advantages"], inputs["weights"], inputs["completion_mask"]
+    return surrogate_loss(logps, old, *weighted, args.objective, **options)
 
 
 @pytest.mark.parametrize("fillers", [0, 3])
@@ -78,7 +78,7 @@ def test_equals_the_specification(
 
 @pytest.mark.parametrize("beta", [0.0, 0.1])
 @pytest.mark.parametrize("objective", TRL_OBJECTIVES)
-def test_ungated_tokens_get_no_gradient_but_the_kl_reaches_them(
+def test_unweighted_tokens_get_no_gradient_but_the_kl_reaches_them(
     make_trainer: Callable[..., Any], objective: str, beta: float
 ) -> None:
     epsilon = {} if objective in ("sapo", "cispo") else {"epsilon": 0.2}
@@ -98,11 +98,11 @@ def test_ungated_tokens_get_no_gradient_but_the_kl_reaches_them(
     handle.remove()
     width = inputs["completion_ids"].size(1)
     gradient = states[-1].grad[:, -width - 1 : -1]  # what predicts token t stands one before it
-    gated, completion = inputs["weights"] > 0, inputs["completion_mask"].bool()
-    ungated = completion & ~gated
-    assert ungated.sum() > 5
-    assert (gradient[gated].abs().amax(1) > 0).all()
-    assert ((gradient[ungated].abs().amax(1) > 0) == (beta > 0)).all()
+    weighted, completion = inputs["weights"] > 0, inputs["completion_mask"].bool()
+    unweighted = completion & ~weighted
+    assert unweighted.sum() > 5
+    assert (gradient[weighted].abs().amax(1) > 0).all()
+    assert ((gradient[unweighted].abs().amax(1) > 0) == (beta > 0)).all()
     assert (gradient[~completion] == 0).all()
 
 
@@ -121,7 +121,7 @@ def test_gradient_checkpointing_changes_nothing(make_trainer: Callable[..., Any]
 
 
 @pytest.mark.parametrize("objective", ["grpo", "gspo"])
-def test_ungated_tokens_get_no_gradient_in_bfloat16_either(make_trainer: Callable[..., Any], objective: str) -> None:
+def test_unweighted_tokens_get_no_gradient_in_bfloat16_either(make_trainer: Callable[..., Any], objective: str) -> None:
     """Weights of zero on all of one side: in half precision, too, it is as if those rows were not there."""
     trainer = make_trainer(ScriptedTrainer, objective=objective)
     inputs = first_batch(trainer)
@@ -163,7 +163,7 @@ def test_a_repairs_ratio_can_be_one_at_its_first_update(make_trainer: Callable[.
 
 
 def test_the_kl_is_trls_own_under_the_sequence_gate(make_trainer: Callable[..., Any]) -> None:
-    """GSPO: gradient with beta minus gradient without is the gradient of an ungated KL."""
+    """GSPO: gradient with beta minus gradient without is the gradient of an unweighted KL."""
     trainer = make_trainer(ScriptedTrainer, objective="gspo", beta=0.2)
     inputs = first_batch(trainer)
     inputs["ref_per_token_logps"] += 0.4 * torch.randn(
