@@ -9,13 +9,11 @@ summary.json     the result; its presence says that the run is finished
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import yaml
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_atomically, write_jsonl
 from difference_feedback.runs.recipes import Recipe, dump_recipe
 from difference_feedback.runs.yaml_text import parse_yaml
 
@@ -39,8 +38,15 @@ PACKAGES = (
 )
 OWN_FOLDERS = {"checkpoints", "model"}
 OWN_FILES = {
-    *("config.yaml", "versions.json", "metrics.jsonl", "summary.json"),
-    *("examples.jsonl", "predictions.jsonl", "oracle_repairs.jsonl", "report.html"),
+    "config.yaml",
+    "examples.jsonl",
+    "metrics.jsonl",
+    "metrics.jsonl.lock",
+    "oracle_repairs.jsonl",
+    "predictions.jsonl",
+    "report.html",
+    "summary.json",
+    "versions.json",
 }
 
 
@@ -64,12 +70,10 @@ class Run:
             self.resumed = self._is_same_run()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
-        if self.resumed:
-            self._write_metrics(self.metrics())  # drops a last row that was cut off
-        else:
+        if not self.resumed:
             write_atomically(self.folder / "config.yaml", dump_recipe(recipe))
         self.versions = versions() | {"seed": recipe.seed}
-        write_atomically(self.folder / "versions.json", json.dumps(self.versions, indent=2) + "\n")
+        write_atomically(self.folder / "versions.json", to_json(self.versions, indent=2) + "\n")
 
     @property
     def checkpoints(self) -> Path:
@@ -89,8 +93,7 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Append one row to metrics.jsonl. Numbers that are not finite are written as null."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(values), allow_nan=False) + "\n")
+        JsonLines(self.metrics_path).append(values)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The rows of metrics.jsonl; the half-written last row of an interrupted run is left out."""
@@ -103,12 +106,12 @@ class Run:
 
     def rewind(self, step: int) -> None:
         """Forget metrics after `step`: a run resumed from a checkpoint measures them again."""
-        self._write_metrics([row for row in self.metrics() if row.get("step", 0) <= step])
+        write_jsonl(self.metrics_path, [row for row in self.metrics() if row.get("step", 0) <= step])
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         """Write summary.json, which marks the run as finished."""
         path = self.folder / "summary.json"
-        write_atomically(path, json.dumps(_plain(dict(summary)), indent=2, allow_nan=False) + "\n")
+        write_atomically(path, to_json(dict(summary), indent=2) + "\n")
         return path
 
     def summary(self) -> dict[str, Any]:
@@ -118,9 +121,6 @@ class Run:
     def child(self, name: str, recipe: Recipe) -> "Run":
         """A part of this run with a recipe of its own, in a folder below: a demo's training runs."""
         return Run(self.folder / name, recipe)
-
-    def _write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        write_atomically(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
 
     def _is_same_run(self) -> bool:
         path = self.folder / "config.yaml"
@@ -161,31 +161,6 @@ def versions() -> dict[str, Any]:
     return found | {"commit": _commit()}
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader, or a run interrupted meanwhile, sees the old file or the new one, never a part."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file, without a last one that was cut off."""
-    if not path.is_file():
-        return []
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise ConfigError(f"{path}, line {number}: not JSON; the file was changed by hand?") from None
-    return rows
-
-
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from; None for an installed one."""
     here = Path(__file__)
@@ -197,19 +172,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() + ("-changed" if changed.stdout.strip() else "")
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types: arrays and tensors to lists, numbers that are not finite to null."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterable[str]:
