@@ -66,6 +66,13 @@ def test_a_bad_row_is_named_and_the_good_ones_are_kept(folder, bad, message):
     assert error.startswith(message)
 
 
+def test_the_repair_may_be_called_repair(folder):
+    row = {name: value for name, value in GOOD.items() if name != "repaired"} | {"repair": "answer 3"}
+    found = load_repair_set(write(folder, row, row | {"id": "b", "repair": ""}, GOOD | {"id": "c", "repair": "other"}))
+    assert [row.repaired for row in found.rows] == ["answer 3", "answer 2"]
+    assert found.errors[0].startswith("line 2, field 'repair'")
+
+
 def test_large_images_are_scaled_down(folder):
     Image.new("RGB", (3000, 2000)).save(folder / "a.png")
     [row] = load_repair_set(write(folder, GOOD), max_pixels=60_000).rows

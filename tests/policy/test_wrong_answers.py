@@ -9,7 +9,8 @@ from difference_feedback.policy.train import train
 from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
-from difference_feedback.runs.recipes import TrainRecipe, load_recipe
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import TrainRecipe
 
 
 @pytest.fixture

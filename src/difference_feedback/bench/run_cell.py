@@ -21,6 +21,7 @@ from difference_feedback.models.load import load_model
 from difference_feedback.policy.evaluation import evaluate, held_out
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import to_json, write_atomically
+from difference_feedback.runs.loading import fingerprint
 from difference_feedback.runs.recipes import (
     BenchRecipe,
     EvaluateRecipe,
@@ -28,7 +29,6 @@ from difference_feedback.runs.recipes import (
     RepairRLRecipe,
     RepairSFTRecipe,
     TrainRecipe,
-    fingerprint,
 )
 from difference_feedback.world import sample_problems
 

@@ -22,7 +22,9 @@ import yaml
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_atomically, write_jsonl
-from difference_feedback.runs.recipes import Recipe, dump_recipe
+from difference_feedback.runs.loading import dump_recipe
+from difference_feedback.runs.recipes import Recipe
+from difference_feedback.runs.renamed import rename
 from difference_feedback.runs.yaml_text import parse_yaml
 
 PACKAGES = (
@@ -129,6 +131,8 @@ class Run:
                 raise ConfigError(f"{self.folder} is not empty and holds no run: give --output an empty or new folder.")
             return False
         before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        if isinstance(before, dict):  # it may have been written by the release before
+            before = rename(str(before.get("kind")), before, str(path), quiet=True)
         now = yaml.safe_load(dump_recipe(self.recipe))
         different = list(_differences(before, now))
         if different:

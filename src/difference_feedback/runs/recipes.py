@@ -1,19 +1,15 @@
-"""Recipes: everything that can be run, as typed YAML with `key=value` overrides.
+"""Recipes: everything that can be run, one class for each kind.
 
-A recipe is a YAML mapping whose `kind` says what it runs. Its own fields hold what no library knows; the settings of a
-trainer stand under `trl:` by the library's own names and are checked against the library's own fields when it starts.
-Every mistake ends in a `ConfigError` that names the place, the key and the nearest thing that would have worked.
+A recipe's own fields hold what no library knows. The settings of a trainer stand under `trl:` by the library's own
+names and are checked against the library's own fields when it starts.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.runs.loading import merged, shipped_recipes
 from difference_feedback.runs.plan import Method, Sweep
 from difference_feedback.runs.sections import (
     Audit,
@@ -31,10 +27,7 @@ from difference_feedback.runs.sections import (
     TextOnly,
     VisualFactor,
 )
-from difference_feedback.runs.settings import describe, explain, nearest
 from difference_feedback.runs.yaml_text import parse_yaml
-
-R = TypeVar("R", bound="Recipe")
 
 
 class Recipe(Section):
@@ -203,15 +196,6 @@ def _shipped_part(part: str, changes: Any) -> Any:
     return merged(parse_yaml(path.read_text(encoding="utf-8"), str(path)), changes or {})
 
 
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with `changes` put over them, mappings merged key by key."""
-    both = _deep_copy(values)
-    for key, value in changes.items():
-        nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
-        both[key] = merged(both[key], value) if nested else value
-    return both
-
-
 TaskSets = Annotated[dict[str, list[TaskName] | None], Field(min_length=1, default_factory=lambda: {"mixture": None})]
 
 
@@ -236,7 +220,6 @@ class BenchRecipe(Recipe):
     """For tuning: a cell for every combination of these settings, in place of one."""
 
 
-AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | DemoRecipe | BenchRecipe
 RECIPES: dict[str, type[Recipe]] = {
     "base": BaseRecipe,
     "repair-sft": RepairSFTRecipe,
@@ -246,88 +229,3 @@ RECIPES: dict[str, type[Recipe]] = {
     "demo": DemoRecipe,
     "bench": BenchRecipe,
 }
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package, in a wheel and in a checkout alike."""
-    package = Path(__file__).parents[1]
-    folder = next((f for f in (package / "shipped_recipes", package.parents[1] / "recipes") if f.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
-
-
-def load_recipe(source: str | Path, kind: type[R], overrides: Sequence[str] = ()) -> R:
-    """Load a recipe: a YAML file or a shipped one's name, with `key=value` overrides (dotted keys for nested ones).
-
-    Raises `ConfigError` for a missing file, text that is not YAML, another kind of recipe, an unknown key or a value
-    of the wrong type; the message names the file or the override, the key, and the nearest valid one.
-    """
-    return build_recipe(kind, load_values(source, kind), overrides, source=str(_find(source)))
-
-
-def load_values(source: str | Path, kind: type[Recipe]) -> dict[str, Any]:
-    """A recipe's values as they stand in its file, checked for nothing but its kind. Raises as `load_recipe`."""
-    path = _find(source)
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of keys to values, this is {describe(values)}.")
-    wanted = kind.model_fields["kind"].default
-    given = values.get("kind")
-    if given != wanted:
-        raise ConfigError(
-            f"{path}: kind is {given!r}, this command runs recipes with `kind: {wanted}`." + _nearest_recipe(wanted)
-        )
-    return values
-
-
-def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> R:
-    """Check `values` with the overrides applied; `source` is what error messages call their origin."""
-    merged = _deep_copy(values)
-    overridden: dict[str, str] = {}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1 or trl.max_steps=100.")
-        overridden[key] = override
-        _assign(merged, key, parse_yaml(text, f"override {override!r}"))
-    try:
-        return kind.model_validate(merged)
-    except ValidationError as error:
-        problems = [explain(kind, dict(item), overridden, source) for item in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
-
-
-def fingerprint(recipe: Recipe) -> str:
-    """Eight characters that differ between recipes: the name under which what they make is kept."""
-    return hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8]
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe with every default spelled out, as YAML that loads to the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _find(source: str | Path) -> Path:
-    path, shipped = Path(source), shipped_recipes()
-    if path.is_file():
-        return path
-    if str(source) in shipped:
-        return shipped[str(source)]
-    raise ConfigError(f"{source}: no such file, and no shipped recipe has this name.{nearest(str(source), shipped)}")
-
-
-def _nearest_recipe(kind: str) -> str:
-    names = [n for n, path in shipped_recipes().items() if f"kind: {kind}\n" in path.read_text(encoding="utf-8")]
-    return f" Shipped ones: {', '.join(names)}." if names else ""
-
-
-def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-
-
-def _assign(values: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        if not isinstance(values.get(parent), dict):
-            values[parent] = {}
-        values = values[parent]
-    values[last] = value
