@@ -9,8 +9,12 @@ from difference_feedback.data.repair_set import RepairExample, load_repair_set, 
 from difference_feedback.errors import DataError
 
 GOOD = {
-    **{"id": "a", "question": "q ?", "image": "a.png"},
-    **{"draft": "answer 1", "reference": "answer 2", "repaired": "answer 2"},
+    "id": "a",
+    "question": "q ?",
+    "image": "a.png",
+    "draft": "answer 1",
+    "reference": "answer 2",
+    "repaired": "answer 2",
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from difference_feedback.errors import DataError
-from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_jsonl, read_rows, to_json, write_jsonl
+from difference_feedback.runs.jsonl import JsonLines, read_jsonl, read_rows, to_json, write_jsonl
 
 
 def test_good_rows_survive_bad_neighbours(tmp_path):
@@ -32,11 +32,6 @@ def test_good_rows_survive_bad_neighbours(tmp_path):
     assert [problem.line for problem in problems] == [2, 4, 5, 6, 7, 8, 9]
     for problem, part in zip(problems, ["JSON", "list", "str", "NoneType", "UTF-8", "JSON", "JSON"], strict=True):
         assert part in problem.message
-
-
-def test_a_problem_reads_as_a_sentence():
-    assert str(RowProblem(3, "wrong", "missing")) == 'line 3, "wrong": missing'
-    assert str(RowProblem(3, None, "no valid JSON")) == "line 3: no valid JSON"
 
 
 def test_empty_file_has_no_rows(tmp_path):

@@ -1,10 +1,10 @@
-"""A run's folder: what was asked, with what it was run, what was measured, and where it stands.
+"""A run's folder: its recipe, the versions it ran with, its measurements, and how far it is.
 
 config.yaml      the resolved recipe, every default spelled out
 versions.json    Python, packages, commit, platform, processor cores, seed
 metrics.jsonl    one row a measurement: {"step": ..., "cpu_seconds": ..., ...}
 checkpoints/     checkpoint-<step>/ folders, as the trainer writes them
-summary.json     the result; its presence says that the run is finished
+summary.json     the result; the run is finished once this file exists
 """
 
 import importlib.metadata
@@ -53,18 +53,18 @@ OWN_FILES = {
 
 
 class Run:
-    """One run in its folder. `resumed`: an earlier, interrupted one is continued; `finished`: it is done."""
+    """One run in its folder. `resumed`: it continues an interrupted run; `finished`: it is done."""
 
     def __init__(self, folder: str | Path, recipe: Recipe, *, overwrite: bool = False) -> None:
-        """Start a run in `folder`, or take up the interrupted one that lies there.
+        """Start a run in `folder`, or continue the interrupted run there.
 
-        Raises `ConfigError` when the folder holds something else: files that are no run, or a run of another recipe;
-        `overwrite` starts that run anew (its own files are removed, nothing else in the folder).
+        Raises `ConfigError` when the folder holds other files, or a run of another recipe. `overwrite` starts that run
+        anew: its own files are removed, and no other.
         """
         self.folder = Path(folder)
         self.recipe = recipe
         if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigError(f"{self.folder} is a file; a run needs a folder of its own.")
+            raise ConfigError(f"{self.folder} is a file: give --output an empty or new folder.")
         self.resumed = False
         if overwrite and (self.folder / "config.yaml").is_file():
             self._remove()
@@ -98,16 +98,16 @@ class Run:
         JsonLines(self.metrics_path).append(values)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; the half-written last row of an interrupted run is left out."""
+        """The rows of metrics.jsonl, without a last row that was cut off."""
         return read_rows(self.metrics_path)
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint (the trainer writes its state file last)."""
-        found = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-        return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+        complete = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
+        return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
     def rewind(self, step: int) -> None:
-        """Forget metrics after `step`: a run resumed from a checkpoint measures them again."""
+        """Remove the metrics after `step`: a run resumed from a checkpoint measures them again."""
         write_jsonl(self.metrics_path, [row for row in self.metrics() if row.get("step", 0) <= step])
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
@@ -155,14 +155,18 @@ class Run:
 
 
 def versions() -> dict[str, Any]:
-    """What the run is made with: interpreter, packages, commit, machine. Imports none of the packages."""
-    found: dict[str, Any] = {"python": sys.version.split()[0], "platform": platform.platform(), "cores": os.cpu_count()}
+    """Versions of Python and the packages, the commit and the machine. No package is imported."""
+    used: dict[str, Any] = {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+    }
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            used[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found | {"commit": _commit()}
+            used[package] = None
+    return used | {"commit": _commit()}
 
 
 def _commit() -> str | None:

@@ -14,10 +14,10 @@ from difference_feedback.runs.plan import Method, Sweep
 from difference_feedback.runs.sections import (
     Audit,
     Data,
-    Evaluation,
+    EvaluationSettings,
     Judge,
     Lora,
-    Objective,
+    ObjectiveName,
     PositiveInt,
     Repairs,
     Reward,
@@ -31,7 +31,7 @@ from difference_feedback.runs.yaml_text import parse_yaml
 
 
 class Recipe(Section):
-    """What all recipes share."""
+    """The base of all recipes."""
 
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -42,14 +42,14 @@ class BaseRecipe(Recipe):
     kind: Literal["base"] = "base"
     steps: PositiveInt = 3600
     caption_steps: Annotated[int, Field(ge=0)] = 600
-    """The first of `steps`, on descriptions of the images, which teach perception."""
+    """How many of `steps`, the first ones, train on descriptions of the images, which teach perception."""
     batch_size: PositiveInt = 32
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     rewrite_share: Share = 0.25
-    """Share of the steps after the captions that are "rewrite this draft", as any instruction-tuned model can do."""
+    """Share of the steps after the captions that train "rewrite this draft", as any instruction-tuned model can do."""
     upper_bound_steps: Annotated[int, Field(ge=0)] = 1000
-    """Further supervised steps on the labelled RL images: what labels could buy. 0 leaves the figure out."""
-    evaluation: Evaluation = Evaluation()
+    """Further supervised steps on the labelled RL images, which measure what labels are worth. 0: none."""
+    evaluation: EvaluationSettings = EvaluationSettings()
 
 
 class ModelRecipe(Recipe):
@@ -72,13 +72,13 @@ class RepairSFTRecipe(ModelRecipe):
     """A JSONL file of hand-repaired answers instead of the embedded oracle's."""
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of TRL's `SFTConfig`."""
 
 
 class RepairRLRecipe(ModelRecipe):
-    """Repair model, stage 2: reinforcement learning with `g_audit g_vis (R - lambda C_edit)`. [DF, Eq. 4]"""
+    """Repair model, stage 2: reinforcement learning with the reward `g_audit g_vis (R - lambda C_edit)`. [DF, Eq. 4]"""
 
     kind: Literal["repair-rl"] = "repair-rl"
     policy: str = "nano"
@@ -88,8 +88,8 @@ class RepairRLRecipe(ModelRecipe):
     """Real questions to draw the drafts from, instead of the embedded ones."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not measured."""
-    objective: Objective = "grpo"
-    """Take the one that trains the policy."""
+    objective: ObjectiveName = "grpo"
+    """Choose the one that trains the policy."""
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
     visual_factor: VisualFactor = VisualFactor()
@@ -98,11 +98,11 @@ class RepairRLRecipe(ModelRecipe):
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights, or the adapter that `model` is."""
     sft_only: bool = False
-    """Take the model as it comes from stage 1: the ablation without this stage."""
+    """Keep the model of stage 1 as it is: the ablation without this stage."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
     stop_at_plateau: bool = False
     """Stop once the share of right repairs no longer rises."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of TRL's `GRPOConfig`."""
 
@@ -112,14 +112,15 @@ class TrainRecipe(ModelRecipe):
 
     kind: Literal["train"] = "train"
     method: Literal["grpo", "df-grpo"] = "df-grpo"
-    """`grpo`: without Difference Feedback, by whatever `objective` says."""
-    objective: Objective = "grpo"
+    """`grpo`: without Difference Feedback, by the `objective`."""
+    objective: ObjectiveName = "grpo"
     host: Literal["trl", "verl"] = "trl"
-    """Who trains. verl has an environment of its own."""
+    """The trainer. verl needs an environment of its own."""
     repair_model: str | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one. `policy`: the policy repairs its own answers, with
-    the weights that it has by then. In the embedded world three controls: `oracle` repairs by hand, `blind_rewriter`
-    rewrites without fault or truth, `reference` takes the reference itself for the repair."""
+    its weights of that moment. The embedded world has three more: `oracle` knows the truth and makes the closest right
+    answer, `blind_rewriter` writes perfect sentences but never sees the image, `reference` takes the reference as the
+    repair."""
     repairs: Repairs = Repairs()
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights. A `repair_model` that is an adapter on the same model then
@@ -136,14 +137,14 @@ class TrainRecipe(ModelRecipe):
     judge: Judge | None = None
     """The language model that grades, with `reward: llm-judge`."""
     keep_wrong_answers: Annotated[int, Field(ge=0)] = 0
-    """Keep so many of the policy's wrong answers, each with a right one to the same question, for `annotate`."""
+    """Number of the policy's wrong answers to keep for `annotate`, each with a right one to the same question."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be.
-    The learning rate's schedule runs over it."""
-    evaluation: Evaluation = Evaluation()
+    """Stop once the process has spent this much processor time on training, even before `trl.max_steps`. The schedule
+    of the learning rate covers this time."""
+    evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `DFGRPOConfig`, TRL's `GRPOConfig` included (GRPO takes the latter's alone). verl reads those that it
-    has a counterpart of."""
+    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter). verl reads
+    those that it has a counterpart of."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """verl's own settings, with `host: verl`."""
 
@@ -156,7 +157,7 @@ class EvaluateRecipe(ModelRecipe):
     data: Data | None = None
     reward: Reward | None = None
     judge: Judge | None = None
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
 
 class DemoRecipe(Recipe):
@@ -175,7 +176,7 @@ class DemoRecipe(Recipe):
     df_grpo: TrainRecipe
     upper_bound_steps: PositiveInt = 300
     """Supervised steps on the labelled RL images, which make the upper bound."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     examples: PositiveInt = 24
     """Repaired answers shown in the report."""
 
@@ -211,7 +212,7 @@ class BenchRecipe(Recipe):
     """Sets of embedded tasks by name; null is all six."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)]
     """Processor time of every trained method, the making of its repair model included."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     train: dict[str, Any] = Field(default_factory=dict)
     repair_sft: dict[str, Any] = Field(default_factory=dict)
     repair_rl: dict[str, Any] = Field(default_factory=dict)
