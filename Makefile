@@ -13,15 +13,12 @@ VLLM_STAMP := $(VLLM_VENV)/.difference-feedback-installed
 VERL_VENV ?= .venv-verl
 VERL_PINS := tests/verl/requirements.txt
 VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
-VERL_SOURCES := tests/verl/*.py tests/verl/verl_on_cpu tests/verl/requirements.txt recipes/verl \
-	$(addprefix src/difference_feedback/,verl objectives alignment.py masks.py groups.py gating.py mask_settings.py \
-	conversations.py vision_tokens.py repair/selection.py repair/limits.py repair/local.py repair/generation.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-vllm test-verl verl-fingerprint lint format bench-core bench-small clean
+.PHONY: help install demo check test test-vllm test-verl verl-fingerprint lint format bench-core bench-small clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make the environment and install the package into it
 
@@ -38,9 +35,14 @@ demo: $(STAMP) ## the whole method on the CPU in under ten minutes; prints the p
 	$(BIN)/difference-feedback demo --output $(RUN)
 
 # One thread a process and several processes: the nano models are too small for threads to help.
+PYTEST := OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+check: $(STAMP) ## the method, the judges, the data and the recipes, in about a minute
+	$(PYTEST) --quiet tests/method tests/judges tests/data tests/runs tests/test_*.py
+
 test: $(STAMP) ## all tests that this machine can run
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false \
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 10
+	$(PYTEST) --durations 10
 
 # vLLM pins half of what it depends on, so it has an environment of its own, beside the one that the tests run in. Its
 # torch is not on PyPI.
@@ -67,8 +69,8 @@ test-verl: $(VERL_STAMP) ## the verl host: real runs on Ray, on the CPU, some 10
 	$(VERL_VENV)/bin/python -m pytest -m verl tests/verl --durations 8
 	@$(MAKE) --silent verl-fingerprint > tests/verl/passed
 
-verl-fingerprint:
-	@git ls-files $(VERL_SOURCES) | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -c1-64
+verl-fingerprint: ## a hash of all that the verl host's tests can reach
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/verl/fingerprint.py
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

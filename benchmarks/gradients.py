@@ -25,7 +25,8 @@ from difference_feedback.bench.supervised import Example, collate
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import host_config, load_repairer, training_data
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import TrainRecipe, load_recipe
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.trl import DFGRPOTrainer
 from difference_feedback.world import correct_answers, sample_problems, to_dataset
 

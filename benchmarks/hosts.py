@@ -72,7 +72,8 @@ def trl_cell(cell: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
 
     from difference_feedback.policy.train import train
     from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.recipes import TrainRecipe, load_recipe
+    from difference_feedback.runs.loading import load_recipe
+    from difference_feedback.runs.recipes import TrainRecipe
 
     torch.set_num_threads(1)
     name = "nano_df_grpo" if cell.startswith("DF") else "nano_grpo"

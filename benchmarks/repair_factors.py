@@ -18,7 +18,8 @@ import torch
 from difference_feedback.repair.rl import train_rl
 from difference_feedback.repair.sft import train_sft
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe, load_recipe
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 
 DOCS = Path(__file__).parents[1] / "docs"
 RESULTS, PAGE = DOCS / "repair_factors.json", DOCS / "repair.md"

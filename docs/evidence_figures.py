@@ -23,7 +23,8 @@ from difference_feedback.bench.tables import (
     stability_table,
     task_table,
 )
-from difference_feedback.runs.recipes import BenchRecipe, load_recipe
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import BenchRecipe
 
 HERE = Path(__file__).parent
 RESULTS, LONG = HERE / "evidence.jsonl", HERE / "evidence_long.jsonl"

@@ -9,8 +9,22 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "difference_feedback"
 NAME = PACKAGE.name
 LAYERS = (
-    *("cli", "commands", "annotate", "bench", "report", "verl", "policy", "repair", "trl"),
-    *("judges", "models", "world", "data", "method", "runs", "errors"),
+    "cli",
+    "commands",
+    "annotate",
+    "bench",
+    "report",
+    "verl",
+    "policy",
+    "repair",
+    "trl",
+    "judges",
+    "models",
+    "world",
+    "data",
+    "method",
+    "runs",
+    "errors",
 )
 """From the top down: a package imports those after it, and none before it."""
 
@@ -25,7 +39,7 @@ MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 def imports_of(path: Path) -> set[str]:
     """The package's own modules that a file imports anywhere: at its top, in a function, or for types alone."""
-    found = set()
+    inside = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -39,8 +53,8 @@ def imports_of(path: Path) -> set[str]:
                 inner = name.removeprefix(NAME).lstrip(".")
                 while inner not in MODULES:
                     inner = inner.rpartition(".")[0]
-                found.add(inner)
-    return found - {""}
+                inside.add(inner)
+    return inside - {""}
 
 
 GRAPH = {name: imports_of(path) for name, path in MODULES.items() if name}
@@ -55,8 +69,8 @@ def test_imports_lead_downwards(layer):
     above = LAYERS[: LAYERS.index(layer)]
     upwards = {
         f"{module} imports {imported}"
-        for module, found in GRAPH.items()
-        for imported in found
+        for module, below in GRAPH.items()
+        for imported in below
         if module.partition(".")[0] == layer and imported.partition(".")[0] in above
     }
     assert not upwards

@@ -36,27 +36,16 @@ if TYPE_CHECKING:
     from difference_feedback.method.selection import Choice, choose_repair, feasible_candidates
     from difference_feedback.method.weighting import gate_advantages, gate_ppo_advantages, ppo_weights
 
-_HOME = {
-    "method.alignment": ("Alignment", "Edit", "align", "edit_cost"),
-    "errors": ("ConfigError", "DataError", "DifferenceFeedbackError"),
-    "method.weighting": ("gate_advantages", "gate_ppo_advantages", "ppo_weights"),
-    "method.groups": (
-        "PairGroup",
-        "SkipReason",
-        "Split",
-        "choose_reference",
-        "dynamic_sampling",
-        "group_advantages",
-        "overlong_penalty",
-        "pair_group",
-        "skip_reason",
-        "split_by_reward",
-    ),
-    "method.masks": ("pad_weights", "root_cause_mask", "step_ids", "token_weights"),
-    "method.objectives": ("OBJECTIVES", "anchor_logps", "kl_loss", "loss_count", "register", "surrogate_loss"),
-    "method.selection": ("Choice", "choose_repair", "feasible_candidates"),
-}
-_MODULE_OF = {name: f"{__name__}.{module}" for module, names in _HOME.items() for name in names}
+_MODULES = (
+    "errors",
+    "method.alignment",
+    "method.masks",
+    "method.groups",
+    "method.selection",
+    "method.weighting",
+    "method.objectives",
+)
+"""Where the public names are. Those without torch come first, so that their names are found without it."""
 
 __all__ = [  # noqa: RUF022 - in the order of the method
     "align",
@@ -96,11 +85,13 @@ __all__ = [  # noqa: RUF022 - in the order of the method
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_MODULE_OF[name]), name)
-    globals()[name] = value
-    return value
+    if name in __all__:
+        for module in _MODULES:
+            values = vars(import_module(f"{__name__}.{module}"))
+            if name in values:
+                globals()[name] = values[name]
+                return values[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 from difference_feedback.annotate.serve import serve
 from difference_feedback.judges.audit import AuditCase, AuditResult
 from difference_feedback.judges.audit_log import AuditLog
-from difference_feedback.runs.folder import read_rows
+from difference_feedback.runs.jsonl import read_rows
 
 pytestmark = pytest.mark.browser
 TAKE = "document.title='taken'"

@@ -15,7 +15,7 @@ from difference_feedback.annotate.items import find_work
 from difference_feedback.cli import app
 from difference_feedback.data.dataset import VisualQuestion
 from difference_feedback.data.repair_set import load_repair_set
-from difference_feedback.runs.folder import read_rows
+from difference_feedback.runs.jsonl import read_rows
 
 IMAGE = (Image.new("RGB", (30, 30)),)
 

@@ -6,7 +6,8 @@ import pytest
 
 from difference_feedback.bench.demo import run_demo
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import DemoRecipe, build_recipe
+from difference_feedback.runs.loading import build_recipe
+from difference_feedback.runs.recipes import DemoRecipe
 
 SMALL = [
     *("budget_cpu_seconds=14", "upper_bound_steps=3", "examples=3", "evaluation.problems=24"),

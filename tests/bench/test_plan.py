@@ -7,7 +7,8 @@ import pytest
 
 from difference_feedback.bench.cells import cells_of
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.recipes import BenchRecipe, build_recipe, load_recipe
+from difference_feedback.runs.loading import build_recipe, load_recipe
+from difference_feedback.runs.recipes import BenchRecipe
 
 METHODS = {
     "base": {"label": "base", "kind": "base"},

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from difference_feedback.bench.results import append_result, cost_figures, load_results, mask_figures
-from difference_feedback.runs.folder import read_rows
+from difference_feedback.bench.results import cost_figures, load_results, mask_figures
+from difference_feedback.runs.jsonl import JsonLines, read_rows
 
 PLAN = """
 kind: bench
@@ -108,10 +108,10 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
 def test_the_later_of_two_rows_counts_and_a_cut_off_one_does_not(tmp_path: Path) -> None:
     path = tmp_path / "results.jsonl"
     for accuracy in (0.1, 0.2):
-        append_result(path, {"hash": "a", "accuracy": accuracy})
+        JsonLines(path).append({"hash": "a", "accuracy": accuracy})
     path.write_text(path.read_text() + '{"hash": "b", "acc')
     assert [row["accuracy"] for row in load_results(path)] == [0.2]
-    append_result(path, {"hash": "b", "accuracy": 0.3})
+    JsonLines(path).append({"hash": "b", "accuracy": 0.3})
     assert [json.loads(line)["hash"] for line in path.read_text().splitlines()] == ["a", "a", "b"]
 
 

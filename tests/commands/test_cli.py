@@ -57,10 +57,10 @@ def test_version() -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["train", "modle=x"], "override 'modle=x': unknown key 'modle'. Did you mean 'model'?"),
+        (["train", "modle=x"], "override 'modle=x' ... 'modle' ... 'model'"),
         (["train", "nano_grpoo"], "Did you mean 'nano_grpo'?"),
-        (["train", "demo"], "this command runs recipes with `kind: train`"),
-        (["evaluate", "evaluation.problems=many"], "evaluation.problems: got 'many' (text), wanted"),
+        (["train", "demo"], "kind is 'demo' ... `kind: train`"),
+        (["evaluate", "evaluation.problems=many"], "evaluation.problems ... 'many' (text) ... integer"),
         (["train", "nano_grpo", "repair_model=x"], "GRPO repairs nothing"),
         (["train", "nano_df_grpo", "trl.learning_rat=1"], "Did you mean 'learning_rate'?"),
         (["train", "nano_df_grpo", "trl.loss_type=bnpo"], "loss_type='bnpo'"),
@@ -82,7 +82,7 @@ def test_a_mistake_ends_in_one_clean_message(tmp_path: Path, arguments: list[str
     code, text = run(*arguments)
     assert code == 2
     assert "Traceback" not in text
-    assert says in text
+    assert all(part in text for part in says.split(" ... "))
 
 
 def test_debug_shows_where_an_error_comes_from(tmp_path: Path) -> None:

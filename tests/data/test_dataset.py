@@ -12,7 +12,7 @@ from rich.console import Console
 
 from difference_feedback.data.dataset import load_data, load_questions
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.runs.recipes import Data
+from difference_feedback.runs.sections import Data
 
 
 @pytest.fixture

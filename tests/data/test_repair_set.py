@@ -9,8 +9,12 @@ from difference_feedback.data.repair_set import RepairExample, load_repair_set, 
 from difference_feedback.errors import DataError
 
 GOOD = {
-    **{"id": "a", "question": "q ?", "image": "a.png"},
-    **{"draft": "answer 1", "reference": "answer 2", "repaired": "answer 2"},
+    "id": "a",
+    "question": "q ?",
+    "image": "a.png",
+    "draft": "answer 1",
+    "reference": "answer 2",
+    "repaired": "answer 2",
 }
 
 
@@ -64,6 +68,13 @@ def test_a_bad_row_is_named_and_the_good_ones_are_kept(folder, bad, message):
     assert [row.id for row in found.rows] == ["a", "c"]
     [error] = found.errors
     assert error.startswith(message)
+
+
+def test_the_repair_may_be_called_repair(folder):
+    row = {name: value for name, value in GOOD.items() if name != "repaired"} | {"repair": "answer 3"}
+    found = load_repair_set(write(folder, row, row | {"id": "b", "repair": ""}, GOOD | {"id": "c", "repair": "other"}))
+    assert [row.repaired for row in found.rows] == ["answer 3", "answer 2"]
+    assert found.errors[0].startswith("line 2, field 'repair'")
 
 
 def test_large_images_are_scaled_down(folder):

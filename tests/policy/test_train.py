@@ -14,7 +14,8 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.policy.train import check, train, training_data
 from difference_feedback.report import write_report
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import TrainRecipe, load_recipe
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import TrainRecipe
 
 SMALL = (
     *("problems=48", "evaluation.problems=12", "evaluation.every=2", "trl.max_steps=4", "trl.save_steps=2"),

@@ -7,8 +7,10 @@ from difference_feedback import world
 from difference_feedback.annotate.items import find_work
 from difference_feedback.policy.train import train
 from difference_feedback.policy.wrong_answers import WrongAnswers
-from difference_feedback.runs.folder import Run, read_rows
-from difference_feedback.runs.recipes import TrainRecipe, load_recipe
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import TrainRecipe
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ from difference_feedback.repair import rl, stage
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import NANO
 from difference_feedback.repair.rl import auditor_of, factors_of, train_rl
-from difference_feedback.runs.folder import Run, read_rows
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.world.nano import load_base
 

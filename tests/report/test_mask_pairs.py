@@ -160,12 +160,20 @@ def test_unknown_tokenizer_is_named(tmp_path, monkeypatch):
         ({"id": 1, "wrong": ["a"], "repaired": [1]}, "wrong", "token 0 is 'a'"),
         ({"id": 1, "wrong": "\ud800", "repaired": "b"}, "wrong", "surrogate"),
         ({"id": 1, "wrong": "a", "repaired": "b", "question": 3}, "question", "use a text"),
+        ({"id": 1, "wrong": "a", "repair": 5}, "repair", "a int"),
+        ({"id": 1, "wrong": "a", "repair": [1]}, "repair", "in the same form"),
     ],
 )
 def test_bad_rows_name_their_field(values, field, part):
     (problem,) = problems_of(values)
     assert problem.startswith(f'line 7, "{field}": ')
     assert part in problem
+
+
+def test_the_repair_may_be_called_repair():
+    pairs, problems = check_pairs([Row(1, {"id": 1, "wrong": "a", "repair": "b"})])
+    assert [pair.repaired for pair in pairs] == ["b"]
+    assert problems == []
 
 
 def test_every_bad_field_of_a_row_is_listed():

@@ -1,11 +1,15 @@
-"""Reading what can be read, and naming what cannot."""
+"""What is written is read, also after a crash, by several processes and with numbers that JSON does not have."""
 
 import json
+import math
+import multiprocessing
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from difference_feedback.errors import DataError
-from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
+from difference_feedback.runs.jsonl import JsonLines, read_jsonl, read_rows, to_json, write_jsonl
 
 
 def test_good_rows_survive_bad_neighbours(tmp_path):
@@ -28,11 +32,6 @@ def test_good_rows_survive_bad_neighbours(tmp_path):
     assert [problem.line for problem in problems] == [2, 4, 5, 6, 7, 8, 9]
     for problem, part in zip(problems, ["JSON", "list", "str", "NoneType", "UTF-8", "JSON", "JSON"], strict=True):
         assert part in problem.message
-
-
-def test_a_problem_reads_as_a_sentence():
-    assert str(RowProblem(3, "wrong", "missing")) == 'line 3, "wrong": missing'
-    assert str(RowProblem(3, None, "no valid JSON")) == "line 3: no valid JSON"
 
 
 def test_empty_file_has_no_rows(tmp_path):
@@ -69,4 +68,86 @@ def test_nothing_is_left_of_a_file_that_failed_half_way(tmp_path):
     with pytest.raises(RuntimeError):
         write_jsonl(path, rows())
     assert read_jsonl(path)[0][0].values == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("write", [write_jsonl, lambda path, rows: JsonLines(path).append(*rows)])
+def test_what_json_does_not_have_is_written_as_what_it_has(tmp_path, write):
+    row = {
+        "a": [1.5, math.inf],
+        "b": {"c": math.nan},
+        3: (np.float32(0.5), np.arange(2)),
+        "d": Path("x"),
+        "e": "\ud800",
+    }
+    write(tmp_path / "rows.jsonl", [row])
+    written = {"a": [1.5, None], "b": {"c": None}, "3": [0.5, [0, 1]], "d": "x", "e": "\ud800"}
+    assert read_rows(tmp_path / "rows.jsonl") == [written]
+    assert json.loads(to_json(row, indent=2)) == written
+
+
+def append_many(path, name, n):
+    rows = JsonLines(path)
+    for i in range(n):
+        rows.append({"id": f"{name}{i}", "text": "ü" * 500})
+
+
+def test_rows_of_two_processes_are_all_there(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    context = multiprocessing.get_context("fork")
+    workers = [context.Process(target=append_many, args=(path, name, 60)) for name in "ab"]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    rows, problems = JsonLines(path).read()
+    assert problems == []
+    assert {row.values["id"] for row in rows} == {f"{name}{i}" for name in "ab" for i in range(60)}
+
+
+def test_the_lock_can_be_held_over_reading_and_appending(tmp_path):
+    rows = JsonLines(tmp_path / "new" / "rows.jsonl")
+    assert rows.read() == ([], [])
+    rows.path.parent.mkdir()
+    with rows.lock:
+        rows.append({"id": 1})
+        assert [row.values for row in rows.read()[0]] == [{"id": 1}]
+
+
+@pytest.mark.parametrize("size", [20, 200_000])
+def test_a_cut_off_last_line_is_not_read_and_is_removed_by_the_next_append(tmp_path, size):
+    path = tmp_path / "rows.jsonl"
+    JsonLines(path).append({"id": 1}, {"id": 2})
+    path.write_bytes(path.read_bytes() + b'{"id": "' + b"x" * size)
+    assert read_rows(path) == [{"id": 1}, {"id": 2}]
+    JsonLines(path).append({"id": 3})
+    assert read_jsonl(path) == ([(1, {"id": 1}), (2, {"id": 2}), (3, {"id": 3})], [])
+
+
+def test_a_whole_last_line_that_only_lacks_its_line_break_stays(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": 1}')
+    JsonLines(path).append({"id": 2})
+    assert read_rows(path) == [{"id": 1}, {"id": 2}]
+
+
+def test_a_damaged_line_among_whole_ones_is_an_error_with_its_place(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": 1}\n{broken\n{"id": 2}\n')
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 2: .*remove this line"):
+        read_rows(path)
+    assert read_rows(tmp_path / "absent.jsonl") == []
+
+
+def test_two_writers_at_once_leave_one_whole_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+
+    def rows(value):
+        for _ in range(3):
+            yield {"value": value}
+            if value == "outer":
+                write_jsonl(path, rows("inner"))
+
+    write_jsonl(path, rows("outer"))
+    assert read_rows(path) == [{"value": "outer"}] * 3
     assert list(tmp_path.iterdir()) == [path]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.loading import build_recipe, dump_recipe, load_recipe, shipped_recipes
 from difference_feedback.runs.recipes import (
     RECIPES,
     DemoRecipe,
@@ -12,12 +13,8 @@ from difference_feedback.runs.recipes import (
     RepairRLRecipe,
     RepairSFTRecipe,
     TrainRecipe,
-    build_recipe,
-    dump_recipe,
-    load_recipe,
-    shipped_recipes,
 )
-from difference_feedback.runs.settings import build_config
+from difference_feedback.runs.validation import build_config
 from difference_feedback.runs.yaml_text import parse_yaml
 
 

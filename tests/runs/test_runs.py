@@ -8,7 +8,8 @@ import pytest
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import EvaluateRecipe, TrainRecipe, load_recipe
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import EvaluateRecipe, TrainRecipe
 
 
 def test_a_new_run_records_recipe_versions_and_seed(tmp_path: Path) -> None:

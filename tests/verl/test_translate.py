@@ -9,7 +9,8 @@ from datasets import Dataset
 from PIL import Image
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.recipes import TrainRecipe, load_recipe
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.reward import compute_score
 from difference_feedback.verl.translate import overrides

@@ -51,6 +51,12 @@ def test_plain_verl_without_the_block() -> None:
     assert settings_of(plain("+difference_feedback.enabled=false")) is None
 
 
+def test_the_block_may_use_the_names_of_the_release_before() -> None:
+    settings = settings_of(plain("algorithm.adv_estimator=grpo", "+difference_feedback.gate=ones"))
+    assert settings is not None
+    assert settings.weights == "ones"
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

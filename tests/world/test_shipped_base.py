@@ -8,7 +8,8 @@ from difference_feedback import world
 from difference_feedback.bench.base import build_base, measure
 from difference_feedback.policy.evaluation import evaluate
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import BaseRecipe, build_recipe, load_recipe
+from difference_feedback.runs.loading import build_recipe, load_recipe
+from difference_feedback.runs.recipes import BaseRecipe
 from difference_feedback.world import nano
 from difference_feedback.world.nano import SHIPPED
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.annotate.items import Work
-from difference_feedback.data.shared_rows import SharedRows
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import Agreement, run_agreement
 from difference_feedback.judges.audit import VERDICTS
+from difference_feedback.runs.jsonl import JsonLines
 
 CLAIM = 1800.0  # seconds for which an item that someone has opened is not offered to others
 
@@ -30,11 +30,11 @@ class RepairProject:
     def __init__(self, work: Work, output: Path | None = None) -> None:
         self.items = work.rows
         stem = work.path.with_suffix("")
-        self.output = SharedRows(output or stem.with_suffix(".annotated.jsonl"))
+        self.output = JsonLines(output or stem.with_suffix(".annotated.jsonl"))
         if self.output.path.resolve() == work.path.resolve():
             raise DataError(f"{work.path}: the items themselves are never written to; give another --output")
-        self._skips = SharedRows(stem.with_suffix(".skipped.jsonl"))
-        self._claims = SharedRows(stem.with_suffix(".claims.jsonl"))
+        self._skips = JsonLines(stem.with_suffix(".skipped.jsonl"))
+        self._claims = JsonLines(stem.with_suffix(".claims.jsonl"))
 
     def repairs(self) -> dict[str, dict[str, str]]:
         """`item -> annotator -> the repair`, the last one of each."""
@@ -95,7 +95,7 @@ class ReviewProject:
     def __init__(self, work: Work) -> None:
         self.audits = work.path
         self.items = [{name: value for name, value in row.items() if name not in HIDDEN} for row in work.rows]
-        self.reviews = SharedRows(work.path.with_name("reviews.jsonl"))
+        self.reviews = JsonLines(work.path.with_name("reviews.jsonl"))
 
     def verdicts(self, annotator: str) -> dict[str, str]:
         rows = self.reviews.read()[0]

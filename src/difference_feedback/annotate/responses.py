@@ -6,10 +6,9 @@ from typing import Any
 
 from difference_feedback.annotate.collect import Response
 from difference_feedback.data.dataset import VisualQuestion
-from difference_feedback.data.shared_rows import SharedRows
 from difference_feedback.errors import DataError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
-from difference_feedback.runs.jsonl import RowProblem, read_jsonl
+from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_jsonl
 from difference_feedback.runs.sections import Endpoint
 
 ROUND = 32  # questions between two savings
@@ -59,7 +58,7 @@ def sample_responses(
     Questions that have their answers there are not asked again: an interrupted call goes on. Returns how many requests
     failed for good; their questions are asked again the next time.
     """
-    rows = SharedRows(path)
+    rows = JsonLines(path)
     counts: dict[str, int] = {}
     for _, row in rows.read()[0]:
         counts[str(row.get("id"))] = counts.get(str(row.get("id")), 0) + 1

@@ -12,7 +12,7 @@ from difference_feedback.bench.supervised import Example, captions, in_batches, 
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import BaseRecipe
-from difference_feedback.runs.sections import Evaluation as EvaluationSettings
+from difference_feedback.runs.sections import EvaluationSettings
 from difference_feedback.world import sample_problems
 from difference_feedback.world.nano import build
 

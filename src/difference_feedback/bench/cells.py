@@ -9,18 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.loading import build_recipe, load_values, merged
 from difference_feedback.runs.plan import Method
-from difference_feedback.runs.recipes import (
-    BenchRecipe,
-    Recipe,
-    RepairRLRecipe,
-    RepairSFTRecipe,
-    TrainRecipe,
-    build_recipe,
-    load_values,
-    merged,
-)
-from difference_feedback.runs.settings import nearest
+from difference_feedback.runs.recipes import BenchRecipe, Recipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
+from difference_feedback.runs.validation import nearest
 
 
 @dataclass(frozen=True)

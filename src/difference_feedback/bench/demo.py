@@ -22,7 +22,8 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from difference_feedback.errors import DifferenceFeedbackError
-from difference_feedback.runs.folder import Run, read_rows
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import DemoRecipe, TrainRecipe
 
 ARMS = ("grpo", "df_grpo", "upper_bound")

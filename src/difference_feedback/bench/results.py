@@ -15,7 +15,6 @@ cost                    the terms of Eq. 29 (`cost_figures`)
 versions, machine       with what, and on what, it was run
 """
 
-import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.runs.folder import read_rows, write_atomically
+from difference_feedback.runs.jsonl import read_rows
 
 Row = dict[str, Any]
 
@@ -31,16 +30,6 @@ Row = dict[str, Any]
 def load_results(path: Path) -> list[Row]:
     """The rows of a results file; of two with the same hash, the later. A last line that was cut off is left out."""
     return list({row["hash"]: row for row in read_rows(path)}.values())
-
-
-def append_result(path: Path, row: Mapping[str, Any]) -> None:
-    """Append one row and see it onto the disk. A cut-off last line, left by a crash, is removed first."""
-    if path.is_file() and not path.read_bytes().endswith(b"\n"):
-        write_atomically(path, "".join(json.dumps(kept) + "\n" for kept in read_rows(path)))
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def mask_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -19,7 +19,9 @@ from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
 from difference_feedback.models.flops import FlopMeter, Work
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.evaluation import evaluate, held_out
-from difference_feedback.runs.folder import Run, write_atomically
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import to_json, write_atomically
+from difference_feedback.runs.loading import fingerprint
 from difference_feedback.runs.recipes import (
     BenchRecipe,
     EvaluateRecipe,
@@ -27,7 +29,6 @@ from difference_feedback.runs.recipes import (
     RepairRLRecipe,
     RepairSFTRecipe,
     TrainRecipe,
-    fingerprint,
 )
 from difference_feedback.world import sample_problems
 
@@ -85,7 +86,7 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
         watchers = [CountWork(), MeasureMasks()]
         train(recipe, run, already_spent=sum(seconds for _, seconds, _ in setup), watchers=watchers)
     if not (run.folder / "drift.json").is_file():
-        write_atomically(run.folder / "drift.json", json.dumps(_drift(recipe, run)))
+        write_atomically(run.folder / "drift.json", to_json(_drift(recipe, run)))
     work = Work()
     for _, _, spent in setup:
         work += spent
@@ -166,7 +167,7 @@ def _row(run: Run, summary: dict[str, Any], work: Work) -> dict[str, Any]:
 
 
 def _write_work(run: Run, work: Work) -> None:
-    write_atomically(run.folder / "work.json", json.dumps(asdict(work)))
+    write_atomically(run.folder / "work.json", to_json(asdict(work)))
 
 
 def _read_work(run: Run) -> Work:

@@ -14,8 +14,9 @@ from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from difference_feedback.bench.cells import Cell, cells_of
-from difference_feedback.bench.results import Row, append_result, load_results, machine
+from difference_feedback.bench.results import Row, load_results, machine
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
+from difference_feedback.runs.jsonl import JsonLines
 from difference_feedback.runs.recipes import BenchRecipe
 
 
@@ -73,7 +74,7 @@ def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: 
                         failed[cell.name] = error
                         progress.console.print(f"{cell.name} failed: {error}", markup=False)
                     else:
-                        append_result(root / "results.jsonl", future.result())
+                        JsonLines(root / "results.jsonl").append(future.result())
                         progress.console.print(_said(cell, future.result()), markup=False, highlight=False)
                     progress.advance(bar)
         except BaseException:

@@ -48,7 +48,7 @@ def open_run(
     Raises `ConfigError` as `load_recipe` and `Run` do.
     """
     from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.recipes import load_recipe
+    from difference_feedback.runs.loading import load_recipe
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)

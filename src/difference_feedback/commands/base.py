@@ -13,7 +13,8 @@ def base(arguments: Arguments = None, output: Output = None, overwrite: Overwrit
 
     [bold]Example:[/] difference-feedback base nano_base seed=1 --output runs/base_1
     """
-    from difference_feedback.runs.recipes import BaseRecipe, fingerprint
+    from difference_feedback.runs.loading import fingerprint
+    from difference_feedback.runs.recipes import BaseRecipe
 
     recipe, run = open_run(
         arguments, BaseRecipe, "nano_base", output, overwrite, folder=lambda recipe: f"base-{fingerprint(recipe)}"

@@ -30,7 +30,8 @@ def bench(
     from difference_feedback.bench.cells import cells_of
     from difference_feedback.bench.results import load_results
     from difference_feedback.bench.runner import run_bench
-    from difference_feedback.runs.recipes import BenchRecipe, load_recipe
+    from difference_feedback.runs.loading import load_recipe
+    from difference_feedback.runs.recipes import BenchRecipe
 
     name, overrides = split_arguments(arguments, "bench_small")
     plan = load_recipe(name, BenchRecipe, overrides)

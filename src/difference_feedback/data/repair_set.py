@@ -5,7 +5,7 @@ One row an answer:
     {"id": "17", "question": "...", "image": "images/17.png", "draft": "...", "reference": "...", "repaired": "..."}
 
 `image` is a path relative to the file's own folder, or a list of them for several images. `reference` may be null: the
-row then teaches to repair without one. Other keys are left alone, for whoever made the set.
+row then teaches to repair without one. `repaired` may be called `repair`. Other keys are ignored.
 
 Rows of the annotation page have an `annotator` as well. A later row of the same id and annotator replaces the earlier
 one; repairs of one answer by several annotators are all used.
@@ -22,8 +22,7 @@ from difference_feedback.data.conversations import conversation
 from difference_feedback.data.image_files import open_image
 from difference_feedback.errors import DataError
 from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
-
-_TEXTS = ("question", "draft", "repaired")
+from difference_feedback.runs.renamed import repair_field
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,8 @@ def save_repair_set(rows: Sequence[RepairExample], path: str | Path) -> Path:
 
 
 def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -> RepairExample:
-    for name in _TEXTS:
+    repair = repair_field(row)
+    for name in ("question", "draft", repair):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise DataError(f"field {name!r}: got {row.get(name)!r}, wanted text that is not empty")
     reference = row.get("reference")
@@ -111,7 +111,7 @@ def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -
         raise DataError(f"field 'image': got {names!r}, wanted a path or a list of paths ([] for none)")
     images = tuple(_read_image(folder / name, max_pixels) for name in names)
     name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
-    return RepairExample(name, row["question"], images, row["draft"], reference, row["repaired"])
+    return RepairExample(name, row["question"], images, row["draft"], reference, row[repair])
 
 
 def _read_image(path: Path, max_pixels: int) -> Image.Image:

@@ -9,7 +9,6 @@ A verdict of null is an outage: the auditor could not be asked.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from PIL import Image
 
 from difference_feedback.judges.audit import VERDICTS, AuditCase, AuditResult
 from difference_feedback.judges.intervals import wilson_interval
-from difference_feedback.runs.folder import read_rows, write_atomically
+from difference_feedback.runs.jsonl import JsonLines, read_rows, write_jsonl
 
 IMAGES = "audit_images"
 
@@ -33,27 +32,29 @@ class AuditLog:
 
     def write(self, step: int, auditor: str, cases: Sequence[AuditCase], results: Sequence[AuditResult]) -> None:
         """One row a case, in one piece."""
-        lines = []
+        rows = []
         for case, result in zip(cases, results, strict=True):
             row = {
                 "id": _digest(f"{step}\0{case.question}\0{case.draft}\0{case.repair}".encode()),
                 "step": step,
                 "question": case.question,
                 "image": [self._keep(image) for image in case.images],
-                **{"draft": case.draft, "repair": case.repair, "reference": case.reference},
-                **{"verdict": result.verdict, "evidence": result.evidence, "reason": result.reason},
+                "draft": case.draft,
+                "repair": case.repair,
+                "reference": case.reference,
+                "verdict": result.verdict,
+                "evidence": result.evidence,
+                "reason": result.reason,
                 "auditor": auditor,
             }
-            lines.append(json.dumps(row, ensure_ascii=False) + "\n")
-        if lines:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(lines))
+            rows.append(row)
+        if rows:
+            JsonLines(self.path).append(*rows)
 
     def rewind(self, step: int) -> None:
         """Forget audits from `step` on: a resumed run makes them again."""
         if self.path.is_file():
-            rows = [row for row in read_rows(self.path) if row["step"] < step]
-            write_atomically(self.path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+            write_jsonl(self.path, [row for row in read_rows(self.path) if row["step"] < step])
 
     def _keep(self, image: Image.Image) -> str:
         """The image's file, written where it is not there yet."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.folder import write_atomically
+from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.runs.sections import Lora
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"

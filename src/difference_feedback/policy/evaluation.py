@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.recipes import EvaluateRecipe
     from difference_feedback.runs.sections import Data, Judge, Reward
-    from difference_feedback.runs.sections import Evaluation as Settings
+    from difference_feedback.runs.sections import EvaluationSettings as Settings
 
 
 Grade = Callable[[Any, str], bool]

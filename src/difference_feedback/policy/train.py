@@ -17,7 +17,7 @@ from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.repair.embedded import EMBEDDED_REPAIRERS, embedded_repairer
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
-from difference_feedback.runs.settings import build_config
+from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress
 from difference_feedback.trl.objective import with_objective

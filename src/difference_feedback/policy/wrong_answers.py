@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from difference_feedback.data.shared_rows import SharedRows
+from difference_feedback.runs.jsonl import JsonLines
 
 
 class WrongAnswers:
@@ -18,7 +18,7 @@ class WrongAnswers:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder
         self.limit = limit
-        self.rows = SharedRows(folder / "items.jsonl")
+        self.rows = JsonLines(folder / "items.jsonl")
         self._known = {str(row.get("id")) for _, row in self.rows.read()[0]}  # those of the run before it was resumed
 
     def __call__(self, inputs: list[dict[str, Any]], completions: list[Any], rewards: torch.Tensor) -> None:

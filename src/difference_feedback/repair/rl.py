@@ -21,7 +21,7 @@ from difference_feedback.repair.rl_callbacks import MeasureRepairs, StopAtPlatea
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.repair.stage import Stage
-from difference_feedback.runs.folder import read_rows
+from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.trl.objective import with_objective
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from difference_feedback.report.data import (
     ReportData,
     Summary,
 )
-from difference_feedback.runs.folder import read_rows
+from difference_feedback.runs.jsonl import read_rows
 
 M = TypeVar("M", bound=BaseModel)
 NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}

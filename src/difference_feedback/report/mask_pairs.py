@@ -1,7 +1,7 @@
 """Masks for pairs of answers from a file: no model, no trainer. [DF, Eqs. 2, 8-9]
 
 A row is `{"id", "wrong", "repaired"}`, both answers as text or both as token ids, and may hold a `"question"` to be
-shown with them.
+shown with them. `"repaired"` may be called `"repair"`.
 """
 
 import re
@@ -13,6 +13,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, Method, align, edit_cost
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 from difference_feedback.runs.jsonl import Row, RowProblem
+from difference_feedback.runs.renamed import repair_field
 
 Answer = str | list[int]
 
@@ -96,7 +97,7 @@ def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[lis
             problems += found
             continue
         line_of[values["id"]] = line
-        pairs.append(Pair(line, values["id"], values["wrong"], values["repaired"], values.get("question")))
+        pairs.append(Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question")))
     return pairs, problems
 
 
@@ -176,10 +177,11 @@ def _tokenize(answer: Answer, tokenizer: Tokenizer | None, words: dict[str, int]
 
 
 def _problems_of(line: int, values: dict[str, Any], vocabulary: int | None) -> Iterator[RowProblem]:
+    repair = repair_field(values)
     checks: dict[str, Callable[[Any], str | None]] = {
         "id": _wrong_with_id,
         "wrong": lambda answer: _wrong_with_answer(answer, vocabulary),
-        "repaired": lambda answer: _wrong_with_answer(answer, vocabulary),
+        repair: lambda answer: _wrong_with_answer(answer, vocabulary),
     }
     answers_are_fine = True
     for field, check in checks.items():
@@ -187,8 +189,8 @@ def _problems_of(line: int, values: dict[str, Any], vocabulary: int | None) -> I
         if message:
             answers_are_fine &= field == "id"
             yield RowProblem(line, field, message)
-    if answers_are_fine and type(values["wrong"]) is not type(values["repaired"]):
-        yield RowProblem(line, "repaired", "one answer is text, the other token ids; give both in the same form")
+    if answers_are_fine and type(values["wrong"]) is not type(values[repair]):
+        yield RowProblem(line, repair, "one answer is text, the other token ids; give both in the same form")
     question = values.get("question")
     if question is not None and (message := _wrong_with_text(question)):
         yield RowProblem(line, "question", message)

@@ -16,7 +16,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.report.chart import learning_chart
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Example, MethodResult, ReportData, Side
-from difference_feedback.runs.folder import write_atomically
+from difference_feedback.runs.jsonl import write_atomically
 
 HERE = Path(__file__).parent
 SMALL = 160  # pixels: below this width an image is drawn enlarged, with hard edges

@@ -1,21 +1,19 @@
-"""A run's folder: what was asked, with what it was run, what was measured, and where it stands.
+"""A run's folder: its recipe, the versions it ran with, its measurements, and how far it is.
 
 config.yaml      the resolved recipe, every default spelled out
 versions.json    Python, packages, commit, platform, processor cores, seed
 metrics.jsonl    one row a measurement: {"step": ..., "cpu_seconds": ..., ...}
 checkpoints/     checkpoint-<step>/ folders, as the trainer writes them
-summary.json     the result; its presence says that the run is finished
+summary.json     the result; the run is finished once this file exists
 """
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,10 @@ from typing import Any
 import yaml
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.recipes import Recipe, dump_recipe
+from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_atomically, write_jsonl
+from difference_feedback.runs.loading import dump_recipe
+from difference_feedback.runs.recipes import Recipe
+from difference_feedback.runs.renamed import rename
 from difference_feedback.runs.yaml_text import parse_yaml
 
 PACKAGES = (
@@ -39,24 +40,31 @@ PACKAGES = (
 )
 OWN_FOLDERS = {"checkpoints", "model"}
 OWN_FILES = {
-    *("config.yaml", "versions.json", "metrics.jsonl", "summary.json"),
-    *("examples.jsonl", "predictions.jsonl", "oracle_repairs.jsonl", "report.html"),
+    "config.yaml",
+    "examples.jsonl",
+    "metrics.jsonl",
+    "metrics.jsonl.lock",
+    "oracle_repairs.jsonl",
+    "predictions.jsonl",
+    "report.html",
+    "summary.json",
+    "versions.json",
 }
 
 
 class Run:
-    """One run in its folder. `resumed`: an earlier, interrupted one is continued; `finished`: it is done."""
+    """One run in its folder. `resumed`: it continues an interrupted run; `finished`: it is done."""
 
     def __init__(self, folder: str | Path, recipe: Recipe, *, overwrite: bool = False) -> None:
-        """Start a run in `folder`, or take up the interrupted one that lies there.
+        """Start a run in `folder`, or continue the interrupted run there.
 
-        Raises `ConfigError` when the folder holds something else: files that are no run, or a run of another recipe;
-        `overwrite` starts that run anew (its own files are removed, nothing else in the folder).
+        Raises `ConfigError` when the folder holds other files, or a run of another recipe. `overwrite` starts that run
+        anew: its own files are removed, and no other.
         """
         self.folder = Path(folder)
         self.recipe = recipe
         if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigError(f"{self.folder} is a file; a run needs a folder of its own.")
+            raise ConfigError(f"{self.folder} is a file: give --output an empty or new folder.")
         self.resumed = False
         if overwrite and (self.folder / "config.yaml").is_file():
             self._remove()
@@ -64,12 +72,10 @@ class Run:
             self.resumed = self._is_same_run()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.checkpoints.mkdir(exist_ok=True)
-        if self.resumed:
-            self._write_metrics(self.metrics())  # drops a last row that was cut off
-        else:
+        if not self.resumed:
             write_atomically(self.folder / "config.yaml", dump_recipe(recipe))
         self.versions = versions() | {"seed": recipe.seed}
-        write_atomically(self.folder / "versions.json", json.dumps(self.versions, indent=2) + "\n")
+        write_atomically(self.folder / "versions.json", to_json(self.versions, indent=2) + "\n")
 
     @property
     def checkpoints(self) -> Path:
@@ -89,26 +95,25 @@ class Run:
 
     def log(self, **values: Any) -> None:
         """Append one row to metrics.jsonl. Numbers that are not finite are written as null."""
-        with self.metrics_path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(_plain(values), allow_nan=False) + "\n")
+        JsonLines(self.metrics_path).append(values)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; the half-written last row of an interrupted run is left out."""
+        """The rows of metrics.jsonl, without a last row that was cut off."""
         return read_rows(self.metrics_path)
 
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint (the trainer writes its state file last)."""
-        found = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-        return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+        complete = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
+        return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
     def rewind(self, step: int) -> None:
-        """Forget metrics after `step`: a run resumed from a checkpoint measures them again."""
-        self._write_metrics([row for row in self.metrics() if row.get("step", 0) <= step])
+        """Remove the metrics after `step`: a run resumed from a checkpoint measures them again."""
+        write_jsonl(self.metrics_path, [row for row in self.metrics() if row.get("step", 0) <= step])
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         """Write summary.json, which marks the run as finished."""
         path = self.folder / "summary.json"
-        write_atomically(path, json.dumps(_plain(dict(summary)), indent=2, allow_nan=False) + "\n")
+        write_atomically(path, to_json(dict(summary), indent=2) + "\n")
         return path
 
     def summary(self) -> dict[str, Any]:
@@ -119,9 +124,6 @@ class Run:
         """A part of this run with a recipe of its own, in a folder below: a demo's training runs."""
         return Run(self.folder / name, recipe)
 
-    def _write_metrics(self, rows: list[dict[str, Any]]) -> None:
-        write_atomically(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
-
     def _is_same_run(self) -> bool:
         path = self.folder / "config.yaml"
         if not path.is_file():
@@ -129,6 +131,8 @@ class Run:
                 raise ConfigError(f"{self.folder} is not empty and holds no run: give --output an empty or new folder.")
             return False
         before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        if isinstance(before, dict):  # it may have been written by the release before
+            before = rename(str(before.get("kind")), before, str(path), quiet=True)
         now = yaml.safe_load(dump_recipe(self.recipe))
         different = list(_differences(before, now))
         if different:
@@ -151,39 +155,18 @@ class Run:
 
 
 def versions() -> dict[str, Any]:
-    """What the run is made with: interpreter, packages, commit, machine. Imports none of the packages."""
-    found: dict[str, Any] = {"python": sys.version.split()[0], "platform": platform.platform(), "cores": os.cpu_count()}
+    """Versions of Python and the packages, the commit and the machine. No package is imported."""
+    used: dict[str, Any] = {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+    }
     for package in PACKAGES:
         try:
-            found[package] = importlib.metadata.version(package)
+            used[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            found[package] = None
-    return found | {"commit": _commit()}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` so that a reader, or a run interrupted meanwhile, sees the old file or the new one, never a part."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics file, without a last one that was cut off."""
-    if not path.is_file():
-        return []
-    rows = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise ConfigError(f"{path}, line {number}: not JSON; the file was changed by hand?") from None
-    return rows
+            used[package] = None
+    return used | {"commit": _commit()}
 
 
 def _commit() -> str | None:
@@ -197,19 +180,6 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() + ("-changed" if changed.stdout.strip() else "")
-
-
-def _plain(value: Any) -> Any:
-    """JSON's own types: arrays and tensors to lists, numbers that are not finite to null."""
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterable[str]:

@@ -1,12 +1,16 @@
-"""JSON Lines files: the rows that can be used, and what is wrong with the others."""
+"""JSON Lines files: one way to read, to write and to append. One object a line, in UTF-8; NaN and infinity are null."""
 
 import json
+import math
 import os
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from filelock import FileLock
 
 from difference_feedback.errors import DataError
 
@@ -31,10 +35,51 @@ class RowProblem:
         return f"{place}: {self.message}"
 
 
-def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
-    """Read the rows of a file, each a JSON object on a line of its own. Empty lines are no rows.
+class JsonLines:
+    """A file that several threads and processes append to without losing a row.
 
-    A line that does not parse becomes a problem and stops nothing.
+    `lock` can be held over several calls, by one thread at a time.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.lock = FileLock(f"{path}.lock")
+
+    def append(self, *rows: Mapping[str, Any]) -> None:
+        """Add rows, all of them or none. They are on the disk when this returns.
+
+        A last line that a crash cut off is removed first: the `append` that wrote it never returned.
+
+        Raises `DataError` when the file cannot be written.
+        """
+        data = "".join(_lines(rows)).encode("utf-8", _ESCAPE)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.lock, self.path.open("a+b") as file:
+                end = _mend(file)
+                try:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                except OSError:
+                    with suppress(OSError):
+                        file.truncate(end)
+                    raise
+        except OSError as error:
+            raise DataError(
+                f"{self.path}: {error.strerror}; nothing was saved. Free the disk, or choose another"
+            ) from None
+
+    def read(self) -> tuple[list[Row], list[RowProblem]]:
+        """The rows so far, and those that cannot be read. A file that does not exist has none."""
+        if not self.path.is_file():
+            return [], []
+        with self.lock:
+            return read_jsonl(self.path)
+
+
+def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
+    """Read the rows of a file. Empty lines are skipped. A line that does not parse becomes a problem and stops nothing.
 
     Raises:
         DataError: the file cannot be opened.
@@ -55,31 +100,101 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
                     if isinstance(values, dict):
                         rows.append(Row(number, values))
                     elif text:
-                        found = type(values).__name__
-                        problems.append(RowProblem(number, None, f"a JSON {found}; write an object, {{...}}"))
+                        kind = type(values).__name__
+                        problems.append(RowProblem(number, None, f"a JSON {kind}; write an object, {{...}}"))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name a file that can be read") from None
     return rows, problems
 
 
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that this package wrote; none where there is no file yet. A cut-off last line is left out.
+
+    Raises:
+        DataError: any other line does not parse.
+    """
+    if not path.is_file():
+        return []
+    rows, problems = read_jsonl(path)
+    if problems and (len(problems) > 1 or (rows and rows[-1].line > problems[0].line)):
+        raise DataError(f"{path}, {problems[0]}. If the file was changed by hand, mend or remove this line.")
+    return [row.values for row in rows]
+
+
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write the rows, one object a line, and return their number. The file appears only once it is complete.
+    """Write the rows as `write_atomically` does, and return their number."""
+    count = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal count
+        for line in _lines(rows):
+            count += 1
+            yield line
+
+    write_atomically(path, lines())
+    return count
+
+
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    """Write a text, or its parts as they come, so that readers see the old file or the new one and never a part.
 
     Raises:
         DataError: the file cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
-    count = 0
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-                count += 1
+        with partial.open("x", encoding="utf-8", errors=_ESCAPE) as file:
+            file.writelines([text] if isinstance(text, str) else text)
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name a file that can be written") from None
     finally:
         with suppress(OSError):  # it was renamed, or never made
             partial.unlink()
-    return count
+
+
+def to_json(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON text. Arrays and tensors become lists, numbers that are not finite null."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+
+
+_ESCAPE = "backslashreplace"  # half of a surrogate pair is no UTF-8; in JSON its escape means the same
+
+
+def _lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    return (to_json(row) + "\n" for row in rows)
+
+
+def _mend(file: Any) -> int:
+    """Close a last line that lacks its line break, or remove it if it was cut off. Returns where the file ends."""
+    end: int = file.seek(0, os.SEEK_END)
+    start, tail = end, b""
+    while start and b"\n" not in tail:
+        start = max(0, start - 65536)
+        file.seek(start)
+        tail = file.read(end - start)
+    tail = tail.rpartition(b"\n")[2]
+    if not tail:
+        return end
+    try:
+        json.loads(tail)
+    except (ValueError, RecursionError):
+        file.truncate(end - len(tail))
+    else:
+        file.write(b"\n")
+    return int(file.seek(0, os.SEEK_END))
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

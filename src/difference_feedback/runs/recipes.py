@@ -1,27 +1,23 @@
-"""Recipes: everything that can be run, as typed YAML with `key=value` overrides.
+"""Recipes: everything that can be run, one class for each kind.
 
-A recipe is a YAML mapping whose `kind` says what it runs. Its own fields hold what no library knows; the settings of a
-trainer stand under `trl:` by the library's own names and are checked against the library's own fields when it starts.
-Every mistake ends in a `ConfigError` that names the place, the key and the nearest thing that would have worked.
+A recipe's own fields hold what no library knows. The settings of a trainer stand under `trl:` by the library's own
+names and are checked against the library's own fields when it starts.
 """
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.runs.loading import merged, shipped_recipes
 from difference_feedback.runs.plan import Method, Sweep
 from difference_feedback.runs.sections import (
     Audit,
     Data,
-    Evaluation,
+    EvaluationSettings,
     Judge,
     Lora,
-    Objective,
+    ObjectiveName,
     PositiveInt,
     Repairs,
     Reward,
@@ -31,14 +27,11 @@ from difference_feedback.runs.sections import (
     TextOnly,
     VisualFactor,
 )
-from difference_feedback.runs.settings import describe, explain, nearest
 from difference_feedback.runs.yaml_text import parse_yaml
-
-R = TypeVar("R", bound="Recipe")
 
 
 class Recipe(Section):
-    """What all recipes share."""
+    """The base of all recipes."""
 
     seed: Annotated[int, Field(ge=0)] = 0
 
@@ -49,14 +42,14 @@ class BaseRecipe(Recipe):
     kind: Literal["base"] = "base"
     steps: PositiveInt = 3600
     caption_steps: Annotated[int, Field(ge=0)] = 600
-    """The first of `steps`, on descriptions of the images, which teach perception."""
+    """How many of `steps`, the first ones, train on descriptions of the images, which teach perception."""
     batch_size: PositiveInt = 32
     learning_rate: Annotated[float, Field(gt=0)] = 3e-3
     rewrite_share: Share = 0.25
-    """Share of the steps after the captions that are "rewrite this draft", as any instruction-tuned model can do."""
+    """Share of the steps after the captions that train "rewrite this draft", as any instruction-tuned model can do."""
     upper_bound_steps: Annotated[int, Field(ge=0)] = 1000
-    """Further supervised steps on the labelled RL images: what labels could buy. 0 leaves the figure out."""
-    evaluation: Evaluation = Evaluation()
+    """Further supervised steps on the labelled RL images, which measure what labels are worth. 0: none."""
+    evaluation: EvaluationSettings = EvaluationSettings()
 
 
 class ModelRecipe(Recipe):
@@ -79,13 +72,13 @@ class RepairSFTRecipe(ModelRecipe):
     """A JSONL file of hand-repaired answers instead of the embedded oracle's."""
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of TRL's `SFTConfig`."""
 
 
 class RepairRLRecipe(ModelRecipe):
-    """Repair model, stage 2: reinforcement learning with `g_audit g_vis (R - lambda C_edit)`. [DF, Eq. 4]"""
+    """Repair model, stage 2: reinforcement learning with the reward `g_audit g_vis (R - lambda C_edit)`. [DF, Eq. 4]"""
 
     kind: Literal["repair-rl"] = "repair-rl"
     policy: str = "nano"
@@ -95,8 +88,8 @@ class RepairRLRecipe(ModelRecipe):
     """Real questions to draw the drafts from, instead of the embedded ones."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not measured."""
-    objective: Objective = "grpo"
-    """Take the one that trains the policy."""
+    objective: ObjectiveName = "grpo"
+    """Choose the one that trains the policy."""
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
     visual_factor: VisualFactor = VisualFactor()
@@ -105,11 +98,11 @@ class RepairRLRecipe(ModelRecipe):
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights, or the adapter that `model` is."""
     sft_only: bool = False
-    """Take the model as it comes from stage 1: the ablation without this stage."""
+    """Keep the model of stage 1 as it is: the ablation without this stage."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
     stop_at_plateau: bool = False
     """Stop once the share of right repairs no longer rises."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of TRL's `GRPOConfig`."""
 
@@ -119,14 +112,15 @@ class TrainRecipe(ModelRecipe):
 
     kind: Literal["train"] = "train"
     method: Literal["grpo", "df-grpo"] = "df-grpo"
-    """`grpo`: without Difference Feedback, by whatever `objective` says."""
-    objective: Objective = "grpo"
+    """`grpo`: without Difference Feedback, by the `objective`."""
+    objective: ObjectiveName = "grpo"
     host: Literal["trl", "verl"] = "trl"
-    """Who trains. verl has an environment of its own."""
+    """The trainer. verl needs an environment of its own."""
     repair_model: str | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one. `policy`: the policy repairs its own answers, with
-    the weights that it has by then. In the embedded world three controls: `oracle` repairs by hand, `blind_rewriter`
-    rewrites without fault or truth, `reference` takes the reference itself for the repair."""
+    its weights of that moment. The embedded world has three more: `oracle` knows the truth and makes the closest right
+    answer, `blind_rewriter` writes perfect sentences but never sees the image, `reference` takes the reference as the
+    repair."""
     repairs: Repairs = Repairs()
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights. A `repair_model` that is an adapter on the same model then
@@ -143,14 +137,14 @@ class TrainRecipe(ModelRecipe):
     judge: Judge | None = None
     """The language model that grades, with `reward: llm-judge`."""
     keep_wrong_answers: Annotated[int, Field(ge=0)] = 0
-    """Keep so many of the policy's wrong answers, each with a right one to the same question, for `annotate`."""
+    """Number of the policy's wrong answers to keep for `annotate`, each with a right one to the same question."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Stop once the process has spent this much processor time on training, before `trl.max_steps` if need be.
-    The learning rate's schedule runs over it."""
-    evaluation: Evaluation = Evaluation()
+    """Stop once the process has spent this much processor time on training, even before `trl.max_steps`. The schedule
+    of the learning rate covers this time."""
+    evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `DFGRPOConfig`, TRL's `GRPOConfig` included (GRPO takes the latter's alone). verl reads those that it
-    has a counterpart of."""
+    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter). verl reads
+    those that it has a counterpart of."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """verl's own settings, with `host: verl`."""
 
@@ -163,7 +157,7 @@ class EvaluateRecipe(ModelRecipe):
     data: Data | None = None
     reward: Reward | None = None
     judge: Judge | None = None
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
 
 
 class DemoRecipe(Recipe):
@@ -182,7 +176,7 @@ class DemoRecipe(Recipe):
     df_grpo: TrainRecipe
     upper_bound_steps: PositiveInt = 300
     """Supervised steps on the labelled RL images, which make the upper bound."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     examples: PositiveInt = 24
     """Repaired answers shown in the report."""
 
@@ -203,15 +197,6 @@ def _shipped_part(part: str, changes: Any) -> Any:
     return merged(parse_yaml(path.read_text(encoding="utf-8"), str(path)), changes or {})
 
 
-def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with `changes` put over them, mappings merged key by key."""
-    both = _deep_copy(values)
-    for key, value in changes.items():
-        nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
-        both[key] = merged(both[key], value) if nested else value
-    return both
-
-
 TaskSets = Annotated[dict[str, list[TaskName] | None], Field(min_length=1, default_factory=lambda: {"mixture": None})]
 
 
@@ -227,7 +212,7 @@ class BenchRecipe(Recipe):
     """Sets of embedded tasks by name; null is all six."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)]
     """Processor time of every trained method, the making of its repair model included."""
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationSettings = EvaluationSettings()
     train: dict[str, Any] = Field(default_factory=dict)
     repair_sft: dict[str, Any] = Field(default_factory=dict)
     repair_rl: dict[str, Any] = Field(default_factory=dict)
@@ -236,7 +221,6 @@ class BenchRecipe(Recipe):
     """For tuning: a cell for every combination of these settings, in place of one."""
 
 
-AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | DemoRecipe | BenchRecipe
 RECIPES: dict[str, type[Recipe]] = {
     "base": BaseRecipe,
     "repair-sft": RepairSFTRecipe,
@@ -246,88 +230,3 @@ RECIPES: dict[str, type[Recipe]] = {
     "demo": DemoRecipe,
     "bench": BenchRecipe,
 }
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """Name -> file of the recipes that come with the package, in a wheel and in a checkout alike."""
-    package = Path(__file__).parents[1]
-    folder = next((f for f in (package / "shipped_recipes", package.parents[1] / "recipes") if f.is_dir()), None)
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
-
-
-def load_recipe(source: str | Path, kind: type[R], overrides: Sequence[str] = ()) -> R:
-    """Load a recipe: a YAML file or a shipped one's name, with `key=value` overrides (dotted keys for nested ones).
-
-    Raises `ConfigError` for a missing file, text that is not YAML, another kind of recipe, an unknown key or a value
-    of the wrong type; the message names the file or the override, the key, and the nearest valid one.
-    """
-    return build_recipe(kind, load_values(source, kind), overrides, source=str(_find(source)))
-
-
-def load_values(source: str | Path, kind: type[Recipe]) -> dict[str, Any]:
-    """A recipe's values as they stand in its file, checked for nothing but its kind. Raises as `load_recipe`."""
-    path = _find(source)
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a recipe is a mapping of keys to values, this is {describe(values)}.")
-    wanted = kind.model_fields["kind"].default
-    given = values.get("kind")
-    if given != wanted:
-        raise ConfigError(
-            f"{path}: kind is {given!r}, this command runs recipes with `kind: {wanted}`." + _nearest_recipe(wanted)
-        )
-    return values
-
-
-def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> R:
-    """Check `values` with the overrides applied; `source` is what error messages call their origin."""
-    merged = _deep_copy(values)
-    overridden: dict[str, str] = {}
-    for override in overrides:
-        key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1 or trl.max_steps=100.")
-        overridden[key] = override
-        _assign(merged, key, parse_yaml(text, f"override {override!r}"))
-    try:
-        return kind.model_validate(merged)
-    except ValidationError as error:
-        problems = [explain(kind, dict(item), overridden, source) for item in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
-
-
-def fingerprint(recipe: Recipe) -> str:
-    """Eight characters that differ between recipes: the name under which what they make is kept."""
-    return hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8]
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """The recipe with every default spelled out, as YAML that loads to the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-
-
-def _find(source: str | Path) -> Path:
-    path, shipped = Path(source), shipped_recipes()
-    if path.is_file():
-        return path
-    if str(source) in shipped:
-        return shipped[str(source)]
-    raise ConfigError(f"{source}: no such file, and no shipped recipe has this name.{nearest(str(source), shipped)}")
-
-
-def _nearest_recipe(kind: str) -> str:
-    names = [n for n, path in shipped_recipes().items() if f"kind: {kind}\n" in path.read_text(encoding="utf-8")]
-    return f" Shipped ones: {', '.join(names)}." if names else ""
-
-
-def _deep_copy(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: _deep_copy(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-
-
-def _assign(values: dict[str, Any], key: str, value: Any) -> None:
-    *parents, last = key.split(".")
-    for parent in parents:
-        if not isinstance(values.get(parent), dict):
-            values[parent] = {}
-        values = values[parent]
-    values[last] = value

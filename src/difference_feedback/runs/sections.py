@@ -1,4 +1,4 @@
-"""What recipes are made of: evaluation, data, repairs, endpoints, and the gates of the repair reward."""
+"""The parts of recipes: evaluation, data, repairs, endpoints, and the factors of the repair reward."""
 
 from typing import Annotated, Any, Literal
 
@@ -10,12 +10,12 @@ TaskName = Literal["digits-sum", "digits-max", "grid-lookup", "count", "chart", 
 
 
 class Section(BaseModel):
-    """A part of a recipe: no key but its own, no silent conversion of types."""
+    """A part of a recipe. Unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class Evaluation(Section):
+class EvaluationSettings(Section):
     """Held-out accuracy: how many problems, how they are answered."""
 
     problems: PositiveInt = 300
@@ -24,23 +24,23 @@ class Evaluation(Section):
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
     """0 answers greedily."""
     every: Annotated[int, Field(ge=0)] = 0
-    """Training steps between evaluations; 0 evaluates at the start and at the end alone."""
+    """Training steps between evaluations; 0 evaluates only at the start and at the end."""
     curve_problems: PositiveInt | None = None
-    """Of them, so many for the measurements before the last one; by default all."""
+    """Number of problems for the measurements before the last one; by default all."""
     split: Literal["test", "repair"] = "test"
-    """Images of the embedded problems: those that nothing was trained on, or, to choose settings by, those of the hand
-    repairs, which no policy is trained on either."""
+    """Images of the embedded problems. `test`: nothing is trained on them. `repair`: only the repair model is, so that
+    settings of the policy can be chosen by them."""
     seed: int = 9000
-    """Seed of the held-out problems, apart from the run's own so that all runs meet the same ones."""
+    """Seed of the held-out problems. It is not the run's own, so that all runs answer the same problems."""
 
     @property
     def generation(self) -> dict[str, Any]:
-        """How `evaluation.evaluate` is to generate the answers."""
+        """How `policy.evaluation.evaluate` generates the answers."""
         return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
 
 
 class Data(Section):
-    """Questions on images from a JSONL file or from a `datasets` data set. See `tasks.dataset`."""
+    """Questions on images from a JSONL file or from a `datasets` data set. See `data.dataset`."""
 
     path: str
     """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
@@ -48,13 +48,13 @@ class Data(Section):
     name: str | None = None
     """Configuration of a hub data set."""
     columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
-    """Our field -> the data set's column, where the names differ."""
+    """Name of the field here -> the data set's column, where they differ."""
     instruction: str = "Put the final answer in \\boxed{}."
     """Added to every question, so that the answer can be found."""
     limit: PositiveInt | None = None
     min_side: PositiveInt = 28
     max_pixels: PositiveInt = 1_003_520
-    """Larger images are scaled down, their proportions kept. 1280 patches of 28 x 28, Qwen2.5-VL's customary limit."""
+    """Larger images are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual for Qwen2.5-VL."""
 
 
 class Endpoint(Section):
@@ -65,9 +65,9 @@ class Endpoint(Section):
     model: str
     """The model's name on that server."""
     api_key_env: str | None = None
-    """Environment variable that holds the key. None sends no key: a key goes only where it was meant to go."""
+    """Environment variable that holds the key. None sends no key, so that a key never goes to another server."""
     concurrency: PositiveInt = 8
-    """Requests under way at a time."""
+    """Requests at the same time."""
     timeout: Annotated[float, Field(gt=0)] = 60.0
     """Seconds for one request."""
     retries: Annotated[int, Field(ge=0)] = 4
@@ -79,7 +79,7 @@ class Endpoint(Section):
     max_pixels: PositiveInt = 1_003_520
     """Larger images are scaled down before they are sent."""
     cache: str | None = None
-    """Folder of answers already given, shared by runs. None: nothing is kept."""
+    """Folder in which answers are kept, shared by runs. None: no answer is kept."""
 
 
 class Repairs(Section):
@@ -91,7 +91,7 @@ class Repairs(Section):
     endpoint: Endpoint | None = None
     """The server, unless `local`."""
     style: Literal["nano", "full"] | None = None
-    """Prompt: `full` for instruction-tuned models, `nano` for the embedded world's. By default that of its training."""
+    """Prompt: `full` for instruction-tuned models, `nano` for the nano model. By default that of its training."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     batch_size: PositiveInt = 64
 
@@ -113,16 +113,16 @@ class Judge(Section):
 
     endpoint: Endpoint
     votes: PositiveInt = 1
-    """Asked for each answer; more than half of them must agree, or the answer is unjudged."""
+    """Votes for each answer; more than half must agree, or the answer is unjudged."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
 
 
 Reward = Literal["embedded", "final-answer", "llm-judge"]
-"""Who grades: the embedded checker, the final-answer rule, or a language model (which needs `judge`)."""
+"""What grades answers: the embedded checker, the final-answer rule, or a language model (which needs `judge`)."""
 
 
-Objective = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]
-"""Of the policy's update, with the clipping range of its own paper unless `trl` sets one. PPO needs the verl host."""
+ObjectiveName = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]
+"""Objective of an update. It clips as its own paper says unless `trl` sets a range. PPO needs the verl host."""
 
 
 class VisualFactor(Section):
@@ -130,7 +130,7 @@ class VisualFactor(Section):
 
     enabled: bool = True
     images: Annotated[list[Literal["blank", "noise"]], Field(min_length=1)] = ["blank", "noise"]
-    """What stands in for the image; the gate closes when any of the repairs made from them is right."""
+    """What replaces the image. The factor is 0 when any of the repairs made without the image is right."""
 
 
 class Audit(Section):
@@ -138,20 +138,20 @@ class Audit(Section):
 
     enabled: bool = True
     auditor: Literal["embedded", "endpoint"] = "embedded"
-    """`embedded` goes by the embedded world's known truth; `endpoint` asks a vision-language model."""
+    """`embedded` uses the known truth of the embedded world; `endpoint` asks a vision-language model."""
     endpoint: Endpoint | None = None
     rate: Share = 1.0
-    """Share of the right repairs that is audited."""
+    """Share of the right repairs that are audited."""
     when_down: Literal["open", "stop"] = "open"
-    """When the auditor cannot be reached: go on with the gate open and count it, or stop the run."""
+    """If the auditor cannot be reached: go on with a factor of 1 and count the case, or stop the run."""
     seconds: Annotated[float, Field(gt=0)] = 300.0
-    """Longest time for the audits of one batch; what is not judged by then is an outage."""
+    """Longest time for the audits of one batch. Repairs that are not judged by then count as outages."""
 
 
 class TextOnly(Section):
-    """Filter of problems that the policy solves from text alone: they cannot teach to look."""
+    """Filter of problems that the policy solves from the text alone. They do not teach it to look at the image."""
 
     samples: Annotated[int, Field(ge=0)] = 4
-    """Answers to each problem without its image; 0 switches the filter off."""
+    """Answers sampled for each problem without its image; 0 switches the filter off."""
     threshold: Share = 0.75
     """A problem is removed when at least this share of them is right."""

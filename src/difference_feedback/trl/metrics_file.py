@@ -1,11 +1,11 @@
 """Every logged row as a line of JSON."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from difference_feedback.runs.jsonl import JsonLines
 
 
 class MetricsToJsonl(TrainerCallback):
@@ -26,12 +26,5 @@ class MetricsToJsonl(TrainerCallback):
         logs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        if logs is None or not state.is_world_process_zero:
-            return
-        row = {"step": state.global_step} | {name: _finite(value) for name, value in logs.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row, allow_nan=False) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        if logs is not None and state.is_world_process_zero:
+            JsonLines(self.path).append({"step": state.global_step} | logs)

@@ -5,7 +5,7 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import OBJECTIVES, Clip, Temperatures
-from difference_feedback.runs.settings import nearest
+from difference_feedback.runs.validation import nearest
 
 ROW_MEAN_LOSSES = ("grpo", "dr_grpo", "sapo")
 """TRL losses that are a mean over the rows of a micro-batch."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.translate import overrides
@@ -78,7 +79,7 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
 
 def collect(recipe: TrainRecipe, run: Run, metrics: Path) -> dict[str, Any]:
     """verl's metrics as rows of metrics.jsonl, and the summary."""
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    rows = read_rows(metrics)
     for row in rows:
         values = {key: value for key, value in row["data"].items() if isinstance(value, int | float)}
         reward = values.get("df/reward_of_answers", values.get("critic/score/mean"))

@@ -7,7 +7,8 @@ from typing import Any, Literal, get_args
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.groups import CorrectRollouts, EmptyFeasible
 from difference_feedback.method.settings import MaskSettings
-from difference_feedback.runs.settings import build_config
+from difference_feedback.runs.renamed import rename
+from difference_feedback.runs.validation import build_config
 
 ReferenceSource = Literal["sibling_then_answer", "sibling", "answer"]
 Via = Literal["local", "endpoint", "vllm"]
@@ -80,6 +81,7 @@ def settings_of(config: Mapping[str, Any]) -> Settings | None:
     block: Any = OmegaConf.to_container(OmegaConf.create(config.get("difference_feedback") or {}), resolve=True)
     if not block or not block.pop("enabled", True):
         return None
+    block = rename("difference_feedback", block, "difference_feedback")
     settings = build_config(Settings, block, source="difference_feedback")
     refuse(config)
     return settings

@@ -7,7 +7,7 @@ from typing import Any
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import OBJECTIVES, Clip
 from difference_feedback.runs.recipes import TrainRecipe
-from difference_feedback.runs.settings import nearest
+from difference_feedback.runs.validation import nearest
 from difference_feedback.verl.settings import Settings
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"

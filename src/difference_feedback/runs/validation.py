@@ -1,4 +1,4 @@
-"""What recipes are checked with: the nearest valid name, and a trainer's own settings by name and type."""
+"""Checks of recipes: the nearest valid name, pydantic's errors in plain words, and the settings of a trainer."""
 
 import dataclasses
 import difflib

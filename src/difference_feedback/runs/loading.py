@@ -1,0 +1,116 @@
+"""From a file and `key=value` overrides to a recipe, and back to YAML.
+
+A recipe is a YAML mapping whose `kind` says what it runs. Every mistake in it ends in a `ConfigError` that names the
+place, the key and the nearest thing that would have worked.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import ValidationError
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.runs.renamed import rename, rename_setting
+from difference_feedback.runs.sections import Section
+from difference_feedback.runs.validation import describe, explain, nearest
+from difference_feedback.runs.yaml_text import parse_yaml
+
+R = TypeVar("R", bound=Section)
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """Name -> file of the recipes that come with the package, in a wheel and in a checkout alike."""
+    package = Path(__file__).parents[1]
+    folder = next((f for f in (package / "shipped_recipes", package.parents[1] / "recipes") if f.is_dir()), None)
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
+
+
+def load_recipe(source: str | Path, kind: type[R], overrides: Sequence[str] = ()) -> R:
+    """Load a recipe: a YAML file or a shipped one's name, with `key=value` overrides (dotted keys for nested ones).
+
+    Raises `ConfigError` for a missing file, text that is not YAML, another kind of recipe, an unknown key or a value
+    of the wrong type; the message names the file or the override, the key, and the nearest valid one.
+    """
+    return build_recipe(kind, load_values(source, kind), overrides, source=str(_find(source)))
+
+
+def load_values(source: str | Path, kind: type[Section]) -> dict[str, Any]:
+    """A recipe's values as its file has them, by today's names. Only its kind is checked. Raises as `load_recipe`."""
+    path = _find(source)
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a recipe is a mapping of keys to values, this is {describe(values)}.")
+    if values.get("kind") != _name_of(kind):
+        raise ConfigError(
+            f"{path}: kind is {values.get('kind')!r}, this command runs recipes with `kind: {_name_of(kind)}`."
+            + _shipped_of(_name_of(kind))
+        )
+    return rename(_name_of(kind), values, str(path))
+
+
+def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> R:
+    """Check `values` with the overrides applied; `source` is what error messages call their origin."""
+    complete = rename(_name_of(kind), values, source)
+    overridden: dict[str, str] = {}
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1 or trl.max_steps=100.")
+        place = f"override {override!r}"
+        key, value = rename_setting(_name_of(kind), key, parse_yaml(text, place), place)
+        overridden[key] = override
+        _assign(complete, key, value)
+    try:
+        return kind.model_validate(complete)
+    except ValidationError as error:
+        problems = [explain(kind, dict(item), overridden, source) for item in error.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+
+
+def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with `changes` put over them, mappings merged key by key."""
+    both = dict(values)
+    for key, value in changes.items():
+        nested = isinstance(value, Mapping) and isinstance(both.get(key), Mapping)
+        both[key] = merged(both[key], value) if nested else value
+    return both
+
+
+def dump_recipe(recipe: Section) -> str:
+    """The recipe with every default spelled out, as YAML that loads to the same recipe."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def fingerprint(recipe: Section) -> str:
+    """Eight characters that differ between recipes: the name under which what they make is kept."""
+    return hashlib.sha256(dump_recipe(recipe).encode()).hexdigest()[:8]
+
+
+def _find(source: str | Path) -> Path:
+    path, shipped = Path(source), shipped_recipes()
+    if path.is_file():
+        return path
+    if str(source) in shipped:
+        return shipped[str(source)]
+    raise ConfigError(f"{source}: no such file, and no shipped recipe has this name.{nearest(str(source), shipped)}")
+
+
+def _name_of(kind: type[Section]) -> str:
+    return str(kind.model_fields["kind"].default)
+
+
+def _shipped_of(kind: str) -> str:
+    names = [n for n, path in shipped_recipes().items() if f"kind: {kind}\n" in path.read_text(encoding="utf-8")]
+    return f" Shipped ones: {', '.join(names)}." if names else ""
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    for parent in parents:
+        if not isinstance(values.get(parent), dict):
+            values[parent] = {}
+        values = values[parent]
+    values[last] = value

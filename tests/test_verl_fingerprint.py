@@ -1,0 +1,82 @@
+"""The hash that says whether the verl host's tests must run again changes when something they can reach changes."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fingerprint", ROOT / "tests" / "verl" / "fingerprint.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("checkout")
+    for folder in ("src", "tests", "recipes"):
+        shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+@pytest.fixture(scope="module")
+def before(tool: ModuleType, checkout: Path) -> str:
+    assert tool.fingerprint(checkout) == tool.fingerprint(ROOT), "the place of the checkout does not matter"
+    return tool.fingerprint(checkout)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes"),
+    [
+        ("src/difference_feedback/verl/trainer.py", True),
+        ("src/difference_feedback/method/alignment.py", True),
+        ("src/difference_feedback/runs/recipes.py", True),
+        ("src/difference_feedback/repair/projection.py", True),  # imported inside a function, by way of another module
+        ("src/difference_feedback/judges/math_worker.py", True),  # started by its name
+        ("src/difference_feedback/world/shipped_base/tokenizer.json", True),
+        ("src/difference_feedback/commands/annotate.py", True),  # the command line imports it
+        ("src/difference_feedback/annotate/page.py", False),  # the command `annotate` alone imports it
+        ("src/difference_feedback/policy/train.py", False),
+        ("src/difference_feedback/report/page.html.j2", False),
+        ("tests/conftest.py", True),
+        ("tests/verl/requirements.txt", True),
+        ("tests/verl/passed", False),
+        ("tests/method/test_alignment.py", False),
+        ("recipes/nano_df_grpo.yaml", True),
+        ("recipes/verl/internvl3_5_8b_df_grpo.yaml", True),
+        ("recipes/demo.yaml", False),
+    ],
+)
+def test_it_changes_with_what_the_host_can_reach(
+    tool: ModuleType, checkout: Path, before: str, file: str, changes: bool
+) -> None:
+    content = (checkout / file).read_bytes()
+    (checkout / file).write_bytes(content + b"\n")
+    assert (tool.fingerprint(checkout) != before) == changes
+    (checkout / file).write_bytes(content)
+
+
+def test_a_new_import_brings_its_file_in(tool: ModuleType, checkout: Path) -> None:
+    file = checkout / "src" / "difference_feedback" / "method" / "masks.py"
+    content = file.read_text(encoding="utf-8")
+    file.write_text(content + "\n\ndef late() -> None:\n    from difference_feedback.annotate import feedback\n")
+    assert checkout / "src" / "difference_feedback" / "annotate" / "feedback.py" in tool.files(checkout)
+    file.write_text(content, encoding="utf-8")
+
+
+def test_every_module_that_python_loads_is_among_the_files(tool: ModuleType) -> None:
+    names = "cli verl.launch verl.settings verl.prompt_pairs verl.reward verl.problems repair.local repair.endpoint"
+    code = "; ".join(f"import difference_feedback.{name}" for name in names.split())
+    code += "; import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('difference_feedback')))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert len(loaded) > 40
+    assert {Path(path).relative_to(ROOT) for path in loaded} <= {path.relative_to(ROOT) for path in tool.files(ROOT)}
