@@ -82,24 +82,23 @@ def sample_responses(
 def _local(model_name: str, max_new_tokens: int, temperature: float) -> Any:
     import torch
 
-    from difference_feedback.models.generate import generate
+    from difference_feedback.models.generate import answer_questions
     from difference_feedback.models.load import load_model
 
     model, processor = load_model(model_name)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def ask(batch: Sequence[VisualQuestion], samples: int, seed: int) -> list[list[str]]:
-        answers = generate(
+        answers = answer_questions(
             model,
             processor,
-            [question.prompt for question in batch],
-            [question.images for question in batch],
+            batch,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             num_samples=samples,
             seed=seed,
         )
-        return [[processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in own] for own in answers]
+        return [[answer.text for answer in own] for own in answers]
 
     return ask
 

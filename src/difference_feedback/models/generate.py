@@ -5,7 +5,7 @@ The same model may be in training meanwhile, or share its weights with one that 
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation, fill_images
+from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.vision_tokens import vision_token_ids
 
@@ -68,6 +69,42 @@ def generate(
                 answers[rows[k // num_samples]].append(ids)
             bar.advance(task, len(rows))
     return answers
+
+
+class Answer(NamedTuple):
+    """A sampled answer: its tokens, and its text without special tokens."""
+
+    token_ids: list[int]
+    text: str
+
+
+def generate_texts(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    conversations: Sequence[Conversation],
+    images: Sequence[Sequence[Image.Image]],
+    **settings: Any,
+) -> list[list[Answer]]:
+    """`generate`, each answer with its text."""
+    sampled = generate(model, processor, conversations, images, **settings)
+    decode = processor.tokenizer.decode
+    return [[Answer(ids, decode(ids, skip_special_tokens=True)) for ids in answers] for answers in sampled]
+
+
+def answer_questions(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    questions: Sequence[Question],
+    *,
+    from_text_alone: bool = False,
+    **settings: Any,
+) -> list[list[Answer]]:
+    """Answer each question by its own prompt, or without its images. `settings` are those of `generate`."""
+    prompts = [question.prompt for question in questions]
+    images: list[Sequence[Image.Image]] = [question.images for question in questions]
+    if from_text_alone:
+        prompts, images = [without_images(prompt) for prompt in prompts], [()] * len(questions)
+    return generate_texts(model, processor, prompts, images, **settings)
 
 
 @contextmanager

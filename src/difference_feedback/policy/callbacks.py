@@ -1,4 +1,4 @@
-"""What a training run does between its steps: show progress, and measure held-out accuracy off the bill."""
+"""What a training run does between its steps: show progress, and measure held-out accuracy in uncounted time."""
 
 from collections.abc import Callable
 from typing import Any

@@ -8,14 +8,11 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.world import Problem
 from difference_feedback.world.blind_rewriter import rewrite_blind
 from difference_feedback.world.oracle import oracle_repair
-
-EMBEDDED_REPAIRERS = ("oracle", "blind_rewriter", "reference")
-"""What `repair_model` may name instead of a model."""
 
 
 class ReferenceRepairer:
@@ -73,17 +70,10 @@ class BlindRewriter(OracleRepairer):
         return rewrite_blind(problem, draft, _reference(request), self.tokenizer)
 
 
-def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem] | None) -> Repairer:
-    """The repairer of that name. `problems` are the embedded ones trained on; None for other data.
-
-    Raises `ConfigError` for one that goes by the embedded problems, without them.
-    """
+def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem]) -> Repairer:
+    """The repairer of that name, one of `EMBEDDED_REPAIRERS`. `problems` are the embedded ones trained on."""
     if name == "reference":
         return ReferenceRepairer(tokenizer)
-    if problems is None:
-        raise ConfigError(
-            f"repair_model: {name} knows the embedded problems alone, and data names others: give a repair model."
-        )
     kinds: dict[str, type[OracleRepairer]] = {kind.name: kind for kind in (OracleRepairer, BlindRewriter)}
     return kinds[name](tokenizer, problems)
 

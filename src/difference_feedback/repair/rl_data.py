@@ -15,7 +15,8 @@ from difference_feedback.data.question import Question
 from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
-from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.judges.questions import Grade
+from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
 from difference_feedback.runs.sections import TextOnly
 from difference_feedback.world import Problem
@@ -45,7 +46,7 @@ def rl_drafts(
     n: int,
     *,
     questions: Iterator[Q],
-    grade: Grader = world.is_correct,
+    grade: Grade = world.is_correct,
     group_size: int = 4,
     text_only: TextOnly | None = None,
     max_new_tokens: int = 64,

@@ -16,6 +16,7 @@ from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
 from difference_feedback.repair.stage import Stage, weights_from
+from difference_feedback.runs.check import check
 from difference_feedback.trl.resume import load_weights
 
 if TYPE_CHECKING:
@@ -140,8 +141,9 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
     Embedded: `recipe.drafts` answers of the model itself are repaired by the oracle, written to the run's folder,
-    and repair quality is measured before and after. Billed are drafts, annotation and training, not the measuring.
+    and repair quality is measured before and after. Drafts, repairs and training count; the measuring does not.
     """
+    check(recipe)
     stage = Stage(recipe, run, policy=recipe.model)
     auditor = EmbeddedAuditor()  # it costs nothing
     before = None if recipe.data else stage.quality(auditor=auditor)

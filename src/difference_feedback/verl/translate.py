@@ -47,14 +47,8 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
     """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` has the last word.
 
     Raises:
-        ConfigError: a key that verl has no counterpart of, or an objective whose gate is not verified there.
+        ConfigError: a key that verl has no counterpart of. `runs.check` has seen to the objective.
     """
-    if recipe.objective not in _ESTIMATOR:
-        raise ConfigError(
-            f"objective {recipe.objective!r} is not verified on verl, which has {', '.join(_ESTIMATOR)}: use host: trl."
-        )
-    if recipe.lora is not None:
-        raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
     own = {field.name for field in fields(Settings)}
     unknown = set(recipe.trl) - set(_SAME) - _ELSEWHERE - own
     if unknown:
