@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from difference_feedback.data.conversations import text_of
 from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.world import Problem
@@ -50,7 +51,7 @@ class OracleRepairer:
         ]
 
     def _text(self, request: RepairRequest) -> str | None:
-        problem = self.problems.get(_key(_question(request), request.images))
+        problem = self.problems.get(_key(text_of(request.prompt[-1]), request.images))
         if problem is None:
             raise DataError(f"repair_model: {self.name} repairs answers to the embedded problems of this run alone.")
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
@@ -89,12 +90,6 @@ def _as_repair(text: str, request: RepairRequest, tokenizer: Any) -> Repair:
     end = tokenizer.eos_token_id
     ended = [end] if end in request.draft_ids[-1:] else []
     return Repair([*tokenizer.encode(text, add_special_tokens=False), *ended], text)
-
-
-def _question(request: RepairRequest) -> str:
-    content = request.prompt[-1]["content"]
-    texts = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
-    return re.sub(r"\s+", " ", " ".join(texts)).strip()
 
 
 def _key(question: str, images: Sequence[Any]) -> tuple[str, tuple[bytes, ...]]:

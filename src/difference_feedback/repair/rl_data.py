@@ -12,12 +12,11 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
 from difference_feedback.data.question import Question
-from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
 from difference_feedback.judges.questions import Grade
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
+from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import TextOnly
 from difference_feedback.world import Problem
 
@@ -108,19 +107,17 @@ def rl_dataset(
     drafts: Sequence[WrongDraft[Question]], processor: ProcessorMixin, style: str | RepairTemplate
 ) -> Dataset:
     """Rows for TRL: the repair prompt, what the factors read, and the columns that the question's grader reads."""
-    special = special_tokens(processor)
+    prompt = RepairPrompt(style, processor)
     rows = []
     for wrong in drafts:
         question, draft = wrong.problem, wrong.draft
-        prompt = [
-            repair_conversation(question.prompt, draft.text, reference, style, special)
-            for reference in (wrong.reference, None)
-        ]
+        conversations = [prompt(question.prompt, draft.text, reference) for reference in (wrong.reference, None)]
         name = hashlib.sha1(f"{question.question}\0{draft.token_ids}\0{wrong.reference}".encode())
         for image in question.images:
             name.update(image.tobytes())
-        row = {"prompt": prompt[0], "blind_prompt": prompt[1], "images": list(question.images)}
-        row |= {"draft_id": name.hexdigest()[:12], "draft_ids": draft.token_ids, "draft": draft.text}
+        row: dict[str, Any] = {"prompt": conversations[0], "blind_prompt": conversations[1]}
+        row |= {"images": list(question.images), "draft_id": name.hexdigest()[:12]}
+        row |= {"draft_ids": draft.token_ids, "draft": draft.text}
         rows.append(row | {"reference": wrong.reference, "question": question.question} | _for_the_grader(question))
     return Dataset.from_list(rows)
 

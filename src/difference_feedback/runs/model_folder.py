@@ -14,20 +14,20 @@ def is_local(name: str) -> bool:
     return name.startswith((".", "/", "~", "runs/")) or name.count("/") > 1 or path.exists()
 
 
-def adapter_base(path: str | Path) -> str | None:
+def adapter_base(path: str | Path, key: str = "model") -> str | None:
     """The model that the adapter in a folder belongs to; None where the folder holds no adapter.
 
-    Raises `ConfigError` for an adapter whose weights are not in safetensors.
+    Raises `ConfigError` for an adapter whose weights are not in safetensors; `key` is what the recipe calls it.
     """
     folder = Path(path).expanduser()
     if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
         return None
     if not (folder / WEIGHTS).is_file():
-        raise ConfigError(f"model {path}: an adapter without {WEIGHTS}; weights are read from safetensors alone.")
+        raise ConfigError(f"{key}: {path}: an adapter without {WEIGHTS}; weights are read from safetensors alone.")
     try:
         return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (ValueError, KeyError) as error:
-        raise ConfigError(f"model {path}: {CONFIG} names no base_model_name_or_path ({error}).") from error
+        raise ConfigError(f"{key}: {path}: {CONFIG} names no base_model_name_or_path ({error}).") from error
 
 
 def check_model(name: str, key: str = "model") -> None:
@@ -44,7 +44,7 @@ def check_model(name: str, key: str = "model") -> None:
     if not folder.is_dir():
         what = "this is a file" if folder.exists() else "there is no such folder"
         raise ConfigError(f"{key}: {name}: {what}. Give the folder of a model, for example runs/NAME/model of a run.")
-    base = adapter_base(folder)
+    base = adapter_base(name, key)
     if base is not None:
         check_model(base, f"{key}: {name} is an adapter on")
     elif not (folder / "config.json").is_file():
