@@ -36,11 +36,17 @@ def graded_answers(
     `grade` is called with a question and a response, or its method `grade` once with all of them.
     """
     sampled = answer_questions(model, processor, questions, **sampling)
-    pairs = [(question, answer.text) for question, own in zip(questions, sampled, strict=True) for answer in own]
+    pairs = [
+        (question, answer.text)
+        for question, of_question in zip(questions, sampled, strict=True)
+        for answer in of_question
+    ]
     verdicts: list[bool | None]
     if callable(grade):
         verdicts = [bool(grade(question, text)) for question, text in pairs]
     else:
         verdicts = grade.grade([question for question, _ in pairs], [text for _, text in pairs])
     verdict = iter(verdicts)
-    return [[Rollout(answer.token_ids, answer.text, next(verdict)) for answer in own] for own in sampled]
+    return [
+        [Rollout(answer.token_ids, answer.text, next(verdict)) for answer in of_question] for of_question in sampled
+    ]

@@ -51,4 +51,4 @@ def text_only_accuracy(
         batch_size=batch_size,
         seed=seed,
     )
-    return [sum(bool(answer.correct) for answer in own) / samples for own in answers]
+    return [sum(bool(answer.correct) for answer in of_question) / samples for of_question in answers]

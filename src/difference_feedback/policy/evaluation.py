@@ -71,10 +71,12 @@ class Evaluation:
             "interval": list(self.interval),
             "problems": len(self.judged),
             "unjudged": len(self.predictions) - len(self.judged),
-            "tasks": {task: sum(bool(p.correct) for p in found) / len(found) for task, found in self.by_task.items()},
+            "tasks": {
+                task: sum(bool(p.correct) for p in answered) / len(answered) for task, answered in self.by_task.items()
+            },
             "task_intervals": {
-                task: list(wilson_interval(sum(bool(p.correct) for p in found), len(found)))
-                for task, found in self.by_task.items()
+                task: list(wilson_interval(sum(bool(p.correct) for p in answered), len(answered)))
+                for task, answered in self.by_task.items()
             },
         }
 
@@ -131,7 +133,7 @@ def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
     if torch.cuda.is_available():
         model = model.cuda()
-    found = evaluate(
+    result = evaluate(
         model,
         processor,
         questions,
@@ -140,8 +142,8 @@ def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
         progress=True,
         **settings.generation,
     )
-    found.write_predictions(run.folder / "predictions.jsonl")
-    summary = {"model": recipe.model, **found.summary(), "evaluation_cpu_seconds": found.cpu_seconds}
+    result.write_predictions(run.folder / "predictions.jsonl")
+    summary = {"model": recipe.model, **result.summary(), "evaluation_cpu_seconds": result.cpu_seconds}
     run.finish(summary)
     return summary
 

@@ -33,7 +33,7 @@ def train(
 ) -> dict[str, Any]:
     """Train the policy of `recipe` in the folder of `run`, from its last checkpoint where it has one.
 
-    `already_spent` CPU seconds are billed to the method before its first step (the repair model's training) and count
+    `already_spent` CPU seconds (the repair model's training) count for the method before its first step and
     against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
     `watchers` look on; their time is not counted.
     Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
@@ -115,14 +115,14 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     """
     if not config.needs_repairer:
         return None
-    asked = recipe.repairs
-    if asked.via != "local":
+    source = recipe.repairs
+    if source.via != "local":
         from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 
-        kind = VLLMServerRepairer if asked.via == "vllm" else EndpointRepairer
-        style = asked.style or "full"
-        assert asked.endpoint is not None
-        return kind(asked.endpoint, processor.tokenizer, style=style, temperature=asked.temperature, seed=recipe.seed)
+        kind = VLLMServerRepairer if source.via == "vllm" else EndpointRepairer
+        style = source.style or "full"
+        assert source.endpoint is not None
+        return kind(source.endpoint, processor.tokenizer, style=style, temperature=source.temperature, seed=recipe.seed)
     assert recipe.repair_model is not None
     if recipe.repair_model in EMBEDDED_REPAIRERS:
         problems = [] if recipe.data else training_problems(recipe)
@@ -132,9 +132,9 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
 
     settings: dict[str, Any] = {
         "max_new_tokens": config.max_completion_length,
-        "temperature": asked.temperature,
-        "batch_size": asked.batch_size,
-        "style": asked.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
+        "temperature": source.temperature,
+        "batch_size": source.batch_size,
+        "style": source.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
         "seed": recipe.seed,
     }
     if recipe.lora and adapter_base(recipe.repair_model) == recipe.model:

@@ -127,15 +127,15 @@ def oracle_repairs(
     """
     limit = max_rollouts or 20 * n
     problems = stream_problems("repair", seed)
-    found: list[WrongDraft[Problem]] = []
+    drafts: list[WrongDraft[Problem]] = []
     rollouts, share = 0, 0.5
-    while len(found) < n:
+    while len(drafts) < n:
         if rollouts >= limit:
             raise DataError(
-                f"{rollouts} answers on labelled problems hold {len(found)} wrong ones, {n} were asked for: ask for "
+                f"{rollouts} answers on labelled problems hold {len(drafts)} wrong ones, {n} are needed: ask for "
                 "fewer, or sample at a higher temperature"
             )
-        missing = n - len(found)
+        missing = n - len(drafts)
         size = min(max(_SMALLEST_ROUND, int(missing / share) + 1), limit - rollouts)
         groups = sample_groups(
             policy,
@@ -148,11 +148,11 @@ def oracle_repairs(
             seed=seed + rollouts,
             progress=progress,
         )
-        found += wrong_drafts(groups, seed=seed + rollouts, other_reference=other_correct_answer)
+        drafts += wrong_drafts(groups, seed=seed + rollouts, other_reference=other_correct_answer)
         rollouts += size
-        share = max(len(found) / rollouts, 0.02)
+        share = max(len(drafts) / rollouts, 0.02)
     tokenizer = processor.tokenizer
-    return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(found[:n])]
+    return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(drafts[:n])]
 
 
 def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> RepairExample:

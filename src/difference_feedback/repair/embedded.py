@@ -1,7 +1,8 @@
 """Repairers that need no model: the oracle, the blind rewriter, the reference itself. Bounds, not methods.
 
 The oracle says how far repairs that know the truth could take the method; the blind rewriter, how far perfect sentences
-could without it; the reference in the repair's place, what is left without a repair model. They cost next to nothing.
+could without it; the reference in the repair's place, what the method is worth without a repair model. None of them
+costs processor time worth counting.
 """
 
 import re
@@ -40,9 +41,9 @@ class OracleRepairer:
         self.problems = {_key(problem.question, problem.images): problem for problem in problems}
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-        """One repair for each request, whatever `num_samples`: no chance is in it. None where there is no way.
+        """One repair for each request, whatever `num_samples`: nothing is drawn. None where none can be written.
 
-        Raises `DataError` for a request whose problem is none of those given.
+        Raises `DataError` for a request whose problem is not among `problems`.
         """
         texts = [self._text(request) for request in requests]
         return [

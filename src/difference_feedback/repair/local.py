@@ -8,7 +8,7 @@ import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.method.repairs import Repair, RepairRequest
-from difference_feedback.models.generate import Answer, generate_texts
+from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
@@ -99,7 +99,7 @@ class LocalRepairer:
         self.calls += 1
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
 
-    def _as_repair(self, answer: Answer) -> Repair:
+    def _as_repair(self, answer: SampledAnswer) -> Repair:
         ids, text = answer
         if self.policy_tokenizer is None:
             return Repair(ids, text)

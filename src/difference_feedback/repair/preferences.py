@@ -38,16 +38,16 @@ def repair_preferences(
     answers = repairer.repair(requests, num_repairs) if requests else []
     if len(answers) != len(requests):
         raise DataError(f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests.")
-    found = RepairedPreferences([], [])
+    result = RepairedPreferences([], [])
     for row, request, candidates in zip(rows, requests, answers, strict=True):
         rewards = [float(grade(row, candidate.text)) for candidate in candidates]
         choice = choose_repair(request.draft_ids, [candidate.token_ids for candidate in candidates], rewards)
         if choice is None:
-            found.unrepaired.append(dict(row))
+            result.unrepaired.append(dict(row))
         else:
             repaired = [{"role": "assistant", "content": candidates[choice.index].text}]
-            found.rows.append({**row, "chosen": repaired})
-    return found
+            result.rows.append({**row, "chosen": repaired})
+    return result
 
 
 def _request(number: int, row: Mapping[str, Any], tokenizer: Any) -> RepairRequest:

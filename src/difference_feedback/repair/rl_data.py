@@ -60,15 +60,15 @@ def rl_drafts(
 
     Raises `DataError` when 20 `n` answers hold fewer than `n`, or all the questions not one.
     """
-    found: list[WrongDraft[Q]] = []
-    rollouts = asked = removed = 0
-    while len(found) < n:
+    drafts: list[WrongDraft[Q]] = []
+    rollouts = questions_asked = removed = 0
+    while len(drafts) < n:
         batch = list(islice(questions, max(1, batch_size // group_size)))
-        if not batch and found:
+        if not batch and drafts:
             break
         if not batch or rollouts >= 20 * n:
             raise DataError(
-                f"{rollouts} answers hold {len(found)} wrong ones with a correct sibling, {n} were asked for: the "
+                f"{rollouts} answers hold {len(drafts)} wrong ones with a correct sibling, {n} are needed: the "
                 "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
             )
         groups = sample_groups(
@@ -82,7 +82,7 @@ def rl_drafts(
             grade=grade,
             progress=progress,
         )
-        asked += len(batch)
+        questions_asked += len(batch)
         rollouts += sum(len(group.rollouts) for group in groups)
         mixed = [group for group in groups if group.correct and group.wrong]
         if text_only and text_only.samples and mixed:
@@ -99,8 +99,8 @@ def rl_drafts(
             needed = [group for group, share in zip(mixed, shares, strict=True) if share < text_only.threshold]
             removed += len(mixed) - len(needed)
             mixed = needed
-        found += wrong_drafts(mixed, seed=seed + rollouts)
-    return DraftSupply(found[:n], asked, removed)
+        drafts += wrong_drafts(mixed, seed=seed + rollouts)
+    return DraftSupply(drafts[:n], questions_asked, removed)
 
 
 def rl_dataset(

@@ -1,4 +1,4 @@
-"""What the two stages of a repair model's training share: the model, its bill, its quality before and after."""
+"""What the two stages of a repair model's training share: the model, processor time, quality before and after."""
 
 import os
 import time
@@ -33,7 +33,7 @@ C = TypeVar("C")
 
 
 class Stage:
-    """One stage of one run. The drafts are those of `policy`, a model's name as recipes give it."""
+    """One stage of one run. `policy`, a model's name as recipes give it, writes the drafts."""
 
     def __init__(self, recipe: "RepairSFTRecipe | RepairRLRecipe", run: "Run", policy: str) -> None:
         self.recipe = recipe
@@ -65,7 +65,7 @@ class Stage:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor seconds billed so far."""
+        """Processor seconds counted so far."""
         return self._budget.total if self._budget else self._spent
 
     def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
@@ -90,7 +90,7 @@ class Stage:
             yield
 
     def quality(self, auditor: Auditor | None = None) -> RepairQuality | None:
-        """Of the model as it stands, on held-out drafts of the policy, every factor of Eq. 4 tried; not billed.
+        """Of the model as it stands, on held-out drafts of the policy, every factor of Eq. 4 tried; not counted.
 
         None where there are no held-out questions: a recipe with `data` and no `test_data`.
         """
