@@ -33,7 +33,10 @@ _LINES = 100  # read of a data file
 
 
 def check(recipe: Recipe) -> None:
-    """Raise `ConfigError` for what cannot work: the place, the key, and what to do about it."""
+    """Raise `ConfigError` for what cannot work: the place, the key, and what to do about it.
+
+    Of a plan of the bench each cell is checked, by `bench.cells.check_cell`. A base needs nothing.
+    """
     match recipe:
         case TrainRecipe():
             _check_train(recipe)
@@ -110,7 +113,9 @@ def _check_host(recipe: TrainRecipe) -> None:
 def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
     """TRL itself, and the trackers that its settings name."""
     if not is_installed("trl"):
-        raise ConfigError("host: trl needs TRL, which is not installed here: pip install difference-feedback")
+        raise ConfigError(
+            "host: trl needs TRL, which is not installed here: pip install trl, in an environment without verl."
+        )
     trackers = recipe.trl.get("report_to", "none")
     for name in [trackers] if isinstance(trackers, str) else trackers if isinstance(trackers, list) else []:
         if name in TRACKERS and not is_installed(TRACKERS[name]):
