@@ -6,7 +6,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,6 +25,8 @@ from difference_feedback.runs.recipes import (
     load_recipe,
     shipped_recipes,
 )
+from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.servers import check_server
 
 NOBODY = "http://127.0.0.1:9/v1"
 SERVER = f"{{url: {NOBODY}, model: m}}"
@@ -171,6 +176,35 @@ def test_a_server_that_listens_passes_and_one_that_is_not_used_is_not_asked(list
     check(RepairRLRecipe.model_validate({"audit": {"enabled": False, "auditor": "endpoint", "endpoint": nobody}}))
     siblings = {"num_repairs": 0, "sibling_repairs": True}
     check(TrainRecipe.model_validate({"repairs": {"via": "endpoint", "endpoint": nobody}, "trl": siblings}))
+
+
+@pytest.mark.parametrize("status", [200, 401, 502])
+def test_through_a_proxy_any_answer_counts_but_the_proxy_s_own_refusal(
+    status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, self.headers.get("Authorization")))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    monkeypatch.setenv("MODEL_KEY", "secret")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with HTTPServer(("127.0.0.1", 0), Proxy) as server:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        thread = Thread(target=server.handle_request)
+        thread.start()
+        endpoint = Endpoint(url="http://judge.invalid/v1", model="m", api_key_env="MODEL_KEY")
+        with pytest.raises(ConfigError, match=r"judge.endpoint.url.*502") if status == 502 else nullcontext():
+            check_server(endpoint, "judge.endpoint")
+        thread.join()
+    assert asked == [("http://judge.invalid/v1/models", None)], "the key is not sent"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ def collect(
     data: Annotated[Path, typer.Argument(help='Questions, JSON Lines: {"id", "question", "image", "answer", ...}.')],
     responses: Annotated[
         list[Path] | None,
-        typer.Option("--responses", "-r", help='Responses there are: {"id", "response", "model"?}; may be repeated.'),
+        typer.Option("--responses", "-r", help='Existing responses: {"id", "response", "model"?}; may be repeated.'),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Sample this model: a folder or a hub name.", show_default=False)

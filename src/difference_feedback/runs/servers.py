@@ -48,7 +48,8 @@ def check_server(endpoint: Endpoint, key: str) -> None:
     def ask() -> None:
         try:
             if through_proxy:
-                urllib.request.urlopen(f"{endpoint.url.rstrip('/')}/models", timeout=PROBE_SECONDS).close()
+                opener = urllib.request.build_opener()  # `urlopen` would keep the proxies of its first call
+                opener.open(f"{endpoint.url.rstrip('/')}/models", timeout=PROBE_SECONDS).close()
             else:
                 socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
             failures.clear()
@@ -58,7 +59,7 @@ def check_server(endpoint: Endpoint, key: str) -> None:
         except TimeoutError:
             pass  # of a connection it is said already
         except OSError as error:
-            failures.append(error.strerror or str(error))
+            failures.append(str(getattr(error, "reason", error.strerror or error)))
 
     thread = threading.Thread(target=ask, daemon=True)  # the look-up of a name has no time limit of its own
     thread.start()
