@@ -121,6 +121,7 @@ def test_training_on_a_file_of_real_questions(tmp_path: Path) -> None:
         ("nano_df_grpo", ["repair_model=null"], "needs repair_model"),
         ("nano_grpo", ["repair_model=nano"], "GRPO repairs nothing"),
         ("nano_grpo", ["data={path: none.jsonl}"], "none.jsonl"),
+        ("nano_grpo", ["host=verl"], "host: verl"),
         ("nano_grpo", ["trl.seed=3"], "set by the run itself"),
     ],
 )

@@ -40,9 +40,9 @@ def train(
 
     Raises `ConfigError` for a recipe that cannot work, and for one of another host.
     """
-    check(recipe)
     if recipe.host != "trl":
         raise ConfigError(f"host: {recipe.host}: here the policy trains on TRL: set host: trl, or call verl.launch.")
+    check(recipe)
     config = host_config(recipe, run)
     dataset, reward = training_data(recipe)
     questions, grade = held_out(recipe)
