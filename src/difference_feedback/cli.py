@@ -26,8 +26,8 @@ from difference_feedback.errors import DifferenceFeedbackError
 METHOD = """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
 
 When a sampled answer is wrong, a [bold]repair model[/] rewrites it into a right one with as few edits as it can. The \
-two are aligned token by token; the edits become a [bold]mask[/], and the mask gates the policy's update: the tokens \
-that made the answer wrong are blamed, the others are left alone."""
+two are aligned token by token; the edits become a [bold]mask[/] of weights on the policy's update: only the tokens \
+that made the answer wrong are pushed down, and only their corrections pushed up."""
 EPILOG = (
     "A recipe is a YAML file or the name of a shipped one; any of its keys can follow as key=value, dotted for nested "
     "ones: [bold]difference-feedback train nano_df_grpo seed=1 trl.learning_rate=2e-4 --output runs/first[/]. "
@@ -76,16 +76,15 @@ def _paragraphs(text: str | None) -> str:
 
 
 STEPS, LOOK = "The method, step by step", "Look at it"
-for panel, command in (
-    *(("Start here", demo), (STEPS, base), (STEPS, train), (STEPS, evaluate)),
-    *((LOOK, mask), (LOOK, grade), (LOOK, annotate), (LOOK, report), (LOOK, bench)),
-):
-    app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
+PANELS = {"Start here": (demo,), STEPS: (base, train, evaluate), LOOK: (mask, grade, annotate, report, bench)}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
 app.add_typer(repair_app, name="repair", rich_help_panel=STEPS)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         print(f"difference-feedback {__version__}")
         raise typer.Exit
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from difference_feedback.bench.cells import cells_of
+from difference_feedback.bench.cells import cells_of, check_cell
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.loading import build_recipe, load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
@@ -105,11 +105,12 @@ def test_shipped_plans_resolve_and_their_main_tables_are_the_same(name: str) -> 
 
 
 def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
-    from difference_feedback.policy.train import check, host_config
+    from difference_feedback.policy.train import host_config
     from difference_feedback.runs.folder import Run
 
-    plans = [load_recipe(name, BenchRecipe, ["seeds=[0]"]) for name in ("bench_full", "bench_long")]
-    for cell in [cell for plan in plans for cell in cells_of(plan)]:
-        if "train" in cell.parts:
-            check(cell.parts["train"])
-            host_config(cell.parts["train"], Run(tmp_path / cell.name, cell.parts["train"]))
+    for name in ("bench_full", "bench_long"):
+        shipped = load_recipe(name, BenchRecipe, ["seeds=[0]"])
+        for cell in cells_of(shipped):
+            check_cell(cell, shipped.methods[cell.method])
+            if "train" in cell.parts:
+                host_config(cell.parts["train"], Run(tmp_path / cell.name, cell.parts["train"]))

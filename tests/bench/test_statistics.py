@@ -14,7 +14,6 @@ from difference_feedback.bench.statistics import (
     bootstrap,
     paired_t,
     probability_of_improvement,
-    standard_error,
 )
 from difference_feedback.errors import DataError
 
@@ -93,8 +92,3 @@ def test_one_run_has_no_interval() -> None:
 def test_scores_without_runs_are_refused() -> None:
     with pytest.raises(DataError, match="runs, tasks"):
         bootstrap(np.zeros((0, 3)))
-
-
-def test_2520_problems_measure_to_less_than_a_point() -> None:
-    assert standard_error(0.6, 2520) < 0.01
-    assert standard_error(0.5, 100) == pytest.approx(0.05)

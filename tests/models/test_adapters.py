@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.models.adapters import adapter_base, with_lora
+from difference_feedback.models.adapters import with_lora
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import train
 from difference_feedback.repair.rl import train_rl
 from difference_feedback.repair.sft import train_sft
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 from difference_feedback.runs.sections import Lora
 from difference_feedback.world import nano

@@ -11,8 +11,10 @@ from safetensors.torch import load_file
 from servers.unruly_server import unruly
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.policy.train import check, train, training_data
+from difference_feedback.judges.questions import training_data
+from difference_feedback.policy.train import train
 from difference_feedback.report import write_report
+from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import TrainRecipe
@@ -119,9 +121,8 @@ def test_training_on_a_file_of_real_questions(tmp_path: Path) -> None:
     [
         ("nano_df_grpo", ["repair_model=null"], "needs repair_model"),
         ("nano_grpo", ["repair_model=nano"], "GRPO repairs nothing"),
-        ("nano_grpo", ["data={path: x.jsonl}", "tasks=[count]"], "leave one of the two out"),
-        ("nano_grpo", ["data={path: x.jsonl}", "reward=embedded"], "use final-answer"),
         ("nano_grpo", ["data={path: none.jsonl}"], "none.jsonl"),
+        ("nano_grpo", ["host=verl"], "host: verl"),
         ("nano_grpo", ["trl.seed=3"], "set by the run itself"),
     ],
 )
@@ -129,7 +130,7 @@ def test_what_cannot_work_ends_before_anything_is_trained(
     name: str, overrides: list[str], says: str, tmp_path: Path
 ) -> None:
     recipe = recipe_of(name, *overrides)
-    with pytest.raises((ConfigError, ValueError), match=says):
+    with pytest.raises(ConfigError, match=says):
         train(recipe, Run(tmp_path, recipe))
 
 

@@ -6,9 +6,10 @@ from trl import GRPOConfig
 
 from difference_feedback import world
 from difference_feedback.data.question import without_images
+from difference_feedback.judges.answers import Rollout
 from difference_feedback.judges.blank_image import stand_in, text_only_accuracy
 from difference_feedback.repair.blank_image import BlankImageFactor
-from difference_feedback.repair.drafts import Rollout, WrongDraft
+from difference_feedback.repair.drafts import WrongDraft
 from difference_feedback.repair.rl import fit_rl
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer

@@ -2,7 +2,7 @@
 
 import pytest
 
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.embedded import embedded_repairer
 from difference_feedback.world import correct_answers, is_correct, sample_problems
@@ -56,8 +56,7 @@ def test_the_reference_takes_the_repair_s_place(tokenizer):
 
 
 def test_the_oracle_knows_embedded_problems_alone(tokenizer):
-    with pytest.raises(ConfigError, match="oracle"):
-        embedded_repairer("oracle", tokenizer, None)
-    one, other = sample_problems("rl", 2, seed=3)
-    with pytest.raises(DataError, match="oracle"):
-        embedded_repairer("oracle", tokenizer, [one]).repair([request(other, 0, tokenizer)])
+    known, other = sample_problems("rl", 2, seed=3)
+    for problems in ([], [known]):
+        with pytest.raises(DataError, match="oracle"):
+            embedded_repairer("oracle", tokenizer, problems).repair([request(other, 0, tokenizer)])

@@ -7,7 +7,7 @@ from difference_feedback import world
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatClient
 from difference_feedback.method.repairs import RepairRequest
-from difference_feedback.policy.train import check, host_config, load_repairer, train
+from difference_feedback.policy.train import train
 from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.runs.folder import Run
@@ -110,20 +110,6 @@ def test_a_training_run_with_a_served_repair_model(openai_server, tmp_path, via)
     refused = row["df/refused/too_long"] + row["df/refused/missing"] + row["df/refused/empty"]
     usable = row["df/requested"] - refused
     assert row["df/projected"] == (usable if via == "endpoint" else 0)
-
-
-def test_wrong_combinations_end_at_once(base, tmp_path):
-    server = {"url": "http://127.0.0.1:9/v1", "model": "m"}
-    with pytest.raises(ConfigError, match="set via to endpoint or vllm"):
-        check(TrainRecipe.model_validate({"repairs": {"endpoint": server}}))
-    for repairs, model, says in (
-        ({"via": "vllm"}, None, "needs repairs.endpoint"),
-        ({"via": "endpoint", "endpoint": server}, "runs/repair", "a model for this process"),
-    ):
-        recipe = TrainRecipe.model_validate({"repairs": repairs, "repair_model": model})
-        config = host_config(recipe, Run(tmp_path / says[:5], recipe))
-        with pytest.raises(ConfigError, match=says):
-            load_repairer(recipe, config, *base)
 
 
 def test_the_client_can_be_given(base, requests):

@@ -135,9 +135,9 @@ def test_loads_from_a_folder_with_the_template_it_was_trained_with(tmp_path, fro
     processor.save_pretrained(tmp_path)
     save_template("nano", tmp_path)
     loaded = LocalRepairer.from_pretrained(tmp_path, max_new_tokens=10, temperature=0)
-    assert loaded.style == NANO
+    assert loaded.prompt.template == NANO
     assert loaded.repair(requests) == repairer(frozen, temperature=0).repair(requests)
-    assert LocalRepairer.from_pretrained(tmp_path, style="full").style == FULL
+    assert LocalRepairer.from_pretrained(tmp_path, style="full").prompt.template == FULL
     assert AutoProcessor.from_pretrained(tmp_path).tokenizer.padding_side == "left"
 
 

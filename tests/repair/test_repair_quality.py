@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from difference_feedback import world
+from difference_feedback.judges.answers import Rollout
 from difference_feedback.method.repairs import Repair
-from difference_feedback.repair.drafts import Rollout, RolloutGroup, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.drafts import RolloutGroup, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.quality import held_out_drafts, repair_quality
 from difference_feedback.world.nano import build_processor
 from difference_feedback.world.oracle import error_tokens, mask_quality, oracle_repair, other_correct_answer

@@ -7,8 +7,9 @@ from trl import GRPOConfig
 
 from difference_feedback import world
 from difference_feedback.errors import DataError
+from difference_feedback.judges.answers import Rollout
 from difference_feedback.repair import rl
-from difference_feedback.repair.drafts import Rollout, WrongDraft
+from difference_feedback.repair.drafts import WrongDraft
 from difference_feedback.repair.prompts import save_template
 from difference_feedback.repair.rl import fit_rl, train_rl
 from difference_feedback.repair.rl_callbacks import StopAtPlateau

@@ -6,13 +6,11 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
 from difference_feedback import world
-from difference_feedback.cli import app
-from difference_feedback.errors import ConfigError
+from difference_feedback.judges import questions
 from difference_feedback.judges.rules import final_answer_reward, matches
-from difference_feedback.repair import rl, stage
+from difference_feedback.repair import rl
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import NANO
 from difference_feedback.repair.rl import auditor_of, factors_of, train_rl
@@ -36,41 +34,11 @@ def recipe_with(**changes):
     return RepairRLRecipe.model_validate(QUICK | {"trl": trl, "model": "nano"} | changes)
 
 
-@pytest.mark.parametrize(
-    ("flags", "changed"),
-    [
-        (["--no-c1"], {"visual_factor": {"enabled": False, "images": ["blank", "noise"]}}),
-        (["--lambda", "0"], {"edit_cost_weight": 0.0}),
-        (["--sft-only"], {"sft_only": True}),
-    ],
-)
-def test_flags_switch_single_factors_off(tmp_path, monkeypatch, flags, changed):
-    ran = []
-    monkeypatch.setattr(rl, "train_rl", lambda recipe, run: ran.append(recipe))
-    call = ["repair", "rl", "nano_repair_rl", "model=nano", "--output"]
-    for name, given in {"plain": [], "changed": flags}.items():
-        assert CliRunner().invoke(app, [*call, str(tmp_path / name), *given]).exit_code == 0
-    plain, found = (recipe.model_dump() for recipe in ran)
-    assert found == plain | changed
-
-
 def test_no_audit_leaves_the_image_gate_alone():
     recipe = recipe_with(audit={"enabled": False})
     assert auditor_of(recipe) is None
     assert set(factors_of(recipe, lambda **_: [], auditor_of(recipe), None)) == {"visual"}
     assert set(factors_of(recipe_with(), lambda **_: [], auditor_of(recipe_with()), None)) == {"visual", "audit"}
-
-
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [
-        ({"data": {"path": "rows.jsonl"}}, "data holds other questions: give audit.auditor=endpoint"),
-        ({"audit": {"auditor": "endpoint"}}, "audit.endpoint is missing"),
-    ],
-)
-def test_an_auditor_that_cannot_judge_is_refused(changes, says):
-    with pytest.raises(ConfigError, match=says):
-        auditor_of(recipe_with(**changes))
 
 
 def test_sft_only_measures_and_hands_the_model_on_untrained(tmp_path):
@@ -79,7 +47,7 @@ def test_sft_only_measures_and_hands_the_model_on_untrained(tmp_path):
     assert (summary["updates"], summary["cpu_seconds"]) == (0, 0.0)
     assert summary["before"] == summary["after"]
     kept = LocalRepairer.from_pretrained(run.model_path)
-    assert kept.style == NANO
+    assert kept.prompt.template == NANO
     assert all(torch.equal(a, b) for a, b in zip(kept.model.parameters(), load_base()[0].parameters(), strict=True))
 
 
@@ -125,8 +93,10 @@ def test_real_questions_from_a_file_train_without_the_embedded_truth(tmp_path, m
         texts = [[{"role": "assistant", "content": stated(c[0]["content"])}] for c in completions]
         return final_answer_reward(prompts, texts, **columns)
 
-    monkeypatch.setattr(stage, "matches", lambda response, *rest: matches(stated(response), *rest))
-    monkeypatch.setattr(stage, "final_answer_reward", reward)
+    def is_right(question, response):
+        return matches(stated(response), question.answer, question.options)
+
+    monkeypatch.setattr(questions, "FINAL_ANSWER", questions.Rule("final-answer", is_right, reward))
     problems = world.sample_problems("rl", 60, 5, ["digits-sum", "count"])
     for number, problem in enumerate(problems):
         problem.images[0].save(tmp_path / f"{number}.png")

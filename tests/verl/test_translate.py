@@ -55,8 +55,6 @@ def test_without_difference_feedback_there_is_no_block() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("objective=cispo", "not verified on verl"),
-        ("lora={}", "lora is TRL's"),
         ("trl.vllm_mode=colocate", "trl.vllm_mode has no counterpart on verl"),
         ("trl.lr_scheduler_type=polynomial", "verl has constant"),
         ("trl.num_generations=7", "no whole prompts"),

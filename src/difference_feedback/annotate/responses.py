@@ -16,8 +16,8 @@ ROUND = 32  # questions between two savings
 
 def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
     """Rows `{"id", "response", "model"?}`, and what is wrong with the others, by file and line."""
-    found: list[Response] = []
-    said: list[str] = []
+    responses: list[Response] = []
+    complaints: list[str] = []
     for path in paths:
         rows, problems = read_jsonl(path)
         for line, values in rows:
@@ -32,13 +32,13 @@ def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
             if wrong:
                 problems.append(RowProblem(line, wrong, "missing; a row needs the question's id and the response"))
             else:
-                found.append(Response(str(values["id"]), values["response"], str(values.get("model", path.stem))))
-        said += [f"{path.name}, {problem}" for problem in problems]
-    if not found:
+                responses.append(Response(str(values["id"]), values["response"], str(values.get("model", path.stem))))
+        complaints += [f"{path.name}, {problem}" for problem in problems]
+    if not responses:
         raise DataError(
-            f"{', '.join(map(str, paths))}: not one response can be used: {'; '.join(said[:3]) or 'no rows'}"
+            f"{', '.join(map(str, paths))}: not one response can be used: {'; '.join(complaints[:3]) or 'no rows'}"
         )
-    return found, said
+    return responses, complaints
 
 
 def sample_responses(
@@ -62,14 +62,14 @@ def sample_responses(
     counts: dict[str, int] = {}
     for _, row in rows.read()[0]:
         counts[str(row.get("id"))] = counts.get(str(row.get("id")), 0) + 1
-    left = [question for question in questions if counts.get(question.id, 0) < samples]
-    if not left:
+    unanswered = [question for question in questions if counts.get(question.id, 0) < samples]
+    if not unanswered:
         return 0
     ask = _local(model, max_new_tokens, temperature) if model else _remote(endpoint, max_new_tokens, temperature)
     name, failed = model or (endpoint.model if endpoint else ""), 0
     from rich.progress import track
 
-    rounds = [left[i : i + ROUND] for i in range(0, len(left), ROUND)]
+    rounds = [unanswered[i : i + ROUND] for i in range(0, len(unanswered), ROUND)]
     for number, batch in enumerate(track(rounds, "Sampling answers", console=console, transient=True)):
         for question, texts in zip(batch, ask(batch, samples, seed + number), strict=True):
             failed += not texts
@@ -81,24 +81,23 @@ def sample_responses(
 def _local(model_name: str, max_new_tokens: int, temperature: float) -> Any:
     import torch
 
-    from difference_feedback.models.generate import generate
+    from difference_feedback.models.generate import answer_questions
     from difference_feedback.models.load import load_model
 
     model, processor = load_model(model_name)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def ask(batch: Sequence[VisualQuestion], samples: int, seed: int) -> list[list[str]]:
-        answers = generate(
+        answers = answer_questions(
             model,
             processor,
-            [question.prompt for question in batch],
-            [question.images for question in batch],
+            batch,
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             num_samples=samples,
             seed=seed,
         )
-        return [[processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in own] for own in answers]
+        return [[answer.text for answer in of_question] for of_question in answers]
 
     return ask
 

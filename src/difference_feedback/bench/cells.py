@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.check import check_compared
 from difference_feedback.runs.loading import build_recipe, load_values, merged
 from difference_feedback.runs.plan import Method
 from difference_feedback.runs.recipes import BenchRecipe, Recipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
@@ -69,6 +70,14 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
         if method.kind != "base" or seed == plan.seeds[0]  # the start and its test are the same whatever the seed
         for settings in _settings(plan, method)
     ]
+
+
+def check_cell(cell: Cell, method: Method) -> None:
+    """Raise `ConfigError` for a cell that cannot run. Models that the cell itself trains first are left out."""
+    trained_before = {"repair_model": method.repair_model is not None, "model": method.oracle_repairs_first}
+    made = {"rl": ["model"], "train": [key for key, is_made in trained_before.items() if is_made]}
+    for part, recipe in cell.parts.items():
+        check_compared(recipe, f"methods.{cell.method}, {part}", made.get(part, ()))
 
 
 def _settings(plan: BenchRecipe, method: Method) -> Iterator[dict[str, Any]]:

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import DemoRecipe, TrainRecipe
@@ -38,6 +39,7 @@ def run_demo(recipe: DemoRecipe, run: Run) -> Path:
 
     console = Console()
     if not run.finished:
+        check(recipe)
         console.print(f"Folder: {run.folder}. Each arm writes its own log there.")
         _run_arms(recipe, run)
         run.finish(_summarise(run))

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from difference_feedback.bench.supervised import Example, collate
-from difference_feedback.models.generate import generate
+from difference_feedback.models.generate import answer_questions
 from difference_feedback.world import Problem
 
 
@@ -18,12 +18,11 @@ def kl_from_start(
 
     Exact in each token's distribution, an estimate in the answers.
     """
-    prompts, images = [p.prompt for p in problems], [p.images for p in problems]
-    answers = generate(policy, processor, prompts, images, max_new_tokens=max_new_tokens, batch_size=100, seed=seed)
-    decode = processor.tokenizer.decode
-    texts = [decode(ids, skip_special_tokens=True) for (ids,) in answers]
+    answers = answer_questions(policy, processor, problems, max_new_tokens=max_new_tokens, batch_size=100, seed=seed)
     total, tokens = 0.0, 0
-    examples = [Example(problem, problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
+    examples = [
+        Example(problem, problem.prompt, answer.text) for problem, (answer,) in zip(problems, answers, strict=True)
+    ]
     for first in range(0, len(examples), 100):
         inputs = collate(processor, examples[first : first + 100])
         labels = inputs.pop("labels")

@@ -16,9 +16,10 @@ from difference_feedback.bench.cells import Cell
 from difference_feedback.bench.drift import kl_from_start
 from difference_feedback.bench.results import cost_figures, mask_figures
 from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
+from difference_feedback.judges.questions import held_out
 from difference_feedback.models.flops import FlopMeter, Work
 from difference_feedback.models.load import load_model
-from difference_feedback.policy.evaluation import evaluate, held_out
+from difference_feedback.policy.evaluation import evaluate
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import to_json, write_atomically
 from difference_feedback.runs.loading import fingerprint
@@ -136,7 +137,7 @@ def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -
 
 
 def _measure(plan: BenchRecipe, cell: Cell, model: Any, processor: Any, run: Run) -> dict[str, Any]:
-    questions, grade = held_out(plan.evaluation, None, plan.tasks[cell.tasks])
+    questions, grade = held_out(EvaluateRecipe(evaluation=plan.evaluation, tasks=plan.tasks[cell.tasks]))
     settings = plan.evaluation
     return evaluate(model, processor, questions, grade=grade, seed=settings.seed, **settings.generation).summary()
 

@@ -13,7 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from difference_feedback.bench.cells import Cell, cells_of
+from difference_feedback.bench.cells import Cell, cells_of, check_cell
 from difference_feedback.bench.results import Row, load_results, machine
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.jsonl import JsonLines
@@ -27,10 +27,14 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
     last checkpoint; models that cells share are below `root`/shared. A cell that fails does not stop the others; at the
     end they are named.
 
-    Raises `ConfigError` for a plan that contradicts itself and where another bench is at work in `root`,
-    `DifferenceFeedbackError` for cells that failed.
+    Raises `ConfigError` for a plan that contradicts itself, for a cell that cannot run (before the first one runs), and
+    where another bench is at work in `root`; `DifferenceFeedbackError` for cells that failed.
     """
     cells = cells_of(plan, only)
+    done = {row["hash"] for row in load_results(root / "results.jsonl")}
+    for cell in cells:
+        if cell.hash not in done:
+            check_cell(cell, plan.methods[cell.method])
     root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(root / ".lock", timeout=0):

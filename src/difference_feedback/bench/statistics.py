@@ -93,11 +93,6 @@ def probability_of_improvement(first: Scores, second: Scores, *, repetitions: in
     return Estimate(value, float(low), float(high))
 
 
-def standard_error(accuracy: float, problems: int) -> float:
-    """Standard error of an accuracy that comes from the finite test set alone."""
-    return math.sqrt(accuracy * (1 - accuracy) / problems)
-
-
 def _mean(scores: Scores) -> npt.NDArray[np.float64]:
     return scores.mean(axis=(1, 2))
 

@@ -29,10 +29,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where t
 
 def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str, list[str]]:
     """The recipe's name and the overrides; the recipe may be left out."""
-    given = list(arguments or ())
-    if given and ("=" not in given[0] or Path(given[0]).is_file()):
-        return given[0], given[1:]
-    return default, given
+    words = list(arguments or ())
+    if words and ("=" not in words[0] or Path(words[0]).is_file()):
+        return words[0], words[1:]
+    return default, words
 
 
 def open_run(
@@ -43,16 +43,20 @@ def open_run(
     overwrite: bool,
     folder: Callable[[R], str] | None = None,
 ) -> tuple[R, "Run"]:
-    """Load the recipe and open its folder, below `runs` by the recipe's name, or by `folder(recipe)`.
+    """Load and check the recipe, then open its folder, below `runs` by the recipe's name, or by `folder(recipe)`.
 
-    Raises `ConfigError` as `load_recipe` and `Run` do.
+    A finished run is not checked: it needs nothing any more. Raises `ConfigError` as `load_recipe`, `check` and `Run`.
     """
+    from difference_feedback.runs.check import check
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.loading import load_recipe
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
-    run = Run(output or Path("runs") / (folder(recipe) if folder else Path(name).stem), recipe, overwrite=overwrite)
+    path = output or Path("runs") / (folder(recipe) if folder else Path(name).stem)
+    if overwrite or not (path / "summary.json").is_file():
+        check(recipe)
+    run = Run(path, recipe, overwrite=overwrite)
     if run.finished:
         typer.echo(f"{run.folder} is finished already; --overwrite runs it anew.")
     elif run.resumed:

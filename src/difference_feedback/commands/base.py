@@ -8,7 +8,7 @@ from difference_feedback.commands.arguments import Arguments, Output, Overwrite,
 def base(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
     """Train the nano base: a small Qwen2.5-VL that is fluent and reads images imperfectly.
 
-    The package ships one made by the default recipe, so this is needed for other settings alone. It takes some twenty
+    The package ships one made by the default recipe, so only other settings need this. It takes some twenty
     minutes on one core. What a recipe has made once is kept in a folder of its own, runs/base-<hash of the recipe>.
 
     [bold]Example:[/] difference-feedback base nano_base seed=1 --output runs/base_1

@@ -12,7 +12,7 @@ Folder = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder of the bench. [dim]\\[default: runs/<plan>][/]")
 ]
 Listed = Annotated[bool, typer.Option("--list", help="List the plan's cells, done and to do, and run nothing.")]
-Only = Annotated[list[str] | None, typer.Option("--only", help="Run this method alone; may be given several times.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run this method alone; may be repeated.")]
 
 
 def bench(
@@ -49,8 +49,8 @@ def bench(
     from difference_feedback.bench.tables import accuracy_table, difference_table
 
     against = {name: method.against for name, method in plan.methods.items()}
-    found = evidence(rows, against)
+    figures = evidence(rows, against)
     console = Console()
-    console.print(Markdown(accuracy_table(found)))
-    console.print(Markdown(difference_table(found)))
+    console.print(Markdown(accuracy_table(figures)))
+    console.print(Markdown(difference_table(figures)))
     typer.echo(f"Results: {root / 'results.jsonl'}")

@@ -10,7 +10,7 @@ def collect(
     data: Annotated[Path, typer.Argument(help='Questions, JSON Lines: {"id", "question", "image", "answer", ...}.')],
     responses: Annotated[
         list[Path] | None,
-        typer.Option("--responses", "-r", help='Responses there are: {"id", "response", "model"?}; may be repeated.'),
+        typer.Option("--responses", "-r", help='Existing responses: {"id", "response", "model"?}; may be repeated.'),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Sample this model: a folder or a hub name.", show_default=False)
@@ -52,7 +52,7 @@ def collect(
     if sum(option is not None and option != [] for option in (responses, model, url)) != 1:
         raise ConfigError("give one of --responses, --model and --url: where the answers come from")
     console = Console(stderr=True, soft_wrap=True, highlight=False)
-    found = collect_folder(
+    collected = collect_folder(
         data,
         output,
         responses=responses or [],
@@ -62,8 +62,8 @@ def collect(
         drawing={"limit": items, "per_question": per_question, "min_words": min_words, "seed": seed},
         console=console,
     )
-    for what, count in found.counts.items():
+    for what, count in collected.counts.items():
         if count:
             console.print(f"  {count:6d} {what}", markup=False)
-    typer.echo(f"{len(found.items)} items: {output / 'items.jsonl'}")
+    typer.echo(f"{len(collected.items)} items: {output / 'items.jsonl'}")
     typer.echo(f"Now: difference-feedback annotate {output}")

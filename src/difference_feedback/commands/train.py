@@ -1,37 +1,24 @@
 """`difference-feedback train`: the policy, with Difference Feedback or without."""
 
-from typing import Annotated
-
 import typer
 
 from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
 
 
-def train(
-    arguments: Arguments = None,
-    output: Output = None,
-    overwrite: Overwrite = False,
-    objective: Annotated[
-        str | None,
-        typer.Option("--objective", help="grpo, gspo, dapo, dr_grpo, sapo, cispo; ppo on verl.", show_default=False),
-    ] = None,
-    host: Annotated[str | None, typer.Option("--host", help="trl or verl.", show_default=False)] = None,
-) -> None:
+def train(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
     """Train the policy with a repair model's feedback, or by the plain objective (Eqs. 11-23).
 
-    `--objective` and `--host` are short for the recipe's keys of these names.
+    The key `objective` is grpo, gspo, dapo, dr_grpo, sapo, cispo, or ppo; `host` is trl or verl. PPO needs verl.
 
     [bold]Example:[/] difference-feedback train nano_df_grpo repair_model=runs/repair_rl/model trl.max_steps=200
 
-    [bold]Example:[/] difference-feedback train nano_grpo --objective gspo --output runs/gspo
+    [bold]Example:[/] difference-feedback train nano_grpo objective=gspo --output runs/gspo
 
-    [bold]Example:[/] difference-feedback train my_recipe.yaml --host verl --objective ppo
+    [bold]Example:[/] difference-feedback train my_recipe.yaml host=verl objective=ppo
     """
     from difference_feedback.runs.recipes import TrainRecipe
 
-    short = {"objective": objective, "host": host}
-    given = [*(arguments or ()), *(f"{key}={value}" for key, value in short.items() if value)]
-    recipe, run = open_run(given, TrainRecipe, "nano_df_grpo", output, overwrite)
+    recipe, run = open_run(arguments, TrainRecipe, "nano_df_grpo", output, overwrite)
     if not run.finished and recipe.host == "verl":
         from difference_feedback.verl.launch import launch
 

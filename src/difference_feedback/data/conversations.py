@@ -10,25 +10,42 @@ from difference_feedback.errors import DataError
 Conversation = list[dict[str, Any]]
 
 
-def split_images(prompt: Conversation) -> tuple[Conversation, list[Image.Image]]:
-    """A conversation with images inside -> the conversation with bare image parts, and the images in order."""
-    images: list[Image.Image] = []
-    conversation = []
-    for message in prompt:
-        content = message["content"]
-        if not isinstance(content, str):
-            images += [part["image"] for part in content if part["type"] == "image"]
-            content = [{"type": "image"} if part["type"] == "image" else _text_part(part) for part in content]
-        conversation.append({"role": message["role"], "content": content})
-    return conversation, images
+def bare(messages: Sequence[Any]) -> Conversation:
+    """The conversation alone: image parts without their images, text parts without other fields.
+
+    Raises `DataError` for parts that are neither.
+    """
+    return [
+        {
+            "role": message["role"],
+            "content": message["content"]
+            if isinstance(message["content"], str)
+            else [_bare_part(part) for part in message["content"]],
+        }
+        for message in messages
+    ]
 
 
-def _text_part(part: dict[str, Any]) -> dict[str, str]:
-    if part["type"] != "text":
+def _bare_part(part: Any) -> dict[str, str]:
+    if part["type"] not in ("image", "text"):
         raise DataError(
             f"field 'prompt': a part of type {part['type']!r} cannot be repaired; use text and image parts."
         )
-    return {"type": "text", "text": part["text"]}
+    return {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]}
+
+
+def split_images(prompt: Conversation) -> tuple[Conversation, list[Image.Image]]:
+    """A conversation with images inside -> the conversation with bare image parts, and the images in order."""
+    parts = [part for message in prompt if not isinstance(message["content"], str) for part in message["content"]]
+    return bare(prompt), [part["image"] for part in parts if part["type"] == "image"]
+
+
+def text_of(message: Any) -> str:
+    """The text parts of a message, one a line."""
+    content = message["content"]
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
 def fill_images(prompt: Conversation, images: Sequence[Image.Image]) -> Conversation:

@@ -3,15 +3,16 @@
 [DF, Sec. 3, Eq. 3, "C1"]
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
 import numpy as np
 from PIL import Image
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback.data.question import Question, without_images
-from difference_feedback.models.generate import generate
+from difference_feedback.data.question import Question
+from difference_feedback.judges.answers import graded_answers
+from difference_feedback.judges.questions import Grade
 
 StandIn = Literal["blank", "noise"]
 Q = TypeVar("Q", bound=Question)
@@ -31,26 +32,23 @@ def text_only_accuracy(
     questions: Sequence[Q],
     samples: int,
     *,
-    grade: Callable[[Any, str], bool],
+    grade: Grade,
     max_new_tokens: int = 64,
     temperature: float = 1.0,
     batch_size: int = 64,
     seed: int = 0,
 ) -> list[float]:
     """Share of right answers among `samples` that `policy` gives to each question with its images left out."""
-    sampled = generate(
+    answers = graded_answers(
         policy,
         processor,
-        [without_images(question.prompt) for question in questions],
-        [()] * len(questions),
+        questions,
+        grade=grade,
+        from_text_alone=True,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         num_samples=samples,
         batch_size=batch_size,
         seed=seed,
     )
-    decode = processor.tokenizer.decode
-    return [
-        sum(bool(grade(question, decode(ids, skip_special_tokens=True))) for ids in answers) / samples
-        for question, answers in zip(questions, sampled, strict=True)
-    ]
+    return [sum(bool(answer.correct) for answer in of_question) / samples for of_question in answers]

@@ -16,13 +16,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from PIL import Image
 
-from difference_feedback.errors import ConfigError
-from difference_feedback.judges.answer_cache import INSTALL, AnswerCache
+from difference_feedback.judges.answer_cache import AnswerCache
 from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.servers import check_endpoint, is_loopback
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 
@@ -81,18 +80,12 @@ class ChatClient:
 
     def __init__(self, endpoint: Endpoint, first_pause: float = 0.5) -> None:
         """`first_pause`: seconds before the first further attempt; it doubles with each."""
-        try:
-            import openai  # noqa: F401
-        except ImportError:
-            raise ConfigError(f"endpoint {endpoint.url}: the package openai is not installed: {INSTALL}") from None
-        parts = urlsplit(endpoint.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"endpoint.url is {endpoint.url!r}: give a base URL such as http://127.0.0.1:8000/v1")
+        check_endpoint(endpoint)
         self.endpoint = endpoint
         self.usage = Usage()
         self._first_pause = first_pause
-        self._key = _key(endpoint)
-        self._loopback = parts.hostname in ("127.0.0.1", "::1", "localhost")
+        self._key = os.environ[endpoint.api_key_env] if endpoint.api_key_env else "none"
+        self._loopback = is_loopback(endpoint.url)
         self._takes_schemas = True
         self._cache = AnswerCache(endpoint.cache) if endpoint.cache else None
 
@@ -236,18 +229,6 @@ class ChatClient:
         content |= {"images": urls, "url": self.endpoint.url, "model": self.endpoint.model}
         content["max_tokens"] = request.max_tokens or self.endpoint.max_tokens
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _key(endpoint: Endpoint) -> str:
-    if endpoint.api_key_env is None:
-        return "none"
-    key = os.environ.get(endpoint.api_key_env)
-    if not key:
-        raise ConfigError(
-            f"endpoint.api_key_env names the environment variable {endpoint.api_key_env}, which is not set: set it, or "
-            "leave the field out for a server without keys."
-        )
-    return key
 
 
 def _data_url(image: Image.Image, max_pixels: int) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
+from difference_feedback.data.conversations import text_of
 from difference_feedback.data.question import Question
 from difference_feedback.data.untrusted import RULE, fence, parse_strictly
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
@@ -92,7 +93,7 @@ class LLMJudge:
     ) -> list[float | None]:
         """TRL reward function: 1.0, 0.0, or None where the answer is unjudged. `judge/unjudged` is logged."""
         texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
-        questions = [_question_of(prompt) for prompt in prompts]
+        questions = [prompt if isinstance(prompt, str) else text_of(prompt[-1]) for prompt in prompts]
         found = self.judge(questions, images or [()] * len(texts), texts, answer)
         if log_metric is not None and found:
             log_metric("judge/unjudged", sum(judgement.correct is None for judgement in found) / len(found))
@@ -133,13 +134,3 @@ def majority(answers: Sequence[ChatAnswer]) -> Judgement:
         if 2 * count > len(answers):
             return Judgement(verdict, tuple(votes), votes[0].reason)
     return Judgement(None, tuple(votes), lost[0] if lost else "the votes are split")
-
-
-def _question_of(prompt: Any) -> str:
-    """The text of a conversation's last user message."""
-    if isinstance(prompt, str):
-        return prompt
-    content = prompt[-1]["content"]
-    return (
-        content if isinstance(content, str) else "\n".join(part["text"] for part in content if part["type"] == "text")
-    )

@@ -12,9 +12,8 @@ import torch
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.jsonl import write_atomically
+from difference_feedback.runs.model_folder import CONFIG, adapter_base
 from difference_feedback.runs.sections import Lora
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
@@ -40,22 +39,6 @@ def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
             return peft.get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(f"lora.targets: {error}") from error
-
-
-def adapter_base(path: str | Path) -> str | None:
-    """The model that the adapter in a folder belongs to; None where the folder holds no adapter.
-
-    Raises `ConfigError` for an adapter whose weights are not in safetensors.
-    """
-    folder = Path(path).expanduser()
-    if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
-        return None
-    if not (folder / WEIGHTS).is_file():
-        raise ConfigError(f"model {path}: an adapter without {WEIGHTS}; weights are read from safetensors alone.")
-    try:
-        return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"model {path}: {CONFIG} names no base_model_name_or_path ({error}).") from error
 
 
 def load_adapter(base: Any, path: str | Path) -> Any:

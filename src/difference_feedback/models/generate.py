@@ -1,11 +1,11 @@
-"""Batched sampling from a vision-language model, with nothing left behind in it or in the random stream.
+"""Batched sampling from a vision-language model, which leaves the model and the random stream as they were.
 
-The same model may be in training meanwhile, or share its weights with one that is.
+The same model may be in training, or share its weights with one that is.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation, fill_images
+from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.vision_tokens import vision_token_ids
 
@@ -40,7 +41,7 @@ def generate(
         temperature: 0 answers greedily.
         batch_size: conversations at a time; each of them is sampled `num_samples` times in parallel.
         seed: of this call's own random stream; torch's global stream is left where it was.
-        adapter_name: LoRA adapter to switch to meanwhile.
+        adapter_name: LoRA adapter to switch to for this call.
         progress: title of a progress bar; None shows none.
 
     Raises:
@@ -63,16 +64,52 @@ def generate(
         bar = stack.enter_context(_bar(shown=progress is not None))
         task = bar.add_task(progress or "", total=len(prompts))
         for rows in batches:
-            found = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
-            for k, ids in enumerate(found):
+            new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
+            for k, ids in enumerate(new):
                 answers[rows[k // num_samples]].append(ids)
             bar.advance(task, len(rows))
     return answers
 
 
+class SampledAnswer(NamedTuple):
+    """A sampled answer: its tokens, and its text without special tokens."""
+
+    token_ids: list[int]
+    text: str
+
+
+def generate_texts(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    conversations: Sequence[Conversation],
+    images: Sequence[Sequence[Image.Image]],
+    **settings: Any,
+) -> list[list[SampledAnswer]]:
+    """`generate`, each answer with its text."""
+    sampled = generate(model, processor, conversations, images, **settings)
+    decode = processor.tokenizer.decode
+    return [[SampledAnswer(ids, decode(ids, skip_special_tokens=True)) for ids in answers] for answers in sampled]
+
+
+def answer_questions(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    questions: Sequence[Question],
+    *,
+    from_text_alone: bool = False,
+    **settings: Any,
+) -> list[list[SampledAnswer]]:
+    """Answer each question by its own prompt, or without its images. `settings` are those of `generate`."""
+    prompts = [question.prompt for question in questions]
+    images: list[Sequence[Image.Image]] = [question.images for question in questions]
+    if from_text_alone:
+        prompts, images = [without_images(prompt) for prompt in prompts], [()] * len(questions)
+    return generate_texts(model, processor, prompts, images, **settings)
+
+
 @contextmanager
 def unchanged(model: PreTrainedModel, adapter_name: str | None = None) -> Iterator[None]:
-    """Evaluation mode, and `adapter_name` where given; afterwards every module is in the mode and state it was in."""
+    """Evaluation mode, and the adapter `adapter_name`; afterwards every module is in its former mode and state."""
     modes = [(module, module.training) for module in model.modules()]
     # Qwen's models keep the positions of the last prompt for the tokens that follow it.
     positions = [(module, module.rope_deltas) for module in model.modules() if hasattr(module, "rope_deltas")]
@@ -97,7 +134,7 @@ def unchanged(model: PreTrainedModel, adapter_name: str | None = None) -> Iterat
 
 @contextmanager
 def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
-    """Torch draws from a stream of its own, begun at `seed`, on the CPU and on `device`; then goes on as before."""
+    """Torch draws from a separate stream from `seed` on, on the CPU and on `device`; then it goes on as before."""
     if device.type == "cpu":
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -114,9 +151,9 @@ def _render(
     processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
     messages = []
-    for i, (conversation, own_images) in enumerate(zip(conversations, images, strict=True)):
+    for i, (conversation, row_images) in enumerate(zip(conversations, images, strict=True)):
         try:
-            messages.append(fill_images(conversation, own_images))
+            messages.append(fill_images(conversation, row_images))
         except DataError as error:
             raise DataError(f"row {i}, {error}") from None
     rendered: Any = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -131,7 +168,7 @@ def _sampling(
     top_p: float,
     num_samples: int,
 ) -> GenerationConfig:
-    """Settings that leave nothing open: `generate` fills what is None from the checkpoint's own configuration."""
+    """All settings: `generate` would take those that are None from the checkpoint's own configuration."""
     tokenizer = processor.tokenizer
     ends = model.generation_config.eos_token_id if model.generation_config else None
     ends = {tokenizer.eos_token_id} | set([ends] if isinstance(ends, int) else ends or [])
@@ -158,7 +195,7 @@ def _generate_batch(
 ) -> list[list[int]]:
     inputs = processor(
         text=prompts,
-        images=[list(own) for own in images] if any(images) else None,
+        images=[list(of_row) for of_row in images] if any(images) else None,
         padding=True,
         padding_side="left",
         add_special_tokens=False,  # the chat template has put them

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.models.adapters import adapter_base, load_adapter
+from difference_feedback.models.adapters import load_adapter
+from difference_feedback.runs.model_folder import adapter_base, check_model
 
 
 def load_model(name: str, *, dtype: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
@@ -14,6 +15,7 @@ def load_model(name: str, *, dtype: str = "float32", attention: str | None = Non
     remote code is run. Raises `ConfigError` when there is no such model, or it is no image-text-to-text model that
     transformers knows.
     """
+    check_model(name)
     if name == "nano":
         from difference_feedback.world.nano import load_base
 
@@ -25,8 +27,6 @@ def load_model(name: str, *, dtype: str = "float32", attention: str | None = Non
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # loading from disk; downloads keep theirs
-    if name.startswith((".", "/", "~", "runs/")) and not (Path(name).expanduser() / "config.json").is_file():
-        raise ConfigError(f"model {name}: no model folder there (no config.json). Has the run that makes it finished?")
     options = {"attn_implementation": attention} if attention else {}
     path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
     try:

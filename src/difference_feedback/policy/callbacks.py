@@ -1,4 +1,4 @@
-"""What a training run does between its steps: show progress, and measure held-out accuracy off the bill."""
+"""What a training run does between its steps: show progress, and measure held-out accuracy in uncounted time."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,9 +15,9 @@ from difference_feedback.trl import StopAtBudget
 class EvaluateHeldOut(TrainerCallback):
     """Measures held-out accuracy before the first step and every `every` steps, into metrics.jsonl.
 
-    Each row has `step`, `cpu_seconds` (the bill so far, evaluations left out), `accuracy`, `interval` and `tasks`. The
-    last measurement is the caller's, and final. `evaluate(final)` runs on every rank, since a sharded model needs them
-    all; the first writes. `partly`: all but the last are of a part of the problems.
+    Each row has `step`, `cpu_seconds` (counted so far, without evaluations), `accuracy`, `interval` and `tasks`. The
+    caller takes the last, final measurement. `evaluate(final)` runs on every rank, since a sharded model needs them
+    all; the first rank writes. `partly`: all measurements but the last are of a part of the problems.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class EvaluateHeldOut(TrainerCallback):
     ) -> None:
         self.evaluate, self.every, self.run, self.budget, self.partly = evaluate, every, run, budget, partly
         self.last = (-1, False)
-        self.found: Evaluation | None = None
+        self.latest: Evaluation | None = None
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step == 0:
@@ -38,16 +38,16 @@ class EvaluateHeldOut(TrainerCallback):
     def measure(self, state: TrainerState, final: bool = False) -> Evaluation:
         """Evaluate and write the row, unless that was done at this step."""
         key = (state.global_step, final and self.partly)
-        if self.found is not None and key == self.last:
-            return self.found
+        if self.latest is not None and key == self.last:
+            return self.latest
         with self.budget.paused():
-            self.found = self.evaluate(final)
+            self.latest = self.evaluate(final)
         self.last = key
         if state.is_world_process_zero:
             keep = ("accuracy", "interval", "problems", "tasks")
-            row = {name: value for name, value in self.found.summary().items() if name in keep}
+            row = {name: value for name, value in self.latest.summary().items() if name in keep}
             self.run.log(step=state.global_step, cpu_seconds=self.budget.total, **row)
-        return self.found
+        return self.latest
 
 
 class Watcher(TrainerCallback):

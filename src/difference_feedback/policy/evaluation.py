@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from difference_feedback.data.question import Question
-from difference_feedback.errors import ConfigError
+from difference_feedback.judges.answers import graded_answers
 from difference_feedback.judges.intervals import wilson_interval
-from difference_feedback.models.generate import generate
+from difference_feedback.judges.questions import Grade, Rule, held_out
+from difference_feedback.runs.check import check
 from difference_feedback.runs.jsonl import write_jsonl
-from difference_feedback.world import is_correct, sample_problems
+from difference_feedback.world import is_correct
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,12 +23,6 @@ if TYPE_CHECKING:
     from difference_feedback.judges.llm_judge import LLMJudge
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.recipes import EvaluateRecipe
-    from difference_feedback.runs.sections import Data, Judge, Reward
-    from difference_feedback.runs.sections import EvaluationSettings as Settings
-
-
-Grade = Callable[[Any, str], bool]
-"""`(question, response)`: whether the response is right."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +71,12 @@ class Evaluation:
             "interval": list(self.interval),
             "problems": len(self.judged),
             "unjudged": len(self.predictions) - len(self.judged),
-            "tasks": {task: sum(bool(p.correct) for p in found) / len(found) for task, found in self.by_task.items()},
+            "tasks": {
+                task: sum(bool(p.correct) for p in answered) / len(answered) for task, answered in self.by_task.items()
+            },
             "task_intervals": {
-                task: list(wilson_interval(sum(bool(p.correct) for p in found), len(found)))
-                for task, found in self.by_task.items()
+                task: list(wilson_interval(sum(bool(p.correct) for p in answered), len(answered)))
+                for task, answered in self.by_task.items()
             },
         }
 
@@ -93,89 +90,50 @@ def evaluate(
     processor: Any,
     questions: Sequence[Question],
     *,
-    grade: "Grade | LLMJudge" = is_correct,
+    grade: "Grade | Rule | LLMJudge" = is_correct,
     batch_size: int = 100,
     max_new_tokens: int = 64,
     temperature: float = 0.0,
     seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
-    """Answer `questions` and grade the answers with `grade(question, response)`, or all at once by an `LLMJudge`.
+    """Answer `questions` and grade the answers; `grade` as for `graded_answers`.
 
     `temperature` 0 answers greedily, otherwise `seed` is that of the sampling. Model and random state are left as they
-    were: an evaluation amid training changes nothing. Vision tokens are never generated.
+    were: an evaluation during training changes nothing. Vision tokens are never generated.
     """
     if not questions:
         raise ValueError("No questions to evaluate on.")
     start = time.process_time()
-    answers = generate(
+    answers = graded_answers(
         model,
         processor,
-        [question.prompt for question in questions],
-        [question.images for question in questions],
+        questions,
+        grade=grade,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         batch_size=batch_size,
         seed=seed,
         progress="evaluating" if progress else None,
     )
-    responses = [processor.tokenizer.decode(token_ids, skip_special_tokens=True) for (token_ids,) in answers]
-    verdicts: list[bool | None]
-    if callable(grade):
-        verdicts = [bool(grade(question, response)) for question, response in zip(questions, responses, strict=True)]
-    else:
-        verdicts = grade.grade(questions, responses)
     predictions = [
-        Prediction(question.task, question.question, question.answer, response, correct)
-        for question, response, correct in zip(questions, responses, verdicts, strict=True)
+        Prediction(question.task, question.question, question.answer, answer.text, answer.correct)
+        for question, (answer,) in zip(questions, answers, strict=True)
     ]
     return Evaluation(predictions, time.process_time() - start)
-
-
-def held_out(
-    settings: "Settings",
-    data: "Data | None",
-    tasks: Sequence[str] | None,
-    reward: "Reward | None" = None,
-    judge: "Judge | None" = None,
-) -> tuple[Sequence[Question], "Grade | LLMJudge"]:
-    """The questions of a recipe's evaluation and who grades them."""
-    if data is None:
-        questions: Sequence[Question] = sample_problems(settings.split, settings.problems, settings.seed, tasks)
-    else:
-        from difference_feedback.data.dataset import load_questions
-
-        questions = load_questions(data)
-    if reward == "llm-judge":
-        return questions, judge_of(judge)
-    if data is None and reward != "final-answer":
-        return questions, is_correct
-    from difference_feedback.judges.rules import matches
-
-    return questions, lambda question, response: matches(response, question.answer, getattr(question, "options", None))
-
-
-def judge_of(settings: "Judge | None") -> "LLMJudge":
-    """The judge that a recipe names. Raises `ConfigError` when it names none."""
-    if settings is None:
-        raise ConfigError(
-            "reward: llm-judge needs judge.endpoint, the url and model of the language model that grades."
-        )
-    from difference_feedback.judges.llm_judge import LLMJudge
-
-    return LLMJudge(settings)
 
 
 def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
     """Run an `evaluate` recipe: predictions.jsonl and summary.json in the run's folder, the summary returned."""
     from difference_feedback.models.load import load_model
 
+    check(recipe)
     settings = recipe.evaluation
-    questions, grade = held_out(settings, recipe.data, recipe.tasks, recipe.reward, recipe.judge)
+    questions, grade = held_out(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
     if torch.cuda.is_available():
         model = model.cuda()
-    found = evaluate(
+    result = evaluate(
         model,
         processor,
         questions,
@@ -184,8 +142,8 @@ def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
         progress=True,
         **settings.generation,
     )
-    found.write_predictions(run.folder / "predictions.jsonl")
-    summary = {"model": recipe.model, **found.summary(), "evaluation_cpu_seconds": found.cpu_seconds}
+    result.write_predictions(run.folder / "predictions.jsonl")
+    summary = {"model": recipe.model, **result.summary(), "evaluation_cpu_seconds": result.cpu_seconds}
     run.finish(summary)
     return summary
 
@@ -203,6 +161,6 @@ def show(summary: dict[str, Any], console: "Console") -> None:
         table.add_row(task, f"{share:.1%}", f"{low:.1%} – {high:.1%}", end_section=task == list(rows)[-1])
     low, high = summary["interval"]
     if summary.get("unjudged"):
-        table.caption = f"{summary['unjudged']} answers could not be judged and count in nothing."
+        table.caption = f"{summary['unjudged']} answers could not be judged and are not counted."
     table.add_row("all", f"{summary['accuracy']:.1%}", f"{low:.1%} – {high:.1%}", style="bold")
     console.print(table)

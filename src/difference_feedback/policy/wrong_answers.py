@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from difference_feedback.data.conversations import text_of
 from difference_feedback.runs.jsonl import JsonLines
 
 
@@ -40,18 +41,17 @@ class WrongAnswers:
             path = self.folder / images[-1]
             path.parent.mkdir(exist_ok=True)
             image.save(path)
-        item = {"id": name, "question": _question(row), "image": images, "draft": draft.strip(), "reference": reference}
+        item = {
+            "id": name,
+            "question": text_of(row["prompt"][-1]),
+            "image": images,
+            "draft": draft.strip(),
+            "reference": reference,
+        }
         for field in ("answer", "options", "task"):
             if row.get(field):
                 item[field] = row[field]
         return item | ({"rule": "embedded"} if "facts" in row else {})
-
-
-def _question(row: Mapping[str, Any]) -> str:
-    content = row["prompt"][-1]["content"]
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
 def _images(row: Mapping[str, Any]) -> Sequence[Image.Image]:
@@ -59,7 +59,7 @@ def _images(row: Mapping[str, Any]) -> Sequence[Image.Image]:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    digest = hashlib.sha1(_question(row).encode())
+    digest = hashlib.sha1(text_of(row["prompt"][-1]).encode())
     for image in _images(row):
         digest.update(image.tobytes())
     return digest.hexdigest()[:12]

@@ -11,25 +11,15 @@ from difference_feedback import world
 from difference_feedback.data.question import Question
 from difference_feedback.data.repair_set import RepairExample
 from difference_feedback.errors import DataError
+from difference_feedback.judges.answers import Rollout, graded_answers
+from difference_feedback.judges.questions import Grade
 from difference_feedback.method.repairs import RepairRequest
-from difference_feedback.models.generate import generate
 from difference_feedback.world import Problem
 from difference_feedback.world.mixture import stream_problems
 from difference_feedback.world.oracle import oracle_repair, other_correct_answer
 
 _SMALLEST_ROUND = 64
 Q = TypeVar("Q", bound=Question)
-Grader = Callable[[Any, str], bool]
-"""`(question, response)`: whether the response is right."""
-
-
-@dataclass(frozen=True)
-class Rollout:
-    """One sampled answer; `token_ids` as sampled, the end-of-sequence token included when it was sampled."""
-
-    token_ids: list[int]
-    text: str
-    correct: bool
 
 
 @dataclass(frozen=True)
@@ -71,15 +61,15 @@ def sample_groups(
     temperature: float = 1.0,
     batch_size: int = 64,
     seed: int = 0,
-    grade: Grader = world.is_correct,
+    grade: Grade = world.is_correct,
     progress: str | None = None,
 ) -> list[RolloutGroup[Q]]:
     """Sample `group_size` answers to each problem, at most `batch_size` problems at a time, and grade them."""
-    sampled = generate(
+    answers = graded_answers(
         policy,
         processor,
-        [problem.prompt for problem in problems],
-        [problem.images for problem in problems],
+        problems,
+        grade=grade,
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         num_samples=group_size,
@@ -87,13 +77,7 @@ def sample_groups(
         seed=seed,
         progress=progress,
     )
-    decode = processor.tokenizer.decode
-    groups = []
-    for problem, answers in zip(problems, sampled, strict=True):
-        texts = [decode(ids, skip_special_tokens=True) for ids in answers]
-        rollouts = [Rollout(ids, text, grade(problem, text)) for ids, text in zip(answers, texts, strict=True)]
-        groups.append(RolloutGroup(problem, rollouts))
-    return groups
+    return [RolloutGroup(problem, rollouts) for problem, rollouts in zip(problems, answers, strict=True)]
 
 
 def wrong_drafts(
@@ -143,15 +127,15 @@ def oracle_repairs(
     """
     limit = max_rollouts or 20 * n
     problems = stream_problems("repair", seed)
-    found: list[WrongDraft[Problem]] = []
+    drafts: list[WrongDraft[Problem]] = []
     rollouts, share = 0, 0.5
-    while len(found) < n:
+    while len(drafts) < n:
         if rollouts >= limit:
             raise DataError(
-                f"{rollouts} answers on labelled problems hold {len(found)} wrong ones, {n} were asked for: ask for "
+                f"{rollouts} answers on labelled problems hold {len(drafts)} wrong ones, {n} are needed: ask for "
                 "fewer, or sample at a higher temperature"
             )
-        missing = n - len(found)
+        missing = n - len(drafts)
         size = min(max(_SMALLEST_ROUND, int(missing / share) + 1), limit - rollouts)
         groups = sample_groups(
             policy,
@@ -164,11 +148,11 @@ def oracle_repairs(
             seed=seed + rollouts,
             progress=progress,
         )
-        found += wrong_drafts(groups, seed=seed + rollouts, other_reference=other_correct_answer)
+        drafts += wrong_drafts(groups, seed=seed + rollouts, other_reference=other_correct_answer)
         rollouts += size
-        share = max(len(found) / rollouts, 0.02)
+        share = max(len(drafts) / rollouts, 0.02)
     tokenizer = processor.tokenizer
-    return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(found[:n])]
+    return [_repaired(f"{seed}-{i}", draft, tokenizer) for i, draft in enumerate(drafts[:n])]
 
 
 def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> RepairExample:

@@ -1,21 +1,20 @@
 """Repairers that need no model: the oracle, the blind rewriter, the reference itself. Bounds, not methods.
 
 The oracle says how far repairs that know the truth could take the method; the blind rewriter, how far perfect sentences
-could without it; the reference in the repair's place, what is left without a repair model. They cost next to nothing.
+could without it; the reference in the repair's place, what the method is worth without a repair model. None of them
+costs processor time worth counting.
 """
 
 import re
 from collections.abc import Sequence
 from typing import Any
 
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.data.conversations import text_of
+from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.world import Problem
 from difference_feedback.world.blind_rewriter import rewrite_blind
 from difference_feedback.world.oracle import oracle_repair
-
-EMBEDDED_REPAIRERS = ("oracle", "blind_rewriter", "reference")
-"""What `repair_model` may name instead of a model."""
 
 
 class ReferenceRepairer:
@@ -42,9 +41,9 @@ class OracleRepairer:
         self.problems = {_key(problem.question, problem.images): problem for problem in problems}
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-        """One repair for each request, whatever `num_samples`: no chance is in it. None where there is no way.
+        """One repair for each request, whatever `num_samples`: nothing is drawn. None where none can be written.
 
-        Raises `DataError` for a request whose problem is none of those given.
+        Raises `DataError` for a request whose problem is not among `problems`.
         """
         texts = [self._text(request) for request in requests]
         return [
@@ -53,7 +52,7 @@ class OracleRepairer:
         ]
 
     def _text(self, request: RepairRequest) -> str | None:
-        problem = self.problems.get(_key(_question(request), request.images))
+        problem = self.problems.get(_key(text_of(request.prompt[-1]), request.images))
         if problem is None:
             raise DataError(f"repair_model: {self.name} repairs answers to the embedded problems of this run alone.")
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
@@ -73,17 +72,10 @@ class BlindRewriter(OracleRepairer):
         return rewrite_blind(problem, draft, _reference(request), self.tokenizer)
 
 
-def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem] | None) -> Repairer:
-    """The repairer of that name. `problems` are the embedded ones trained on; None for other data.
-
-    Raises `ConfigError` for one that goes by the embedded problems, without them.
-    """
+def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem]) -> Repairer:
+    """The repairer of that name, one of `EMBEDDED_REPAIRERS`. `problems` are the embedded ones trained on."""
     if name == "reference":
         return ReferenceRepairer(tokenizer)
-    if problems is None:
-        raise ConfigError(
-            f"repair_model: {name} knows the embedded problems alone, and data names others: give a repair model."
-        )
     kinds: dict[str, type[OracleRepairer]] = {kind.name: kind for kind in (OracleRepairer, BlindRewriter)}
     return kinds[name](tokenizer, problems)
 
@@ -99,12 +91,6 @@ def _as_repair(text: str, request: RepairRequest, tokenizer: Any) -> Repair:
     end = tokenizer.eos_token_id
     ended = [end] if end in request.draft_ids[-1:] else []
     return Repair([*tokenizer.encode(text, add_special_tokens=False), *ended], text)
-
-
-def _question(request: RepairRequest) -> str:
-    content = request.prompt[-1]["content"]
-    texts = [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
-    return re.sub(r"\s+", " ", " ".join(texts)).strip()
 
 
 def _key(question: str, images: Sequence[Any]) -> tuple[str, tuple[bytes, ...]]:

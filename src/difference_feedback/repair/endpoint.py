@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.repair.projection import project
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, template_of
+from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import Endpoint
 
 
@@ -35,13 +34,12 @@ class EndpointRepairer:
         """`tokenizer` is the policy's; `max_growth` as for `LocalRepairer`, on top of the endpoint's `max_tokens`."""
         self.endpoint = endpoint
         self.tokenizer = tokenizer
-        self.style = template_of(style)
+        self.prompt = RepairPrompt(style, tokenizer)
         self.temperature = temperature
         self.max_growth = max_growth
         self.seed = seed
         self.calls = 0
         self.client = client or ChatClient(endpoint)
-        self._special = special_tokens(tokenizer)
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return up to `num_samples` candidates for each request, in the order of the requests.
@@ -60,7 +58,7 @@ class EndpointRepairer:
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
         limit = int(self.max_growth * len(request.draft_ids)) + 8
         return ChatRequest(
-            repair_conversation(request.prompt, draft, request.reference, self.style, self._special),
+            self.prompt(request.prompt, draft, request.reference),
             request.images,
             temperature=self.temperature,
             # Two calls and two rows draw apart, also where a cache is in between; a resumed run asks the same again.

@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.method.repairs import Repair, RepairRequest
-from difference_feedback.models.generate import generate
+from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation, template_for, template_of
+from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
 
 class LocalRepairer:
-    """Repairs wrong answers with a vision-language model; see `protocol.Repairer`.
+    """Repairs wrong answers with a vision-language model; see `method.repairs.Repairer`.
 
     The model and torch's random stream are as before after each call, so it may be the policy itself, or share the
     policy's weights and have an adapter of its own (`adapter_name`). The same requests in the same order of calls give
@@ -37,11 +36,11 @@ class LocalRepairer:
         adapter_name: str | None = None,
         policy_tokenizer: Any = None,
     ) -> None:
-        """What is not plain from its name:
+        """The arguments whose names do not say it all:
 
         Args:
             max_growth: a repair is cut at this many times the longest draft of its call, plus 8 tokens. A longer one
-                would be no small edit, and a batch runs as long as its longest member.
+                is not a small edit, and a batch takes as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
         """
         self.model = model
@@ -51,12 +50,11 @@ class LocalRepairer:
         self.temperature = temperature
         self.top_p = top_p
         self.batch_size = batch_size
-        self.style = template_of(style)
+        self.prompt = RepairPrompt(style, processor)
         self.seed = seed
         self.calls = 0
         self.adapter_name = adapter_name
         self.policy_tokenizer = policy_tokenizer
-        self._special = special_tokens(processor)
 
     @classmethod
     def from_pretrained(
@@ -79,20 +77,13 @@ class LocalRepairer:
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests."""
-        tokenizer = self.processor.tokenizer
-        policy = self.policy_tokenizer or tokenizer
+        policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
-            repair_conversation(
-                request.prompt,
-                policy.decode(request.draft_ids, skip_special_tokens=True),
-                request.reference,
-                self.style,
-                self._special,
-            )
+            self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
         longest = max((len(request.draft_ids) for request in requests), default=0)
-        sampled = generate(
+        sampled = generate_texts(
             self.model,
             self.processor,
             conversations,
@@ -106,14 +97,13 @@ class LocalRepairer:
             adapter_name=self.adapter_name,
         )
         self.calls += 1
-        return [[self._as_repair(ids) for ids in candidates] for candidates in sampled]
+        return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
 
-    def _as_repair(self, ids: list[int]) -> Repair:
-        tokenizer = self.processor.tokenizer
-        text = tokenizer.decode(ids, skip_special_tokens=True)
+    def _as_repair(self, answer: SampledAnswer) -> Repair:
+        ids, text = answer
         if self.policy_tokenizer is None:
             return Repair(ids, text)
-        ended = bool(ids) and ids[-1] in tokenizer.all_special_ids
+        ended = bool(ids) and ids[-1] in self.processor.tokenizer.all_special_ids
         end = [self.policy_tokenizer.eos_token_id] if ended else []
         return Repair(self.policy_tokenizer.encode(text, add_special_tokens=False) + end, text)
 

@@ -1,15 +1,14 @@
 """Preference pairs whose preferred answer is a repair of the other: few edits, so that a mask has something to say."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from difference_feedback.data.conversations import bare
 from difference_feedback.errors import DataError
+from difference_feedback.judges.questions import Grade
 from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.method.selection import choose_repair
-
-Grade = Callable[[Mapping[str, Any], str], bool]
-"""Whether a text is a right answer to a row's question."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ def repair_preferences(
         rows: conversations `prompt`, `chosen` and `rejected` as TRL's `DPOTrainer` takes them, `images` where there
             are any, and whatever `grade` reads. Only `chosen` is changed.
         tokenizer: the policy's.
-        grade: of a row and a repair's text; a repair that is not right is not taken.
+        grade: whether a repair's text is a right answer to a row; other repairs are not taken.
         num_repairs: sampled for each row; the right one with the fewest edits is taken.
 
     Raises:
@@ -39,16 +38,16 @@ def repair_preferences(
     answers = repairer.repair(requests, num_repairs) if requests else []
     if len(answers) != len(requests):
         raise DataError(f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests.")
-    found = RepairedPreferences([], [])
+    result = RepairedPreferences([], [])
     for row, request, candidates in zip(rows, requests, answers, strict=True):
         rewards = [float(grade(row, candidate.text)) for candidate in candidates]
         choice = choose_repair(request.draft_ids, [candidate.token_ids for candidate in candidates], rewards)
         if choice is None:
-            found.unrepaired.append(dict(row))
+            result.unrepaired.append(dict(row))
         else:
             repaired = [{"role": "assistant", "content": candidates[choice.index].text}]
-            found.rows.append({**row, "chosen": repaired})
-    return found
+            result.rows.append({**row, "chosen": repaired})
+    return result
 
 
 def _request(number: int, row: Mapping[str, Any], tokenizer: Any) -> RepairRequest:
@@ -57,7 +56,10 @@ def _request(number: int, row: Mapping[str, Any], tokenizer: Any) -> RepairReque
             raise DataError(
                 f"row {number}, field {name!r}: give a conversation, a list of messages with role and content."
             )
-    prompt = [{"role": message["role"], "content": _bare(message["content"])} for message in row["prompt"]]
+    try:
+        prompt = bare(row["prompt"])
+    except DataError as error:
+        raise DataError(f"row {number}, {error}") from None
     places = sum(
         part["type"] == "image"
         for message in prompt
@@ -73,15 +75,6 @@ def _request(number: int, row: Mapping[str, Any], tokenizer: Any) -> RepairReque
         raise DataError(f"row {number}, field 'images': {len(images)} images for {places} places in the prompt.")
     draft = tokenizer.encode(_text(number, "rejected", row), add_special_tokens=False)
     return RepairRequest(prompt, images, [*draft, tokenizer.eos_token_id], _text(number, "chosen", row))
-
-
-def _bare(content: Any) -> Any:
-    """A message's content with image parts that hold no image, and without the None fields of arrow tables."""
-    if isinstance(content, str):
-        return content
-    return [
-        {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]} for part in content
-    ]
 
 
 def _text(number: int, name: str, row: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.data.untrusted import neutralise
+from difference_feedback.data.untrusted import neutralise, special_tokens
 from difference_feedback.errors import ConfigError, DataError
 
 
@@ -114,6 +114,23 @@ def repair_conversation(
     text += template.instruction
     last = prompt[-1]
     return [*prompt[:-1], {**last, "content": _extended(last["content"], text)}]
+
+
+class RepairPrompt:
+    """Writes every conversation that one repair model reads, in its training and in its use."""
+
+    def __init__(self, style: str | RepairTemplate, processor: Any) -> None:
+        """`processor`, or its tokenizer, is the repair model's; the policy's where the model is behind a server."""
+        self.template = template_of(style)
+        self.special = special_tokens(processor)
+
+    def __call__(self, prompt: list[dict[str, Any]], draft: str, reference: str | None) -> list[dict[str, Any]]:
+        """`repair_conversation` in this model's template, without its special tokens."""
+        return repair_conversation(prompt, draft, reference, self.template, self.special)
+
+    def answer(self, repaired: str) -> list[dict[str, Any]]:
+        """The answer to learn from: the repair, without special tokens."""
+        return [{"role": "assistant", "content": neutralise(repaired, self.special)}]
 
 
 def _extended(content: str | list[dict[str, Any]], text: str) -> str | list[dict[str, Any]]:

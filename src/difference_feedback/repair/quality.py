@@ -12,10 +12,11 @@ from difference_feedback import world
 from difference_feedback.judges.audit import AuditCase, Auditor
 from difference_feedback.judges.audit_log import audit_statistics
 from difference_feedback.judges.blank_image import StandIn, stand_in
+from difference_feedback.judges.questions import Grade
 from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.method.repairs import Repairer
 from difference_feedback.method.selection import choose_repair
-from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.world import Problem
 from difference_feedback.world.oracle import MaskQuality, error_tokens, mask_quality, oracle_repair
 
@@ -64,7 +65,7 @@ def held_out_drafts(
     max_new_tokens: int = 64,
     batch_size: int = 64,
     seed: int = 9000,
-    grade: Grader = world.is_correct,
+    grade: Grade = world.is_correct,
     progress: str | None = "drafts to measure repairs on",
 ) -> list[WrongDraft[Q]]:
     """One wrong answer each to those of `questions` that have a correct sibling for a reference.
@@ -93,7 +94,7 @@ def repair_quality(
     tokenizer: Any,
     *,
     num_samples: int = 2,
-    grade: Grader = world.is_correct,
+    grade: Grade = world.is_correct,
     blind: bool = False,
     auditor: Auditor | None = None,
 ) -> RepairQuality:
@@ -151,7 +152,7 @@ def repair_quality(
     )
 
 
-def _repaired_blind(repairer: Repairer, drafts: Sequence[WrongDraft[Any]], grade: Grader) -> list[bool]:
+def _repaired_blind(repairer: Repairer, drafts: Sequence[WrongDraft[Any]], grade: Grade) -> list[bool]:
     """Whether each draft is repaired right from a blank or a noise image, its reference withheld. [DF, Eq. 3]"""
     kinds: tuple[StandIn, ...] = ("blank", "noise")
     requests = [

@@ -9,10 +9,10 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Train
 from trl import GRPOConfig
 
 from difference_feedback import world
-from difference_feedback.errors import ConfigError
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
+from difference_feedback.judges.questions import draft_questions
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 from difference_feedback.repair.audit_factor import AuditFactor
 from difference_feedback.repair.blank_image import BlankImageFactor
@@ -21,6 +21,7 @@ from difference_feedback.repair.rl_callbacks import MeasureRepairs, StopAtPlatea
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.repair.stage import Stage
+from difference_feedback.runs.check import check
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.trl.objective import with_objective
 
@@ -67,8 +68,9 @@ def fit_rl(
 def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    Billed are the drafts and the training, the factors included; not the measuring before, amid and after.
+    The drafts and the training count, the factors included; the measuring before, during and after does not.
     """
+    check(recipe)
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)
     # The embedded auditor costs nothing, so repairs are measured by it whether or not it takes part in the reward.
@@ -78,14 +80,14 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
         stage.save()
         figures = before and before.summary()
         return stage.finish({"drafts": 0, "updates": 0, "cpu_seconds": 0.0, "before": figures, "after": figures})
-    questions, grade, reward = stage.rl_questions()
+    questions, rule = draft_questions(recipe)
     with stage.billed():
         supply = rl_drafts(
             stage.policy,
             stage.processor,
             recipe.drafts,
             questions=questions,
-            grade=grade,
+            grade=rule.is_right,
             text_only=recipe.text_only,
             max_new_tokens=recipe.evaluation.max_new_tokens,
             batch_size=recipe.evaluation.batch_size,
@@ -103,9 +105,9 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
         stage.processor,
         rl_dataset(supply.drafts, stage.processor, stage.template),
         stage.settings(GRPOConfig, with_objective(recipe.objective, recipe.trl)),
-        grade=reward,
+        grade=rule.reward,
         lam=recipe.edit_cost_weight,
-        factors=factors_of(recipe, reward, auditor, log),
+        factors=factors_of(recipe, rule.reward, auditor, log),
         callbacks=callbacks,
         resume_from=stage.last_checkpoint,
     )
@@ -124,21 +126,15 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
 
 
 def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:
-    """The auditor that a recipe asks for. Raises `ConfigError` for one that cannot judge its data."""
+    """The auditor that a recipe asks for; None where it switches the audit off. The recipe has passed `check`."""
     settings = recipe.audit
     if not settings.enabled:
         return None
     if settings.auditor == "embedded":
-        if recipe.data:
-            raise ConfigError(
-                "audit.auditor: embedded goes by the embedded world's truth, and data holds other questions: give "
-                "audit.auditor=endpoint with audit.endpoint, or audit.enabled=false (--no-audit)."
-            )
         return EmbeddedAuditor()
-    if settings.endpoint is None:
-        raise ConfigError("audit.endpoint is missing: audit.auditor=endpoint needs its url and model.")
     from difference_feedback.judges.endpoint_auditor import EndpointAuditor
 
+    assert settings.endpoint is not None
     return EndpointAuditor(settings.endpoint, settings.seconds)
 
 

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
 from difference_feedback.data.question import Question
-from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
-from difference_feedback.repair.drafts import Grader, Q, WrongDraft, sample_groups, wrong_drafts
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
+from difference_feedback.judges.questions import Grade
+from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
+from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import TextOnly
 from difference_feedback.world import Problem
 
@@ -45,7 +45,7 @@ def rl_drafts(
     n: int,
     *,
     questions: Iterator[Q],
-    grade: Grader = world.is_correct,
+    grade: Grade = world.is_correct,
     group_size: int = 4,
     text_only: TextOnly | None = None,
     max_new_tokens: int = 64,
@@ -60,15 +60,15 @@ def rl_drafts(
 
     Raises `DataError` when 20 `n` answers hold fewer than `n`, or all the questions not one.
     """
-    found: list[WrongDraft[Q]] = []
-    rollouts = asked = removed = 0
-    while len(found) < n:
+    drafts: list[WrongDraft[Q]] = []
+    rollouts = questions_asked = removed = 0
+    while len(drafts) < n:
         batch = list(islice(questions, max(1, batch_size // group_size)))
-        if not batch and found:
+        if not batch and drafts:
             break
         if not batch or rollouts >= 20 * n:
             raise DataError(
-                f"{rollouts} answers hold {len(found)} wrong ones with a correct sibling, {n} were asked for: the "
+                f"{rollouts} answers hold {len(drafts)} wrong ones with a correct sibling, {n} are needed: the "
                 "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
             )
         groups = sample_groups(
@@ -82,7 +82,7 @@ def rl_drafts(
             grade=grade,
             progress=progress,
         )
-        asked += len(batch)
+        questions_asked += len(batch)
         rollouts += sum(len(group.rollouts) for group in groups)
         mixed = [group for group in groups if group.correct and group.wrong]
         if text_only and text_only.samples and mixed:
@@ -99,27 +99,25 @@ def rl_drafts(
             needed = [group for group, share in zip(mixed, shares, strict=True) if share < text_only.threshold]
             removed += len(mixed) - len(needed)
             mixed = needed
-        found += wrong_drafts(mixed, seed=seed + rollouts)
-    return DraftSupply(found[:n], asked, removed)
+        drafts += wrong_drafts(mixed, seed=seed + rollouts)
+    return DraftSupply(drafts[:n], questions_asked, removed)
 
 
 def rl_dataset(
     drafts: Sequence[WrongDraft[Question]], processor: ProcessorMixin, style: str | RepairTemplate
 ) -> Dataset:
     """Rows for TRL: the repair prompt, what the factors read, and the columns that the question's grader reads."""
-    special = special_tokens(processor)
+    prompt = RepairPrompt(style, processor)
     rows = []
     for wrong in drafts:
         question, draft = wrong.problem, wrong.draft
-        prompt = [
-            repair_conversation(question.prompt, draft.text, reference, style, special)
-            for reference in (wrong.reference, None)
-        ]
+        conversations = [prompt(question.prompt, draft.text, reference) for reference in (wrong.reference, None)]
         name = hashlib.sha1(f"{question.question}\0{draft.token_ids}\0{wrong.reference}".encode())
         for image in question.images:
             name.update(image.tobytes())
-        row = {"prompt": prompt[0], "blind_prompt": prompt[1], "images": list(question.images)}
-        row |= {"draft_id": name.hexdigest()[:12], "draft_ids": draft.token_ids, "draft": draft.text}
+        row: dict[str, Any] = {"prompt": conversations[0], "blind_prompt": conversations[1]}
+        row |= {"images": list(question.images), "draft_id": name.hexdigest()[:12]}
+        row |= {"draft_ids": draft.token_ids, "draft": draft.text}
         rows.append(row | {"reference": wrong.reference, "question": question.question} | _for_the_grader(question))
     return Dataset.from_list(rows)
 

@@ -9,13 +9,13 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Train
 from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images
-from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
-from difference_feedback.data.untrusted import neutralise, special_tokens
+from difference_feedback.data.repair_set import RepairExample, RepairSet, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.repair.drafts import oracle_repairs
-from difference_feedback.repair.prompts import RepairTemplate, repair_conversation
+from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.repair.stage import Stage, weights_from
+from difference_feedback.runs.check import check
 from difference_feedback.trl.resume import load_weights
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class RepairCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors `(B, P + T)`: `P` the longest prompt, `T` the longest completion; labels are -100 elsewhere."""
         images = [list(row["images"]) for row in rows]
-        prompts = [fill_images(row["prompt"], own) for row, own in zip(rows, images, strict=True)]
+        prompts = [fill_images(row["prompt"], of_row) for row, of_row in zip(rows, images, strict=True)]
         inputs = self.processor(
             text=self.processor.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False),
             images=images if any(images) else None,
@@ -49,8 +49,8 @@ class RepairCollator:
         completions = [self._ids(row["completion"][-1]["content"]) for row in rows]
         width = max(map(len, completions))
         pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([own + [pad] * (width - len(own)) for own in completions])
-        mask = torch.tensor([[1] * len(own) + [0] * (width - len(own)) for own in completions])
+        ids = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in completions])
+        mask = torch.tensor([[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in completions])
         prompt_labels = torch.full_like(inputs["input_ids"], -100)
         batch = dict(inputs)
         batch["labels"] = torch.cat([prompt_labels, ids.masked_fill(mask == 0, -100)], dim=1)
@@ -68,12 +68,12 @@ class RepairCollator:
 
 def sft_dataset(rows: Sequence[RepairExample], processor: ProcessorMixin, style: str | RepairTemplate) -> Dataset:
     """TRL's prompt-completion format: the repair prompt, and the repaired answer."""
-    special = special_tokens(processor)
+    prompt = RepairPrompt(style, processor)
     return Dataset.from_list(
         [
             {
-                "prompt": repair_conversation(row.prompt, row.draft, row.reference, style, special),
-                "completion": [{"role": "assistant", "content": neutralise(row.repaired, special)}],
+                "prompt": prompt(row.prompt, row.draft, row.reference),
+                "completion": prompt.answer(row.repaired),
                 "images": list(row.images),
             }
             for row in rows
@@ -140,35 +140,32 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
     Embedded: `recipe.drafts` answers of the model itself are repaired by the oracle, written to the run's folder,
-    and repair quality is measured before and after. Billed are drafts, annotation and training, not the measuring.
+    and repair quality is measured before and after. Drafts, repairs and training count; the measuring does not.
     """
+    check(recipe)
     stage = Stage(recipe, run, policy=recipe.model)
     auditor = EmbeddedAuditor()  # it costs nothing
     before = None if recipe.data else stage.quality(auditor=auditor)
     with stage.billed():
         if recipe.data:
-            found = load_repair_set(recipe.data)
-            rows, errors, replaced = found.rows, found.errors, found.replaced
+            repair_set = load_repair_set(recipe.data)
         else:
             settings = recipe.evaluation
-            rows, errors, replaced = (
-                oracle_repairs(
-                    stage.model,
-                    stage.processor,
-                    recipe.drafts,
-                    max_new_tokens=settings.max_new_tokens,
-                    batch_size=settings.batch_size,
-                    seed=recipe.seed,
-                ),
-                [],
-                0,
+            rows = oracle_repairs(
+                stage.model,
+                stage.processor,
+                recipe.drafts,
+                max_new_tokens=settings.max_new_tokens,
+                batch_size=settings.batch_size,
+                seed=recipe.seed,
             )
+            repair_set = RepairSet(rows)
     if not recipe.data:
-        save_repair_set(rows, run.folder / "oracle_repairs.jsonl")
+        save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,
         stage.processor,
-        rows,
+        repair_set.rows,
         stage.settings(SFTConfig, max_length=None),
         style=stage.template,
         callbacks=stage.callbacks(),
@@ -176,9 +173,9 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
     )
     after = None if recipe.data else stage.quality(auditor=auditor)
     summary = {
-        "examples": len(rows),
-        "unusable_rows": errors,
-        "replaced_rows": replaced,
+        "examples": len(repair_set.rows),
+        "unusable_rows": repair_set.errors,
+        "replaced_rows": repair_set.replaced,
         "updates": trainer.state.global_step,
         "cpu_seconds": stage.cpu_seconds,
         "before": before and before.summary(),

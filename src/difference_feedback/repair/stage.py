@@ -1,27 +1,22 @@
-"""What the two stages of a repair model's training share: the model, its bill, its quality before and after."""
+"""What the two stages of a repair model's training share: the model, processor time, quality before and after."""
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from accelerate import PartialState
 from accelerate.utils import is_peft_model
 from transformers import Trainer, TrainerCallback
 from transformers.utils import CONFIG_NAME
 
-from difference_feedback import world
-from difference_feedback.data.dataset import load_questions
-from difference_feedback.data.question import Question
 from difference_feedback.judges.audit import Auditor
-from difference_feedback.judges.rules import final_answer_reward, matches
+from difference_feedback.judges.questions import EMBEDDED, Grade, Rule, held_out
 from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
-from difference_feedback.repair.drafts import Grader
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
@@ -29,7 +24,6 @@ from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.budget import StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress
 from difference_feedback.trl.metrics_file import MetricsToJsonl
-from difference_feedback.world.mixture import stream_problems
 
 if TYPE_CHECKING:
     from difference_feedback.runs.folder import Run
@@ -39,7 +33,7 @@ C = TypeVar("C")
 
 
 class Stage:
-    """One stage of one run. The drafts are those of `policy`, a model's name as recipes give it."""
+    """One stage of one run. `policy`, a model's name as recipes give it, writes the drafts."""
 
     def __init__(self, recipe: "RepairSFTRecipe | RepairRLRecipe", run: "Run", policy: str) -> None:
         self.recipe = recipe
@@ -58,7 +52,7 @@ class Stage:
         self._spent = 0.0
         self._budget: StopAtBudget | None = None
         self._drafts: Any = None
-        self._grade: Grader = world.is_correct
+        self._grade: Grade = EMBEDDED.is_right
 
     @contextmanager
     def billed(self) -> Iterator[None]:
@@ -71,7 +65,7 @@ class Stage:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor seconds billed so far."""
+        """Processor seconds counted so far."""
         return self._budget.total if self._budget else self._spent
 
     def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
@@ -96,7 +90,7 @@ class Stage:
             yield
 
     def quality(self, auditor: Auditor | None = None) -> RepairQuality | None:
-        """Of the model as it stands, on held-out drafts of the policy, every factor of Eq. 4 tried; not billed.
+        """Of the model as it stands, on held-out drafts of the policy, every factor of Eq. 4 tried; not counted.
 
         None where there are no held-out questions: a recipe with `data` and no `test_data`.
         """
@@ -107,7 +101,9 @@ class Stage:
         settings = self.recipe.evaluation
         limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
-            questions, self._grade = self._held_out()
+            questions, grader = held_out(self.recipe)
+            assert isinstance(grader, Rule)  # these recipes name no judge
+            self._grade = grader.is_right
             if not questions:
                 return None
             self._drafts = held_out_drafts(
@@ -117,24 +113,6 @@ class Stage:
         return repair_quality(
             repairer, self._drafts, self.processor.tokenizer, grade=self._grade, blind=True, auditor=auditor
         )
-
-    def rl_questions(self) -> tuple[Iterator[Question], Grader, Callable[..., Sequence[float | None]]]:
-        """Questions to sample drafts from, and their grader: for one response, and as TRL calls it."""
-        data = getattr(self.recipe, "data", None)
-        if data is None:
-            return stream_problems("rl", self.recipe.seed), world.is_correct, world.correctness_reward
-        questions = load_questions(data)
-        order = np.random.default_rng(self.recipe.seed).permutation(len(questions))
-        return (questions[i] for i in order), matches_question, final_answer_reward
-
-    def _held_out(self) -> tuple[Sequence[Question], Grader]:
-        data, test = (getattr(self.recipe, name, None) for name in ("data", "test_data"))
-        if data is not None and test is None:
-            return [], matches_question
-        if test is not None:
-            return load_questions(test), matches_question
-        evaluation = self.recipe.evaluation
-        return world.sample_problems("test", evaluation.problems, evaluation.seed), world.is_correct
 
     def save(self, trainer: Trainer | None = None) -> None:
         """The model, with its processor and its prompt template, to the run's `model` folder."""
@@ -152,11 +130,6 @@ class Stage:
         if PartialState().is_main_process:
             self.run.finish(summary)
         return summary
-
-
-def matches_question(question: Any, response: str) -> bool:
-    """Whether a response to a data set's question is right, by rule."""
-    return matches(response, question.answer, question.options)
 
 
 def weights_from(checkpoint: str, model: torch.nn.Module) -> bool:

@@ -107,6 +107,10 @@ class RepairRLRecipe(ModelRecipe):
     """Settings of TRL's `GRPOConfig`."""
 
 
+EMBEDDED_REPAIRERS = ("oracle", "blind_rewriter", "reference")
+"""What `repair_model` may name instead of a model, in the embedded world; see `repair.embedded`."""
+
+
 class TrainRecipe(ModelRecipe):
     """The policy, with Difference Feedback or by the plain objective. [DF, Eqs. 11-28]"""
 
@@ -147,6 +151,12 @@ class TrainRecipe(ModelRecipe):
     those that it has a counterpart of."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """verl's own settings, with `host: verl`."""
+
+    @property
+    def needs_repairer(self) -> bool:
+        """Whether repairs are sampled for wrong answers, by the settings that `DFGRPOConfig` will read."""
+        makes_pairs = self.trl.get("regroup", True) or self.trl.get("weights", "mask") != "ones"
+        return bool(self.method == "df-grpo" and makes_pairs and self.trl.get("num_repairs") != 0)
 
 
 class EvaluateRecipe(ModelRecipe):

@@ -26,7 +26,7 @@ def trl_settings(objective: str) -> dict[str, Any]:
         ConfigError: TRL does not compute this objective; the message says who does.
     """
     if objective == "ppo":
-        raise ConfigError("objective is 'ppo', and TRL has no PPO trainer: use host: verl (--host verl), docs/verl.md.")
+        raise ConfigError("objective is 'ppo', and TRL has no PPO trainer: use host: verl, docs/verl.md.")
     if objective == "dpo":
         raise ConfigError("objective is 'dpo', which trains on preferences and not on rollouts: use DFDPOTrainer.")
     if objective not in _LOSSES:

@@ -1,6 +1,5 @@
 """Run a `train` recipe on verl: its data as parquet, its keys as verl's, its metrics in the run's folder."""
 
-import importlib.metadata
 import json
 import os
 import subprocess
@@ -8,13 +7,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.errors import ConfigError, DifferenceFeedbackError
+from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.judges.questions import Rule, held_out, rule_of, training_questions
+from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.translate import overrides
-from difference_feedback.world import sample_problems
 from difference_feedback.world.nano import SHIPPED
 
 
@@ -24,16 +24,10 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
     An interrupted run goes on from verl's last checkpoint in the folder.
 
     Raises:
-        ConfigError: verl is not installed here, or the recipe cannot be said in verl's words.
+        ConfigError: verl is not installed here, or the recipe asks for what verl does not have.
         DifferenceFeedbackError: the run failed; its log is in the folder.
     """
-    try:
-        importlib.metadata.version("verl")
-    except importlib.metadata.PackageNotFoundError:
-        overrides(recipe)  # what is wrong with the recipe itself comes first
-        raise ConfigError(
-            "host: verl needs verl, in an environment of its own: docs/verl.md says how to make it."
-        ) from None
+    check(recipe)
     command = [sys.executable, "-m", "difference_feedback.verl.main_df", *arguments(recipe, run)]
     metrics = run.folder / "verl_metrics.jsonl"
     log = run.folder / "verl.log"
@@ -50,20 +44,12 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
 
 def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     """The command line; writes the data files that it names."""
-    given = overrides(recipe)
+    translated = overrides(recipe)
     files = {"train": run.folder / "train.parquet", "val": run.folder / "test.parquet"}
-    if recipe.data:
-        from difference_feedback.data.dataset import load_questions
-
-        write_questions(files["train"], load_questions(recipe.data), "final-answer")
-        held_out = recipe.test_data or recipe.data
-        write_questions(files["val"], load_questions(held_out), "final-answer")
-    else:
-        source = "final-answer" if recipe.reward == "final-answer" else "embedded"
-        settings = recipe.evaluation
-        write_questions(files["train"], sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks), source)
-        test = sample_problems("test", settings.problems, settings.seed, recipe.tasks)
-        write_questions(files["val"], test, source)
+    write_questions(files["train"], training_questions(recipe), rule_of(recipe.data, recipe.reward).name)
+    questions, grader = held_out(recipe)
+    assert isinstance(grader, Rule)  # `check` refuses a judge
+    write_questions(files["val"], questions or training_questions(recipe), grader.name)  # verl needs a test set
     fixed = {
         "data.train_files": files["train"],
         "data.val_files": files["val"],
@@ -74,7 +60,7 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
         "trainer.resume_mode": "auto",
         "trainer.logger": "[console,file]",
     }
-    return [f"{key}={_word(value)}" for key, value in (fixed | given).items()]
+    return [f"{key}={_word(value)}" for key, value in (fixed | translated).items()]
 
 
 def collect(recipe: TrainRecipe, run: Run, metrics: Path) -> dict[str, Any]:

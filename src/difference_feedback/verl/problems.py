@@ -49,7 +49,7 @@ def _text(part: dict[str, Any] | str) -> str:
 
 
 def _png(image: Any) -> dict[str, Any]:
-    """An image as verl reads it. Without a floor of its own, verl would enlarge images of fewer than 56 x 56 pixels."""
+    """An image as verl reads it. `min_pixels` keeps verl from enlarging images of fewer than 56 x 56 pixels."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return {"bytes": buffer.getvalue(), "min_pixels": min(image.width * image.height, 56 * 56)}

@@ -6,6 +6,7 @@ from typing import Any
 import ray
 from PIL import Image
 
+from difference_feedback.data.conversations import bare
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.verl.settings import Settings
 
@@ -36,16 +37,7 @@ def start(settings: Settings, policy_path: str, max_tokens: int) -> Any:
 
 def request(messages: Sequence[Any], images: Sequence[Image.Image], draft: list[int], reference: str) -> RepairRequest:
     """A request from verl's chat messages, whose image parts may hold the images themselves."""
-    prompt = []
-    for message in messages:
-        content = message["content"]
-        if not isinstance(content, str):
-            content = [
-                {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]}
-                for part in content
-            ]
-        prompt.append({"role": message["role"], "content": content})
-    return RepairRequest(prompt, list(images), draft, reference)
+    return RepairRequest(bare(messages), list(images), draft, reference)
 
 
 def _repairer(settings: Settings, policy_path: str, max_tokens: int) -> Repairer:

@@ -47,43 +47,37 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
     """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` has the last word.
 
     Raises:
-        ConfigError: a key that verl has no counterpart of, or an objective whose gate is not verified there.
+        ConfigError: a key that verl has no counterpart of. `runs.check` has seen to the objective.
     """
-    if recipe.objective not in _ESTIMATOR:
-        raise ConfigError(
-            f"objective {recipe.objective!r} is not verified on verl, which has {', '.join(_ESTIMATOR)}: use host: trl."
-        )
-    if recipe.lora is not None:
-        raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
-    own = {field.name for field in fields(Settings)}
-    unknown = set(recipe.trl) - set(_SAME) - _ELSEWHERE - own
+    df_fields = {field.name for field in fields(Settings)}
+    unknown = set(recipe.trl) - set(_SAME) - _ELSEWHERE - df_fields
     if unknown:
         key = sorted(unknown)[0]
         raise ConfigError(
-            f"trl.{key} has no counterpart on verl.{nearest(key, {*_SAME, *_ELSEWHERE, *own})} Leave it out, or give "
-            "verl's own setting under `verl:`."
+            f"trl.{key} has no counterpart on verl.{nearest(key, {*_SAME, *_ELSEWHERE, *df_fields})} Leave it out, or "
+            "give verl's own setting under `verl:`."
         )
-    found = _objective(recipe) | _batches(recipe.trl)
-    found |= {_SAME[key]: value for key, value in recipe.trl.items() if key in _SAME}
+    settings = _objective(recipe) | _batches(recipe.trl)
+    settings |= {_SAME[key]: value for key, value in recipe.trl.items() if key in _SAME}
     if recipe.trl.get("beta"):
-        found[f"{ACTOR}.use_kl_loss"] = True
+        settings[f"{ACTOR}.use_kl_loss"] = True
     else:
-        found.pop(f"{ACTOR}.kl_loss_coef", None)
+        settings.pop(f"{ACTOR}.kl_loss_coef", None)
     if "lr_scheduler_type" in recipe.trl:
         schedule = recipe.trl["lr_scheduler_type"]
         if schedule not in _SCHEDULES:
             raise ConfigError(f"trl.lr_scheduler_type={schedule!r}: verl has {', '.join(_SCHEDULES)}.")
-        found[f"{ACTOR}.optim.lr_scheduler_type"] = _SCHEDULES[schedule]
+        settings[f"{ACTOR}.optim.lr_scheduler_type"] = _SCHEDULES[schedule]
     if recipe.method == "df-grpo":
-        found |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, own).items()}
-    return found | _flat(recipe.verl)
+        settings |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, df_fields).items()}
+    return settings | _flat(recipe.verl)
 
 
 def _objective(recipe: TrainRecipe) -> dict[str, Any]:
     estimator, mode, aggregation = _ESTIMATOR[recipe.objective]
     clip = OBJECTIVES[recipe.objective].settings
     assert isinstance(clip, Clip)
-    found: dict[str, Any] = {
+    settings: dict[str, Any] = {
         "algorithm.adv_estimator": estimator,
         f"{ACTOR}.policy_loss.loss_mode": mode,
         f"{ACTOR}.loss_agg_mode": aggregation,
@@ -91,9 +85,9 @@ def _objective(recipe: TrainRecipe) -> dict[str, Any]:
         f"{ACTOR}.clip_ratio_high": clip.high,
     }
     if recipe.objective == "dr_grpo":
-        found["algorithm.norm_adv_by_std_in_grpo"] = False
-        found[f"{ACTOR}.loss_scale_factor"] = recipe.trl.get("max_completion_length", 256)
-    return found
+        settings["algorithm.norm_adv_by_std_in_grpo"] = False
+        settings[f"{ACTOR}.loss_scale_factor"] = recipe.trl.get("max_completion_length", 256)
+    return settings
 
 
 def _batches(trl: Mapping[str, Any]) -> dict[str, Any]:
@@ -106,21 +100,21 @@ def _batches(trl: Mapping[str, Any]) -> dict[str, Any]:
     return {"data.train_batch_size": rows // answers, f"{ACTOR}.ppo_mini_batch_size": rows // answers}
 
 
-def _block(recipe: TrainRecipe, own: set[str]) -> dict[str, Any]:
-    asked = recipe.repairs
-    block = {key: value for key, value in recipe.trl.items() if key in own and key not in _SAME}
-    block |= {"via": asked.via, "temperature": asked.temperature, "batch_size": asked.batch_size}
-    block |= {"repair_model": recipe.repair_model, "style": asked.style, "dtype": recipe.dtype}
-    if asked.endpoint is not None:
-        block["endpoint"] = asked.endpoint.model_dump(mode="json", exclude_none=True)
+def _block(recipe: TrainRecipe, df_fields: set[str]) -> dict[str, Any]:
+    repairs = recipe.repairs
+    block = {key: value for key, value in recipe.trl.items() if key in df_fields and key not in _SAME}
+    block |= {"via": repairs.via, "temperature": repairs.temperature, "batch_size": repairs.batch_size}
+    block |= {"repair_model": recipe.repair_model, "style": repairs.style, "dtype": recipe.dtype}
+    if repairs.endpoint is not None:
+        block["endpoint"] = repairs.endpoint.model_dump(mode="json", exclude_none=True)
     return {key: value for key, value in block.items() if value is not None}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{key}.")
+            settings |= _flat(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            settings[prefix + key] = value
+    return settings

@@ -1,0 +1,52 @@
+"""Ask a model questions and have its answers graded: evaluation, drafts and the filter of questions all do this."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from difference_feedback import world
+from difference_feedback.data.question import Question
+from difference_feedback.judges.questions import Grade, Rule
+from difference_feedback.models.generate import answer_questions
+
+if TYPE_CHECKING:
+    from difference_feedback.judges.llm_judge import LLMJudge
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One sampled answer; `token_ids` as sampled, the end-of-sequence token included when it was sampled."""
+
+    token_ids: list[int]
+    text: str
+    correct: bool | None
+    """None: unjudged."""
+
+
+def graded_answers(
+    model: Any,
+    processor: Any,
+    questions: Sequence[Question],
+    *,
+    grade: "Grade | Rule | LLMJudge" = world.is_correct,
+    **sampling: Any,
+) -> list[list[Rollout]]:
+    """Answer each question as `answer_questions` does, and grade every answer.
+
+    `grade` is called with a question and a response, or its method `grade` once with all of them.
+    """
+    sampled = answer_questions(model, processor, questions, **sampling)
+    pairs = [
+        (question, answer.text)
+        for question, of_question in zip(questions, sampled, strict=True)
+        for answer in of_question
+    ]
+    verdicts: list[bool | None]
+    if callable(grade):
+        verdicts = [bool(grade(question, text)) for question, text in pairs]
+    else:
+        verdicts = grade.grade([question for question, _ in pairs], [text for _, text in pairs])
+    verdict = iter(verdicts)
+    return [
+        [Rollout(answer.token_ids, answer.text, next(verdict)) for answer in of_question] for of_question in sampled
+    ]

@@ -1,0 +1,243 @@
+"""What can be known to fail before anything is loaded: models, data, servers, packages, and keys that contradict.
+
+`check` is called before a run's folder is made. It imports no torch, so that a mistake is reported at once.
+"""
+
+import json
+from collections.abc import Collection, Mapping
+from itertools import islice
+from pathlib import Path
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
+from difference_feedback.runs.packages import TRACKERS, is_installed, require
+from difference_feedback.runs.recipes import (
+    DEMO_PARTS,
+    EMBEDDED_REPAIRERS,
+    DemoRecipe,
+    EvaluateRecipe,
+    Recipe,
+    RepairRLRecipe,
+    RepairSFTRecipe,
+    TrainRecipe,
+)
+from difference_feedback.runs.sections import Data
+from difference_feedback.runs.servers import check_server
+
+HOST_OBJECTIVES = {
+    "trl": ("grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo"),
+    "verl": ("grpo", "gspo", "dapo", "dr_grpo", "ppo"),
+}
+"""The objectives that each host computes; on verl, those whose weights were verified."""
+_LINES = 100  # read of a data file
+
+
+def check(recipe: Recipe) -> None:
+    """Raise `ConfigError` for what cannot work: the place, the key, and what to do about it.
+
+    Of a plan of the bench each cell is checked, by `bench.cells.check_cell`. A base needs nothing.
+    """
+    match recipe:
+        case TrainRecipe():
+            _check_train(recipe)
+        case RepairSFTRecipe():
+            _check_repair_sft(recipe)
+        case RepairRLRecipe():
+            _check_repair_rl(recipe)
+        case EvaluateRecipe():
+            _check_model(recipe.model)
+            _check_grading(recipe, recipe.data)
+        case DemoRecipe():
+            for name in DEMO_PARTS:
+                made = {"repair_rl": ("model",), "df_grpo": ("repair_model",)}.get(name, ())
+                check_compared(getattr(recipe, name), name, made)
+
+
+def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:
+    """`check` for a part of a comparison at the same processor time; `place` is where its keys stand.
+
+    `made` are keys for models that the comparison itself trains first: whatever they hold is replaced.
+    """
+    recipe = recipe.model_copy(update=dict.fromkeys(made, "nano"))
+    try:
+        if isinstance(recipe, TrainRecipe) and recipe.host != "trl":
+            raise ConfigError(
+                f"host: {recipe.host} cannot be compared at the same processor time, which is measured in this "
+                "process alone: use host: trl here, and `difference-feedback train` for a run on verl."
+            )
+        check(recipe)
+    except ConfigError as error:
+        raise ConfigError(f"{place}: {error}") from None
+
+
+def _check_train(recipe: TrainRecipe) -> None:
+    if recipe.method == "grpo" and recipe.repair_model:
+        raise ConfigError("repair_model is set, and GRPO repairs nothing: use method: df-grpo, or leave it out.")
+    if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
+        raise ConfigError("repairs.endpoint names a server, and via: local asks none: set via to endpoint or vllm.")
+    _check_host(recipe)
+    _check_trained(recipe)
+    _check_grading(recipe, recipe.data)
+    if recipe.test_data:
+        _check_data(recipe.test_data, "test_data")
+    if recipe.needs_repairer:
+        _check_repairer(recipe)
+
+
+def _check_host(recipe: TrainRecipe) -> None:
+    if recipe.verl and recipe.host != "verl":
+        raise ConfigError("verl holds that host's settings, and host is trl: set host: verl, or leave them out.")
+    if recipe.objective not in HOST_OBJECTIVES[recipe.host]:
+        others = [host for host, names in HOST_OBJECTIVES.items() if recipe.objective in names]
+        raise ConfigError(
+            f"objective: {recipe.objective} does not run on host: {recipe.host}, which has "
+            f"{', '.join(HOST_OBJECTIVES[recipe.host])}: choose one of them, or host: {others[0]}."
+        )
+    if recipe.host == "trl":
+        _check_trl(recipe)
+        return
+    ignored = {
+        "reward: llm-judge": recipe.reward == "llm-judge",
+        "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
+        "keep_wrong_answers": recipe.keep_wrong_answers > 0,
+        f"repair_model: {recipe.repair_model}": recipe.repair_model in (*EMBEDDED_REPAIRERS, "policy"),
+    }
+    for key in (key for key, is_set in ignored.items() if is_set):
+        raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")
+    if recipe.lora is not None:
+        raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
+    if not is_installed("verl"):
+        raise ConfigError("host: verl needs verl, in an environment of its own: docs/verl.md says how to make it.")
+
+
+def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
+    """TRL itself, and the trackers that its settings name."""
+    if not is_installed("trl"):
+        raise ConfigError(
+            "host: trl needs TRL, which is not installed here: pip install trl, in an environment without verl."
+        )
+    trackers = recipe.trl.get("report_to", "none")
+    for name in [trackers] if isinstance(trackers, str) else trackers if isinstance(trackers, list) else []:
+        if name in TRACKERS and not is_installed(TRACKERS[name]):
+            raise ConfigError(
+                f"trl.report_to: {name} is not installed: pip install {name}, or set trl.report_to=none; "
+                "metrics.jsonl is written in any case."
+            )
+
+
+def _check_repairer(recipe: TrainRecipe) -> None:
+    """Where the repairs come from: exactly one of a model, the policy, an embedded repairer, and a server."""
+    via, endpoint, model = recipe.repairs.via, recipe.repairs.endpoint, recipe.repair_model
+    if via != "local":
+        if endpoint is None:
+            raise ConfigError(f"repairs.via: {via} needs repairs.endpoint, the url and model of the server.")
+        if model is not None:
+            raise ConfigError(f"repair_model is a model for this process, and repairs.via: {via} asks a server.")
+        check_server(endpoint, "repairs.endpoint")
+        return
+    if model is None:
+        raise ConfigError(
+            "method df-grpo needs repair_model, the folder or hub name of a repair model: train one with "
+            "`difference-feedback repair sft` and `repair rl`, name a server in repairs.endpoint, or give method=grpo."
+        )
+    if model in EMBEDDED_REPAIRERS:
+        if recipe.data and model != "reference":
+            raise ConfigError(
+                f"repair_model: {model} knows the embedded problems alone, and data names others: give a repair model."
+            )
+    elif model != "policy":
+        _check_model(model, "repair_model")
+
+
+def _check_repair_sft(recipe: RepairSFTRecipe) -> None:
+    _check_trl(recipe)
+    _check_split(recipe)
+    _check_trained(recipe)
+    if recipe.data:
+        _check_rows(recipe.data, "data")
+
+
+def _check_repair_rl(recipe: RepairRLRecipe) -> None:
+    if recipe.objective not in HOST_OBJECTIVES["trl"]:
+        names = ", ".join(HOST_OBJECTIVES["trl"])
+        raise ConfigError(f"objective: {recipe.objective} cannot train a repair model: choose one of {names}.")
+    _check_trl(recipe)
+    _check_split(recipe)
+    _check_trained(recipe)
+    _check_model(recipe.policy, "policy")
+    for key in ("data", "test_data"):
+        if (data := getattr(recipe, key)) is not None:
+            _check_data(data, key)
+    audit = recipe.audit
+    if audit.enabled and audit.auditor == "embedded" and recipe.data:
+        raise ConfigError(
+            "audit.auditor: embedded goes by the embedded world's truth, and data holds other questions: give "
+            "audit.auditor=endpoint with audit.endpoint, or audit.enabled=false."
+        )
+    if audit.enabled and audit.auditor == "endpoint":
+        if audit.endpoint is None:
+            raise ConfigError("audit.endpoint is missing: audit.auditor=endpoint needs its url and model.")
+        check_server(audit.endpoint, "audit.endpoint")
+
+
+def _check_split(recipe: RepairSFTRecipe | RepairRLRecipe) -> None:
+    if recipe.evaluation.split != "test":
+        raise ConfigError("evaluation.split: repair holds the images that repair models are trained on: use test.")
+
+
+def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> None:
+    """Questions, and who grades the answers to them."""
+    if data and recipe.tasks:
+        raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
+    if (recipe.judge is not None) != (recipe.reward == "llm-judge"):
+        raise ConfigError(
+            "judge and reward: llm-judge go together: give both, or neither; judge.endpoint is the url and model of "
+            "the language model that grades."
+        )
+    if recipe.reward == "embedded" and data:
+        raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
+    if data:
+        _check_data(data, "data")
+    if recipe.judge is not None:
+        check_server(recipe.judge.endpoint, "judge.endpoint")
+
+
+def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
+    """The model that is trained, and the adapter on it."""
+    _check_model(recipe.model)
+    if recipe.lora is not None:
+        require("peft", "lora")
+        if adapter_base(recipe.model) is not None:
+            raise ConfigError("lora: the model is an adapter already, which is trained as it is: leave lora out.")
+
+
+def _check_model(name: str, key: str = "model") -> None:
+    check_model(name, key)
+    if adapter_base(name) is not None:
+        require("peft", f"{key}: {name} is an adapter, which")
+
+
+def _check_data(data: Data, key: str) -> None:
+    path = Path(data.path).expanduser()
+    if path.suffix in (".jsonl", ".json"):
+        _check_rows(data.path, f"{key}.path")
+    elif is_local(data.path) and not path.exists():
+        raise ConfigError(f"{key}.path: {data.path} does not exist: give a JSONL file, a saved set, or a hub name.")
+
+
+def _check_rows(name: str, key: str) -> None:
+    """A JSON Lines file that can be read, with an object in one of its first lines."""
+    try:
+        with Path(name).expanduser().open(encoding="utf-8-sig", errors="replace") as file:
+            if any(map(_is_object, islice(file, _LINES))):
+                return
+    except OSError as error:
+        raise ConfigError(f"{key}: {name}: {error.strerror}: give a JSON Lines file that can be read.") from None
+    raise ConfigError(f"{key}: {name}: none of its first {_LINES} lines is a JSON object: write one {{...}} a line.")
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(json.loads(line), Mapping)
+    except (ValueError, RecursionError):
+        return False

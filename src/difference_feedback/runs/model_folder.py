@@ -1,0 +1,54 @@
+"""What the folder of a model holds, read from its files alone: no model is loaded, and nothing heavy is imported."""
+
+import json
+from pathlib import Path
+
+from difference_feedback.errors import ConfigError
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def is_local(name: str) -> bool:
+    """Whether a recipe's name of a model or data set is a path. A hub name is `name` or `owner/name`."""
+    path = Path(name).expanduser()
+    return name.startswith((".", "/", "~", "runs/")) or name.count("/") > 1 or path.exists()
+
+
+def adapter_base(path: str | Path, key: str = "model") -> str | None:
+    """The model that the adapter in a folder belongs to; None where the folder holds no adapter.
+
+    Raises `ConfigError` for an adapter whose weights are not in safetensors; `key` is what the recipe calls it.
+    """
+    folder = Path(path).expanduser()
+    if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
+        return None
+    if not (folder / WEIGHTS).is_file():
+        raise ConfigError(f"{key}: {path}: an adapter without {WEIGHTS}; weights are read from safetensors alone.")
+    try:
+        return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{key}: {path}: {CONFIG} names no base_model_name_or_path ({error}).") from error
+
+
+def check_model(name: str, key: str = "model") -> None:
+    """Raise `ConfigError` where `name` is a path at which no usable model is. Hub names are left to the hub.
+
+    `key` is what the recipe calls it. The base of an adapter is checked as well.
+    """
+    if name == "nano" or not is_local(name):
+        return
+    folder = Path(name).expanduser()
+    run = folder.parent
+    if folder.name == "model" and (run / "versions.json").is_file() and not (run / "summary.json").is_file():
+        raise ConfigError(f"{key}: {name}: the run in {run} is not finished. Give its command again to finish it.")
+    if not folder.is_dir():
+        what = "this is a file" if folder.exists() else "there is no such folder"
+        raise ConfigError(f"{key}: {name}: {what}. Give the folder of a model, for example runs/NAME/model of a run.")
+    base = adapter_base(name, key)
+    if base is not None:
+        check_model(base, f"{key}: {name} is an adapter on")
+    elif not (folder / "config.json").is_file():
+        inside = " Its model is in the folder `model` below." if (folder / "model").is_dir() else ""
+        raise ConfigError(f"{key}: {name}: no model is in this folder (no config.json).{inside}")
+    elif not any(folder.glob("*.safetensors")):
+        raise ConfigError(f"{key}: {name}: no weights in safetensors; save the model with `save_pretrained`.")

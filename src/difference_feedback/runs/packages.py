@@ -1,0 +1,36 @@
+"""Packages that a recipe may need and that need not be installed, found without importing them."""
+
+import importlib.util
+
+from difference_feedback.errors import ConfigError
+
+EXTRAS = {"peft": "peft", "openai": "endpoint", "diskcache": "endpoint"}
+"""Module -> the extra of this package that brings it."""
+TRACKERS = {
+    "azure_ml": "azureml",
+    "clearml": "clearml",
+    "codecarbon": "codecarbon",
+    "comet_ml": "comet_ml",
+    "dagshub": "dagshub",
+    "dvclive": "dvclive",
+    "flyte": "flytekit",
+    "mlflow": "mlflow",
+    "neptune": "neptune",
+    "swanlab": "swanlab",
+    "tensorboard": "tensorboard",
+    "trackio": "trackio",
+    "wandb": "wandb",
+}
+"""Name in `trl.report_to` -> the module that it needs."""
+
+
+def is_installed(module: str) -> bool:
+    """Whether a package can be imported; a bare folder of that name cannot."""
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
+
+
+def require(module: str, what: str) -> None:
+    """Raise `ConfigError` where `module`, which `what` needs, is not installed."""
+    if not is_installed(module):
+        raise ConfigError(f"{what} needs the package {module}: pip install 'difference-feedback[{EXTRAS[module]}]'")
