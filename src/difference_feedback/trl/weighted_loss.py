@@ -1,4 +1,4 @@
-"""The gate on TRL's loss: weights onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
+"""Weights in TRL's loss: onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
 
 Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is
 to it. The KL has no advantage in it and stays unweighted.
@@ -51,7 +51,7 @@ def sequence_advantages(
 
 
 class WeightedLoss:
-    """The gate on one loss computation: the inputs that TRL's loss is to read, and the hold on its log-probabilities.
+    """One computation of TRL's loss: the inputs that it reads, and the gradients of its log-probabilities.
 
     `buffered` is TRL's batch, `(B, T)` and `(B,)` tensors, which comes again at the next update on it. `by_weights`
     divides each row by the sum of its weights and not by its tokens.
@@ -61,14 +61,14 @@ class WeightedLoss:
         self, buffered: dict[str, Any], sequence_ratio: bool, by_weights: bool, repaired_ratio: RepairedRatio = "old"
     ) -> None:
         weights, mask, advantages = buffered["weights"], buffered["completion_mask"], buffered["advantages"]
-        gate = sequence_advantages if sequence_ratio else token_advantages
-        self.inputs = buffered | {"advantages": gate(advantages, weights, mask, by_weights)}
+        weigh = sequence_advantages if sequence_ratio else token_advantages
+        self.inputs = buffered | {"advantages": weigh(advantages, weights, mask, by_weights)}
         self._factors = normalised_weights(weights, mask) if sequence_ratio else None
         self._buffered = buffered
         self._anchors = repaired_ratio == "one" and "is_repair" in buffered and not buffered.get("anchored")
 
     def apply(self, logps: torch.Tensor) -> torch.Tensor:
-        """The log-probabilities `(B, T)` with the gradient that the gate leaves them; their values stay."""
+        """The log-probabilities `(B, T)` with weighted gradients; their values stay."""
         if self._anchors and "old_per_token_logps" in self.inputs:
             old = anchor_logps(logps, self.inputs["old_per_token_logps"], self.inputs["is_repair"], "one")
             self.inputs["old_per_token_logps"] = old
