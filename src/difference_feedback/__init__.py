@@ -34,12 +34,12 @@ if TYPE_CHECKING:
         surrogate_loss,
     )
     from difference_feedback.method.selection import Choice, choose_repair, feasible_candidates
-    from difference_feedback.method.weighting import gate_advantages, gate_ppo_advantages, ppo_weights
+    from difference_feedback.method.weighting import gate_advantages, ppo_weights
 
 _HOME = {
     "method.alignment": ("Alignment", "Edit", "align", "edit_cost"),
     "errors": ("ConfigError", "DataError", "DifferenceFeedbackError"),
-    "method.weighting": ("gate_advantages", "gate_ppo_advantages", "ppo_weights"),
+    "method.weighting": ("gate_advantages", "ppo_weights"),
     "method.groups": (
         "PairGroup",
         "SkipReason",
@@ -81,7 +81,6 @@ __all__ = [  # noqa: RUF022 - in the order of the method
     "overlong_penalty",
     "group_advantages",
     "gate_advantages",
-    "gate_ppo_advantages",
     "ppo_weights",
     "anchor_logps",
     "surrogate_loss",

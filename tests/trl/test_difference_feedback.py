@@ -382,7 +382,7 @@ def test_stages_and_the_cost_formula_are_logged(make_trainer: Callable[..., Any]
         assert all(seconds > 0 for seconds in stages)
         assert sum(stages) <= row["df/seconds/total"] == row["df/eq29/measured"]
         assert 0.5 < row["df/eq29/predicted"] / row["df/eq29/measured"] < 1.2
-        assert row["df/eq29/K"] == 2
+        assert row["df/eq29/K"] == 1
         assert row["df/eq29/p_err"] == row["df/wrong_share"]
     assert rows[-1]["df/eq29_run/measured"] == pytest.approx(sum(row["df/eq29/measured"] for row in rows))
 

@@ -36,8 +36,8 @@ class MaskSettings:
     weights: Weights = field(
         default="mask",
         metadata={
-            "help": "`ones`: the same repairs, and every token counts. The others change which tokens the mask marks; see "
-            "`difference_feedback.method.ablations`."
+            "help": "`ones`: the same repairs, and every token counts. The others change which tokens the mask "
+            "marks; see `difference_feedback.method.ablations`."
         },
     )
 
@@ -81,27 +81,29 @@ class PairSettings(MaskSettings):
     sibling_repairs: bool = field(
         default=False,
         metadata={
-            "help": "The group's right answers are candidates for a wrong answer's repair as well, at no cost; beyond the paper."
+            "help": "The group's right answers are candidates for a wrong answer's repair as well, at no cost; "
+            "beyond the paper."
         },
     )
     max_edit_cost: float = field(
         default=1.0,
         metadata={
-            "help": "A repair that changes more than this share of the tokens is not used; beyond the paper. 1: all are used."
+            "help": "A repair that changes more than this share of the tokens is not used; beyond the paper. "
+            "1: all are used."
         },
     )
     min_probability: float = field(
         default=0.0,
         metadata={
-            "help": "A repair is used only if the policy gives each of its tokens at least this probability. One that is right by "
-            "its end alone has tokens that do not follow; beyond the paper. 0: all right repairs are used."
+            "help": "A repair is used only if the policy gives each of its tokens at least this probability. One that "
+            "is right by its end alone has tokens that do not follow; beyond the paper. 0: all right ones are used."
         },
     )
     reference: ReferenceSource = field(
         default="sibling_then_answer",
         metadata={
-            "help": "Where a repair's reference comes from: a correct answer drawn uniformly from the group, the annotated answer, "
-            "or the first with the second as a fallback."
+            "help": "Where a repair's reference comes from: a correct answer drawn uniformly from the group, the "
+            "annotated answer, or the first with the second as a fallback."
         },
     )
     reference_seed: int = field(
@@ -122,15 +124,15 @@ class PairSettings(MaskSettings):
     regroup: bool = field(
         default=True,
         metadata={
-            "help": "Optimise over wrong answers and their repairs. False keeps the original group, no repairs added; with "
-            "weights='ones' that is plain GRPO, and no repair model is needed."
+            "help": "Optimise over wrong answers and their repairs. False keeps the original group, no repairs added; "
+            "with weights='ones' that is the host's own method, and no repair model is needed."
         },
     )
     repaired_ratio: RepairedRatio = field(
         default="old",
         metadata={
-            "help": "A repair's ratio is taken against the policy that sampled the rollouts, as in the paper, or `one` at its "
-            "first update. They differ when a batch of rollouts serves several updates."
+            "help": "A repair's ratio is taken against the policy that sampled the rollouts, as in the paper, or `one` "
+            "at its first update. They differ when a batch of rollouts serves several updates."
         },
     )
 

@@ -11,7 +11,7 @@ from difference_feedback.data.question import Question
 from difference_feedback.errors import ConfigError
 from difference_feedback.models.adapters import adapter_base, add_repair_adapter, name_base, with_lora
 from difference_feedback.models.load import load_model
-from difference_feedback.policy.callbacks import EvaluateHeldOut, SeedRepairs, Watcher
+from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, Grade, evaluate, held_out, judge_of
 from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.repair.embedded import EMBEDDED_REPAIRERS, embedded_repairer
@@ -58,8 +58,6 @@ def train(
     if recipe.method == "df-grpo":
         repairer = load_repairer(recipe, config, model, processor)
         trainer = DFGRPOTrainer(**common, repairer=repairer)
-        if repairer is not None:
-            trainer.add_callback(SeedRepairs(repairer))
     else:
         trainer = ExactResume(**common)
     trainer.remove_callback(PrinterCallback)

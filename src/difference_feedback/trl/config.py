@@ -149,6 +149,6 @@ def refuse_shared_shards(repairer: Any, policy: nn.Module, distributed: Distribu
     if any(id(parameter) in shared for parameter in policy.parameters()):
         raise ConfigError(
             "The repair model shares the policy's weights, which are sharded over the ranks: ranks that ask for "
-            "unequal numbers of repairs would wait for each other. Give it weights of its own (LocalRepairer.from_pretrained "
-            "holds a whole copy on each rank), or a server (repairs.via: vllm)."
+            "unequal numbers of repairs would wait for each other. Give it weights of its own "
+            "(LocalRepairer.from_pretrained holds a whole copy on each rank), or a server (repairs.via: vllm)."
         )

@@ -4,6 +4,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from accelerate.utils import gather_object
+from transformers import PreTrainedTokenizerBase
+
 from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.limits import REFUSALS
 from difference_feedback.method.pairs import WeightedPair
@@ -92,3 +95,19 @@ def describe_pairs(
             }
         )
     return described
+
+
+def log_repairs(
+    logs: dict[str, Any], members: Sequence[Member], rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """TRL's table of completions: the advantages of this group, 0 for answers that left it, and the repairs."""
+    advantages, repairs = [0.0] * len(rollouts.prompts), [""] * len(rollouts.prompts)
+    for member in members:
+        if member.is_repair:
+            repairs[member.row] = str(tokenizer.decode(member.token_ids, skip_special_tokens=True))
+        else:
+            advantages[member.row] = member.advantage
+    for _ in rollouts.rewards:
+        logs["advantages"].pop()
+    logs["advantages"].extend(gather_object(advantages))
+    logs["extra"]["repair"].extend(gather_object(repairs))

@@ -1,5 +1,6 @@
 """What a generation step sampled, on this rank and on all, and the repairs of its wrong answers. [DF, Eqs. 5, 11-13]"""
 
+import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from difference_feedback.method.limits import Limits
 from difference_feedback.method.pairs import choose_references, usable_repairs
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.method.settings import PairSettings
+from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 
 
 @dataclass(frozen=True)
@@ -109,3 +111,19 @@ def sample_repairs(
         usable[row], reasons = usable_repairs(repairs, num_repairs, limits)
         refused += reasons
     return usable, refused
+
+
+def keep_to_text(trainer: Any) -> Limits:
+    """Keep a trainer's policy from sampling vision tokens; returns the limits that its repairs must keep to as well.
+
+    A sampled vision token would no longer match the image features, and TRL suppresses the image token alone.
+    """
+    vision = vision_token_ids(trainer.model.config, trainer._tokenizer)
+    kwargs = trainer.args.generation_kwargs
+    if vision and trainer.use_vllm:
+        trainer.vllm_generation.generation_kwargs = with_logit_bias(kwargs, vision)
+    elif vision:
+        trainer.generation_kwargs["suppress_tokens"] = suppressed(kwargs, vision)
+        trainer.generation_config.suppress_tokens = trainer.generation_kwargs["suppress_tokens"]
+    vocabulary = trainer.model.config.get_text_config().vocab_size
+    return Limits(vision, vocabulary, trainer.max_completion_length or sys.maxsize)

@@ -17,7 +17,6 @@ Three fields carry something past a method of TRL's that has no argument for it.
     _weighted_loss   set while TRL computes the loss: log-probabilities asked for then are given weighted gradients
 """
 
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,15 +33,13 @@ from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.groups import SkipReason
-from difference_feedback.method.limits import Limits
 from difference_feedback.method.pairs import Answer, choose_pair, right_answers
 from difference_feedback.method.repairs import Repair, Repairer
 from difference_feedback.method.selection import feasible_candidates
-from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 from difference_feedback.trl.callbacks import StepHooks
 from difference_feedback.trl.config import DFGRPOConfig, refuse_foreign_rollouts, refuse_shared_shards
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
-from difference_feedback.trl.metrics import count_pairs, describe_pairs, pair_metrics
+from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
@@ -57,6 +54,7 @@ from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import (
     Rollouts,
     annotated_answers,
+    keep_to_text,
     references_of_all,
     sample_repairs,
     total_rewards,
@@ -104,7 +102,7 @@ class DFGRPOTrainer(ExactResume):
         self._rollouts: Rollouts | None = None
         self._defer_logps = False
         self._weighted_loss: WeightedLoss | None = None
-        self._suppress_vision_tokens()
+        self._limits = keep_to_text(self)
         self.add_callback(StepHooks(self))
 
     # ---- generation step ----
@@ -180,7 +178,8 @@ class DFGRPOTrainer(ExactResume):
             counts = count_pairs(repairs, refused, pairs, requested=len(requested), filler_rows=fillers)
             unrepaired = {row // group_size for row in references} - {row // group_size for row in repair_rewards}
             self._note(pair_metrics(gather_object([counts]), skipped, len(unrepaired)))
-            self._log_repairs(members, rollouts)
+            if self.log_completions and args.regroup:
+                log_repairs(self._logs, members, rollouts, self._tokenizer)
         if args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES:
             batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
@@ -349,38 +348,9 @@ class DFGRPOTrainer(ExactResume):
     def _token_texts(self, token_ids: Sequence[int]) -> list[str]:
         return [self._tokenizer.decode([i]) for i in token_ids]
 
-    def _suppress_vision_tokens(self) -> None:
-        """A sampled vision token would no longer match the image features; TRL suppresses the image token alone."""
-        vision = vision_token_ids(self.model.config, self._tokenizer)
-        vocabulary = self.model.config.get_text_config().vocab_size
-        self._limits = Limits(vision, vocabulary, self.max_completion_length or sys.maxsize)
-        if not vision:
-            return
-        users: Any = self.args.generation_kwargs
-        if self.use_vllm:
-            self.vllm_generation.generation_kwargs = with_logit_bias(users, vision)
-        else:
-            self.generation_kwargs["suppress_tokens"] = suppressed(users, vision)
-            self.generation_config.suppress_tokens = self.generation_kwargs["suppress_tokens"]
-
     def _note(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self._metrics["train"][f"df/{name}"].append(float(value))
-
-    def _log_repairs(self, members: list[Member], rollouts: Rollouts) -> None:
-        """TRL's table of completions: the advantages of this group, 0 for answers that left it, and the repairs."""
-        if not (self.log_completions and self.args.regroup):
-            return
-        advantages, repairs = [0.0] * len(rollouts.prompts), [""] * len(rollouts.prompts)
-        for member in members:
-            if member.is_repair:
-                repairs[member.row] = self._tokenizer.decode(member.token_ids, skip_special_tokens=True)
-            else:
-                advantages[member.row] = member.advantage
-        for _ in rollouts.rewards:
-            self._logs["advantages"].pop()
-        self._logs["advantages"].extend(gather_object(advantages))
-        self._logs["extra"]["repair"].extend(gather_object(repairs))
 
     def close_cost_window(self) -> None:
         """Called after every optimiser step; a window ends with the last step on one batch of rollouts."""

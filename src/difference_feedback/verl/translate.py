@@ -8,7 +8,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import OBJECTIVES, Clip
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.settings import nearest
-from difference_feedback.verl.settings import Settings
+from difference_feedback.verl.settings import VerlSettings
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 _ESTIMATOR = {
@@ -55,7 +55,7 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
         )
     if recipe.lora is not None:
         raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
-    own = {field.name for field in fields(Settings)}
+    own = {field.name for field in fields(VerlSettings)}
     unknown = set(recipe.trl) - set(_SAME) - _ELSEWHERE - own
     if unknown:
         key = sorted(unknown)[0]
