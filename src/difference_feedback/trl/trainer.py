@@ -155,16 +155,13 @@ class DFGRPOTrainer(ExactResume):
             }
             self._measure_plausibility(batch, candidates)
         with self.cost.measure("align"):
-            chosen = {
-                row: choose_pair(
-                    rollouts.completion_ids[row], repairs_of, [rollouts.offset + row], args, self._token_texts
-                )
-                for row, repairs_of in candidates.items()
+            drafts, offset = rollouts.completion_ids, rollouts.offset
+            pairs = {
+                row: pair
+                for row, answers in candidates.items()
+                if (pair := choose_pair(drafts[row], answers, [offset + row], args, self._token_texts))
             }
-            pairs = {row: pair for row, pair in chosen.items() if pair is not None}
-            repair_rewards = dict(
-                gather_object([(rollouts.offset + row, pair.repair.reward) for row, pair in pairs.items()])
-            )
+            repair_rewards = dict(gather_object([(offset + row, pair.repair.reward) for row, pair in pairs.items()]))
             rows = rows_of_all(rollouts.rewards, references, repair_rewards, group_size, args)
             members = members_here(rows, rollouts, pairs)
             fillers = 0
@@ -188,10 +185,9 @@ class DFGRPOTrainer(ExactResume):
 
     def _choose_references(self, rollouts: Rollouts) -> tuple[dict[int, str], Counter[SkipReason]]:
         annotated = annotated_answers(rollouts.examples, self.args.answer_column)
-        shared = gather_object(list(zip(rollouts.texts, annotated, strict=True)))
+        texts, answers = zip(*gather_object(list(zip(rollouts.texts, annotated, strict=True))), strict=True)
         # Seeded by the place in the run, so that a resumed run draws as an uninterrupted one.
         rng = np.random.default_rng([self.args.reference_seed, self._step])
-        texts, answers = [text for text, _ in shared], [answer for _, answer in shared]
         return references_of_all(rollouts.rewards, texts, answers, self.num_generations, self.args, rng)
 
     def _sample_repairs(
@@ -251,11 +247,8 @@ class DFGRPOTrainer(ExactResume):
         sizes = gather_object([len(right)])
         if not max(sizes):
             return
-        token_ids = [list(candidates[row][i].token_ids) for row, i in right]
-        members = [
-            Member(row, ids, weights=np.ones(len(ids), np.float32), reward=0.0, advantage=0.0, is_repair=True)
-            for (row, _), ids in zip(right, token_ids, strict=True)
-        ]
+        blank: dict[str, Any] = {"weights": np.zeros(0, np.float32), "reward": 0.0, "advantage": 0.0, "is_repair": True}
+        members = [Member(row, list(candidates[row][i].token_ids), **blank) for row, i in right]
         scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
         with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):

@@ -54,9 +54,9 @@ class DFTrainer(PPOTrainerSync):
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
             if not stay:  # nothing to learn from in this batch; verl still needs a row to go through the step with
                 self._no_pairs, stay = True, [0]
-            left = sorted(set(range(len(batch))) - set(stay))
-            if left:
-                tq.kv_clear(keys=[batch.keys[i] for i in left], partition_id=batch.partition_id)
+            leaving = sorted(set(range(len(batch))) - set(stay))
+            if leaving:
+                tq.kv_clear(keys=[batch.keys[i] for i in leaving], partition_id=batch.partition_id)
             batch = _rows(batch, stay)
         # Groups of which an answer failed were never completed, and have no weights: they leave the update.
         failed = [i for i, tag in enumerate(batch.tags) if "df_role" not in tag]

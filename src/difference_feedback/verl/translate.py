@@ -47,7 +47,7 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
     """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` has the last word.
 
     Raises:
-        ConfigError: a key that verl has no counterpart of, or an objective whose gate is not verified there.
+        ConfigError: a key that verl has no counterpart of, or an objective that is not verified with weights there.
     """
     if recipe.objective not in _ESTIMATOR:
         raise ConfigError(
