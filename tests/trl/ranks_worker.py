@@ -92,8 +92,8 @@ if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-    # Modules that DDP imports keep references to the group, so gloo's threads outlive its destruction. The interpreter's
-    # own end would destroy their handles while they run, which now and then aborts the process: leave without it.
+    # Modules that DDP imports keep references to the group, so gloo's threads outlive its destruction. At the
+    # interpreter's own end their handles would be destroyed while they run, which may abort the process: leave without.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -1,4 +1,5 @@
 """The settings of the method that all hosts share: their names, defaults and help, and one check of their values."""
+# ruff: noqa: RUF009 - `option` returns a dataclass field
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,29 +17,24 @@ ReferenceSource = Literal["sibling_then_answer", "sibling", "answer"]
 Weights = Literal["mask", "ones", "random", "inverted", "wrong_only", "repair_only"]
 
 
+def option(default: Any, text: str) -> Any:
+    """A dataclass field with its help text, as `HfArgumentParser` reads it."""
+    return field(default=default, metadata={"help": text})
+
+
 @dataclass(kw_only=True)
 class MaskSettings:
     """From the alignment of two answers to the weights of one side's tokens. [DF, Eqs. 8-9]"""
 
-    alignment_method: AlignmentMethod = field(
-        default="levenshtein", metadata={"help": "Edit path between wrong answer and repair."}
-    )
-    anchor_gaps: bool = field(default=True, metadata={"help": "A gap marks its place on the other side as well."})
-    granularity: Granularity = field(
-        default="token", metadata={"help": "`step` marks the whole sentence or line around a marked token."}
-    )
-    sigma: float | None = field(
-        default=None, metadata={"help": "Soft weights exp(-d / sigma), d in tokens. None: the hard mask."}
-    )
-    root_cause: bool = field(
-        default=False, metadata={"help": "On the wrong side, mark the first edited span alone; beyond the paper."}
-    )
-    weights: Weights = field(
-        default="mask",
-        metadata={
-            "help": "`ones`: the same repairs, and every token counts. The others change which tokens the mask "
-            "marks; see `difference_feedback.method.ablations`."
-        },
+    alignment_method: AlignmentMethod = option("levenshtein", "Edit path between wrong answer and repair.")
+    anchor_gaps: bool = option(True, "A gap marks its place on the other side as well.")
+    granularity: Granularity = option("token", "`step` marks the whole sentence or line around a marked token.")
+    sigma: float | None = option(None, "Soft weights exp(-d / sigma), d in tokens. None: the hard mask.")
+    root_cause: bool = option(False, "On the wrong side, mark the first edited span alone; beyond the paper.")
+    weights: Weights = option(
+        "mask",
+        "`ones`: the same repairs, and every token counts. The others change which tokens the mask marks; "
+        "see `difference_feedback.method.ablations`.",
     )
 
     def check(self) -> None:
@@ -69,71 +65,43 @@ class MaskSettings:
 class PairSettings(MaskSettings):
     """From one prompt's answers and their repairs to the group that is optimised. [DF, Eqs. 5-7, 13-18, 26]"""
 
-    reward_threshold: float = field(
-        default=1.0, metadata={"help": "tau: an answer, or a repair, is correct from this reward on."}
+    reward_threshold: float = option(1.0, "tau: an answer, or a repair, is correct from this reward on.")
+    num_repairs: int = option(
+        2, "K: repairs sampled per wrong answer. 0: no repair model is needed, with sibling_repairs alone."
     )
-    num_repairs: int = field(
-        default=2,
-        metadata={
-            "help": "K: repairs sampled per wrong answer. 0: no repair model is needed, with sibling_repairs alone."
-        },
+    sibling_repairs: bool = option(
+        False,
+        "The group's right answers are candidates for a wrong answer's repair as well, at no cost; beyond the paper.",
     )
-    sibling_repairs: bool = field(
-        default=False,
-        metadata={
-            "help": "The group's right answers are candidates for a wrong answer's repair as well, at no cost; "
-            "beyond the paper."
-        },
+    max_edit_cost: float = option(
+        1.0, "A repair that changes more than this share of the tokens is not used; beyond the paper. 1: all are used."
     )
-    max_edit_cost: float = field(
-        default=1.0,
-        metadata={
-            "help": "A repair that changes more than this share of the tokens is not used; beyond the paper. "
-            "1: all are used."
-        },
+    min_probability: float = option(
+        0.0,
+        "A repair is used only if the policy gives each of its tokens at least this probability. One that is "
+        "right by its end alone has tokens that do not follow; beyond the paper. 0: all right ones are used.",
     )
-    min_probability: float = field(
-        default=0.0,
-        metadata={
-            "help": "A repair is used only if the policy gives each of its tokens at least this probability. One that "
-            "is right by its end alone has tokens that do not follow; beyond the paper. 0: all right ones are used."
-        },
+    reference: ReferenceSource = option(
+        "sibling_then_answer",
+        "Where a repair's reference comes from: a correct answer drawn uniformly from the group, the "
+        "annotated answer, or the first with the second as a fallback.",
     )
-    reference: ReferenceSource = field(
-        default="sibling_then_answer",
-        metadata={
-            "help": "Where a repair's reference comes from: a correct answer drawn uniformly from the group, the "
-            "annotated answer, or the first with the second as a fallback."
-        },
+    reference_seed: int = option(0, "Seed of the draws of references, and of `weights=random`.")
+    empty_feasible: EmptyFeasible = option(
+        "drop", "A wrong answer without a right repair is dropped, or kept with weights of one (`broadcast`)."
     )
-    reference_seed: int = field(
-        default=0, metadata={"help": "Seed of the draws of references, and of `weights=random`."}
+    correct_rollouts: CorrectRollouts = option(
+        "leave", "Correct answers leave the group, as in the paper, or stay in it with weights of one (`keep`)."
     )
-    empty_feasible: EmptyFeasible = field(
-        default="drop",
-        metadata={
-            "help": "A wrong answer without a right repair is dropped, or kept with weights of one (`broadcast`)."
-        },
+    regroup: bool = option(
+        True,
+        "Optimise over wrong answers and their repairs. False keeps the original group, no repairs added; "
+        "with weights='ones' that is the host's own method, and no repair model is needed.",
     )
-    correct_rollouts: CorrectRollouts = field(
-        default="leave",
-        metadata={
-            "help": "Correct answers leave the group, as in the paper, or stay in it with weights of one (`keep`)."
-        },
-    )
-    regroup: bool = field(
-        default=True,
-        metadata={
-            "help": "Optimise over wrong answers and their repairs. False keeps the original group, no repairs added; "
-            "with weights='ones' that is the host's own method, and no repair model is needed."
-        },
-    )
-    repaired_ratio: RepairedRatio = field(
-        default="old",
-        metadata={
-            "help": "A repair's ratio is taken against the policy that sampled the rollouts, as in the paper, or `one` "
-            "at its first update. They differ when a batch of rollouts serves several updates."
-        },
+    repaired_ratio: RepairedRatio = option(
+        "old",
+        "A repair's ratio is taken against the policy that sampled the rollouts, as in the paper, or `one` "
+        "at its first update. They differ when a batch of rollouts serves several updates.",
     )
 
     @property

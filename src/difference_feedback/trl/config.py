@@ -1,7 +1,8 @@
 """Settings of DF-GRPO on top of TRL's, and the combinations that are refused because they cannot be right."""
+# ruff: noqa: RUF009 - `option` returns a dataclass field
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from accelerate.utils import DistributedType
@@ -10,7 +11,7 @@ from trl import GRPOConfig
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import LengthNorm
-from difference_feedback.method.settings import PairSettings
+from difference_feedback.method.settings import PairSettings, option
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 
@@ -25,40 +26,24 @@ class DFGRPOConfig(PairSettings, GRPOConfig):
     Raises `ConfigError` for combinations that are wrong or untested, each with its remedy.
     """
 
-    objective: str = field(default="grpo", metadata={"help": f"One of {', '.join(TRL_OBJECTIVES)}."})
-    loss_type: str | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "TRL's loss. It follows from `objective`."}
+    objective: str = option("grpo", f"One of {', '.join(TRL_OBJECTIVES)}.")
+    loss_type: str | None = option(None, "TRL's loss. It follows from `objective`.")  # type: ignore[assignment]
+    importance_sampling_level: str | None = option(None, "It follows from `objective`.")  # type: ignore[assignment]
+    scale_rewards: str | None = option(None, "`group` or `none`: advantages divided by the group's deviation, or not.")  # type: ignore[assignment]
+    epsilon: float | None = option(None, "Clipping range below 1. None: the objective's.")  # type: ignore[assignment]
+    epsilon_high: float | None = option(
+        None,
+        "Clipping range above 1. None: that below, where one is given, else the objective's. For cispo the "
+        "largest importance weight.",
     )
-    importance_sampling_level: str | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "It follows from `objective`."}
-    )
-    scale_rewards: str | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "`group` or `none`: advantages divided by the group's deviation, or not."}
-    )
-    epsilon: float | None = field(  # type: ignore[assignment]
-        default=None, metadata={"help": "Clipping range below 1. None: the objective's."}
-    )
-    epsilon_high: float | None = field(
-        default=None,
-        metadata={
-            "help": "Clipping range above 1. None: that below, where one is given, else the objective's. For cispo the "
-            "largest importance weight."
-        },
-    )
-    beta: float = field(
-        default=0.0, metadata={"help": "Weight of the KL to the reference model. No weights apply to it."}
-    )
-    use_bias_correction_kl: bool = field(
-        default=False, metadata={"help": "TRL's importance-weighted KL. Token-level ratios only."}
-    )
+    beta: float = option(0.0, "Weight of the KL to the reference model. No weights apply to it.")
+    use_bias_correction_kl: bool = option(False, "TRL's importance-weighted KL. Token-level ratios only.")
 
-    answer_column: str | None = field(
-        default=None,
-        metadata={"help": "Data set column of the annotated answer, a `reference`. None: there is none."},
+    answer_column: str | None = option(
+        None, "Data set column of the annotated answer, a `reference`. None: there is none."
     )
-    length_norm: LengthNorm = field(
-        default="tokens",
-        metadata={"help": "Per-sequence normaliser: all tokens, as in the paper, or the sum of the weights."},
+    length_norm: LengthNorm = option(
+        "tokens", "Per-sequence normaliser: all tokens, as in the paper, or the sum of the weights."
     )
 
     def __post_init__(self) -> None:
@@ -114,10 +99,7 @@ class DFGRPOConfig(PairSettings, GRPOConfig):
                 self.off_policy_mask_threshold is not None,
                 "repairs were never sampled by the policy, so they have no sampling log-probs; leave it None",
             ),
-            "use_liger_kernel=True": (
-                self.use_liger_kernel,
-                "not verified with weights; leave it off",
-            ),
+            "use_liger_kernel=True": (self.use_liger_kernel, "not verified with weights; leave it off"),
             "use_transformers_continuous_batching=True": (
                 self.use_transformers_continuous_batching,
                 "TRL supports it for text models only, and it was not verified; leave it off",

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.limits import REFUSALS
-from difference_feedback.method.pairs import WeightedPair
+from difference_feedback.method.pairs import Answer, WeightedPair
 from difference_feedback.method.repairs import Repair
 from difference_feedback.trl.pair_batch import Member
 from difference_feedback.trl.rollouts import Rollouts
@@ -72,28 +72,19 @@ def describe_pairs(
     advantages = {(member.row, member.is_repair): member.advantage for member in members}
     described = []
     for row, pair in pairs.items():
-        wrong_ids, reward = rollouts.completion_ids[row], float(rollouts.own_rewards[row])
-        described.append(
-            {
-                "prompt_index": (rollouts.offset + row) // group_size,
-                "example": rollouts.examples[row],
-                "edit_cost": pair.edit_cost,
-                "wrong": {
-                    "token_ids": wrong_ids,
-                    "mask": pair.alignment.source_mask.astype(int).tolist(),
-                    "weights": pair.weights.wrong.tolist(),
-                    "reward": reward,
-                    "advantage": advantages[row, False],
-                },
-                "repair": {
-                    "token_ids": list(pair.repair.token_ids),
-                    "mask": pair.alignment.target_mask.astype(int).tolist(),
-                    "weights": pair.weights.repair.tolist(),
-                    "reward": pair.repair.reward,
-                    "advantage": advantages.get((row, True), 0.0),
-                },
+        wrong, path = Answer(rollouts.completion_ids[row], float(rollouts.own_rewards[row])), pair.alignment
+        sides = ((wrong, path.source_mask, pair.weights.wrong), (pair.repair, path.target_mask, pair.weights.repair))
+        prompt = (rollouts.offset + row) // group_size
+        shown = {"prompt_index": prompt, "example": rollouts.examples[row], "edit_cost": pair.edit_cost}
+        for is_repair, (answer, mask, weights) in enumerate(sides):
+            shown["repair" if is_repair else "wrong"] = {
+                "token_ids": list(answer.token_ids),
+                "mask": mask.astype(int).tolist(),
+                "weights": weights.tolist(),
+                "reward": answer.reward,
+                "advantage": advantages.get((row, bool(is_repair)), 0.0),
             }
-        )
+        described.append(shown)
     return described
 
 

@@ -36,7 +36,7 @@ FORWARD_FIELDS = (
 """What a model's forward pass reads besides ids and mask."""
 
 _PER_TOKEN_OF_PROMPT = ("token_type_ids", "mm_token_type_ids")
-_REBUILT = (
+_REBUILT = {
     "completion_ids",
     "completion_mask",
     "advantages",
@@ -46,7 +46,7 @@ _REBUILT = (
     "sampling_per_token_logps",
     "importance_sampling_ratio",
     *_PER_TOKEN_OF_PROMPT,
-)
+}
 
 
 @dataclass(frozen=True)

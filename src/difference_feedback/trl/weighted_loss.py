@@ -32,20 +32,15 @@ def normalised_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     return torch.where(mean > 0, weights / torch.where(mean > 0, mean, 1.0), 0.0)
 
 
-def token_advantages(
-    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_weights: bool
+def weighted_advantages(
+    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, *, sequence_ratio: bool, by_weights: bool
 ) -> torch.Tensor:
-    """Weighted advantages `(B, T)` for token-level ratios.
+    """Advantages `(B, T)` for token-level ratios; `(B,)` for sequence-level ones, where `WeightedLoss.apply` follows.
 
     `by_weights`: TRL's division by a row's tokens becomes one by the sum of its weights.
     """
-    return gate_advantages(advantages, normalised_weights(weights, mask) if by_weights else weights)
-
-
-def sequence_advantages(
-    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_weights: bool
-) -> torch.Tensor:
-    """Advantages `(B,)` for sequence-level ratios; `WeightedLoss.apply` does the rest."""
+    if not sequence_ratio:
+        return gate_advantages(advantages, normalised_weights(weights, mask) if by_weights else weights)
     mean = mean_weights(weights, mask).squeeze(1)
     return advantages * ((mean > 0).to(mean.dtype) if by_weights else mean)
 
@@ -61,8 +56,8 @@ class WeightedLoss:
         self, buffered: dict[str, Any], sequence_ratio: bool, by_weights: bool, repaired_ratio: RepairedRatio = "old"
     ) -> None:
         weights, mask, advantages = buffered["weights"], buffered["completion_mask"], buffered["advantages"]
-        weigh = sequence_advantages if sequence_ratio else token_advantages
-        self.inputs = buffered | {"advantages": weigh(advantages, weights, mask, by_weights)}
+        weighted = weighted_advantages(advantages, weights, mask, sequence_ratio=sequence_ratio, by_weights=by_weights)
+        self.inputs = buffered | {"advantages": weighted}
         self._factors = normalised_weights(weights, mask) if sequence_ratio else None
         self._buffered = buffered
         self._anchors = repaired_ratio == "one" and "is_repair" in buffered and not buffered.get("anchored")
