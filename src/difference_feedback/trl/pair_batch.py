@@ -58,7 +58,6 @@ class Member:
     token_ids: list[int]
     weights: FloatArray
     """`(T,)`"""
-    reward: float
     advantage: float
     is_repair: bool
 
@@ -96,9 +95,7 @@ def members_here(rows: Iterable[GroupRow], rollouts: Rollouts, pairs: Mapping[in
             pair = pairs.get(row)
             token_ids = list(pair.repair.token_ids) if group_row.is_repair and pair else rollouts.completion_ids[row]
             weights = row_weights(group_row, len(token_ids), pair)
-            members.append(
-                Member(row, token_ids, weights, group_row.reward, group_row.advantage, is_repair=group_row.is_repair)
-            )
+            members.append(Member(row, token_ids, weights, group_row.advantage, is_repair=group_row.is_repair))
     return members
 
 

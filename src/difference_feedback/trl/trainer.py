@@ -141,26 +141,24 @@ class DFGRPOTrainer(ExactResume):
 
     def _difference_feedback(self, batch: dict[str, Any], rollouts: Rollouts) -> dict[str, Any]:
         """Repair, pair and weigh: TRL's batch of rollouts -> the batch that its loss reads."""
-        args, group_size = self.args, self.num_generations
+        args, group_size, offset = self.args, self.num_generations, rollouts.offset
         with self.cost.measure("repair"):
             references, skipped = self._choose_references(rollouts)
-            here = range(rollouts.offset, rollouts.offset + len(rollouts.prompts))
-            requested = {row - rollouts.offset: text for row, text in references.items() if row in here}
+            here = range(offset, offset + len(rollouts.prompts))
+            requested = {row - offset: text for row, text in references.items() if row in here}
             repairs, refused = self._sample_repairs(rollouts, requested)
             graded = self._grade(rollouts, repairs)
             self.cost.window.counts += Counts(repairs=len(references) * args.num_repairs)
             siblings = self._right_answers(rollouts) if args.sibling_repairs else {}
             candidates = {
-                row: graded.get(row, []) + siblings.get((rollouts.offset + row) // group_size, []) for row in requested
+                row: graded.get(row, []) + siblings.get((offset + row) // group_size, []) for row in requested
             }
             self._measure_plausibility(batch, candidates)
         with self.cost.measure("align"):
-            drafts, offset = rollouts.completion_ids, rollouts.offset
-            pairs = {
-                row: pair
-                for row, answers in candidates.items()
-                if (pair := choose_pair(drafts[row], answers, [offset + row], args, self._token_texts))
-            }
+            drafts, pairs = rollouts.completion_ids, {}
+            for row, answers in candidates.items():
+                if pair := choose_pair(drafts[row], answers, [offset + row], args, self._token_texts):
+                    pairs[row] = pair
             repair_rewards = dict(gather_object([(offset + row, pair.repair.reward) for row, pair in pairs.items()]))
             rows = rows_of_all(rollouts.rewards, references, repair_rewards, group_size, args)
             members = members_here(rows, rollouts, pairs)
@@ -247,7 +245,7 @@ class DFGRPOTrainer(ExactResume):
         sizes = gather_object([len(right)])
         if not max(sizes):
             return
-        blank: dict[str, Any] = {"weights": np.zeros(0, np.float32), "reward": 0.0, "advantage": 0.0, "is_repair": True}
+        blank: dict[str, Any] = {"weights": np.zeros(0, np.float32), "advantage": 0.0, "is_repair": True}
         members = [Member(row, list(candidates[row][i].token_ids), **blank) for row, i in right]
         scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
