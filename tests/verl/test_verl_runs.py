@@ -80,7 +80,7 @@ def test_siblings_stand_for_repairs_without_a_repair_model(tmp_path: Path) -> No
 
 
 def test_repairs_are_sifted_and_an_ablation_takes_the_masks_place(tmp_path: Path) -> None:
-    floor = 1e-3
+    floor = 0.02
     limits = ("+difference_feedback.max_edit_cost=0.6", f"+difference_feedback.min_probability={floor}")
     rows, dumped = train(tmp_path / "sifted", *GRPO, *limits, "+difference_feedback.weights=repair_only")
     assert sum(row["df/implausible"] for row in rows) > 0
