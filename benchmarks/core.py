@@ -17,7 +17,8 @@ from typing import get_args
 from rapidfuzz.distance import Levenshtein
 
 from difference_feedback import align, pad_weights, token_weights
-from difference_feedback.method.alignment import Alignment, Method
+from difference_feedback.method.alignment import Alignment
+from difference_feedback.runs.plan import Method
 
 VOCABULARY = 150_000  # about that of Qwen2.5-VL
 TARGET = 1.5

@@ -35,15 +35,14 @@ from torch import Tensor, nn
 from difference_feedback import (
     align,
     choose_reference,
-    choose_repair,
     group_advantages,
     pad_weights,
-    pair_group,
     skip_reason,
     split_by_reward,
     surrogate_loss,
-    token_weights,
 )
+from difference_feedback.method.pairs import Answer, choose_references, pair_prompt
+from difference_feedback.method.settings import PairSettings
 
 SYMBOLS = "0123456789+=;"
 END = SYMBOLS.index(";")
@@ -178,28 +177,23 @@ def df_grpo_batch(
     answers: list[list[int]], rewards: np.ndarray, group: int, digits: np.ndarray, rng: np.random.Generator
 ) -> Batch:
     """Difference Feedback: each wrong rollout and its repair, weighted by what differs."""
-    batch = Batch([], [], np.zeros(0), [])
-    advantages = []
+    batch, settings = Batch([], [], np.zeros(0), []), PairSettings()
     for p, start in enumerate(range(0, len(answers), group)):
-        rollouts, own = answers[start : start + group], rewards[start : start + group]
-        split = split_by_reward(own)  # Eqs. 11-12
-        if skip_reason(split):
-            continue
-        chosen = {}
-        for i in split.wrong.tolist():
-            reference = rollouts[choose_reference(split, rng)]  # Eq. 13
-            candidate = encode(repair(decode(rollouts[i]), decode(reference)))  # Eq. 5, K = 1
-            choice = choose_repair(rollouts[i], [candidate], [reward(digits[p], candidate)])  # Eqs. 6-7
-            if choice:
-                chosen[i] = choice
-        pairs = pair_group(own, dict.fromkeys(chosen, 1.0))  # Eqs. 14-16
-        advantages.append(pairs.advantages())  # Eqs. 17-18
-        for i, is_repair in zip(pairs.rollout.tolist(), pairs.is_repair, strict=True):
-            alignment = chosen[i].alignment  # Eq. 8
+        texts = [decode(ids) for ids in answers[start : start + group]]
+        scores = rewards[start : start + group]
+        rollouts = [Answer(ids, score) for ids, score in zip(answers[start : start + group], scores, strict=True)]
+        references = choose_references(scores, texts, None, settings, rng)  # Eqs. 11-13
+        candidates = {}
+        for i, reference in references.texts.items():
+            candidate = encode(repair(texts[i], reference))  # Eq. 5, K = 1
+            candidates[i] = [Answer(candidate, reward(digits[p], candidate))]
+        pairs = pair_prompt(rollouts, references, candidates, settings, list)  # Eqs. 6-8, 14-18
+        for row, weights in pairs.rows:
+            answer = pairs.pairs[row.rollout].repair if row.is_repair else rollouts[row.rollout]
             batch.problem.append(p)
-            batch.rows.append((alignment.target if is_repair else alignment.source).tolist())
-            batch.weights.append(token_weights(alignment, "repair" if is_repair else "wrong"))
-    batch.advantages = np.concatenate([batch.advantages, *advantages])
+            batch.rows.append(list(answer.token_ids))
+            batch.weights.append(weights)
+        batch.advantages = np.append(batch.advantages, [row.advantage for row, _ in pairs.rows])
     return batch
 
 

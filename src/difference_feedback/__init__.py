@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         surrogate_loss,
     )
     from difference_feedback.method.selection import Choice, choose_repair, feasible_candidates
-    from difference_feedback.method.weighting import gate_advantages, gate_ppo_advantages, ppo_weights
+    from difference_feedback.method.weighting import gate_advantages, ppo_weights
 
 _MODULES = (
     "errors",
@@ -70,7 +70,6 @@ __all__ = [  # noqa: RUF022 - in the order of the method
     "overlong_penalty",
     "group_advantages",
     "gate_advantages",
-    "gate_ppo_advantages",
     "ppo_weights",
     "anchor_logps",
     "surrogate_loss",

@@ -11,9 +11,9 @@ from difference_feedback.method.selection import choose_repair, feasible_candida
 DRAFT = [1, 2, 3, 4]
 
 
-def test_feasible_candidates_are_right_with_open_gates():
+def test_feasible_candidates_are_right_and_usable():
     assert feasible_candidates([1.0, 0.0, None, float("nan"), 2.0]) == [0, 4]
-    assert feasible_candidates([1.0, 1.0, 1.0], gates=[1, 0, True]) == [0, 2]
+    assert feasible_candidates([1.0, 1.0, 1.0], usable=[True, False, True]) == [0, 2]
     assert feasible_candidates([0.6, 0.4], threshold=0.5) == [0]
 
 
@@ -33,14 +33,14 @@ def test_ties_go_to_the_first():
 def test_no_feasible_candidate_is_none():
     assert choose_repair(DRAFT, [[1], [2]], [0.0, None]) is None
     assert choose_repair(DRAFT, [], []) is None
-    assert choose_repair(DRAFT, [[1]], [1.0], gates=[0]) is None
+    assert choose_repair(DRAFT, [[1]], [1.0], usable=[False]) is None
 
 
 def test_counts_must_agree():
     with pytest.raises(DataError, match="2 candidates and 1 rewards"):
         choose_repair(DRAFT, [[1], [2]], [1.0])
-    with pytest.raises(DataError, match="1 rewards and 2 gates"):
-        choose_repair(DRAFT, [[1]], [1.0], gates=[1, 1])
+    with pytest.raises(DataError, match="1 rewards and 2 `usable`"):
+        choose_repair(DRAFT, [[1]], [1.0], usable=[True, True])
 
 
 tokens = st.lists(st.integers(0, 3), max_size=6)

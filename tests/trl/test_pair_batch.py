@@ -24,7 +24,7 @@ def _batch(ratio: torch.Tensor) -> dict[str, Any]:
 
 
 def _member(row: int, length: int, is_repair: bool) -> Member:
-    return Member(row, list(range(1, length + 1)), np.full(length, 0.5, np.float32), 0.0, 1.5 - row, is_repair)
+    return Member(row, list(range(1, length + 1)), np.full(length, 0.5, np.float32), 1.5 - row, is_repair)
 
 
 def test_rows_keep_their_own_images() -> None:

@@ -10,7 +10,7 @@ from accelerate.utils import DistributedType
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.repair.local import LocalRepairer
-from difference_feedback.trl.refusals import refuse_shared_shards
+from difference_feedback.trl.config import refuse_shared_shards
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "accelerate"
 

@@ -86,8 +86,10 @@ def config(folder: Path, kind: type = DFGRPOConfig, **changes: Any) -> Any:
         **{"output_dir": str(folder), "per_device_train_batch_size": 8, "num_generations": 4},
         **{"max_completion_length": 12, "max_steps": 2, "learning_rate": 1e-3, "logging_steps": 1},
         **{"bf16": False, "gradient_checkpointing": False, "use_cpu": True, "report_to": [], "disable_tqdm": True},
-        **{"save_strategy": "no", "seed": 1},
+        **{"save_strategy": "no", "seed": 1, "num_repairs": 1},
     }
+    if not issubclass(kind, DFGRPOConfig):
+        del settings["num_repairs"]
     return kind(**(settings | changes))
 
 

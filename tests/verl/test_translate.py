@@ -13,6 +13,7 @@ from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.reward import compute_score
+from difference_feedback.verl.settings import VerlSettings
 from difference_feedback.verl.translate import overrides
 from difference_feedback.world import sample_problems
 
@@ -63,6 +64,29 @@ def test_without_difference_feedback_there_is_no_block() -> None:
 def test_what_verl_cannot_do_is_refused(change: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         translated("nano_grpo", change)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({}, "sibling_repairs=True"),
+        ({"via": "vllm"}, "url"),
+        ({"repair_model": "nano", "via": "http"}, "local, endpoint, vllm"),
+        ({"repair_model": "nano", "dtype": "int8"}, "float32, bfloat16, float16"),
+        ({"repair_model": "nano", "weights": "half"}, "mask, ones"),
+    ],
+)
+def test_a_block_that_cannot_work_is_refused(changes: dict[str, Any], remedy: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        VerlSettings(**changes)
+    assert remedy in str(error.value)
+
+
+def test_siblings_alone_need_no_repair_model() -> None:
+    block = translated("nano_df_grpo", "repair_model=null", "trl.num_repairs=0", "trl.sibling_repairs=true")
+    prefix = "+difference_feedback."
+    settings = VerlSettings(**{key.removeprefix(prefix): block[key] for key in block if key.startswith(prefix)})
+    assert not settings.needs_repairer
 
 
 def test_questions_become_rows_and_are_graded(tmp_path: Path) -> None:

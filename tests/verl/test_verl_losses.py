@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from difference_feedback.method.objectives import surrogate_loss
-from difference_feedback.method.weighting import gate_advantages, gate_ppo_advantages
+from difference_feedback.method.weighting import gate_advantages, ppo_weights
 
 core_algos = pytest.importorskip("verl.trainer.ppo.core_algos", reason="verl has an environment of its own")
 pytestmark = pytest.mark.verl
@@ -90,10 +90,10 @@ def test_gae_is_whitened_before_the_gate() -> None:
     rewards[:B, 0] = torch.tensor([1, 0, 1, 0, 0, 1], dtype=torch.float64)
     whitened, _ = core_algos.compute_gae_advantage_return(rewards, values, data["mask"], gamma=1.0, lam=0.95)
     correct = torch.tensor([True, False, True, False, False, True, False, False])
-    weighted = gate_ppo_advantages(whitened, data["weights"], correct)
+    weighted = gate_advantages(whitened, ppo_weights(data["weights"], correct))
     wrong = ~correct
     assert (weighted[wrong][data["weights"][wrong] == 0] == 0).all()
     assert torch.equal(weighted[correct], whitened[correct])
-    assert torch.equal(gate_ppo_advantages(whitened, data["weights"], torch.ones_like(correct)), whitened)
+    assert torch.equal(gate_advantages(whitened, ppo_weights(data["weights"], torch.ones_like(correct))), whitened)
     mean = float((whitened * data["mask"]).sum() / data["mask"].sum())
     assert math.isclose(mean, 0, abs_tol=1e-6)

@@ -62,12 +62,37 @@ def test_the_block_may_use_the_names_of_the_release_before() -> None:
     [
         ("+difference_feedback.num_repair=3", "Did you mean 'num_repairs'"),
         ("+difference_feedback.sigma=wide", "difference_feedback.sigma: got 'wide'"),
-        ("algorithm.adv_estimator=rloo", "the gate is verified with grpo"),
+        ("algorithm.adv_estimator=rloo", "verified with grpo"),
         ("actor_rollout_ref.actor.policy_loss.loss_mode=clip_cov", "verified with vanilla and gspo"),
         ("trainer.v1.trainer_mode=separate_async", "use sync"),
         ("algorithm.use_kl_in_reward=true", "use actor.use_kl_loss"),
+        ("algorithm.rollout_correction.bypass_mode=true", "no log-probabilities of repairs"),
     ],
 )
 def test_what_cannot_be_right_is_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         settings_of(plain("algorithm.adv_estimator=grpo", override))
+
+
+ONE = "+difference_feedback.repaired_ratio=one"
+PLAUSIBLE = "+difference_feedback.min_probability=0.05"
+SIZES = ["data.train_batch_size=8", "actor_rollout_ref.actor.ppo_mini_batch_size=8"]
+
+
+def test_where_the_two_ratios_differ_one_is_refused() -> None:
+    """With one update a batch the actor's old log-probabilities are those of a repair's first update."""
+    grpo = "algorithm.adv_estimator=grpo"
+    assert settings_of(plain(grpo, ONE, *SIZES)).repaired_ratio == "one"  # type: ignore[union-attr]
+    for more in ("actor_rollout_ref.actor.ppo_epochs=2", "data.train_batch_size=16"):
+        with pytest.raises(ConfigError, match=r"repaired_ratio='one' with 2 updates.*use 'old'"):
+            settings_of(plain(grpo, ONE, *SIZES, more))
+
+
+def test_with_a_critic_the_group_stays() -> None:
+    config = plain("algorithm.adv_estimator=gae")
+    settings = settings_of(config)
+    assert settings is not None
+    assert not settings.regroup
+    with pytest.raises(ConfigError, match=r"min_probability=0.05.*use 0"):
+        settings_of(plain("algorithm.adv_estimator=gae", PLAUSIBLE))
+    assert settings_of(plain("algorithm.adv_estimator=grpo", PLAUSIBLE)).min_probability == 0.05  # type: ignore[union-attr]

@@ -28,10 +28,12 @@ PPO = ("algorithm.adv_estimator=gae", "actor_rollout_ref.actor.loss_agg_mode=tok
 ANSWERS = 16  # of four prompts
 
 
-def train(folder: Path, *changes: str, **sizes: int) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]]]:
+def train(
+    folder: Path, *changes: str, repairs: tuple[str, ...] = REPAIRS, **sizes: int
+) -> tuple[list[dict[str, Any]], list[dict[str, torch.Tensor]]]:
     """The metrics of a run's steps, and the tensors of each as its update read them."""
     dump = folder / "dump"
-    rows, _ = runs.run(MAIN, folder, *REPAIRS, f"+difference_feedback.dump={dump}", *changes, **sizes)
+    rows, _ = runs.run(MAIN, folder, *repairs, f"+difference_feedback.dump={dump}", *changes, **sizes)
     return rows, [load_file(dump / f"step_{row['step']}.safetensors") for row in rows]
 
 
@@ -63,6 +65,36 @@ def test_pairs_stand_for_the_group(tmp_path: Path, name: str, changes: tuple[str
         assert row["df/probs_diff_max"] < 1e-5
         assert row["actor/grad_norm"] > 0
         check_loss(row, tensors, objective)
+
+
+def test_siblings_stand_for_repairs_without_a_repair_model(tmp_path: Path) -> None:
+    siblings = ("+difference_feedback.sibling_repairs=true", "+difference_feedback.num_repairs=0")
+    rows, dumped = train(tmp_path / "siblings", *GRPO, repairs=siblings)
+    assert sum(row["df/pairs"] for row in rows) > 0
+    for row, tensors in zip(rows, dumped, strict=True):
+        assert 0 <= row["df/pairs"] <= row["df/requested"]
+        assert row["df/refused"] == 0
+        assert row["df/rows"] == 2 * row["df/pairs"] == 2 * tensors["is_repair"].sum()
+        assert row["critic/score/mean"] == pytest.approx(0.5)
+        check_loss(row, tensors, "grpo")
+
+
+def test_repairs_are_sifted_and_an_ablation_takes_the_masks_place(tmp_path: Path) -> None:
+    floor = 0.02
+    limits = ("+difference_feedback.max_edit_cost=0.6", f"+difference_feedback.min_probability={floor}")
+    rows, dumped = train(tmp_path / "sifted", *GRPO, *limits, "+difference_feedback.weights=repair_only")
+    assert sum(row["df/implausible"] for row in rows) > 0
+    assert sum(row["df/pairs"] for row in rows) > 0
+    for row, tensors in zip(rows, dumped, strict=True):
+        is_repair, mask = tensors["is_repair"], tensors["response_mask"]
+        assert row["df/pairs"] == is_repair.sum()
+        assert row["df/rows"] == (mask.sum(1) > 0).sum() == 2 * row["df/pairs"]
+        lowest = (tensors["old_log_probs"] * mask).amin(1).exp()
+        assert (lowest[is_repair] >= floor * 0.999).all()
+        assert row.get("df/edit_cost", 0) <= 0.6
+        assert (tensors["weights"][~is_repair] == 0).all()
+        assert (tensors["weights"][is_repair].sum(1) > 0).all()
+        check_loss(row, tensors, "grpo")
 
 
 def test_ppo_keeps_its_answers_and_gates_the_wrong_ones(tmp_path: Path) -> None:

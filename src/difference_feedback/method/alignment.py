@@ -20,7 +20,7 @@ TokenIds: TypeAlias = Sequence[int] | npt.NDArray[np.integer]
 IntArray: TypeAlias = npt.NDArray[np.integer]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 
-Method = Literal["levenshtein", "lcs"]
+AlignmentMethod = Literal["levenshtein", "lcs"]
 Operation = Literal["substitute", "delete", "insert"]
 
 MAX_TOKEN_ID = 2**31 - 1
@@ -58,7 +58,7 @@ class Alignment:
 
     source: IntArray
     target: IntArray
-    method: Method
+    method: AlignmentMethod
     anchor_gaps: bool
     _path: Editops
 
@@ -114,7 +114,9 @@ class Alignment:
         return source, target
 
 
-def align(source: TokenIds, target: TokenIds, method: Method = "levenshtein", anchor_gaps: bool = True) -> Alignment:
+def align(
+    source: TokenIds, target: TokenIds, method: AlignmentMethod = "levenshtein", anchor_gaps: bool = True
+) -> Alignment:
     """Align two token sequences by a shortest edit path. The same pair always gives the same path. [DF, Eq. 8]
 
     Args:
@@ -137,7 +139,7 @@ def align(source: TokenIds, target: TokenIds, method: Method = "levenshtein", an
     elif method == "lcs":
         path = _lcs_path(source_key, target_key)
     else:
-        raise ConfigError(f"method is {method!r}; choose one of {', '.join(get_args(Method))}")
+        raise ConfigError(f"method is {method!r}; choose one of {', '.join(get_args(AlignmentMethod))}")
     return Alignment(source_ids, target_ids, method, anchor_gaps, path)
 
 

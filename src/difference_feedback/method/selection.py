@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from difference_feedback.errors import DataError
-from difference_feedback.method.alignment import Alignment, Method, TokenIds, align, edit_cost
+from difference_feedback.method.alignment import Alignment, AlignmentMethod, TokenIds, align, edit_cost
 from difference_feedback.method.groups import Rewards, split_by_reward
 
 
@@ -19,22 +19,21 @@ class Choice:
     alignment: Alignment
 
 
-def feasible_candidates(
-    rewards: Rewards, threshold: float = 1.0, gates: Sequence[float | bool] | None = None
-) -> list[int]:
-    """`F`: which candidates are right, `R(x, ỹ) >= threshold`, with their gates open, ascending. [DF, Eq. 6]
+def feasible_candidates(rewards: Rewards, threshold: float = 1.0, usable: Sequence[bool] | None = None) -> list[int]:
+    """`F`: which candidates are right, `R(x, ỹ) >= threshold`, and usable, ascending. [DF, Eq. 6]
 
     Args:
         rewards: reward of each candidate, `(K,)`; None, NaN and infinite ones are not feasible.
-        gates: product of the audit and blank-image gates of each, `(K,)`: 0 shuts a candidate out. None: gates are off.
+        usable: which candidates may be chosen at all, `(K,)`, such as those that the auditor or `min_probability`
+            admits. None: all of them.
 
     Raises:
-        DataError: as many gates as rewards are needed.
+        DataError: as many `usable` as rewards are needed.
     """
-    if gates is not None and len(gates) != len(rewards):
-        raise DataError(f"there are {len(rewards)} rewards and {len(gates)} gates; give one gate for each candidate")
+    if usable is not None and len(usable) != len(rewards):
+        raise DataError(f"there are {len(rewards)} rewards and {len(usable)} `usable`; give one for each candidate")
     correct = split_by_reward(rewards, threshold).correct.tolist()
-    return [k for k in correct if gates is None or gates[k] > 0]
+    return [k for k in correct if usable is None or usable[k]]
 
 
 def choose_repair(
@@ -42,8 +41,8 @@ def choose_repair(
     candidates: Sequence[TokenIds],
     rewards: Rewards,
     threshold: float = 1.0,
-    gates: Sequence[float | bool] | None = None,
-    method: Method = "levenshtein",
+    usable: Sequence[bool] | None = None,
+    method: AlignmentMethod = "levenshtein",
     anchor_gaps: bool = True,
 ) -> Choice | None:
     """The feasible candidate with the smallest edit cost, the first of equals, or None if none is feasible. [DF, Eq. 7]
@@ -51,7 +50,7 @@ def choose_repair(
     Args:
         draft_ids: the wrong answer as sampled.
         candidates: token ids of the `K` repairs sampled for it.
-        rewards, threshold, gates: as for `feasible_candidates`.
+        rewards, threshold, usable: as for `feasible_candidates`.
         method, anchor_gaps: as for `align`; they shape the alignment, never the choice.
 
     Raises:
@@ -59,7 +58,7 @@ def choose_repair(
     """
     if len(rewards) != len(candidates):
         raise DataError(f"there are {len(candidates)} candidates and {len(rewards)} rewards; give one for each")
-    feasible = feasible_candidates(rewards, threshold, gates)
+    feasible = feasible_candidates(rewards, threshold, usable)
     if not feasible:
         return None
     alignments = [align(draft_ids, candidates[k], method, anchor_gaps) for k in feasible]

@@ -1,47 +1,54 @@
-"""How edits become weights: the settings that all hosts share. [DF, Eqs. 8-9]"""
+"""The settings of the method that all hosts share: their names, defaults and help, and one check of their values."""
+# ruff: noqa: RUF009 - `option` returns a dataclass field
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.method.alignment import Alignment
-from difference_feedback.method.masks import FloatArray, Side, step_ids, token_weights
+from difference_feedback.method.alignment import Alignment, AlignmentMethod
+from difference_feedback.method.groups import CorrectRollouts, EmptyFeasible
+from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
+from difference_feedback.method.objectives.anchor import RepairedRatio
 
 TokenTexts = Callable[[Sequence[int]], list[str]]
-AlignmentMethod = Literal["levenshtein", "lcs"]
-Granularity = Literal["token", "step"]
+"""From token ids to the text of each."""
+ReferenceSource = Literal["sibling_then_answer", "sibling", "answer"]
+Weights = Literal["mask", "ones", "random", "inverted", "wrong_only", "repair_only"]
+
+
+def option(default: Any, text: str) -> Any:
+    """A dataclass field with its help text, as `HfArgumentParser` reads it."""
+    return field(default=default, metadata={"help": text})
 
 
 @dataclass(kw_only=True)
 class MaskSettings:
-    """From an alignment to the weights of one side's tokens."""
+    """From the alignment of two answers to the weights of one side's tokens. [DF, Eqs. 8-9]"""
 
-    alignment_method: AlignmentMethod = field(
-        default="levenshtein", metadata={"help": "Edit path between wrong answer and repair."}
-    )
-    anchor_gaps: bool = field(default=True, metadata={"help": "A gap marks its place on the other side as well."})
-    granularity: Granularity = field(
-        default="token", metadata={"help": "`step` marks the whole sentence or line around a marked token."}
-    )
-    sigma: float | None = field(
-        default=None, metadata={"help": "Soft weights exp(-d / sigma), d in tokens. None: the hard mask."}
-    )
-    root_cause: bool = field(
-        default=False,
-        metadata={"help": "On the wrong side, mark the first edited span alone; beyond the paper."},
+    alignment_method: AlignmentMethod = option("levenshtein", "Edit path between wrong answer and repair.")
+    anchor_gaps: bool = option(True, "A gap marks its place on the other side as well.")
+    granularity: Granularity = option("token", "`step` marks the whole sentence or line around a marked token.")
+    sigma: float | None = option(None, "Soft weights exp(-d / sigma), d in tokens. None: the hard mask.")
+    root_cause: bool = option(False, "On the wrong side, mark the first edited span alone; beyond the paper.")
+    weights: Weights = option(
+        "mask",
+        "`ones`: the same repairs, and every token counts. The others change which tokens the mask marks; "
+        "see `difference_feedback.method.ablations`.",
     )
 
-    def check_mask(self) -> None:
-        """Raise `ConfigError` for a value that is none of a field's."""
-        for name, choices in {
-            "alignment_method": get_args(AlignmentMethod),
-            "granularity": get_args(Granularity),
-        }.items():
-            if getattr(self, name) not in choices:
-                raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(choices)}.")
+    def check(self) -> None:
+        """Raise `ConfigError` for values that a field does not have, and for fields that contradict each other."""
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(get_args(hint))}.")
         if self.sigma is not None and not self.sigma > 0:
             raise ConfigError(f"sigma={self.sigma}: give a positive number of tokens, or None for the hard mask.")
+        if self.root_cause and self.weights != "mask":
+            raise ConfigError(
+                f"root_cause=True narrows the mask, and weights={self.weights!r} puts others in its place; use "
+                "weights='mask'."
+            )
 
     @property
     def alignment_options(self) -> dict[str, Any]:
@@ -49,6 +56,72 @@ class MaskSettings:
         return {"method": self.alignment_method, "anchor_gaps": self.anchor_gaps}
 
     def side_weights(self, alignment: Alignment, side: Side, token_ids: Sequence[int], texts: TokenTexts) -> FloatArray:
-        """Weights `(T,)` of the tokens of one side, `token_ids`; `texts` gives the text of each."""
+        """Weights `(T,)` of the tokens of one side, `token_ids`."""
         steps = step_ids(texts(token_ids)) if self.granularity == "step" else None
         return token_weights(alignment, side, self.granularity, steps, self.sigma, root_cause=self.root_cause)
+
+
+@dataclass(kw_only=True)
+class PairSettings(MaskSettings):
+    """From one prompt's answers and their repairs to the group that is optimised. [DF, Eqs. 5-7, 13-18, 26]"""
+
+    reward_threshold: float = option(1.0, "tau: an answer, or a repair, is correct from this reward on.")
+    num_repairs: int = option(
+        2, "K: repairs sampled per wrong answer. 0: no repair model is needed, with sibling_repairs alone."
+    )
+    sibling_repairs: bool = option(
+        False,
+        "The group's right answers are candidates for a wrong answer's repair as well, at no cost; beyond the paper.",
+    )
+    max_edit_cost: float = option(
+        1.0, "A repair that changes more than this share of the tokens is not used; beyond the paper. 1: all are used."
+    )
+    min_probability: float = option(
+        0.0,
+        "A repair is used only if the policy gives each of its tokens at least this probability. One that is "
+        "right by its end alone has tokens that do not follow; beyond the paper. 0: all right ones are used.",
+    )
+    reference: ReferenceSource = option(
+        "sibling_then_answer",
+        "Where a repair's reference comes from: a correct answer drawn uniformly from the group, the "
+        "annotated answer, or the first with the second as a fallback.",
+    )
+    reference_seed: int = option(0, "Seed of the draws of references, and of `weights=random`.")
+    empty_feasible: EmptyFeasible = option(
+        "drop", "A wrong answer without a right repair is dropped, or kept with weights of one (`broadcast`)."
+    )
+    correct_rollouts: CorrectRollouts = option(
+        "leave", "Correct answers leave the group, as in the paper, or stay in it with weights of one (`keep`)."
+    )
+    regroup: bool = option(
+        True,
+        "Optimise over wrong answers and their repairs. False keeps the original group, no repairs added; "
+        "with weights='ones' that is the host's own method, and no repair model is needed.",
+    )
+    repaired_ratio: RepairedRatio = option(
+        "old",
+        "A repair's ratio is taken against the policy that sampled the rollouts, as in the paper, or `one` "
+        "at its first update. They differ when a batch of rollouts serves several updates.",
+    )
+
+    @property
+    def makes_pairs(self) -> bool:
+        """Whether wrong answers get repairs at all."""
+        return self.regroup or self.weights != "ones"
+
+    @property
+    def needs_repairer(self) -> bool:
+        """Whether a repair model is asked for them."""
+        return self.makes_pairs and self.num_repairs > 0
+
+    def check(self) -> None:
+        super().check()
+        if self.num_repairs < (0 if self.sibling_repairs else 1):
+            raise ConfigError(
+                f"num_repairs={self.num_repairs}: sample at least one repair per wrong answer, or set "
+                "num_repairs=0 with sibling_repairs=True."
+            )
+        if not 0.0 < self.max_edit_cost <= 1.0:
+            raise ConfigError(f"max_edit_cost={self.max_edit_cost}: give a share of the tokens, above 0 and at most 1.")
+        if not 0.0 <= self.min_probability < 1.0:
+            raise ConfigError(f"min_probability={self.min_probability}: give a probability below 1; 0.05 is a start.")

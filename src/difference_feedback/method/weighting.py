@@ -1,4 +1,4 @@
-"""Put the weights onto the advantages: one gate for every objective. [DF, Eqs. 10, 19-21, 26-27]"""
+"""Put the weights onto the advantages, in the same way for every objective. [DF, Eqs. 10, 19-21, 26-27]"""
 
 import torch
 from torch import Tensor
@@ -31,7 +31,8 @@ def gate_advantages(advantages: Tensor, weights: Tensor) -> Tensor:
 def ppo_weights(weights: Tensor, correct: Tensor) -> Tensor:
     """`w_t = 1` where the trajectory is correct, else `m_t`, `(B, T)`. [DF, Eq. 26]
 
-    Correct trajectories keep their whole signal: PPO has a critic, and no group in which repairs could stand for them.
+    `gate_advantages` puts them onto a critic's advantages [DF, Eq. 27]. Correct trajectories keep their whole signal:
+    PPO has a critic, and no group in which repairs could stand for them.
 
     Args:
         weights: `(B, T)`; those of correct trajectories are not read.
@@ -42,18 +43,3 @@ def ppo_weights(weights: Tensor, correct: Tensor) -> Tensor:
             f"weights have shape {tuple(weights.shape)} and correct {tuple(correct.shape)}; give (B, T) and (B,)"
         )
     return torch.where(correct.bool().unsqueeze(1), torch.ones_like(weights), weights)
-
-
-def gate_ppo_advantages(advantages: Tensor, weights: Tensor, correct: Tensor) -> Tensor:
-    """`Â_t = w_t A_t`, `(B, T)`, for advantages from a critic. With every answer right they are unchanged. [DF, Eq. 27]
-
-    Args:
-        advantages: `(B, T)`, from GAE.
-        weights: `(B, T)` edit masks of the wrong trajectories.
-        correct: boolean `(B,)`, whether `R >= τ`.
-    """
-    if advantages.shape != weights.shape:
-        raise DataError(
-            f"advantages have shape {tuple(advantages.shape)} and weights {tuple(weights.shape)}; give both as (B, T)"
-        )
-    return gate_advantages(advantages, ppo_weights(weights, correct))

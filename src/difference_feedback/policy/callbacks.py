@@ -6,8 +6,6 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from difference_feedback.policy.evaluation import Evaluation
-from difference_feedback.repair.endpoint import EndpointRepairer
-from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.runs.folder import Run
 from difference_feedback.trl import StopAtBudget
 
@@ -58,13 +56,3 @@ class Watcher(TrainerCallback):
 
     trainer: Any
     budget: StopAtBudget
-
-
-class SeedRepairs(TrainerCallback):
-    """Ties the repair model's random stream to the step, so that a resumed run gets an uninterrupted one's repairs."""
-
-    def __init__(self, repairer: LocalRepairer | EndpointRepairer) -> None:
-        self.repairer = repairer
-
-    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.repairer.calls = state.global_step << 16  # room for the calls of one step

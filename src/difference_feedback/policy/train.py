@@ -11,7 +11,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import Rule, held_out, training_data, training_problems
 from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
 from difference_feedback.models.load import load_model
-from difference_feedback.policy.callbacks import EvaluateHeldOut, SeedRepairs, Watcher
+from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.repair.embedded import embedded_repairer
@@ -61,8 +61,6 @@ def train(
     if recipe.method == "df-grpo":
         repairer = load_repairer(recipe, config, model, processor)
         trainer = DFGRPOTrainer(**common, repairer=repairer)
-        if repairer is not None:
-            trainer.add_callback(SeedRepairs(repairer))
     else:
         trainer = ExactResume(**common)
     trainer.remove_callback(PrinterCallback)

@@ -21,9 +21,7 @@ from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
 from difference_feedback.runs.validation import build_config
-from difference_feedback.trl.budget import StopAtBudget
-from difference_feedback.trl.callbacks import ShowProgress
-from difference_feedback.trl.metrics_file import MetricsToJsonl
+from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
 
 if TYPE_CHECKING:
     from difference_feedback.runs.folder import Run

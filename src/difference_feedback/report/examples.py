@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from difference_feedback.method.groups import pair_group
-from difference_feedback.method.masks import token_weights
+from difference_feedback.method.pairs import Answer, GroupRow, WeightedPair, choose_references, pair_prompt
 from difference_feedback.method.repairs import Repairer, RepairRequest
-from difference_feedback.method.selection import Choice, choose_repair
+from difference_feedback.method.settings import PairSettings
 from difference_feedback.repair.drafts import RolloutGroup, sample_groups
 from difference_feedback.report.data import Example, Side
 from difference_feedback.world import Problem, is_correct
@@ -32,58 +31,60 @@ def make_examples(
 ) -> list[Example]:
     """At most `n` repaired wrong answers of `policy`, one a problem, taken through the method as training does it."""
     groups = sample_groups(policy, processor, problems, group_size=group_size, seed=seed)
-    return list(islice(_repaired(groups, processor, repairer, num_repairs, np.random.default_rng(seed)), n))
+    return list(islice(_repaired(groups, processor.tokenizer, repairer, num_repairs, np.random.default_rng(seed)), n))
 
 
 def _repaired(
-    groups: Sequence[RolloutGroup], processor: Any, repairer: Repairer, num_repairs: int, rng: np.random.Generator
+    groups: Sequence[RolloutGroup], tokenizer: Any, repairer: Repairer, num_repairs: int, rng: np.random.Generator
 ) -> Iterator[Example]:
+    settings = PairSettings(num_repairs=num_repairs)
     for group in groups:
-        if not group.wrong or not group.correct:
-            continue
-        reference = group.correct[rng.integers(len(group.correct))].text
         problem = group.problem
+        answers = [Answer(sample.token_ids, 0.0, sample.text) for sample in group.wrong]
+        answers += [Answer(sample.token_ids, 1.0, sample.text) for sample in group.correct]
+        rewards, texts = [answer.reward for answer in answers], [answer.text for answer in answers]
+        references = choose_references(rewards, texts, None, settings, rng)
         requests = [
-            RepairRequest(problem.prompt, list(problem.images), wrong.token_ids, reference) for wrong in group.wrong
+            RepairRequest(problem.prompt, list(problem.images), list(answers[i].token_ids), reference)
+            for i, reference in references.texts.items()
         ]
-        choices: dict[int, tuple[Choice, list[int]]] = {}
-        for i, candidates in enumerate(repairer.repair(requests, num_repairs)):
-            rewards = [float(is_correct(problem, candidate.text)) for candidate in candidates]
-            ids = [candidate.token_ids for candidate in candidates]
-            choice = choose_repair(group.wrong[i].token_ids, ids, rewards)
-            if choice is not None:
-                choices[i] = choice, ids[choice.index]
-        if not choices:
+        if not requests:
             continue
-        pairs = pair_group([0.0] * len(group.wrong), dict.fromkeys(choices, 1.0))
-        shown = min(choices)
-        advantages = pairs.advantages()[pairs.rollout == shown]
-        choice, repaired = choices[shown]
+        candidates = {
+            i: [Answer(repair.token_ids, float(is_correct(problem, repair.text))) for repair in repairs]
+            for i, repairs in zip(references.texts, repairer.repair(requests, num_repairs), strict=True)
+        }
+        pairs = pair_prompt(answers, references, candidates, settings, lambda ids: [tokenizer.decode([i]) for i in ids])
+        if not pairs.pairs:
+            continue
+        shown = min(pairs.pairs)
+        pair = pairs.pairs[shown]
+        wrong, repair = (_side(problem, tokenizer, pair, row) for row, _ in pairs.rows if row.rollout == shown)
         yield Example(
             id=f"{problem.task} {rng.integers(10**6):06d}",
             task=problem.task,
             question=problem.question,
             images=[_data_url(image) for image in problem.images],
             answer=problem.answer,
-            reference=reference,
-            wrong=_side(problem, processor.tokenizer, group.wrong[shown].token_ids, choice, "wrong", advantages[0]),
-            repaired=_side(problem, processor.tokenizer, repaired, choice, "repair", advantages[1]),
-            edit_cost=choice.edit_cost,
+            reference=references.texts[shown],
+            wrong=wrong,
+            repaired=repair,
+            edit_cost=pair.edit_cost,
         )
 
 
-def _side(problem: Problem, tokenizer: Any, ids: list[int], choice: Choice, side: Any, advantage: float) -> Side:
-    weights = token_weights(choice.alignment, side)
-    tokens = [tokenizer.decode([i], skip_special_tokens=True) or "⏎" for i in ids]
+def _side(problem: Problem, tokenizer: Any, pair: WeightedPair, row: GroupRow) -> Side:
+    ids = (pair.alignment.target if row.is_repair else pair.alignment.source).tolist()
+    weights = pair.weights.repair if row.is_repair else pair.weights.wrong
     errors = [error_tokens(problem, ids, tokenizer, roots_only) for roots_only in (False, True)]
     return Side(
-        tokens=tokens,
+        tokens=[tokenizer.decode([i], skip_special_tokens=True) or "⏎" for i in ids],
         mask=[bool(weight) for weight in weights],
-        advantages=[float(weight * advantage) for weight in weights],
-        advantage=float(advantage),
+        advantages=[float(weight * row.advantage) for weight in weights],
+        advantage=row.advantage,
         errors=None if errors[0] is None else errors[0].tolist(),
         roots=None if errors[1] is None else errors[1].tolist(),
-        reward=float(side == "repair"),
+        reward=row.reward,
     )
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, Method, align, edit_cost
+from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, AlignmentMethod, align, edit_cost
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 from difference_feedback.runs.jsonl import Row, RowProblem
 from difference_feedback.runs.renamed import repair_field
@@ -104,7 +104,7 @@ def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[lis
 def mask_pair(
     pair: Pair,
     tokenizer: Tokenizer | None = None,
-    method: Method = "levenshtein",
+    method: AlignmentMethod = "levenshtein",
     granularity: Granularity = "token",
     sigma: float | None = None,
     anchor_gaps: bool = True,

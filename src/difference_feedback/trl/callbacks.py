@@ -1,9 +1,106 @@
-"""What happens between the steps of any trainer."""
+"""What happens around optimiser steps: a budget of processor time, rows in a file, a progress bar, the bill."""
 
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import torch
+from accelerate.utils import reduce
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import ExportableState
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.models.flops import uncounted
+from difference_feedback.runs.jsonl import JsonLines
+
+
+class StopAtBudget(TrainerCallback, ExportableState):
+    """Stops after the step in which the processes' CPU seconds reach `cpu_seconds`; works with any trainer.
+
+    With `cpu_seconds=None` it only counts. A learning-rate schedule runs over the budget: its place is the share of the
+    budget, or of the steps, that is used up, whichever is larger.
+
+    Counted are the CPU seconds of all ranks from the start of training on, plus `already_spent`: the bill of what came
+    before, such as training the repair model. The running total is logged on every line as `cpu_seconds`. It is kept
+    in the checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
+    """
+
+    def __init__(self, cpu_seconds: float | None, already_spent: float = 0.0) -> None:
+        if cpu_seconds is not None and not cpu_seconds > 0:
+            raise ConfigError(f"cpu_seconds={cpu_seconds}: give a positive number of seconds, or None for no limit.")
+        self.cpu_seconds = cpu_seconds
+        self.already_spent = already_spent
+        self.total = already_spent
+        self.spent_before = 0.0
+        self._start = time.process_time()
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "args": {"cpu_seconds": self.cpu_seconds, "already_spent": self.already_spent},
+            "attributes": {"spent_before": self.total - self.already_spent},
+        }
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens inside, such as an evaluation between two steps, is not billed."""
+        before = time.process_time()
+        try:
+            with uncounted():
+                yield
+        finally:
+            self._start += time.process_time() - before
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        # Trainer restores callbacks only where `restore_callback_states_from_checkpoint` is set; this reads it anyway.
+        callbacks: Any = state.stateful_callbacks or {}
+        saved = callbacks.get(type(self).__name__, {}) if state.global_step else {}
+        self.spent_before = saved.get("attributes", {}).get("spent_before", 0.0)
+        self.total = self.already_spent + self.spent_before
+        self._start = time.process_time()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        here = torch.tensor([time.process_time() - self._start], device=args.device)
+        self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
+        if self.cpu_seconds is None:
+            return
+        self._move_schedule(state, kwargs["lr_scheduler"])
+        if self.total >= self.cpu_seconds:
+            control.should_training_stop = True
+            control.should_log = True
+
+    def _move_schedule(self, state: TrainerState, schedule: Any) -> None:
+        """What was spent before the first step is not part of the schedule."""
+        assert self.cpu_seconds is not None
+        spent, whole = self.total - self.already_spent, max(self.cpu_seconds - self.already_spent, 1e-9)
+        place = int(min(1.0, spent / whole) * state.max_steps)
+        if place > state.global_step and isinstance(schedule, LambdaLR):  # others go by their own clocks
+            schedule.last_epoch = place - 1
+            schedule.step()
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
+        if logs is not None:
+            logs["cpu_seconds"] = self.total
+            state.log_history[-1]["cpu_seconds"] = self.total
+
+
+class MetricsToJsonl(TrainerCallback):
+    """Appends `{"step": ..., ...}` to a file at every log, from the first process alone.
+
+    Add it after the callbacks that put something into the row, such as `StopAtBudget`. Numbers that are not finite are
+    written as null.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
+        if logs is None or not state.is_world_process_zero:
+            return
+        JsonLines(self.path).append({"step": state.global_step} | logs)
 
 
 class ShowProgress(TrainerCallback):
@@ -15,26 +112,52 @@ class ShowProgress(TrainerCallback):
         self.name = name
         self.task: TaskID | None = None
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.is_world_process_zero:
             self.task = self.progress.add_task(self.name, total=state.max_steps, completed=state.global_step, note="")
             self.progress.start()
 
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.task is not None:
             self.progress.update(self.task, completed=state.global_step)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **_: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if self.task is not None and logs and "reward" in logs:
             note = f"reward {logs['reward']:.2f}, {logs.get('cpu_seconds', 0.0):.0f} CPU s"
             self.progress.update(self.task, note=note)
 
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.progress.stop()
+
+
+class StepHooks(TrainerCallback):
+    """Installed by the trainer itself."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.cost.start()
+
+    def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.cost.begin("update")
+        if self.trainer.args.regroup:
+            drop_zero_gradients(self.trainer.model.parameters())
+
+    def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.cost.end()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        self.trainer.close_cost_window()
+
+
+def drop_zero_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Set all gradients to None when every one of them is exactly zero: a batch without a single pair.
+
+    An optimiser skips parameters without a gradient; with a zero gradient Adam would still move them, by its moments
+    and by weight decay.
+    """
+    kept = [p for p in parameters if p.grad is not None]
+    if not any(bool(p.grad.any()) for p in kept if p.grad is not None):
+        for parameter in kept:
+            parameter.grad = None

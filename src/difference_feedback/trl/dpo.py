@@ -1,13 +1,13 @@
 """DF-DPO in TRL: `DPOTrainer` on preference pairs, weighted where the two answers differ. [DF, Eq. 10]
 
-The gate goes inside the sequence log-ratios: TRL sums a row's `log π_θ(o_t)` and `log π_ref(o_t)` over its tokens, and
+The weights go inside the sequence log-ratios: TRL sums a row's `log π_θ(o_t)` and `log π_ref(o_t)` over its tokens, and
 the trainer makes both sums weighted ones. A token of weight 0 then has no gradient and no part in the margin.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,21 +25,19 @@ class DFDPOConfig(MaskSettings, DPOConfig):
     Raises `ConfigError` for what sums log-probabilities differently from the sigmoid loss.
     """
 
-    weights: Literal["mask", "ones"] = field(default="mask", metadata={"help": "`ones` switches the gate off."})
-
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_mask()
+        self.check()
         if self.weights not in ("mask", "ones"):
-            raise ConfigError(f"weights={self.weights!r}: choose one of mask, ones.")
+            raise ConfigError(f"weights={self.weights!r}: preferences have no ablations of the mask; use mask or ones.")
         refused = {
-            f"loss_type={self.loss_type!r}": (list(self.loss_type) != ["sigmoid"], "verified with ['sigmoid'] alone"),
-            "f_divergence_type": (self.f_divergence_type != "reverse_kl", "verified with 'reverse_kl' alone"),
+            f"loss_type={self.loss_type!r}": (list(self.loss_type) != ["sigmoid"], "verified with ['sigmoid'] only"),
+            "f_divergence_type": (self.f_divergence_type != "reverse_kl", "verified with 'reverse_kl' only"),
             "ld_alpha": (self.ld_alpha is not None, "it weighs the same tokens by their place; leave it None"),
             "use_weighting": (self.use_weighting, "it would weigh a pair by its unweighted tokens; leave it off"),
             "precompute_ref_log_probs": (
                 self.precompute_ref_log_probs,
-                "the sums kept beforehand are not weighted; leave it off",
+                "the sums computed beforehand are not weighted; leave it off",
             ),
             "use_liger_kernel": (self.use_liger_kernel, "it never makes the log-probabilities of tokens; leave it off"),
         }
@@ -64,14 +62,15 @@ class WeightedPreferences:
         for i in range(half):
             chosen, rejected = ids[i][completion[i]].tolist(), ids[half + i][completion[half + i]].tolist()
             alignment = align(rejected, chosen, **self.settings.alignment_options)
-            for row, side, tokens in ((i, "repair", chosen), (half + i, "wrong", rejected)):
-                own = self.settings.side_weights(alignment, side, tokens, self.token_texts)  # type: ignore[arg-type]
-                weights[row, completion[row]] = torch.from_numpy(own)
+            wrong = self.settings.side_weights(alignment, "wrong", rejected, self.token_texts)
+            repair = self.settings.side_weights(alignment, "repair", chosen, self.token_texts)
+            weights[i, completion[i]] = torch.from_numpy(repair)
+            weights[half + i, completion[half + i]] = torch.from_numpy(wrong)
         return {**batch, "weights": weights}
 
 
 class DFDPOTrainer(DPOTrainer):
-    """`trl.DPOTrainer` with the gate: the same constructor, a `DFDPOConfig`, a data set of `prompt`, `chosen`,
+    """`trl.DPOTrainer` with weights: the same constructor, a `DFDPOConfig`, a data set of `prompt`, `chosen`,
     `rejected` and, for images, `images`. [DF, Eq. 10]
 
     The masks are those of aligning `rejected` with `chosen`. Two answers that were written apart differ nearly
@@ -102,29 +101,29 @@ class DFDPOTrainer(DPOTrainer):
         plain = dict(inputs)
         weights = plain.pop("weights")
         self._note_density(weights, inputs["completion_mask"])
-        with self._gated(weights[:, 1:]):  # log-probabilities are those of the following token
+        with self._weighted(weights[:, 1:]):  # log-probabilities are those of the following token
             return super()._compute_loss(model, plain, return_outputs)
 
     @contextmanager
-    def _gated(self, weights: torch.Tensor) -> Iterator[None]:
+    def _weighted(self, weights: torch.Tensor) -> Iterator[None]:
         """Every log-probability that policy or reference give is multiplied by its weight `(2P, L - 1)`."""
 
-        def gate(module: nn.Module, args: Any, output: Any) -> Any:
+        def weigh(module: nn.Module, args: Any, output: Any) -> Any:
             if output.get("log_probs") is not None:
-                own = output.log_probs[:, -weights.size(1) :]
-                output.log_probs = torch.where(weights == 0, 0.0, own * weights.to(own.dtype))
+                logps = output.log_probs[:, -weights.size(1) :]
+                output.log_probs = torch.where(weights == 0, 0.0, logps * weights.to(logps.dtype))
             return output
 
         with ExitStack() as stack:
             for module in (self.model, self.ref_model):
                 if module is not None:
-                    stack.callback(module.register_forward_hook(gate).remove)
+                    stack.callback(module.register_forward_hook(weigh).remove)
             yield
 
     def _note_density(self, weights: torch.Tensor, mask: torch.Tensor) -> None:
         metrics = self._metrics["train" if self.model.training else "eval"]
-        for side, own, tokens in zip(("chosen", "rejected"), weights.chunk(2), mask.chunk(2), strict=True):
-            totals = self.accelerator.gather(torch.stack([own.sum(), tokens.sum().float()])[None]).sum(0)
+        for side, values, tokens in zip(("chosen", "rejected"), weights.chunk(2), mask.chunk(2), strict=True):
+            totals = self.accelerator.gather(torch.stack([values.sum(), tokens.sum().float()])[None]).sum(0)
             metrics[f"df/weight_density/{side}"].append((totals[0] / totals[1].clamp(min=1)).item())
         silent = (weights.chunk(2)[0].sum(1) + weights.chunk(2)[1].sum(1) == 0).sum().float()
         metrics["df/identical_pairs"].append(self.accelerator.gather(silent[None]).sum().item())

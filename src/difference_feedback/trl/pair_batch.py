@@ -1,4 +1,4 @@
-"""From TRL's batch of rollouts to a batch of the optimisation group: wrong answers and their repairs. [DF, Eqs. 11-17]
+"""From TRL's batch of rollouts to a batch of the optimisation group: wrong answers and their repairs. [DF, Eqs. 14-18]
 
 Every rank makes the same number of rows, since gathers and micro-batches must agree. A rank that has fewer fills up
 with filler rows: a real prompt with its image, and a completion of no tokens. An empty completion mask takes such a row
@@ -7,8 +7,8 @@ undoes.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,19 +16,37 @@ import numpy.typing as npt
 import torch
 from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
-from difference_feedback.method.masks import pad_weights
+from difference_feedback.method.masks import FloatArray, pad_weights
+from difference_feedback.method.pairs import GroupRow, WeightedPair, group_rows, row_weights
+from difference_feedback.trl.config import DFGRPOConfig
+from difference_feedback.trl.rollouts import Rollouts
 
 FORWARD_FIELDS = (
-    *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes", "num_tiles"),
-    *("image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
+    "pixel_values",
+    "image_grid_thw",
+    "num_images",
+    "pixel_attention_mask",
+    "spatial_shapes",
+    "num_tiles",
+    "image_sizes",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "image_position_ids",
 )
 """What a model's forward pass reads besides ids and mask."""
 
 _PER_TOKEN_OF_PROMPT = ("token_type_ids", "mm_token_type_ids")
-_REBUILT = (
-    *("completion_ids", "completion_mask", "advantages", "num_items_in_batch", "old_per_token_logps"),
-    *("ref_per_token_logps", "sampling_per_token_logps", "importance_sampling_ratio", *_PER_TOKEN_OF_PROMPT),
-)
+_REBUILT = {
+    "completion_ids",
+    "completion_mask",
+    "advantages",
+    "num_items_in_batch",
+    "old_per_token_logps",
+    "ref_per_token_logps",
+    "sampling_per_token_logps",
+    "importance_sampling_ratio",
+    *_PER_TOKEN_OF_PROMPT,
+}
 
 
 @dataclass(frozen=True)
@@ -38,11 +56,47 @@ class Member:
     row: int
     """Rollout of this rank whose prompt and images it has."""
     token_ids: list[int]
-    weights: npt.NDArray[np.float32]
-    """`(T,)`, the gate."""
-    reward: float
+    weights: FloatArray
+    """`(T,)`"""
     advantage: float
     is_repair: bool
+
+
+def rows_of_all(
+    rewards: npt.NDArray[np.float64],
+    requested: Iterable[int],
+    repair_rewards: Mapping[int, float | None],
+    group_size: int,
+    config: DFGRPOConfig,
+) -> list[GroupRow]:
+    """The rows of every prompt in the update, counted over all ranks' rollouts. [DF, Eqs. 14-18]
+
+    Args:
+        rewards: of all ranks' rollouts, `(N,)`, `group_size` rows a prompt.
+        requested: rows for which a repair was requested; a prompt without one has no part in `G'`.
+        repair_rewards: row -> reward of its chosen repair.
+    """
+    prompts = sorted({row // group_size for row in requested}) if config.regroup else range(len(rewards) // group_size)
+    rows: list[GroupRow] = []
+    for start in (prompt * group_size for prompt in prompts):
+        stop = start + group_size
+        repairs = {row - start: reward for row, reward in repair_rewards.items() if start <= row < stop}
+        group = group_rows(rewards[start:stop], repairs, config, scale=config.scale_rewards == "group")
+        rows += [replace(row, rollout=start + row.rollout) for row in group]
+    return rows
+
+
+def members_here(rows: Iterable[GroupRow], rollouts: Rollouts, pairs: Mapping[int, WeightedPair]) -> list[Member]:
+    """This rank's members: a pair stays where its wrong answer was sampled, so that no image has to travel."""
+    members = []
+    for group_row in rows:
+        row = group_row.rollout - rollouts.offset
+        if 0 <= row < len(rollouts.prompts):
+            pair = pairs.get(row)
+            token_ids = list(pair.repair.token_ids) if group_row.is_repair and pair else rollouts.completion_ids[row]
+            weights = row_weights(group_row, len(token_ids), pair)
+            members.append(Member(row, token_ids, weights, group_row.advantage, is_repair=group_row.is_repair))
+    return members
 
 
 def rows_per_rank(members: Sequence[int], steps_per_generation: int) -> int:
@@ -94,16 +148,11 @@ def build_batch(
     return selected
 
 
-def weigh_rollouts(batch: dict[str, Any], members: Sequence[Member], wrong: Sequence[int], kept: bool) -> torch.Tensor:
-    """Weights `(B, T)` for the original group, no repairs in it: ones for correct answers, the gate for repaired ones.
-
-    `wrong` are the rows of wrong answers; one without a repair has weights of ones if `kept`, else of zeros.
-    """
-    weights = torch.ones_like(batch["completion_mask"], dtype=torch.float32)
-    weights[list(wrong)] = float(kept)
+def weigh_rollouts(batch: dict[str, Any], members: Sequence[Member]) -> torch.Tensor:
+    """Weights `(B, T)` for the original group, no repairs in it; ones for answers that nobody could judge."""
+    weights = batch["completion_mask"].float()
     for member in members:
-        if not member.is_repair:
-            weights[member.row, : len(member.weights)] = torch.as_tensor(member.weights, device=weights.device)
+        weights[member.row, : len(member.weights)] = torch.as_tensor(member.weights, device=weights.device)
     return weights
 
 
@@ -111,8 +160,8 @@ def select_rows(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
     """The rows of a TRL batch in a new order, repeats allowed, each with its own images' pixels."""
     index = list(rows)
     split = split_pixel_values_by_grid(batch)
-    chosen = {key: _take(value, index) for key, value in split.items()}
-    return unsplit_pixel_values_by_grid(chosen)
+    selected = {key: _take(value, index) for key, value in split.items()}
+    return unsplit_pixel_values_by_grid(selected)
 
 
 def _take(value: Any, rows: list[int]) -> Any:

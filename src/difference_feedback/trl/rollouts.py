@@ -1,6 +1,8 @@
-"""What a generation step sampled: this rank's answers, and every rank's rewards and texts."""
+"""What a generation step sampled, on this rank and on all, and the repairs of its wrong answers. [DF, Eqs. 5, 11-13]"""
 
-from collections.abc import Sequence
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from difference_feedback.data.conversations import split_images
 from difference_feedback.errors import DataError
+from difference_feedback.method.groups import SkipReason
+from difference_feedback.method.limits import Limits
+from difference_feedback.method.pairs import choose_references, usable_repairs
+from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
+from difference_feedback.method.settings import PairSettings
+from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 
 
 @dataclass(frozen=True)
@@ -50,3 +59,71 @@ def annotated_answers(examples: Sequence[dict[str, Any]], column: str | None) ->
     if examples and column not in examples[0]:
         raise DataError(f"answer_column={column!r} is no column of the data set; it has {', '.join(examples[0])}.")
     return [None if example[column] is None else str(example[column]) for example in examples]
+
+
+def references_of_all(
+    rewards: npt.NDArray[np.float64],
+    texts: Sequence[str],
+    answers: Sequence[str | None],
+    group_size: int,
+    settings: PairSettings,
+    rng: np.random.Generator,
+) -> tuple[dict[int, str], Counter[SkipReason]]:
+    """The references by row, and the number of prompts without one by reason, over all ranks' rows, `(N,)`.
+
+    Every rank calls this with the same rows and an equal generator, so all agree, and the choice does not depend on how
+    rows are spread over ranks. A prompt has `group_size` rows.
+    """
+    references: dict[int, str] = {}
+    skipped: Counter[SkipReason] = Counter()
+    for start in range(0, len(rewards), group_size):
+        group = slice(start, start + group_size)
+        chosen = choose_references(rewards[group], texts[group], answers[start], settings, rng)
+        references |= {start + i: text for i, text in chosen.texts.items()}
+        if chosen.skipped is not None:
+            skipped[chosen.skipped] += 1
+    return references, skipped
+
+
+def sample_repairs(
+    repairer: Repairer, rollouts: Rollouts, references: Mapping[int, str], num_repairs: int, limits: Limits
+) -> tuple[dict[int, list[Repair]], Counter[str]]:
+    """`num_repairs` repairs of each wrong answer (row -> reference): the usable ones by row, and the refused by reason.
+
+    Raises `DataError` when the repairer does not answer every request.
+    """
+    requests = []
+    for row, reference in references.items():
+        prompt, images = split_images(rollouts.prompts[row])
+        requests.append(RepairRequest(prompt, images, rollouts.completion_ids[row], reference))
+    if not requests:
+        return {}, Counter()
+    with torch.no_grad():
+        answers = repairer.repair(requests, num_repairs)
+    if len(answers) != len(requests):
+        raise DataError(
+            f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests; it must "
+            "return one list of repairs per request, in the order of the requests."
+        )
+    usable: dict[int, list[Repair]] = {}
+    refused: Counter[str] = Counter()
+    for row, repairs in zip(references, answers, strict=True):
+        usable[row], reasons = usable_repairs(repairs, num_repairs, limits)
+        refused += reasons
+    return usable, refused
+
+
+def keep_to_text(trainer: Any) -> Limits:
+    """Keep a trainer's policy from sampling vision tokens; returns the limits that its repairs must keep to as well.
+
+    A sampled vision token would no longer match the image features, and TRL suppresses the image token alone.
+    """
+    vision = vision_token_ids(trainer.model.config, trainer._tokenizer)
+    kwargs = trainer.args.generation_kwargs
+    if vision and trainer.use_vllm:
+        trainer.vllm_generation.generation_kwargs = with_logit_bias(kwargs, vision)
+    elif vision:
+        trainer.generation_kwargs["suppress_tokens"] = suppressed(kwargs, vision)
+        trainer.generation_config.suppress_tokens = trainer.generation_kwargs["suppress_tokens"]
+    vocabulary = trainer.model.config.get_text_config().vocab_size
+    return Limits(vision, vocabulary, trainer.max_completion_length or sys.maxsize)

@@ -1,13 +1,25 @@
-"""DF-GRPO in TRL: between TRL's sampling and TRL's loss, wrong answers are repaired and the gate is made.
+"""DF-GRPO in TRL: between TRL's sampling and TRL's loss, wrong answers are repaired and tokens get weights.
 
-TRL samples, grades, and computes the loss. This class repairs the wrong answers, scores the repairs with the same
-reward functions, aligns, and hands TRL a batch of wrong answers and repairs instead of the rollouts. `gate.py` says how
-the gate reaches the loss.
+A generation step, in the order of the methods below:
+
+    _generate_and_score_completions   TRL samples and grades, then `_difference_feedback`:
+      _choose_references                a right answer for every wrong one, over all ranks
+      _sample_repairs, _grade           candidates from the repair model, graded by TRL's reward functions
+      _measure_plausibility             the policy's probability of them, where `min_probability` asks for it
+      choose_pair, rows_of_all          the method: `method.pairs`
+      _regroup                          wrong answers and repairs in place of the rollouts
+    _compute_loss                     TRL's own, on weighted inputs: `weighted_loss.py`
+
+Three fields carry something past a method of TRL's that has no argument for it. They rely on TRL's order of calls:
+
+    _defer_logps     set while TRL samples and grades: log-probabilities asked for then are of rows that leave
+    _rollouts        set by `_calculate_rewards`, which TRL calls in `_generate_and_score_completions`; read after it
+    _weighted_loss   set while TRL computes the loss: log-probabilities asked for then are given weighted gradients
 """
 
-import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,28 +32,33 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.method.limits import Limits
-from difference_feedback.method.repairs import Repairer
+from difference_feedback.method.groups import SkipReason
+from difference_feedback.method.pairs import Answer, choose_pair, right_answers
+from difference_feedback.method.repairs import Repair, Repairer
 from difference_feedback.method.selection import feasible_candidates
-from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
-from difference_feedback.trl.candidates import Candidates, ask, with_siblings
-from difference_feedback.trl.config import DFGRPOConfig
+from difference_feedback.trl.callbacks import StepHooks
+from difference_feedback.trl.config import DFGRPOConfig, refuse_foreign_rollouts, refuse_shared_shards
 from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
+from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
     Member,
     build_batch,
+    members_here,
+    rows_of_all,
     rows_per_rank,
     weigh_rollouts,
 )
-from difference_feedback.trl.pair_metrics import count_pairs, pair_metrics
-from difference_feedback.trl.pairing import choose_repairs, describe_pairs, members_here, optimisation_group
-from difference_feedback.trl.references import References, choose_references
-from difference_feedback.trl.refusals import refuse_foreign_rollouts, refuse_shared_shards
 from difference_feedback.trl.resume import ExactResume
-from difference_feedback.trl.rollouts import Rollouts, annotated_answers, total_rewards
-from difference_feedback.trl.step_hooks import StepHooks
+from difference_feedback.trl.rollouts import (
+    Rollouts,
+    annotated_answers,
+    keep_to_text,
+    references_of_all,
+    sample_repairs,
+    total_rewards,
+)
 from difference_feedback.trl.weighted_loss import WeightedLoss
 
 
@@ -85,7 +102,7 @@ class DFGRPOTrainer(ExactResume):
         self._rollouts: Rollouts | None = None
         self._defer_logps = False
         self._weighted_loss: WeightedLoss | None = None
-        self._suppress_vision_tokens()
+        self._limits = keep_to_text(self)
         self.add_callback(StepHooks(self))
 
     # ---- generation step ----
@@ -123,74 +140,75 @@ class DFGRPOTrainer(ExactResume):
         return rewards
 
     def _difference_feedback(self, batch: dict[str, Any], rollouts: Rollouts) -> dict[str, Any]:
-        """Repair, pair and gate: TRL's batch of rollouts -> the batch that its loss reads."""
-        args, group_size = self.args, self.num_generations
+        """Repair, pair and weigh: TRL's batch of rollouts -> the batch that its loss reads."""
+        args, group_size, offset = self.args, self.num_generations, rollouts.offset
         with self.cost.measure("repair"):
-            references = self._choose_references(rollouts)
-            requested = {row - rollouts.offset: text for row, text in references.texts.items()}
-            requested = {row: text for row, text in requested.items() if 0 <= row < len(rollouts.prompts)}
-            candidates = self._ask(rollouts, requested)
-            rewards = self._score(rollouts, candidates)
-            self.cost.window.counts += Counts(repairs=len(references.texts) * args.num_repairs)
-            if args.sibling_repairs:
-                every = gather_object(rollouts.completion_ids)
-                candidates, rewards = with_siblings(
-                    *(candidates, rewards, requested, rollouts.offset),
-                    *(every, rollouts.rewards, group_size, args.reward_threshold),
-                )
-            gates = self._plausible(batch, candidates, rewards)
+            references, skipped = self._choose_references(rollouts)
+            here = range(offset, offset + len(rollouts.prompts))
+            requested = {row - offset: text for row, text in references.items() if row in here}
+            repairs, refused = self._sample_repairs(rollouts, requested)
+            graded = self._grade(rollouts, repairs)
+            self.cost.window.counts += Counts(repairs=len(references) * args.num_repairs)
+            siblings = self._right_answers(rollouts) if args.sibling_repairs else {}
+            candidates = {
+                row: graded.get(row, []) + siblings.get((offset + row) // group_size, []) for row in requested
+            }
+            self._measure_plausibility(batch, candidates)
         with self.cost.measure("align"):
-            repaired = choose_repairs(rollouts, candidates, rewards, gates, args)
-            repair_rewards = gather_object([(rollouts.offset + row, r.reward) for row, r in repaired.items()])
-            places = optimisation_group(rollouts.rewards, references.texts, dict(repair_rewards), group_size, args)
-            members = list(members_here(places, rollouts, repaired, args, self._token_texts))
+            drafts, pairs = rollouts.completion_ids, {}
+            for row, answers in candidates.items():
+                if pair := choose_pair(drafts[row], answers, [offset + row], args, self._token_texts):
+                    pairs[row] = pair
+            repair_rewards = dict(gather_object([(offset + row, pair.repair.reward) for row, pair in pairs.items()]))
+            rows = rows_of_all(rollouts.rewards, references, repair_rewards, group_size, args)
+            members = members_here(rows, rollouts, pairs)
+            fillers = 0
             if args.regroup:
-                ranks = [place.row // len(rollouts.prompts) for place in places]
-                batch = self._regroup(batch, members, [ranks.count(r) for r in range(self.accelerator.num_processes)])
+                ranks = Counter(row.rollout // len(rollouts.prompts) for row in rows)
+                batch = self._regroup(batch, members, [ranks[r] for r in range(self.accelerator.num_processes)])
+                fillers = len(batch["prompt_ids"]) - len(members)
             else:
-                wrong = np.flatnonzero(rollouts.own_rewards < args.reward_threshold).tolist()
-                batch["weights"] = weigh_rollouts(batch, members, wrong, args.empty_feasible == "broadcast")
-            self.last_pairs = describe_pairs(members, rollouts, repaired, group_size)
-            fillers = len(batch["prompt_ids"]) - len(members) if args.regroup else 0
-            counts = gather_object([count_pairs(len(requested), candidates, repaired, members, fillers)])
-            barren = {row // group_size for row in references.texts} - {row // group_size for row, _ in repair_rewards}
-            self._note(pair_metrics(counts, references.skipped, len(barren)))
-            self._log_repairs(members, rollouts)
+                batch["weights"] = weigh_rollouts(batch, members)
+            self.last_pairs = describe_pairs(members, rollouts, pairs, group_size)
+            counts = count_pairs(repairs, refused, pairs, requested=len(requested), filler_rows=fillers)
+            unrepaired = {row // group_size for row in references} - {row // group_size for row in repair_rewards}
+            self._note(pair_metrics(gather_object([counts]), skipped, len(unrepaired)))
+            if self.log_completions and args.regroup:
+                log_repairs(self._logs, members, rollouts, self._tokenizer)
         if args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES:
             batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
 
     # ---- repairs ----
 
-    def _choose_references(self, rollouts: Rollouts) -> References:
-        answers = annotated_answers(rollouts.examples, self.args.answer_column)
-        shared = gather_object(list(zip(rollouts.texts, answers, strict=True)))
+    def _choose_references(self, rollouts: Rollouts) -> tuple[dict[int, str], Counter[SkipReason]]:
+        annotated = annotated_answers(rollouts.examples, self.args.answer_column)
+        texts, answers = zip(*gather_object(list(zip(rollouts.texts, annotated, strict=True))), strict=True)
         # Seeded by the place in the run, so that a resumed run draws as an uninterrupted one.
         rng = np.random.default_rng([self.args.reference_seed, self._step])
-        return choose_references(
-            *(rollouts.rewards, [text for text, _ in shared], [answer for _, answer in shared], self.num_generations),
-            *(self.args.reward_threshold, self.args.reference, rng),
-        )
+        return references_of_all(rollouts.rewards, texts, answers, self.num_generations, self.args, rng)
 
-    def _ask(self, rollouts: Rollouts, requested: dict[int, str]) -> Candidates:
+    def _sample_repairs(
+        self, rollouts: Rollouts, requested: Mapping[int, str]
+    ) -> tuple[dict[int, list[Repair]], Counter[str]]:
         if not self.args.needs_repairer:
-            return Candidates()
+            return {}, Counter()
         assert self.repairer is not None
         if hasattr(self.repairer, "calls"):  # it numbers its calls to draw by; the number here survives resuming
             self.repairer.calls = self._step // self._generate_every
         was_training = self.model.training
-        candidates = ask(self.repairer, rollouts, requested, self.args.num_repairs, self._limits)
+        repairs, refused = sample_repairs(self.repairer, rollouts, requested, self.args.num_repairs, self._limits)
         self.model.train(was_training)  # a repairer that shares the weights may have left them in evaluation mode
-        return candidates
+        return repairs, refused
 
-    def _score(self, rollouts: Rollouts, candidates: Candidates) -> list[float]:
-        """Grade repairs with the reward functions that graded the rollouts; in the order of `candidates.flat()`."""
-        own = candidates.flat()
-        count = max(gather_object([len(own)]))
+    def _grade(self, rollouts: Rollouts, repairs: Mapping[int, Sequence[Repair]]) -> dict[int, list[Answer]]:
+        """Grade repairs, by row, with the reward functions that graded the rollouts."""
+        flat = [(row, repair.token_ids) for row, candidates in repairs.items() for repair in candidates]
+        count = max(gather_object([len(flat)]))
         if not count:
-            return []
+            return {}
         # Scoring ends in a gather, so every rank scores equally many: a rollout fills up.
-        rows, token_ids = zip(*own, *[(0, rollouts.completion_ids[0])] * (count - len(own)), strict=True)
+        rows, token_ids = zip(*flat, *[(0, rollouts.completion_ids[0])] * (count - len(flat)), strict=True)
         texts = self.processing_class.batch_decode(list(token_ids), skip_special_tokens=True)
         completions = [[{"role": "assistant", "content": text}] for text in texts]
         examples, prompts = [rollouts.examples[row] for row in rows], [rollouts.prompts[row] for row in rows]
@@ -203,27 +221,41 @@ class DFGRPOTrainer(ExactResume):
         finally:
             self._pending_extra_logs, self._pending_metrics = pending
         start = self.accelerator.process_index * count
-        return total_rewards(rewards, self.reward_weights)[start : start + len(own)].tolist()
+        graded: dict[int, list[Answer]] = {}
+        for (row, ids), reward in zip(flat, total_rewards(rewards, self.reward_weights)[start:].tolist(), strict=False):
+            graded.setdefault(row, []).append(Answer([int(i) for i in ids], reward))
+        return graded
 
-    def _plausible(self, batch: dict[str, Any], candidates: Candidates, rewards: list[float]) -> list[bool]:
-        """Gates of the candidates: shut for a right one with a token less probable to the policy than is asked for."""
-        gates = [True] * len(rewards)
+    def _right_answers(self, rollouts: Rollouts) -> dict[int, list[Answer]]:
+        """The right answers to every prompt over all ranks, as sampled: candidates for the wrong ones' repairs."""
+        token_ids, rewards = gather_object(rollouts.completion_ids), rollouts.rewards.tolist()
+        answers = [Answer(ids, reward) for ids, reward in zip(token_ids, rewards, strict=True)]
+        size, threshold = self.num_generations, self.args.reward_threshold
+        return {i // size: right_answers(answers[i : i + size], threshold) for i in range(0, len(answers), size)}
+
+    def _measure_plausibility(self, batch: dict[str, Any], candidates: dict[int, list[Answer]]) -> None:
+        """Note on each right candidate what the policy gives to its least probable token."""
         if self.args.min_probability == 0:
-            return gates
-        right, own = feasible_candidates(rewards, self.args.reward_threshold), candidates.flat()
+            return
+        right = [
+            (row, i)
+            for row, answers in candidates.items()
+            for i in feasible_candidates([answer.reward for answer in answers], self.args.reward_threshold)
+        ]
         sizes = gather_object([len(right)])
         if not max(sizes):
-            return gates
-        members = [Member(*own[i], np.ones(len(own[i][1]), np.float32), 0.0, 0.0, is_repair=True) for i in right]
+            return
+        blank: dict[str, Any] = {"weights": np.zeros(0, np.float32), "advantage": 0.0, "is_repair": True}
+        members = [Member(row, list(candidates[row][i].token_ids), **blank) for row, i in right]
         scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
         with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
             logps = self._logps(self.model, scored)
         lowest = logps.masked_fill(scored["completion_mask"] == 0, 0.0).amin(dim=1).exp().tolist()
-        for i, probability in zip(right, lowest, strict=False):  # filler rows follow
-            gates[i] = probability >= self.args.min_probability
-        self._note({"implausible": sum(gather_object([gates.count(False)]))})
-        return gates
+        for (row, i), probability in zip(right, lowest, strict=False):  # filler rows follow
+            candidates[row][i] = replace(candidates[row][i], lowest_probability=probability)
+        implausible = sum(probability < self.args.min_probability for probability in lowest[: len(right)])
+        self._note({"implausible": sum(gather_object([implausible]))})
 
     # ---- batch ----
 
@@ -307,38 +339,9 @@ class DFGRPOTrainer(ExactResume):
     def _token_texts(self, token_ids: Sequence[int]) -> list[str]:
         return [self._tokenizer.decode([i]) for i in token_ids]
 
-    def _suppress_vision_tokens(self) -> None:
-        """A sampled vision token would no longer match the image features; TRL suppresses the image token alone."""
-        vision = vision_token_ids(self.model.config, self._tokenizer)
-        vocabulary = self.model.config.get_text_config().vocab_size
-        self._limits = Limits(vision, vocabulary, self.max_completion_length or sys.maxsize)
-        if not vision:
-            return
-        users: Any = self.args.generation_kwargs
-        if self.use_vllm:
-            self.vllm_generation.generation_kwargs = with_logit_bias(users, vision)
-        else:
-            self.generation_kwargs["suppress_tokens"] = suppressed(users, vision)
-            self.generation_config.suppress_tokens = self.generation_kwargs["suppress_tokens"]
-
     def _note(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
             self._metrics["train"][f"df/{name}"].append(float(value))
-
-    def _log_repairs(self, members: list[Member], rollouts: Rollouts) -> None:
-        """TRL's table of completions: the advantages of this group, 0 for answers that left it, and the repairs."""
-        if not (self.log_completions and self.args.regroup):
-            return
-        advantages, repairs = [0.0] * len(rollouts.prompts), [""] * len(rollouts.prompts)
-        for member in members:
-            if member.is_repair:
-                repairs[member.row] = self._tokenizer.decode(member.token_ids, skip_special_tokens=True)
-            else:
-                advantages[member.row] = member.advantage
-        for _ in rollouts.rewards:
-            self._logs["advantages"].pop()
-        self._logs["advantages"].extend(gather_object(advantages))
-        self._logs["extra"]["repair"].extend(gather_object(repairs))
 
     def close_cost_window(self) -> None:
         """Called after every optimiser step; a window ends with the last step on one batch of rollouts."""

@@ -1,4 +1,4 @@
-"""The gate on TRL's loss: weights onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
+"""Weights in TRL's loss: onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
 
 Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is
 to it. The KL has no advantage in it and stays unweighted.
@@ -32,26 +32,21 @@ def normalised_weights(weights: torch.Tensor, mask: torch.Tensor) -> torch.Tenso
     return torch.where(mean > 0, weights / torch.where(mean > 0, mean, 1.0), 0.0)
 
 
-def token_advantages(
-    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_weights: bool
+def weighted_advantages(
+    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, *, sequence_ratio: bool, by_weights: bool
 ) -> torch.Tensor:
-    """Weighted advantages `(B, T)` for token-level ratios.
+    """Advantages `(B, T)` for token-level ratios; `(B,)` for sequence-level ones, where `WeightedLoss.apply` follows.
 
     `by_weights`: TRL's division by a row's tokens becomes one by the sum of its weights.
     """
-    return gate_advantages(advantages, normalised_weights(weights, mask) if by_weights else weights)
-
-
-def sequence_advantages(
-    advantages: torch.Tensor, weights: torch.Tensor, mask: torch.Tensor, by_weights: bool
-) -> torch.Tensor:
-    """Advantages `(B,)` for sequence-level ratios; `WeightedLoss.apply` does the rest."""
+    if not sequence_ratio:
+        return gate_advantages(advantages, normalised_weights(weights, mask) if by_weights else weights)
     mean = mean_weights(weights, mask).squeeze(1)
     return advantages * ((mean > 0).to(mean.dtype) if by_weights else mean)
 
 
 class WeightedLoss:
-    """The gate on one loss computation: the inputs that TRL's loss is to read, and the hold on its log-probabilities.
+    """One computation of TRL's loss: the inputs that it reads, and the gradients of its log-probabilities.
 
     `buffered` is TRL's batch, `(B, T)` and `(B,)` tensors, which comes again at the next update on it. `by_weights`
     divides each row by the sum of its weights and not by its tokens.
@@ -61,14 +56,14 @@ class WeightedLoss:
         self, buffered: dict[str, Any], sequence_ratio: bool, by_weights: bool, repaired_ratio: RepairedRatio = "old"
     ) -> None:
         weights, mask, advantages = buffered["weights"], buffered["completion_mask"], buffered["advantages"]
-        gate = sequence_advantages if sequence_ratio else token_advantages
-        self.inputs = buffered | {"advantages": gate(advantages, weights, mask, by_weights)}
+        weighted = weighted_advantages(advantages, weights, mask, sequence_ratio=sequence_ratio, by_weights=by_weights)
+        self.inputs = buffered | {"advantages": weighted}
         self._factors = normalised_weights(weights, mask) if sequence_ratio else None
         self._buffered = buffered
         self._anchors = repaired_ratio == "one" and "is_repair" in buffered and not buffered.get("anchored")
 
     def apply(self, logps: torch.Tensor) -> torch.Tensor:
-        """The log-probabilities `(B, T)` with the gradient that the gate leaves them; their values stay."""
+        """The log-probabilities `(B, T)` with weighted gradients; their values stay."""
         if self._anchors and "old_per_token_logps" in self.inputs:
             old = anchor_logps(logps, self.inputs["old_per_token_logps"], self.inputs["is_repair"], "one")
             self.inputs["old_per_token_logps"] = old

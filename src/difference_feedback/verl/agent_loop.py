@@ -15,12 +15,21 @@ from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
 from difference_feedback.errors import DataError
+from difference_feedback.method.groups import split_by_reward
 from difference_feedback.method.limits import Limits
+from difference_feedback.method.masks import FloatArray
+from difference_feedback.method.pairs import (
+    Answer,
+    PromptPairs,
+    References,
+    choose_references,
+    pair_prompt,
+    usable_repairs,
+)
 from difference_feedback.method.repairs import Repair
 from difference_feedback.models.vision_tokens import vision_token_ids
-from difference_feedback.verl.prompt_pairs import Answer, PromptPairs, pair_prompt, references_of
 from difference_feedback.verl.repair_actor import NAME, request
-from difference_feedback.verl.settings import by_critic, settings_of
+from difference_feedback.verl.settings import settings_of
 
 REPAIR_SESSION = 1_000_000
 """Added to the session of a wrong answer, it is the session of its repair: keys say what belongs together."""
@@ -36,8 +45,7 @@ class DFAgentLoopWorker(_Worker):
         settings = settings_of(self.config)
         assert settings is not None
         self.settings = settings
-        self.by_critic = by_critic(self.config)
-        self.repairer = ray.get_actor(NAME)
+        self.repairer = ray.get_actor(NAME) if settings.needs_repairer else None
         model = self.model_config.hf_config
         rollout = self.config.actor_rollout_ref.rollout
         self.limits = Limits(
@@ -69,57 +77,68 @@ class DFAgentLoopWorker(_Worker):
         about = group[sessions[0]][1]
         place = [int(about["global_steps"]), int(about.get("index", 0))]
         truth = (about.get("reward_model") or {}).get("ground_truth")
-        rng = np.random.default_rng([self.settings.reference_seed, *place])
-        references = references_of(answers, None if truth is None else str(truth), self.settings, rng)
-        images = (group[sessions[0]][0].multi_modal_data or {}).get("images") or []
-        messages = list(about["raw_prompt"])
-        requests = [request(messages, images, answers[i].token_ids, text) for i, text in references.items()]
-        call = int(np.random.SeedSequence(place).generate_state(1)[0])
-        found = await self.repairer.repair.remote(requests, call) if requests else []
-
+        settings = self.settings
+        rewards, texts = [answer.reward for answer in answers], [answer.text for answer in answers]
+        rng = np.random.default_rng([settings.reference_seed, *place])
+        references = References({}, None)
+        if settings.makes_pairs:
+            references = choose_references(rewards, texts, None if truth is None else str(truth), settings, rng)
         candidates: dict[int, list[Answer]] = {}
         refused = 0
-        for i, repairs in zip(references, found, strict=True):
-            usable = [repair for repair in repairs if self.limits.refusal(repair.token_ids) is None]
-            refused += len(repairs) - len(usable)
-            sampled, kwargs = group[sessions[i]]
-            candidates[i] = [await self._grade(sampled, kwargs, repair) for repair in usable]
-        pairs = pair_prompt(answers, candidates, self.settings, self._texts, self.by_critic)
-        pairs.counts["refused"] = refused
-        await self._put(uid, group, sessions, pairs)
+        if self.repairer is not None and references.texts:
+            images = (group[sessions[0]][0].multi_modal_data or {}).get("images") or []
+            messages = list(about["raw_prompt"])
+            requests = [
+                request(messages, images, list(answers[i].token_ids), text) for i, text in references.texts.items()
+            ]
+            call = int(np.random.SeedSequence(place).generate_state(1)[0])
+            sampled = await self.repairer.repair.remote(requests, call)
+            for i, repairs in zip(references.texts, sampled, strict=True):
+                usable, reasons = usable_repairs(repairs, settings.num_repairs, self.limits)
+                refused += reasons.total()
+                candidates[i] = [await self._grade(*group[sessions[i]], repair) for repair in usable]
+        pairs = pair_prompt(answers, references, candidates, settings, self._texts, place=place)
+        split = split_by_reward(rewards, settings.reward_threshold)
+        counts = {"answers": len(answers), "wrong": len(split.wrong), "unjudged": len(split.unjudged)}
+        counts |= {"requested": len(references.texts), "refused": refused}
+        await self._put(uid, group, sessions, pairs, counts)
 
-    async def _put(self, uid: str, group: Any, sessions: list[int], pairs: PromptPairs) -> None:
-        for row in pairs.rows:
-            sampled, kwargs = group[sessions[row.index]]
-            session = sessions[row.index]
-            if row.is_repair:
-                session += REPAIR_SESSION
-                repair = pairs.repairs[row.index]
-                assert repair.reward is not None
-                written = self._as_output(sampled, repair.token_ids)
-                written.reward_score = repair.reward
-                if sampled.response_logprobs is not None:  # the trainer puts the policy's own in their place
-                    written.response_logprobs = [0.0] * len(repair.token_ids)
-                written.extra_fields["reward_extra_info"] = sampled.extra_fields.get("reward_extra_info", {})
-                await super()._agent_loop_postprocess(written, False, **{**kwargs, "session_id": session})
-            length = len(pairs.repairs[row.index].token_ids) if row.is_repair else len(sampled.response_ids)
-            weights = torch.zeros(length) if row.weights is None else torch.from_numpy(row.weights)
-            role = "left" if row.weights is None else "repair" if row.is_repair else "answer"
-            tag: dict[str, Any] = {"df_role": role, "df_reward": sampled.reward_score}
-            if row is pairs.rows[0]:
-                tag |= {f"df_count/{name}": float(value) for name, value in pairs.counts.items()}
-            fields = torch.nested.as_nested_tensor([weights], layout=torch.jagged)
-            await tq.async_kv_batch_put(
-                keys=[f"{uid}_{session}_0"],
-                partition_id="train",
-                fields=TensorDict({"df_weights": fields}, batch_size=1),
-                tags=[tag],
-            )
+    async def _put(self, uid: str, group: Any, sessions: list[int], pairs: PromptPairs, counts: dict[str, int]) -> None:
+        """Weights for every answer, zeros for those that leave, and the repairs that enter as rows of their own."""
+        rows = {(row.rollout, row.is_repair): weights for row, weights in pairs.rows}
+        for i, session in enumerate(sessions):
+            sampled, kwargs = group[session]
+            stays = (i, False) in rows
+            tag: dict[str, Any] = {"df_role": "answer" if stays else "left", "df_reward": sampled.reward_score}
+            if i in pairs.pairs:
+                tag["df_edit_cost"] = pairs.pairs[i].edit_cost
+            if i == 0:
+                tag |= {f"df_count/{name}": float(value) for name, value in counts.items()}
+            weights = rows[i, False] if stays else np.zeros(len(sampled.response_ids), np.float32)
+            await self._put_row(f"{uid}_{session}_0", weights, tag)
+            if (i, True) not in rows:
+                continue
+            repair = pairs.pairs[i].repair
+            assert repair.reward is not None
+            written = self._as_output(sampled, list(repair.token_ids))
+            written.reward_score = repair.reward
+            if sampled.response_logprobs is not None:  # the trainer puts the policy's own in their place
+                written.response_logprobs = [0.0] * len(repair.token_ids)
+            written.extra_fields["reward_extra_info"] = sampled.extra_fields.get("reward_extra_info", {})
+            of_repair = session + REPAIR_SESSION
+            await super()._agent_loop_postprocess(written, False, **{**kwargs, "session_id": of_repair})
+            await self._put_row(f"{uid}_{of_repair}_0", rows[i, True], {"df_role": "repair"})
+
+    async def _put_row(self, key: str, weights: FloatArray, tag: dict[str, Any]) -> None:
+        fields = torch.nested.as_nested_tensor([torch.from_numpy(weights)], layout=torch.jagged)
+        await tq.async_kv_batch_put(
+            keys=[key], partition_id="train", fields=TensorDict({"df_weights": fields}, batch_size=1), tags=[tag]
+        )
 
     async def _grade(self, sampled: AgentLoopOutput, kwargs: dict[str, Any], repair: Repair) -> Answer:
         written = self._as_output(sampled, repair.token_ids)
         await self._compute_score([written], kwargs=kwargs)
-        return Answer(list(repair.token_ids), repair.text, written.reward_score)
+        return Answer(repair.token_ids, written.reward_score)
 
     def _as_output(self, sampled: AgentLoopOutput, token_ids: list[int]) -> AgentLoopOutput:
         """A repair as verl's own output: the policy's prompt and images, another response."""
@@ -136,7 +155,7 @@ class DFAgentLoopWorker(_Worker):
 
     def _answer(self, output: AgentLoopOutput) -> Answer:
         text = self.tokenizer.decode(output.response_ids, skip_special_tokens=True)
-        return Answer(list(output.response_ids), text, output.reward_score)
+        return Answer(list(output.response_ids), output.reward_score, text)
 
     def _texts(self, token_ids: Any) -> list[str]:
         return [self.tokenizer.decode([i]) for i in token_ids]

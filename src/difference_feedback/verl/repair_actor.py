@@ -8,7 +8,7 @@ from PIL import Image
 
 from difference_feedback.data.conversations import bare
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
-from difference_feedback.verl.settings import Settings
+from difference_feedback.verl.settings import VerlSettings
 
 NAME = "difference_feedback_repairer"
 
@@ -16,18 +16,18 @@ NAME = "difference_feedback_repairer"
 class RepairActor:
     """Holds a repair model, or the connection to a server of one."""
 
-    def __init__(self, settings: Settings, policy_path: str, max_tokens: int) -> None:
+    def __init__(self, settings: VerlSettings, policy_path: str, max_tokens: int) -> None:
         self.repairer = _repairer(settings, policy_path, max_tokens)
         self.num_repairs = settings.num_repairs
 
     def repair(self, requests: Sequence[RepairRequest], call: int) -> list[list[Repair]]:
-        """`K` candidates for each request. `call` numbers the random stream, so the order of calls is no matter."""
+        """`K` candidates for each request. `call` numbers the random stream, so the order of calls does not matter."""
         if hasattr(self.repairer, "calls"):
             self.repairer.calls = call
         return self.repairer.repair(requests, self.num_repairs)
 
 
-def start(settings: Settings, policy_path: str, max_tokens: int) -> Any:
+def start(settings: VerlSettings, policy_path: str, max_tokens: int) -> Any:
     """Start the actor under its name, wait until its model is loaded, and return its handle."""
     actor = ray.remote(RepairActor).options(name=NAME, num_gpus=settings.num_gpus, num_cpus=settings.num_cpus)
     handle = actor.remote(settings, policy_path, max_tokens)
@@ -40,7 +40,7 @@ def request(messages: Sequence[Any], images: Sequence[Image.Image], draft: list[
     return RepairRequest(bare(messages), list(images), draft, reference)
 
 
-def _repairer(settings: Settings, policy_path: str, max_tokens: int) -> Repairer:
+def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repairer:
     if settings.via == "local":
         import torch
 

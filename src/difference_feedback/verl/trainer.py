@@ -16,6 +16,7 @@ import transfer_queue as tq
 from safetensors.torch import save_file
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
@@ -23,7 +24,8 @@ from verl.utils.py_functional import rename_dict
 from difference_feedback.errors import DataError
 from difference_feedback.method.weighting import gate_advantages
 from difference_feedback.verl import repair_actor
-from difference_feedback.verl.settings import by_critic, settings_of
+from difference_feedback.verl.agent_loop import REPAIR_SESSION
+from difference_feedback.verl.settings import optimiser_steps, settings_of
 
 
 class DFTrainer(PPOTrainerSync):
@@ -33,79 +35,109 @@ class DFTrainer(PPOTrainerSync):
         settings = settings_of(self.config)
         assert settings is not None
         self.settings = settings
-        self.by_critic = by_critic(self.config)
         super()._setup()
-        rollout = self.config.actor_rollout_ref.rollout
-        self.repairer = repair_actor.start(settings, self.config.actor_rollout_ref.model.path, rollout.response_length)
+        if settings.needs_repairer:
+            config = self.config.actor_rollout_ref
+            self.repairer = repair_actor.start(settings, config.model.path, config.rollout.response_length)
 
     # ---- which rows ----
 
     def _balance_batch(self, batch: KVBatchMeta, metrics: dict[str, Any], **kwargs: Any) -> KVBatchMeta:
+        if self.settings.min_probability > 0:
+            metrics["df/implausible"] = self._drop_implausible(batch)
         metrics.update(self._count(batch))
         metrics["df/answers_of_failed_prompts"] = sum("df_role" not in tag for tag in batch.tags)
         if metrics["df/answers_of_failed_prompts"] == len(batch):
             raise DataError("every prompt of the batch failed: verl's log says why, at 'Error in _run_prompt'.")
         self._no_pairs = False
-        if not self.by_critic:
+        if self.settings.regroup:
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
             if not stay:  # nothing to learn from in this batch; verl still needs a row to go through the step with
                 self._no_pairs, stay = True, [0]
-            left = sorted(set(range(len(batch))) - set(stay))
-            if left:
-                tq.kv_clear(keys=[batch.keys[i] for i in left], partition_id=batch.partition_id)
-            extra = dict(batch.extra_info)
-            batch = KVBatchMeta(
-                partition_id=batch.partition_id,
-                keys=[batch.keys[i] for i in stay],
-                tags=[batch.tags[i] for i in stay],
-            )
-            batch.extra_info = extra
+            leaving = sorted(set(range(len(batch))) - set(stay))
+            if leaving:
+                tq.kv_clear(keys=[batch.keys[i] for i in leaving], partition_id=batch.partition_id)
+            batch = _rows(batch, stay)
         # Groups of which an answer failed were never completed, and have no weights: they leave the update.
-        lone = [i for i, tag in enumerate(batch.tags) if "df_role" not in tag]
-        if lone:
-            lengths = [batch.tags[i]["response_len"] for i in lone]
-            self._put(batch, [torch.zeros(n) for n in lengths], "df_weights", [batch.keys[i] for i in lone])
+        failed = [i for i, tag in enumerate(batch.tags) if "df_role" not in tag]
+        if failed:
+            lengths = [batch.tags[i]["response_len"] for i in failed]
+            self._put(batch, [torch.zeros(n) for n in lengths], "df_weights", [batch.keys[i] for i in failed])
         batch = super()._balance_batch(batch, metrics=metrics, **kwargs)
         metrics["df/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
         metrics["df/padding_rows"] = len(batch.keys) - metrics["df/rows"]
         return batch
 
+    def _drop_implausible(self, batch: KVBatchMeta) -> int:
+        """Take pairs out of `G'` whose repair has a token that the actor finds too improbable; returns their number.
+
+        The agent loops chose the repairs without the actor, so no other candidate takes a dropped one's place.
+        """
+        repairs = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") == "repair"]
+        if not repairs:
+            return 0
+        multiple = self._get_required_batch_multiple(self.actor_rollout_wg.world_size)
+        scored = upsample_batch_to_divisible_size(_rows(batch, repairs), multiple, self.tokenizer.eos_token_id)
+        scored = super()._compute_old_log_prob(scored, {})
+        logps = tq.kv_batch_get(keys=scored.keys, partition_id=scored.partition_id, select_fields=["old_log_probs"])[
+            "old_log_probs"
+        ]
+        lowest = {key: float(row.min().exp()) for key, row in zip(scored.keys, logps, strict=True)}
+        if padding := scored.keys[len(repairs) :]:
+            tq.kv_clear(keys=padding, partition_id=scored.partition_id)
+        improbable = [i for i in repairs if lowest[batch.keys[i]] < self.settings.min_probability]
+        index = {key: i for i, key in enumerate(batch.keys)}
+        for i in improbable:
+            uid, session, output = batch.keys[i].rsplit("_", 2)
+            wrong = index[f"{uid}_{int(session) - REPAIR_SESSION}_{output}"]
+            del batch.tags[wrong]["df_edit_cost"]
+            batch.tags[i]["df_role"] = "left"
+            if self.settings.empty_feasible == "broadcast":
+                ones = torch.ones(batch.tags[wrong]["response_len"])
+                self._put(batch, [ones], "df_weights", [batch.keys[wrong]])
+            else:
+                batch.tags[wrong]["df_role"] = "left"
+        # Right answers stay beside wrong ones alone.
+        prompt_of = [key.rsplit("_", 2)[0] for key in batch.keys]
+        right = [
+            tag.get("df_role") == "answer" and tag["df_reward"] >= self.settings.reward_threshold for tag in batch.tags
+        ]
+        wrong_prompts = {
+            prompt_of[i] for i, tag in enumerate(batch.tags) if tag.get("df_role") == "answer" and not right[i]
+        }
+        for i, tag in enumerate(batch.tags):
+            if right[i] and prompt_of[i] not in wrong_prompts:
+                tag["df_role"] = "left"
+        return len(improbable)
+
     def _count(self, batch: KVBatchMeta) -> dict[str, float]:
         """Metrics of all answers, also of those that leave."""
-        total: dict[str, float] = {}
+        counted: dict[str, float] = {}
         for tag in batch.tags:
             for name, value in tag.items():
                 if name.startswith("df_count/"):
-                    total[name.removeprefix("df_count/")] = total.get(name.removeprefix("df_count/"), 0.0) + value
-        rewards = [
-            tag["df_reward"]
-            for tag in batch.tags
-            if tag.get("df_role") != "repair" and tag.get("df_reward") is not None
-        ]
-        counted = {f"df/{name}": value for name, value in total.items() if name != "edit_cost"}
+                    key = f"df/{name.removeprefix('df_count/')}"
+                    counted[key] = counted.get(key, 0.0) + value
+        rewards = [tag["df_reward"] for tag in batch.tags if tag.get("df_reward") is not None]
+        costs = [tag["df_edit_cost"] for tag in batch.tags if "df_edit_cost" in tag]
+        counted["df/pairs"] = len(costs)
         if rewards:
             counted["df/reward_of_answers"] = sum(rewards) / len(rewards)
-        if total.get("requested"):
-            counted["df/feasible_share"] = total["pairs"] / total["requested"]
-        if total.get("pairs"):
-            counted["df/edit_cost"] = total["edit_cost"] / total["pairs"]
+        if counted.get("df/requested"):
+            counted["df/feasible_share"] = len(costs) / counted["df/requested"]
+        if costs:
+            counted["df/edit_cost"] = sum(costs) / len(costs)
         return counted
 
     def _get_required_batch_multiple(self, dp_size: int) -> int:
         """The batch is padded to whole micro-batches per rank and optimiser step, not to configured mini-batches."""
-        if self.by_critic:
+        if not self.settings.regroup:
             return super()._get_required_batch_multiple(dp_size)
         config = self.config.actor_rollout_ref
         forward = [part for part in (config.rollout, config.ref) if not part.log_prob_use_dynamic_bsz]
         sizes = [part.log_prob_micro_batch_size_per_gpu for part in forward]
-        own = 1 if config.actor.use_dynamic_bsz else config.actor.ppo_micro_batch_size_per_gpu or 1
-        return dp_size * math.lcm(self._optimiser_steps * own, *(size or 1 for size in sizes))
-
-    @property
-    def _optimiser_steps(self) -> int:
-        """Per epoch over a batch: prompts by prompts of a mini-batch, as it would be without pairs."""
-        actor = self.config.actor_rollout_ref.actor
-        return max(1, math.ceil(self.config.data.train_batch_size / actor.ppo_mini_batch_size))
+        rows = 1 if config.actor.use_dynamic_bsz else config.actor.ppo_micro_batch_size_per_gpu or 1
+        return dp_size * math.lcm(optimiser_steps(self.config) * rows, *(size or 1 for size in sizes))
 
     # ---- log-probabilities and advantages ----
 
@@ -136,11 +168,11 @@ class DFTrainer(PPOTrainerSync):
         for i, tag in enumerate(batch.tags):
             advantage = data["advantages"][i]
             padding = tag.get("is_padding", False)
-            own = torch.zeros_like(advantage) if padding else data["df_weights"][i].to(advantage.dtype)
-            weights.append(own)
-            weighted.append(gate_advantages(advantage[None], own[None])[0])
-        metrics["df/weighted_tokens"] = sum(float((own > 0).sum()) for own in weights)
-        metrics["df/weight_density"] = metrics["df/weighted_tokens"] / max(1, sum(int(own.numel()) for own in weights))
+            row = torch.zeros_like(advantage) if padding else data["df_weights"][i].to(advantage.dtype)
+            weights.append(row)
+            weighted.append(gate_advantages(advantage[None], row[None])[0])
+        metrics["df/weighted_tokens"] = sum(float((row > 0).sum()) for row in weights)
+        metrics["df/weight_density"] = metrics["df/weighted_tokens"] / max(1, sum(int(row.numel()) for row in weights))
         if self.settings.dump:
             self._dump(batch, data, weights)
         self._put(batch, weighted, "advantages")
@@ -149,15 +181,15 @@ class DFTrainer(PPOTrainerSync):
     # ---- update ----
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """With a critic it is verl's. On pairs, `2|Y⁻|` varies: the batch is cut into the configured number of
-        optimiser steps, and row means divide by real rows: padding takes nothing from the gradient."""
-        if self.by_critic:
+        """With the original group it is verl's. On pairs, `2|Y⁻|` varies: the batch is cut into the configured number
+        of optimiser steps, and row means divide by real rows, so padding takes nothing from the gradient."""
+        if not self.settings.regroup:
             return super()._update_actor(batch, metrics)
         if self._no_pairs:
             return batch  # an update without gradients would still move the weights by the optimiser's moments
         actor = self.config.actor_rollout_ref.actor
-        mini_batch = len(batch.keys) // self._optimiser_steps
-        real = metrics["df/rows"] / self._optimiser_steps
+        mini_batch = len(batch.keys) // optimiser_steps(self.config)
+        real = metrics["df/rows"] / optimiser_steps(self.config)
         batch.extra_info.update(
             {
                 "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
@@ -195,3 +227,12 @@ class DFTrainer(PPOTrainerSync):
         tensors["weights"] = padded(weights)
         tensors["is_repair"] = torch.tensor([tag.get("df_role") == "repair" for tag in batch.tags])
         save_file(tensors, folder / f"step_{self.global_steps}.safetensors")
+
+
+def _rows(batch: KVBatchMeta, rows: list[int]) -> KVBatchMeta:
+    """Some rows of a batch, with the batch's own further information."""
+    part = KVBatchMeta(
+        partition_id=batch.partition_id, keys=[batch.keys[i] for i in rows], tags=[batch.tags[i] for i in rows]
+    )
+    part.extra_info = dict(batch.extra_info)
+    return part

@@ -8,7 +8,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import OBJECTIVES, Clip
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.validation import nearest
-from difference_feedback.verl.settings import Settings
+from difference_feedback.verl.settings import VerlSettings
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
 _ESTIMATOR = {
@@ -49,7 +49,7 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
     Raises:
         ConfigError: a key that verl has no counterpart of. `runs.check` has seen to the objective.
     """
-    df_fields = {field.name for field in fields(Settings)}
+    df_fields = {field.name for field in fields(VerlSettings)}
     unknown = set(recipe.trl) - set(_SAME) - _ELSEWHERE - df_fields
     if unknown:
         key = sorted(unknown)[0]

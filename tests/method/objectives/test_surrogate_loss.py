@@ -9,7 +9,7 @@ from objective_batches import CASES, NAMES, WIDE, by_row, differentiate, loss_an
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.objectives import OBJECTIVES, Clip, Sharpness, Temperatures, register, surrogate_loss
-from difference_feedback.method.weighting import gate_ppo_advantages, ppo_weights
+from difference_feedback.method.weighting import gate_advantages, ppo_weights
 
 
 def test_every_objective_has_its_papers_settings():
@@ -218,7 +218,7 @@ def test_df_ppo_is_ppo_bit_for_bit_when_every_answer_is_right():
     ones = torch.ones_like(batch["weights"])
     plain = loss_and_gradient("ppo", {**batch, "weights": ones})
     by_weights = loss_and_gradient("ppo", {**batch, "weights": ppo_weights(batch["weights"], correct)})
-    weighted = gate_ppo_advantages(batch["advantages"], batch["weights"], correct)
+    weighted = gate_advantages(batch["advantages"], ppo_weights(batch["weights"], correct))
     by_advantages = loss_and_gradient("ppo", {**batch, "advantages": weighted, "weights": ones})
     for loss, gradient in (by_weights, by_advantages):
         assert torch.equal(loss, plain[0])

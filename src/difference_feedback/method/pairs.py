@@ -1,0 +1,253 @@
+"""From one prompt's answers and the repairs of the wrong ones to rows with weights and advantages. [DF, Eqs. 5-18, 26]
+
+Four steps without a host, and their composition `pair_prompt`:
+
+    choose_references   which wrong answers get a repair, each towards which right answer   [Eqs. 11-13]
+    choose_pair         the cheapest right candidate, aligned with the wrong answer         [Eqs. 6-8]
+    weigh_pair          the weights of both sides' tokens                                   [Eqs. 8-10]
+    group_rows          the rows of the update and their advantages                         [Eqs. 14-18, 26]
+
+A host that holds a whole prompt calls the composition. One whose groups are spread over ranks calls the steps: a pair
+is chosen and weighed where its wrong answer is, and the group needs no more of the others than their rewards.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from difference_feedback.method.ablations import PairWeights, ablated_weights
+from difference_feedback.method.alignment import Alignment
+from difference_feedback.method.groups import (
+    Rewards,
+    SkipReason,
+    choose_reference,
+    group_advantages,
+    pair_group,
+    skip_reason,
+    split_by_reward,
+)
+from difference_feedback.method.limits import Limits
+from difference_feedback.method.masks import FloatArray
+from difference_feedback.method.repairs import Repair
+from difference_feedback.method.selection import choose_repair
+from difference_feedback.method.settings import PairSettings, TokenTexts
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A sampled answer, or a candidate repair of one; `reward` is None or NaN where nobody could judge it."""
+
+    token_ids: Sequence[int]
+    reward: float | None
+    text: str = ""
+    """Read where the answer can be a reference."""
+    lowest_probability: float = 1.0
+    """What the policy gives to the least probable token; 1 where nobody asked. See `min_probability`."""
+
+
+class References(NamedTuple):
+    """The text towards which each wrong answer is repaired, by its index, or why the prompt has none."""
+
+    texts: dict[int, str]
+    skipped: SkipReason | None
+
+
+def choose_references(
+    rewards: Rewards, texts: Sequence[str], annotated: str | None, settings: PairSettings, rng: np.random.Generator
+) -> References:
+    """A reference for every wrong answer: one draw of `rng` each, where it is a right answer's text. [DF, Eq. 13]
+
+    Args:
+        rewards, texts: of the prompt's answers, `(G,)`.
+        annotated: the data's own right answer, where there is one.
+    """
+    split = split_by_reward(rewards, settings.reward_threshold)
+    if settings.reference == "sibling":
+        annotated = None
+    by_sibling = settings.reference != "answer" and len(split.correct) > 0
+    reason = skip_reason(split, annotated is not None)
+    if reason is None and not by_sibling and annotated is None:
+        reason = SkipReason.NO_REFERENCE  # its right answers are not wanted, and the data have none
+    if reason is not None:
+        return References({}, reason)
+    return References(
+        {i: texts[choose_reference(split, rng)] if by_sibling else str(annotated) for i in split.wrong.tolist()}, None
+    )
+
+
+def usable_repairs(repairs: Sequence[Repair], expected: int, limits: Limits) -> tuple[list[Repair], Counter[str]]:
+    """The repairs that the policy can be trained on, and the number of the others by reason. [DF, Eq. 5]
+
+    `expected` were asked for; those that did not come are counted as "missing".
+    """
+    reasons = [limits.refusal(repair.token_ids) for repair in repairs]
+    refused = Counter(reason for reason in reasons if reason is not None)
+    refused["missing"] += max(0, expected - len(repairs))
+    return [repair for repair, reason in zip(repairs, reasons, strict=True) if reason is None], refused
+
+
+def right_answers(answers: Sequence[Answer], threshold: float) -> list[Answer]:
+    """The answers that are right: candidates for their wrong siblings' repairs. Beyond the paper."""
+    split = split_by_reward([answer.reward for answer in answers], threshold)
+    return [answers[i] for i in split.correct.tolist()]
+
+
+@dataclass(frozen=True)
+class WeightedPair:
+    """A wrong answer's chosen repair, their alignment, and the weights of both sides' tokens."""
+
+    repair: Answer
+    edit_cost: float
+    alignment: Alignment
+    weights: PairWeights
+
+
+def choose_pair(
+    wrong: Sequence[int], candidates: Sequence[Answer], place: Sequence[int], settings: PairSettings, texts: TokenTexts
+) -> WeightedPair | None:
+    """The cheapest of the candidates that are right and plausible, the first of equals, weighed. [DF, Eqs. 6-10]
+
+    None where no candidate is right, or the cheapest changes more than `max_edit_cost`.
+
+    Args:
+        wrong: token ids of the wrong answer.
+        place: as for `weigh_pair`.
+    """
+    choice = choose_repair(
+        wrong,
+        [candidate.token_ids for candidate in candidates],
+        [candidate.reward for candidate in candidates],
+        settings.reward_threshold,
+        [candidate.lowest_probability >= settings.min_probability for candidate in candidates],
+        **settings.alignment_options,
+    )
+    if choice is None or choice.edit_cost > settings.max_edit_cost:
+        return None
+    weights = weigh_pair(choice.alignment, place, settings, texts)
+    return WeightedPair(candidates[choice.index], choice.edit_cost, choice.alignment, weights)
+
+
+def weigh_pair(alignment: Alignment, place: Sequence[int], settings: PairSettings, texts: TokenTexts) -> PairWeights:
+    """The weights of both sides, `(T,)` and `(T̃,)`: mask, soft or by steps, or an ablation of it. [DF, Eqs. 8-10]
+
+    What an ablation draws at random depends on `reference_seed`, `place` and the wrong answer alone. `place` are
+    numbers that say where in the run the wrong answer stands.
+    """
+    wrong, repair = alignment.source.tolist(), alignment.target.tolist()
+    if settings.weights == "ones":
+        return PairWeights(np.ones(len(wrong), np.float32), np.ones(len(repair), np.float32))
+    return ablated_weights(
+        settings.weights,
+        settings.side_weights(alignment, "wrong", wrong, texts),
+        settings.side_weights(alignment, "repair", repair, texts),
+        np.random.default_rng([settings.reference_seed, *place, *wrong]),
+    )
+
+
+@dataclass(frozen=True)
+class GroupRow:
+    """A row of the update: a rollout, or where `is_repair` the repair of it."""
+
+    rollout: int
+    is_repair: bool
+    reward: float
+    weight: float | None
+    """Of all its tokens; None: they have those of the pair."""
+    advantage: float
+
+
+def group_rows(
+    rewards: Rewards, repair_rewards: Mapping[int, float | None], settings: PairSettings, scale: bool = True
+) -> list[GroupRow]:
+    """The rows of one prompt in the update, each wrong answer followed by its repair. [DF, Eqs. 14-18, 26]
+
+    With `regroup` they are `G' = Y⁻ ∪ Ỹ`. Without it, and with a critic, they are all judged answers and no repair:
+    right ones have weights of one, repaired ones the pair's, and wrong ones without a repair go by `empty_feasible`:
+    weights of 0 ("drop") or 1 ("broadcast"). Where the settings make no pairs at all, every weight is one.
+
+    Args:
+        rewards: of the prompt's answers, `(G,)`.
+        repair_rewards: reward of the chosen repair, by index of its wrong answer.
+        scale: whether advantages are divided by the group's standard deviation.
+    """
+    if settings.regroup:
+        group = pair_group(
+            rewards,
+            repair_rewards,
+            settings.reward_threshold,
+            empty_feasible=settings.empty_feasible,
+            correct_rollouts=settings.correct_rollouts,
+        )
+        weights = [None if paired else 1.0 for paired in group.has_mask.tolist()]
+        columns = (group.rollout.tolist(), group.is_repair.tolist(), group.rewards.tolist(), weights)
+        return [GroupRow(*row) for row in zip(*columns, group.advantages(scale=scale).tolist(), strict=True)]
+    split = split_by_reward(rewards, settings.reward_threshold)
+    advantages = group_advantages(rewards, np.zeros(len(rewards), np.int64), scale=scale)
+    unrepaired = float(settings.empty_feasible == "broadcast" or not settings.makes_pairs)
+    weight_of = dict.fromkeys(split.correct.tolist(), 1.0) | {
+        i: None if i in repair_rewards else unrepaired for i in split.wrong.tolist()
+    }
+    return [GroupRow(i, False, float(rewards[i]), weight_of[i], float(advantages[i])) for i in sorted(weight_of)]
+
+
+def row_weights(row: GroupRow, length: int, pair: WeightedPair | None) -> FloatArray:
+    """The weights, `(T,)`, of a row of `length` tokens; `pair` is that of its wrong answer, where it has one."""
+    if row.weight is not None:
+        return np.full(length, row.weight, np.float32)
+    assert pair is not None
+    return pair.weights.repair if row.is_repair else pair.weights.wrong
+
+
+@dataclass(frozen=True)
+class PromptPairs:
+    """The rows of one prompt in the update with their weights, the pairs by wrong answer, and who was left out."""
+
+    rows: list[tuple[GroupRow, FloatArray]] = field(default_factory=list)
+    pairs: dict[int, WeightedPair] = field(default_factory=dict)
+    skipped: dict[int, SkipReason] = field(default_factory=dict)
+    """Wrong and unjudged answers without a pair, and why. With "broadcast", or without `regroup`, they may be rows."""
+
+
+def pair_prompt(
+    answers: Sequence[Answer],
+    references: References,
+    candidates: Mapping[int, Sequence[Answer]],
+    settings: PairSettings,
+    texts: TokenTexts,
+    *,
+    place: Sequence[int] = (),
+    scale: bool = True,
+) -> PromptPairs:
+    """Choose among the candidates, weigh, and build the group of one prompt: all steps after the references.
+
+    Where the prompt has no references, it has no pairs, and with `regroup` no rows.
+
+    Args:
+        candidates: graded repairs by index of the wrong answer; the right siblings are added to them where
+            `sibling_repairs` says so.
+        texts: the text of each token id, for weights by step.
+        place: numbers that say where in the run the prompt stands; see `weigh_pair`.
+        scale: as for `group_rows`.
+    """
+    siblings = right_answers(answers, settings.reward_threshold) if settings.sibling_repairs else []
+    pairs = {}
+    for i in references.texts:
+        pair = choose_pair(answers[i].token_ids, [*candidates.get(i, ()), *siblings], (*place, i), settings, texts)
+        if pair is not None:
+            pairs[i] = pair
+    rewards = [answer.reward for answer in answers]
+    split = split_by_reward(rewards, settings.reward_threshold)
+    skipped = dict.fromkeys(split.unjudged.tolist(), SkipReason.UNJUDGED)
+    reason = SkipReason.NO_FEASIBLE_REPAIR if references.skipped is None else references.skipped
+    skipped |= {i: reason for i in split.wrong.tolist() if i not in pairs}
+    if settings.regroup and references.skipped is not None:
+        return PromptPairs(skipped=skipped)
+    rows = []
+    for row in group_rows(rewards, {i: pair.repair.reward for i, pair in pairs.items()}, settings, scale):
+        pair = pairs.get(row.rollout)
+        length = len(pair.repair.token_ids if row.is_repair and pair else answers[row.rollout].token_ids)
+        rows.append((row, row_weights(row, length, pair)))
+    return PromptPairs(rows, pairs, skipped)

@@ -1,0 +1,104 @@
+"""What is logged about repairs and pairs, summed over ranks, and the pairs as a report shows them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import PreTrainedTokenizerBase
+
+from difference_feedback.method.groups import SkipReason
+from difference_feedback.method.limits import REFUSALS
+from difference_feedback.method.pairs import Answer, WeightedPair
+from difference_feedback.method.repairs import Repair
+from difference_feedback.trl.pair_batch import Member
+from difference_feedback.trl.rollouts import Rollouts
+
+
+def count_pairs(
+    usable: Mapping[int, Sequence[Repair]],
+    refused: Counter[str],
+    pairs: Mapping[int, WeightedPair],
+    *,
+    requested: int,
+    filler_rows: int,
+) -> dict[str, float]:
+    """This rank's sums: of repairs that are `usable`, by row, of those refused, by reason, and of the pairs made."""
+    counts: defaultdict[str, float] = defaultdict(float)
+    counts |= {f"refused/{reason}": float(number) for reason, number in refused.items()}
+    counts["projected"] = sum(repair.projected for repairs in usable.values() for repair in repairs)
+    counts |= {"requested": requested, "pairs": len(pairs), "filler_rows": filler_rows}
+    for pair in pairs.values():
+        counts["edit_cost"] += pair.edit_cost
+        for side, weights in pair.weights._asdict().items():
+            counts[f"weight/{side}"] += float(weights.sum())
+            counts[f"tokens/{side}"] += len(weights)
+    return dict(counts)
+
+
+def pair_metrics(
+    ranks: Sequence[Mapping[str, float]], skipped: Mapping[SkipReason, int], unrepaired_prompts: int
+) -> dict[str, float]:
+    """All ranks' sums as shares and means.
+
+    `skipped` counts prompts for which no repair was requested, by reason; `unrepaired_prompts` those that got no
+    feasible one.
+    """
+    total: defaultdict[str, float] = defaultdict(float)
+    for rank in ranks:
+        for name, value in rank.items():
+            total[name] += value
+    pairs, requested = total["pairs"], total["requested"]
+    skips = {**skipped, SkipReason.NO_FEASIBLE_REPAIR: unrepaired_prompts}
+    metrics = {name: float(total[name]) for name in ("pairs", "requested", "projected", "filler_rows")}
+    metrics |= {f"refused/{reason}": float(total[f"refused/{reason}"]) for reason in REFUSALS}
+    metrics |= {f"skipped/{reason.value}": float(skips.get(reason, 0)) for reason in SkipReason}
+    if requested:
+        metrics["feasible_share"] = pairs / requested
+    if pairs:
+        metrics["edit_cost"] = total["edit_cost"] / pairs
+        for side in ("wrong", "repair"):
+            metrics[f"weight_density/{side}"] = total[f"weight/{side}"] / max(total[f"tokens/{side}"], 1)
+    return metrics
+
+
+def describe_pairs(
+    members: Sequence[Member], rollouts: Rollouts, pairs: Mapping[int, WeightedPair], group_size: int
+) -> list[dict[str, Any]]:
+    """The pairs as a report shows them: plain lists and numbers, besides `example`, the row of the data set.
+
+    A repair that is no member of the group, as with `regroup=False`, has an advantage of 0.
+    """
+    advantages = {(member.row, member.is_repair): member.advantage for member in members}
+    described = []
+    for row, pair in pairs.items():
+        wrong, path = Answer(rollouts.completion_ids[row], float(rollouts.own_rewards[row])), pair.alignment
+        sides = ((wrong, path.source_mask, pair.weights.wrong), (pair.repair, path.target_mask, pair.weights.repair))
+        prompt = (rollouts.offset + row) // group_size
+        shown = {"prompt_index": prompt, "example": rollouts.examples[row], "edit_cost": pair.edit_cost}
+        for is_repair, (answer, mask, weights) in enumerate(sides):
+            shown["repair" if is_repair else "wrong"] = {
+                "token_ids": list(answer.token_ids),
+                "mask": mask.astype(int).tolist(),
+                "weights": weights.tolist(),
+                "reward": answer.reward,
+                "advantage": advantages.get((row, bool(is_repair)), 0.0),
+            }
+        described.append(shown)
+    return described
+
+
+def log_repairs(
+    logs: dict[str, Any], members: Sequence[Member], rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    """TRL's table of completions: the advantages of this group, 0 for answers that left it, and the repairs."""
+    advantages, repairs = [0.0] * len(rollouts.prompts), [""] * len(rollouts.prompts)
+    for member in members:
+        if member.is_repair:
+            repairs[member.row] = str(tokenizer.decode(member.token_ids, skip_special_tokens=True))
+        else:
+            advantages[member.row] = member.advantage
+    for _ in rollouts.rewards:
+        logs["advantages"].pop()
+    logs["advantages"].extend(gather_object(advantages))
+    logs["extra"]["repair"].extend(gather_object(repairs))
