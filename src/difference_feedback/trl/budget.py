@@ -1,6 +1,5 @@
 """Stop training when a budget of processor time is used up: comparisons are made at the same measured compute."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from transformers.trainer_callback import ExportableState
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.method.cost import BILL
 from difference_feedback.models.flops import uncounted
 
 
@@ -33,7 +33,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
         self.already_spent = already_spent
         self.total = already_spent
         self.spent_before = 0.0
-        self._start = time.process_time()
+        self._start = BILL.now()[1]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -43,13 +43,9 @@ class StopAtBudget(TrainerCallback, ExportableState):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside, such as an evaluation between two steps, is not billed."""
-        before = time.process_time()
-        try:
-            with uncounted():
-                yield
-        finally:
-            self._start += time.process_time() - before
+        """What happens inside, such as an evaluation between two steps, is not billed, here and in ledgers."""
+        with BILL.paused(), uncounted():
+            yield
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -59,10 +55,10 @@ class StopAtBudget(TrainerCallback, ExportableState):
         saved = callbacks.get(type(self).__name__, {}) if state.global_step else {}
         self.spent_before = saved.get("attributes", {}).get("spent_before", 0.0)
         self.total = self.already_spent + self.spent_before
-        self._start = time.process_time()
+        self._start = BILL.now()[1]
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        here = torch.tensor([time.process_time() - self._start], device=args.device)
+        here = torch.tensor([BILL.now()[1] - self._start], device=args.device)
         self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
         if self.cpu_seconds is None:
             return

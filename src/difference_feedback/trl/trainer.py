@@ -20,13 +20,13 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.method.cost import CostMeter, Counts
 from difference_feedback.method.limits import Limits
 from difference_feedback.method.repairs import Repairer
 from difference_feedback.method.selection import feasible_candidates
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 from difference_feedback.trl.candidates import Candidates, ask, with_siblings
 from difference_feedback.trl.config import DFGRPOConfig
-from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
@@ -104,7 +104,9 @@ class DFGRPOTrainer(ExactResume):
         assert rollouts is not None
         judged = int(np.isfinite(rollouts.rewards).sum())
         wrong = int((np.isfinite(rollouts.rewards) & (rollouts.rewards < self.args.reward_threshold)).sum())
-        self.cost.window.counts += Counts(len(rollouts.rewards), judged, wrong)
+        own = rollouts.own_rewards[np.isfinite(rollouts.own_rewards)]
+        own_wrong = int((own < self.args.reward_threshold).sum())
+        self.cost.window.counts += Counts(len(rollouts.own_rewards), len(own), own_wrong)
         self._note({"wrong_share": wrong / judged if judged else 0.0, "unjudged": len(rollouts.rewards) - judged})
         batch["loss_scale"] = torch.ones((), device=self.accelerator.device)
         batch["weights"] = torch.ones_like(batch["completion_mask"], dtype=torch.float32)
@@ -131,7 +133,7 @@ class DFGRPOTrainer(ExactResume):
             requested = {row: text for row, text in requested.items() if 0 <= row < len(rollouts.prompts)}
             candidates = self._ask(rollouts, requested)
             rewards = self._score(rollouts, candidates)
-            self.cost.window.counts += Counts(repairs=len(references.texts) * args.num_repairs)
+            self.cost.window.counts += Counts(repaired=len(requested))
             if args.sibling_repairs:
                 every = gather_object(rollouts.completion_ids)
                 candidates, rewards = with_siblings(
@@ -342,5 +344,6 @@ class DFGRPOTrainer(ExactResume):
 
     def close_cost_window(self) -> None:
         """Called after every optimiser step; a window ends with the last step on one batch of rollouts."""
+        self.cost.window.steps += 1
         if self._step % self._generate_every == 0:
-            self._note(cost_metrics(self.cost.close_window(), self.cost.run, self.args.num_repairs))
+            self._note(self.cost.close_window(gather_object).metrics(self.args.num_repairs))
