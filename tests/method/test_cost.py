@@ -7,7 +7,6 @@ import pytest
 
 from difference_feedback.method.cost import BILL, CostMeter, Counts, Spent, ledger, over_ranks
 
-
 ONE = Counts(8, 8, 2, 1)
 
 

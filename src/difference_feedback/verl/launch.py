@@ -12,9 +12,13 @@ from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
-from difference_feedback.verl.translate import overrides
+from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
+from difference_feedback.verl.translate import ROLLOUT, overrides
 from difference_feedback.world import sample_problems
 from difference_feedback.world.nano import SHIPPED
+
+AT_THE_END = 2**31 - 1
+"""As a validation frequency: after the last step alone."""
 
 
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
@@ -35,6 +39,7 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
         ) from None
     command = [sys.executable, "-m", "difference_feedback.verl.main_df", *arguments(recipe, run)]
     metrics = run.folder / "verl_metrics.jsonl"
+    keep_metrics(recipe, run, metrics, {})
     log = run.folder / "verl.log"
     print(f"verl's log: {log}", flush=True)
     with log.open("a") as output:
@@ -61,9 +66,9 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
         source = "final-answer" if recipe.reward == "final-answer" else "embedded"
         settings = recipe.evaluation
         write_questions(files["train"], sample_problems("rl", recipe.problems, recipe.seed, recipe.tasks), source)
-        test = sample_problems("test", settings.problems, settings.seed, recipe.tasks)
+        test = sample_problems(settings.split, settings.problems, settings.seed, recipe.tasks)
         write_questions(files["val"], test, source)
-    fixed = {
+    fixed: dict[str, Any] = {
         "data.train_files": files["train"],
         "data.val_files": files["val"],
         "data.seed": recipe.seed,
@@ -73,19 +78,17 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
         "trainer.resume_mode": "auto",
         "trainer.logger": "[console,file]",
     }
+    if is_evaluated(recipe):
+        fixed |= {
+            "trainer.validation_data_dir": validation_folder(run),
+            "trainer.val_before_train": True,
+            "trainer.test_freq": recipe.evaluation.every or AT_THE_END,
+            f"{ROLLOUT}.val_kwargs.temperature": recipe.evaluation.temperature,
+            f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
+        }
+    else:
+        fixed |= {"trainer.val_before_train": False, "trainer.test_freq": -1}
     return [f"{key}={_word(value)}" for key, value in (fixed | given).items()]
-
-
-def collect(recipe: TrainRecipe, run: Run, metrics: Path) -> dict[str, Any]:
-    """verl's metrics as rows of metrics.jsonl, and the summary."""
-    rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    for row in rows:
-        values = {key: value for key, value in row["data"].items() if isinstance(value, int | float)}
-        reward = values.get("df/reward_of_answers", values.get("critic/score/mean"))
-        run.log(step=row["step"], reward=reward, **values)
-    summary = {"method": recipe.method, "host": "verl", "objective": recipe.objective, "steps": rows[-1]["step"]}
-    run.finish(summary)
-    return summary
 
 
 def _word(value: Any) -> str:

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 import transfer_queue as tq
 from safetensors.torch import save_file
@@ -45,6 +46,7 @@ class DFTrainer(PPOTrainerSync):
         metrics["df/answers_of_failed_prompts"] = sum("df_role" not in tag for tag in batch.tags)
         if metrics["df/answers_of_failed_prompts"] == len(batch):
             raise DataError("every prompt of the batch failed: verl's log says why, at 'Error in _run_prompt'.")
+        metrics["df/seconds/repair"] = ray.get(self.repairer.take_seconds.remote())
         self._no_pairs = False
         if not self.by_critic:
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
