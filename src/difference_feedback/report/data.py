@@ -168,7 +168,7 @@ class Summary(Schema):
     cpu_seconds: float | None = None
     factors: FactorFigures | None = None
     """A `repair rl` run's."""
-    cost: dict[Clock, CostTerms] = {}
+    cost: dict[Clock, CostTerms] | None = None
     """Eq. 29 for one training step, on the clocks that the host can read."""
     method: str | None = None
     """A training run's own method; with it the summary is a `MethodResult` as well."""

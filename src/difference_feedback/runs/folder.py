@@ -37,10 +37,11 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
-OWN_FOLDERS = {"checkpoints", "model"}
+OWN_FOLDERS = {"checkpoints", "model", "validation"}
 OWN_FILES = {
     *("config.yaml", "versions.json", "metrics.jsonl", "summary.json"),
     *("examples.jsonl", "predictions.jsonl", "oracle_repairs.jsonl", "report.html"),
+    *("verl_metrics.jsonl", "verl.log", "train.parquet", "test.parquet"),
 }
 
 

@@ -17,6 +17,8 @@ from difference_feedback.verl.settings import Settings
 
 UPDATE = ("old_log_prob", "ref", "values", "update_critic", "update_actor", "update_weights")
 """verl's timers of what `method.cost` calls update."""
+HELD_OUT = ("accuracy", "interval", "problems", "tasks")
+"""What a row of metrics.jsonl has of an evaluation."""
 
 
 def validation_folder(run: Run) -> Path:
@@ -67,8 +69,11 @@ def keep_metrics(recipe: TrainRecipe, run: Run, metrics: Path, measured: dict[in
     wall = 0.0
     for step, row in sorted(rows.items()):
         wall += row.get("timing_s/step", 0.0)
-        held_out = measured[step].summary() if step in measured else {}
-        run.log(**row | {"wall_seconds": wall} | held_out)
+        row |= {"wall_seconds": wall}
+        if step in measured:
+            held_out = measured[step].summary()
+            row |= {name: held_out[name] for name in HELD_OUT}
+        run.log(**row)
 
 
 def spent_in(step: dict[str, Any]) -> Spent:
@@ -101,7 +106,9 @@ def evaluations(recipe: TrainRecipe, run: Run) -> dict[int, Evaluation]:
         return {}
     threshold = recipe.trl.get("reward_threshold", Settings.reward_threshold)
     data = Dataset.from_parquet(str(run.folder / "test.parquet")).select_columns(["ability", "prompt"])
-    questions = {str(i): (row["ability"], row["prompt"][-1]["content"]) for i, row in enumerate(data)}
+    questions = {
+        str(i): (row["ability"], row["prompt"][-1]["content"].replace("<image>", "")) for i, row in enumerate(data)
+    }
 
     def prediction(row: dict[str, Any]) -> Prediction:
         task, question = questions.get(row.get("question", ""), ("", row["input"]))
