@@ -8,6 +8,7 @@ import pytest
 from datasets import Dataset
 from PIL import Image
 
+from difference_feedback.errors import ConfigError
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.method.cost import ledger
 from difference_feedback.report.collect import load_report
@@ -95,6 +96,12 @@ def test_an_interrupted_run_keeps_what_verl_overwrites(tmp_path: Path) -> None:
     assert [row["wall_seconds"] for row in rows] == [7.0, 14.0, 21.0, 28.0]
     assert summary["cost"]["wall"]["stages"]["repair"] == (1 + 1 + 2 + 1) / 4
     assert "accuracy" not in summary, "nothing was validated"
+
+
+def test_without_verls_file_the_remedy_is_named(tmp_path: Path) -> None:
+    run = run_of(tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"absent\.jsonl.*verl\.trainer\.logger"):
+        collect(run.recipe, run, tmp_path / "absent.jsonl")
 
 
 def test_answers_graded_by_a_foreign_rule_have_no_task(tmp_path: Path) -> None:

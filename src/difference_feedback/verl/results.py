@@ -9,6 +9,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from difference_feedback.errors import ConfigError
 from difference_feedback.method.cost import Counts, Spent, ledger
 from difference_feedback.policy.evaluation import Evaluation, Prediction
 from difference_feedback.runs.folder import Run, read_rows
@@ -27,10 +28,15 @@ def validation_folder(run: Run) -> Path:
 
 
 def collect(recipe: TrainRecipe, run: Run, metrics: Path) -> dict[str, Any]:
-    """Write the run's metrics.jsonl, predictions.jsonl and summary.json, and return the summary."""
+    """Write the run's metrics.jsonl, predictions.jsonl and summary.json, and return the summary.
+
+    Raises `ConfigError` when verl logged nothing to the file `metrics`.
+    """
     measured = evaluations(recipe, run)
     keep_metrics(recipe, run, metrics, measured)
     rows = run.metrics()
+    if not rows:
+        raise ConfigError(f"{metrics}: verl logged nothing there: keep `file` in verl.trainer.logger.")
     last = rows[-1]
     summary: dict[str, Any] = {
         "method": recipe.method,
