@@ -90,7 +90,7 @@ def trl_cell(cell: str, seed: int, steps: int, folder: Path) -> dict[str, Any]:
     if not run.finished:
         train(recipe, run)
     rows = [row for row in run.metrics() if "reward" in row]
-    cost = run.summary().get("cost") or {}
+    cost = run.summary().get("cost", {}).get("wall", {})
     return {
         "rewards": [row["reward"] for row in rows],
         "step_seconds": (time.monotonic() - start) / steps,

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from difference_feedback.bench.results import cost_figures, load_results, mask_figures
+from difference_feedback.bench.results import load_results, mask_figures
+from difference_feedback.method.cost import ledger
+from difference_feedback.report.collect import load_report
 from difference_feedback.runs.jsonl import JsonLines, read_rows
 
 PLAN = """
@@ -44,6 +47,21 @@ def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> No
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < end, "the bench did not get there"
         time.sleep(0.02)
+
+
+def check_cost(cell: Path, row: dict[str, Any]) -> None:
+    """TRL's log, the summary, the bench's row, the report and the budget agree on what the run cost."""
+    rows, summary = read_rows(cell / "metrics.jsonl"), json.loads((cell / "summary.json").read_text())
+    terms = ledger(rows).terms(row["cost"]["num_repairs"])
+    assert row["cost"] == summary["cost"]["cpu"] == terms["cpu"].to_dict()
+    (shown,) = load_report([cell]).costs.values()
+    assert {clock: cost.to_dict() for clock, cost in shown.items()} == summary["cost"]
+    assert terms["wall"].stages["rollout"] == pytest.approx(
+        sum(each.get("df/seconds/rollout", 0.0) for each in rows) / row["steps"]
+    )
+    assert row["cost"]["answers"] == 16
+    billed = row["cpu_seconds"] - row["setup_cpu_seconds"]
+    assert row["cost"]["measured"] * row["steps"] == pytest.approx(billed, rel=0.02, abs=0.05)
 
 
 @pytest.mark.slow
@@ -93,6 +111,9 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert df["machine"]["cores"]
     assert oracle["masks"]["all"]["precision"] < 0.7, "random tokens miss the errors"
 
+    for row in (oracle, df):  # the first was killed and went on from its checkpoint
+        check_cost(next(p for p in (root / "cells").glob(f"{row['method']}-*") if p.is_dir()), row)
+
     # Finished cells are not run again; another bench at work is told.
     before = time.monotonic()
     assert start(plan, root).wait(timeout=60) == 0
@@ -127,21 +148,3 @@ def test_mask_figures_by_hand() -> None:
         {"precision": 4 / 6, "recall": 4 / 6, "f1": 8 / 12, "first_error": 2 / 3, "density": 6 / 30, "drafts": 3}
     )
     assert mask_figures([{"reward": 1.0}]) is None
-
-
-def test_cost_figures_by_hand() -> None:
-    def row(seconds: float, requested: float) -> dict[str, float]:
-        stages = {"rollout": 0.4, "update": 0.2, "repair": 0.3}
-        return {
-            **{f"df/cpu_seconds/{stage}": value for stage, value in stages.items()},
-            **{"df/requested": requested, "df/wrong_share": 0.5, "cpu_seconds": seconds},
-        }
-
-    found = cost_figures([row(1.0, 10.0), {"accuracy": 0.5}, row(2.0, 20.0)], rollouts=64, num_repairs=2)
-    assert found == pytest.approx(
-        {
-            **{"base": 0.6, "wrong": 32.0, "repaired": 15.0, "num_repairs": 2.0, "repair": 0.6 / 60},
-            **{"predicted": 0.6 + 32 * 2 * 0.01, "measured": 1.0},
-        }
-    )
-    assert cost_figures([{"reward": 1.0}], rollouts=64, num_repairs=1) is None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from difference_feedback import world
 from difference_feedback.method.alignment import align
+from difference_feedback.method.cost import Counts, Spent
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import DemoRecipe, TrainRecipe
 
@@ -82,22 +83,17 @@ def example(problem: world.Problem, number: int) -> dict:
     }
 
 
-def fill_training(run: Run, method: str, curve: list[float], seconds: float, before: float = 0.0) -> None:
+def fill_training(run: Run, method: str, curve: list[float], cpu_seconds: float, before: float = 0.0) -> None:
     for i, accuracy in enumerate(curve):
-        spent = before + seconds * i / (len(curve) - 1)
+        so_far = before + cpu_seconds * i / (len(curve) - 1)
         interval = [accuracy - 0.05, accuracy + 0.05]
-        run.log(step=25 * i, cpu_seconds=spent, accuracy=accuracy, interval=interval)
-        run.log(step=25 * i + 1, cpu_seconds=spent, reward=0.5)
-    cost = {
-        "base_seconds": 0.61,
-        "wrong_share": 0.42,
-        "num_repairs": 1,
-        "repair_seconds": 0.35,
-        "measured_seconds": 0.77,
-        "stages": {"rollout": 0.33, "repair": 0.15, "align": 0.004, "update": 0.28},
-    }
+        run.log(step=25 * i, cpu_seconds=so_far, accuracy=accuracy, interval=interval)
+        run.log(step=25 * i + 1, cpu_seconds=so_far, reward=0.5)
+    seconds = {"rollout": 0.33, "repair": 0.15, "align": 0.004, "update": 0.28, "total": 0.77}
+    spent = Spent({"wall": seconds, "cpu": seconds}, Counts(answers=32, judged=32, wrong=13, repaired=13), steps=1)
+    cost = {clock: terms.to_dict() for clock, terms in spent.terms(num_repairs=1).items()}
     run.finish(
-        {"method": method, "accuracy": curve[-1], "steps": 25 * len(curve), "cpu_seconds": seconds, "cost": cost}
+        {"method": method, "accuracy": curve[-1], "steps": 25 * len(curve), "cpu_seconds": cpu_seconds, "cost": cost}
     )
 
 

@@ -206,4 +206,19 @@ def test_the_chart_puts_points_where_the_figures_are() -> None:
     assert last.y < first.y, "more is higher"
     assert chart.levels[0].y == first.y
     assert chart.curves[0].band == ""
+    assert chart.unit == "processor seconds"
     assert learning_chart([], {}) is None
+
+
+def test_the_chart_shows_wall_seconds_only_where_no_curve_has_processor_seconds() -> None:
+    def curve(name: str, **clock: float) -> Curve:
+        start = dict.fromkeys(clock, 0.0)
+        return Curve(name=name, points=[CurvePoint(accuracy=0.5, **start), CurvePoint(accuracy=0.6, **clock)])
+
+    wall, cpu = curve("verl", wall_seconds=9.0), curve("trl", cpu_seconds=5.0)
+    alone, both = learning_chart([wall], {}), learning_chart([wall, cpu], {})
+    assert alone is not None
+    assert both is not None
+    assert (alone.unit, [line.name for line in alone.curves]) == ("wall seconds", ["verl"])
+    assert (both.unit, [line.name for line in both.curves]) == ("processor seconds", ["trl"])
+    assert learning_chart([Curve(name="x", points=[CurvePoint(accuracy=0.5)])], {}) is None

@@ -110,11 +110,8 @@ def execute(command: list[str], folder: Path) -> str:
         **{"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "TORCHDYNAMO_DISABLE": "1"},
         **{"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "HF_HUB_OFFLINE": "1", "HYDRA_FULL_ERROR": "1"},
         **{"GLOO_SOCKET_IFNAME": "lo", "VERL_ON_CPU_MAX_TOKENS": str(MAX_TOKENS)},
-        **{
-            "PYTHONPATH": f"{PACKAGE.parents[1]}{os.pathsep}{HERE}",
-            "PYTHONHASHSEED": "0",
-            "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl"),
-        },
+        **{"PYTHONPATH": os.pathsep.join([str(PACKAGE.parents[1]), str(HERE), os.environ.get("PYTHONPATH", "")])},
+        **{"PYTHONHASHSEED": "0", "VERL_FILE_LOGGER_PATH": str(folder / "metrics.jsonl")},
     }
     log = folder / "log.txt"
     with log.open("w") as output:

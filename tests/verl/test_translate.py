@@ -99,7 +99,7 @@ def test_questions_become_rows_and_are_graded(tmp_path: Path) -> None:
             assert Image.open(io.BytesIO(image["bytes"])).tobytes() == given.tobytes()
             assert image["min_pixels"] <= given.width * given.height, "verl would enlarge it"
         truth = row["reward_model"]["ground_truth"]
-        assert compute_score("embedded", f"so it is . answer {truth}", truth) == 1.0
-        assert compute_score("embedded", "so it is . answer never", truth) == 0.0
-    assert compute_score("mine", "The answer is (B).", "B", {"options": ["4", "5"]}) == 1.0
-    assert compute_score("mine", "The answer is 4.", "B", {"options": ["4", "5"]}) == 0.0
+        assert compute_score("embedded", f"so it is . answer {truth}", truth)["score"] == 1.0
+        assert compute_score("embedded", "so it is . answer never", truth)["score"] == 0.0
+    assert compute_score("mine", "The answer is (B).", "B", {"options": ["4", "5"]})["score"] == 1.0
+    assert compute_score("mine", "The answer is 4.", "B", {"options": ["4", "5"]})["score"] == 0.0

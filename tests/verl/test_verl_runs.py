@@ -11,7 +11,12 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.method.objectives import surrogate_loss
+from difference_feedback.policy.evaluation import Evaluation
+from difference_feedback.report import write_report
+from difference_feedback.report.collect import load_report
+from difference_feedback.world import sample_problems
 
 pytest.importorskip("verl", reason="verl has an environment of its own")
 pytestmark = [pytest.mark.verl, pytest.mark.slow]
@@ -136,6 +141,7 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
         *("actor_rollout_ref.model.path", "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.optim.lr"),
         *("actor_rollout_ref.actor.ppo_mini_batch_size", "reward.custom_reward_function.path"),
         *("trainer.default_local_dir", "trainer.total_training_steps", "trainer.resume_mode", "trainer.logger"),
+        *("trainer.val_before_train", "trainer.test_freq"),
     }
     recipe = {
         **{"kind": "train", "method": "df-grpo", "model": "nano", "repair_model": "nano", "repairs": {"style": "nano"}},
@@ -151,9 +157,42 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
     command = ["train", str(tmp_path / "recipe.yaml"), "host=verl", "--output", str(output)]
     runs.execute([sys.executable, "-m", "difference_feedback.cli", *command], tmp_path / "run")
     summary = json.loads((output / "summary.json").read_text())
-    assert summary == {"method": "df-grpo", "host": "verl", "objective": "dapo", "steps": 2}
-    rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert (summary["method"], summary["host"], summary["objective"], summary["steps"]) == (
+        "df-grpo",
+        "verl",
+        "dapo",
+        2,
+    )
+    start, *rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["df/answers"] == 16 and 0 <= row["reward"] <= 1 for row in rows)
     assert sum(row["df/pairs"] for row in rows) > 0
     assert all(row["df/weight_density"] < 0.2 for row in rows), "the root cause is a few tokens"
+
+    # Held-out accuracy, by verl's own validation.
+    predictions = [json.loads(line) for line in (output / "predictions.jsonl").read_text().splitlines()]
+    right = sum(prediction["correct"] for prediction in predictions)
+    assert (summary["problems"], summary["accuracy"]) == (4, right / 4)
+    assert summary["interval"] == list(wilson_interval(right, 4))
+    test = sample_problems("test", 4, Evaluation().seed)
+    assert set(summary["tasks"]) == {problem.task for problem in test}
+    assert sorted((p["task"], p["answer"]) for p in predictions) == sorted((p.task, p.answer) for p in test)
+    assert (start["step"], start["accuracy"]) == (0, summary["base_accuracy"])
+    assert (rows[-1]["accuracy"], rows[-1]["val-core/embedded/acc/mean@1"]) == (summary["accuracy"], right / 4)
+
+    # Cost, by the wall clock alone.
+    assert summary["cpu_seconds"] is None
+    assert summary["wall_seconds"] == rows[-1]["wall_seconds"] == sum(row["timing_s/step"] for row in rows)
+    (wall,) = summary["cost"].values()
+    assert wall == summary["cost"]["wall"]
+    assert (wall["answers"], wall["num_repairs"]) == (16, 1)
+    assert wall["wrong"] == sum(row["df/wrong"] for row in rows) / 2
+    assert wall["measured"] == summary["wall_seconds"] / 2
+    assert all(seconds > 0 for seconds in wall["stages"].values())
+    assert 0.8 * wall["measured"] < sum(wall["stages"].values()) <= wall["measured"]
+
+    data = load_report([output])
+    assert data.methods["DF-GRPO"].accuracy == summary["accuracy"]
+    assert [point.step for point in data.curves[0].points] == [0, 2]
+    assert data.costs["DF-GRPO"]["wall"].to_dict() == wall
+    assert "wall seconds" in write_report(output).read_text(encoding="utf-8")

@@ -13,6 +13,7 @@ from difference_feedback.bench.curves import ahead_after, reaches_after
 from difference_feedback.bench.results import Row
 from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
 
+COST_TERMS = ("base", "wrong", "repaired", "num_repairs", "repair", "predicted", "measured")
 COLLAPSE = 0.05
 """A run that ends this much below the base's accuracy is called collapsed."""
 
@@ -124,9 +125,9 @@ def _masks(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _cost(rows: Sequence[Row]) -> dict[str, float | None] | None:
-    """Means over seeds of what `bench.results.cost_figures` found."""
-    found = [row["cost"] for row in rows if row.get("cost")]
-    return {term: _mean([one[term] for one in found]) for term in found[0]} if found else None
+    """Means over seeds of the terms of Eq. 29 that every row has, whenever it was made."""
+    costs = [row["cost"] for row in rows if row.get("cost")]
+    return {term: _mean([cost[term] for cost in costs]) for term in COST_TERMS} if costs else None
 
 
 def _comparison(

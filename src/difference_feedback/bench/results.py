@@ -11,7 +11,7 @@ curve                   [cpu_seconds, accuracy, problems] of every measurement o
 entropy                 of the policy, nats a token, over its first and its last ten updates
 kl_from_start           nats a token
 masks                   the gate against the known errors (`mask_figures`), over thirds of training and in all
-cost                    the terms of Eq. 29 (`cost_figures`)
+cost                    `method.cost.CostTerms` in processor seconds; null for a run that repairs nothing
 versions, machine       with what, and on what, it was run
 """
 
@@ -44,35 +44,6 @@ def mask_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     ends = [round(i * len(rows) / 3) for i in range(4)]
     thirds = [_figures(rows[a:b]) for a, b in pairwise(ends)]
     return {"all": _figures(rows), "thirds": thirds}
-
-
-def cost_figures(metrics: Sequence[Mapping[str, Any]], rollouts: int, num_repairs: int) -> dict[str, float] | None:
-    """The terms of Eq. 29 in processor seconds an update, means over a run; None for a run that repairs nothing.
-
-    `rollouts` is the number of answers sampled for an update. `base` is sampling and updating, `wrong` the number of
-    wrong answers, `repaired` of those for which repairs were asked, `repair` the cost of one repair, `predicted` is
-    `base + wrong K repair`, and `measured` what was billed.
-    """
-    rows = [row for row in metrics if "df/cpu_seconds/rollout" in row]
-    asked = sum(row.get("df/requested", 0.0) for row in rows)
-    if len(rows) < 2 or not asked:
-        return None
-
-    def mean(name: str) -> float:
-        return sum(row[name] for row in rows) / len(rows)
-
-    base = mean("df/cpu_seconds/rollout") + mean("df/cpu_seconds/update")
-    repair = mean("df/cpu_seconds/repair") * len(rows) / (asked * num_repairs) if num_repairs else 0.0
-    wrong = mean("df/wrong_share") * rollouts
-    return {
-        "base": base,
-        "wrong": wrong,
-        "repaired": asked / len(rows),
-        "num_repairs": float(num_repairs),
-        "repair": repair,
-        "predicted": base + wrong * num_repairs * repair,
-        "measured": (rows[-1]["cpu_seconds"] - rows[0]["cpu_seconds"]) / (len(rows) - 1),
-    }
 
 
 def _figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:

@@ -14,7 +14,7 @@ from filelock import FileLock
 
 from difference_feedback.bench.cells import Cell
 from difference_feedback.bench.drift import kl_from_start
-from difference_feedback.bench.results import cost_figures, mask_figures
+from difference_feedback.bench.results import mask_figures
 from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
 from difference_feedback.judges.questions import held_out
 from difference_feedback.models.flops import FlopMeter, Work
@@ -95,10 +95,10 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     if rows:
         work += work_of(rows[-1])
     drift = json.loads((run.folder / "drift.json").read_text(encoding="utf-8"))
-    metrics = run.metrics()
-    rollouts, repairs = (recipe.trl.get(key, 1) for key in ("per_device_train_batch_size", "num_repairs"))
-    figures = {"masks": mask_figures(metrics), "cost": cost_figures(metrics, rollouts, repairs)}
-    return _row(run, run.summary(), work) | {"kl_from_start": drift} | figures
+    summary = run.summary()
+    cost = summary.get("cost", {}).get("cpu")
+    figures = {"masks": mask_figures(run.metrics()), "cost": cost if cost and cost["repaired"] else None}
+    return _row(run, summary, work) | {"kl_from_start": drift} | figures
 
 
 def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:

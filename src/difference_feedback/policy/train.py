@@ -9,6 +9,7 @@ from transformers import PrinterCallback
 from difference_feedback.data.question import Question
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import Rule, held_out, training_data, training_problems
+from difference_feedback.method.cost import ledger
 from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
@@ -159,26 +160,8 @@ def summarise(
         summary |= final.summary()
         start = next((row for row in run.metrics() if row.get("step") == 0 and "accuracy" in row), None)
         summary["base_accuracy"] = start["accuracy"] if start else None
-    cost = measured_cost(trainer)
-    return summary | ({"cost": cost} if cost else {})
-
-
-def measured_cost(trainer: Any) -> dict[str, Any] | None:
-    """The terms of Eq. 29 in seconds per step, of this process since it started. None where nothing was measured."""
-    spent = trainer.cost.run if isinstance(trainer, DFGRPOTrainer) else None
-    if spent is None or not spent.counts.rollouts or not spent.counts.judged:
-        return None
-    counts, wall = spent.counts, spent.wall
-    steps = counts.rollouts / trainer.args.generation_batch_size * trainer.args.steps_per_generation
-    steps *= trainer.num_iterations / trainer.args.gradient_accumulation_steps
-    return {
-        "base_seconds": (wall["rollout"] + wall["update"]) / steps,
-        "wrong_share": counts.wrong / counts.judged,
-        "num_repairs": trainer.args.num_repairs,
-        "repair_seconds": wall["repair"] / counts.repairs * counts.rollouts / steps if counts.repairs else 0.0,
-        "measured_seconds": spent.total_wall / steps,
-        "stages": {stage: seconds / steps for stage, seconds in wall.items()},
-    }
+    cost = ledger(trainer.state.log_history).terms(getattr(trainer.args, "num_repairs", 0))
+    return summary | ({"cost": {clock: terms.to_dict() for clock, terms in cost.items()}} if cost else {})
 
 
 def _evaluate(

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from difference_feedback.report.data import Curve
 
@@ -52,6 +53,8 @@ class Chart:
     y_ticks: list[tuple[float, str]]
     levels: list[Line]
     curves: list[Line]
+    unit: str
+    """Of the horizontal axis."""
     width: int = WIDTH
     height: int = HEIGHT
     left: int = LEFT
@@ -61,10 +64,21 @@ class Chart:
 
 
 def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | None:
-    """Accuracy against processor seconds; `levels` are horizontal lines by name. None when there is no curve."""
+    """Accuracy against compute; `levels` are horizontal lines by name. None when there is no curve.
+
+    The horizontal axis is processor seconds, and curves without them are left out; wall seconds where no curve has any.
+    """
+    clock, unit = "cpu_seconds", "processor seconds"
+    if all(point.cpu_seconds is None for curve in curves for point in curve.points):
+        clock, unit = "wall_seconds", "wall seconds"
+    timed = {
+        curve.name: sorted(((at, p) for p in curve.points if (at := getattr(p, clock)) is not None), key=itemgetter(0))
+        for curve in curves
+    }
+    curves = [curve for curve in curves if timed[curve.name]]
     if not curves:
         return None
-    seconds = [point.cpu_seconds for curve in curves for point in curve.points]
+    seconds = [at for points in timed.values() for at, _ in points]
     values = [point.accuracy for curve in curves for point in curve.points] + list(levels.values())
     values += [bound for curve in curves for point in curve.points for bound in point.interval or ()]
     x_end = 1.02 * max(max(seconds), 1e-9)
@@ -80,13 +94,13 @@ def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | Non
     drawn = [
         [
             Point(
-                x=to_x(p.cpu_seconds),
+                x=to_x(at),
                 y=to_y(p.accuracy),
                 low=to_y(p.interval[0]) if p.interval else None,
                 high=to_y(p.interval[1]) if p.interval else None,
-                text=f"{curve.name}: {p.accuracy:.1%} at {p.cpu_seconds:.0f} CPU s, step {p.step}",
+                text=f"{curve.name}: {p.accuracy:.1%} at {at:.0f} {unit}, step {p.step}",
             )
-            for p in sorted(curve.points, key=lambda p: p.cpu_seconds)
+            for at, p in timed[curve.name]
         ]
         for curve in curves
     ]
@@ -99,6 +113,7 @@ def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | Non
             Line(curve.name, i, points[-1].y, labels[i], points, f"{curve.points[-1].accuracy:.1%}")
             for i, (curve, points) in enumerate(zip(curves, drawn, strict=True))
         ],
+        unit=unit,
         levels=[
             Line(name, i, to_y(value), labels[len(curves) + i], value=f"{value:.1%}")
             for i, (name, value) in enumerate(levels.items())

@@ -6,14 +6,16 @@ schema does not name are ignored.
 
     summary.json     `Summary`: a demo's holds `methods`, `repair` and the reference lines; a training run's own holds
                      `method`, `accuracy`, ... and `cost`
-    metrics.jsonl    rows with `accuracy` and `cpu_seconds` are points of the learning curve (`CurvePoint`)
+    metrics.jsonl    rows with `accuracy` and a clock are points of the learning curve (`CurvePoint`)
     examples.jsonl   one `Example` a row: a wrong answer, its repair, masks, advantages
 """
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from difference_feedback.method.cost import CostTerms
 
 DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*")
 
@@ -26,6 +28,7 @@ def _embedded(url: str) -> str:
 
 Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 Interval = tuple[float, float]
+Clock = Literal["wall", "cpu"]
 ImageURL = Annotated[str, AfterValidator(_embedded)]
 
 
@@ -46,8 +49,10 @@ class MethodResult(Schema):
     """Held-out problems it was measured on."""
     steps: int | None = None
     """Updates of the policy."""
-    cpu_seconds: float
-    """Needed. All processor time billed to the method, `setup_cpu_seconds` included."""
+    cpu_seconds: float | None = None
+    """All processor time billed to the method, `setup_cpu_seconds` included; null where the host cannot measure it."""
+    wall_seconds: float | None = None
+    """Wall time of the training steps, evaluations left out, where the host cannot measure processor time."""
     setup_cpu_seconds: float = 0.0
     """Its part spent before the policy's first step: the repair model's training."""
     tasks: dict[str, Accuracy] = {}
@@ -147,27 +152,6 @@ class RepairQuality(Schema):
         )
 
 
-class Cost(Schema):
-    """Eq. 29 as measured, per update step of the policy and in seconds: C_DF = C_base + p_err * K * C_repair."""
-
-    base_seconds: float
-    """Needed. C_base: rollout and update, repairs left out."""
-    wrong_share: float
-    """Needed. p_err: repaired rollouts over all rollouts."""
-    num_repairs: float = 1.0
-    """K."""
-    repair_seconds: float
-    """Needed. C_repair: repairing every rollout of a step once."""
-    measured_seconds: float
-    """Needed. A step by the wall clock."""
-    stages: dict[str, float] = {}
-    """Seconds by stage, for example rollout, repair, align, update."""
-
-    @property
-    def predicted_seconds(self) -> float:
-        return self.base_seconds + self.wrong_share * self.num_repairs * self.repair_seconds
-
-
 class Summary(Schema):
     """summary.json."""
 
@@ -184,7 +168,8 @@ class Summary(Schema):
     cpu_seconds: float | None = None
     factors: FactorFigures | None = None
     """A `repair rl` run's."""
-    cost: Cost | None = None
+    cost: dict[Clock, CostTerms] | None = None
+    """Eq. 29 for one training step, on the clocks that the host can read."""
     method: str | None = None
     """A training run's own method; with it the summary is a `MethodResult` as well."""
 
@@ -193,8 +178,11 @@ class CurvePoint(Schema):
     """A row of metrics.jsonl that has an accuracy."""
 
     step: int = 0
-    cpu_seconds: float
+    cpu_seconds: float | None = None
     """Processor time billed to the method so far: `setup_cpu_seconds` included, evaluations left out."""
+    wall_seconds: float | None = None
+    """Wall time of the steps so far, where the host cannot measure processor time. The chart shows it only where no
+    curve of the report has processor seconds."""
     accuracy: Accuracy
     interval: Interval | None = None
 
@@ -264,7 +252,7 @@ class ReportData(Schema):
     curves: list[Curve] = []
     repair: RepairFigures | None = None
     factors: dict[str, FactorFigures] = {}
-    costs: dict[str, Cost] = {}
+    costs: dict[str, dict[Clock, CostTerms]] = {}
     examples: list[Example] = []
     configs: dict[str, str] = {}
     """Name of a run -> its resolved recipe, as YAML."""

@@ -96,7 +96,7 @@ def verdict(methods: dict[str, MethodResult]) -> str | None:
         text = f"DF-GRPO and GRPO both end at {weighted.accuracy:.1%} of held-out problems"
     else:
         text = f"DF-GRPO ends {abs(points):.1f} points {'above' if points > 0 else 'below'} GRPO on held-out problems"
-    ratio = weighted.cpu_seconds / plain.cpu_seconds if plain.cpu_seconds else 0.0
+    ratio = (weighted.cpu_seconds or 0.0) / plain.cpu_seconds if plain.cpu_seconds else 0.0
     if 0.95 <= ratio <= 1.05:
         text += ", at the same processor time" + (
             ", the repair model's training included" if weighted.setup_cpu_seconds else ""

@@ -38,7 +38,7 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
-OWN_FOLDERS = {"checkpoints", "model"}
+OWN_FOLDERS = {"checkpoints", "model", "validation"}
 OWN_FILES = {
     "config.yaml",
     "examples.jsonl",
@@ -48,6 +48,10 @@ OWN_FILES = {
     "predictions.jsonl",
     "report.html",
     "summary.json",
+    "test.parquet",
+    "train.parquet",
+    "verl.log",
+    "verl_metrics.jsonl",
     "versions.json",
 }
 

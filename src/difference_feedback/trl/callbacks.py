@@ -1,6 +1,5 @@
 """What happens around optimiser steps: a budget of processor time, rows in a file, a progress bar, the bill."""
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.method.cost import BILL
 from difference_feedback.models.flops import uncounted
 from difference_feedback.runs.jsonl import JsonLines
 
@@ -36,7 +36,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
         self.already_spent = already_spent
         self.total = already_spent
         self.spent_before = 0.0
-        self._start = time.process_time()
+        self._start = BILL.now()[1]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -46,13 +46,9 @@ class StopAtBudget(TrainerCallback, ExportableState):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside, such as an evaluation between two steps, is not billed."""
-        before = time.process_time()
-        try:
-            with uncounted():
-                yield
-        finally:
-            self._start += time.process_time() - before
+        """What happens inside, such as an evaluation between two steps, is not billed, here and in ledgers."""
+        with BILL.paused(), uncounted():
+            yield
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         # Trainer restores callbacks only where `restore_callback_states_from_checkpoint` is set; this reads it anyway.
@@ -60,10 +56,10 @@ class StopAtBudget(TrainerCallback, ExportableState):
         saved = callbacks.get(type(self).__name__, {}) if state.global_step else {}
         self.spent_before = saved.get("attributes", {}).get("spent_before", 0.0)
         self.total = self.already_spent + self.spent_before
-        self._start = time.process_time()
+        self._start = BILL.now()[1]
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        here = torch.tensor([time.process_time() - self._start], device=args.device)
+        here = torch.tensor([BILL.now()[1] - self._start], device=args.device)
         self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
         if self.cpu_seconds is None:
             return

@@ -32,13 +32,13 @@ from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.method.cost import CostMeter, Counts
 from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.pairs import Answer, choose_pair, right_answers
 from difference_feedback.method.repairs import Repair, Repairer
 from difference_feedback.method.selection import feasible_candidates
 from difference_feedback.trl.callbacks import StepHooks
 from difference_feedback.trl.config import DFGRPOConfig, refuse_foreign_rollouts, refuse_shared_shards
-from difference_feedback.trl.cost import CostMeter, Counts, cost_metrics
 from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
@@ -121,7 +121,9 @@ class DFGRPOTrainer(ExactResume):
         assert rollouts is not None
         judged = int(np.isfinite(rollouts.rewards).sum())
         wrong = int((np.isfinite(rollouts.rewards) & (rollouts.rewards < self.args.reward_threshold)).sum())
-        self.cost.window.counts += Counts(len(rollouts.rewards), judged, wrong)
+        own = rollouts.own_rewards[np.isfinite(rollouts.own_rewards)]
+        own_wrong = int((own < self.args.reward_threshold).sum())
+        self.cost.window.counts += Counts(len(rollouts.own_rewards), len(own), own_wrong)
         self._note({"wrong_share": wrong / judged if judged else 0.0, "unjudged": len(rollouts.rewards) - judged})
         batch["loss_scale"] = torch.ones((), device=self.accelerator.device)
         batch["weights"] = torch.ones_like(batch["completion_mask"], dtype=torch.float32)
@@ -148,7 +150,7 @@ class DFGRPOTrainer(ExactResume):
             requested = {row - offset: text for row, text in references.items() if row in here}
             repairs, refused = self._sample_repairs(rollouts, requested)
             graded = self._grade(rollouts, repairs)
-            self.cost.window.counts += Counts(repairs=len(references) * args.num_repairs)
+            self.cost.window.counts += Counts(repaired=len(requested))
             siblings = self._right_answers(rollouts) if args.sibling_repairs else {}
             candidates = {
                 row: graded.get(row, []) + siblings.get((offset + row) // group_size, []) for row in requested
@@ -345,5 +347,6 @@ class DFGRPOTrainer(ExactResume):
 
     def close_cost_window(self) -> None:
         """Called after every optimiser step; a window ends with the last step on one batch of rollouts."""
+        self.cost.window.steps += 1
         if self._step % self._generate_every == 0:
-            self._note(cost_metrics(self.cost.close_window(), self.cost.run, self.args.num_repairs))
+            self._note(self.cost.close_window(gather_object).metrics(self.args.num_repairs))

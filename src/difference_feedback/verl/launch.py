@@ -11,11 +11,14 @@ from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.judges.questions import Rule, held_out, rule_of, training_questions
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
-from difference_feedback.verl.translate import overrides
+from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
+from difference_feedback.verl.translate import ROLLOUT, overrides
 from difference_feedback.world.nano import SHIPPED
+
+AT_THE_END = 2**31 - 1
+"""As a validation frequency: after the last step alone."""
 
 
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
@@ -30,6 +33,7 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
     check(recipe)
     command = [sys.executable, "-m", "difference_feedback.verl.main_df", *arguments(recipe, run)]
     metrics = run.folder / "verl_metrics.jsonl"
+    keep_metrics(recipe, run, metrics, {})
     log = run.folder / "verl.log"
     print(f"verl's log: {log}", flush=True)
     with log.open("a") as output:
@@ -50,7 +54,7 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     questions, grader = held_out(recipe)
     assert isinstance(grader, Rule)  # `check` refuses a judge
     write_questions(files["val"], questions or training_questions(recipe), grader.name)  # verl needs a test set
-    fixed = {
+    fixed: dict[str, Any] = {
         "data.train_files": files["train"],
         "data.val_files": files["val"],
         "data.seed": recipe.seed,
@@ -60,19 +64,17 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
         "trainer.resume_mode": "auto",
         "trainer.logger": "[console,file]",
     }
+    if is_evaluated(recipe):
+        fixed |= {
+            "trainer.validation_data_dir": validation_folder(run),
+            "trainer.val_before_train": True,
+            "trainer.test_freq": recipe.evaluation.every or AT_THE_END,
+            f"{ROLLOUT}.val_kwargs.temperature": recipe.evaluation.temperature,
+            f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
+        }
+    else:
+        fixed |= {"trainer.val_before_train": False, "trainer.test_freq": -1}
     return [f"{key}={_word(value)}" for key, value in (fixed | translated).items()]
-
-
-def collect(recipe: TrainRecipe, run: Run, metrics: Path) -> dict[str, Any]:
-    """verl's metrics as rows of metrics.jsonl, and the summary."""
-    rows = read_rows(metrics)
-    for row in rows:
-        values = {key: value for key, value in row["data"].items() if isinstance(value, int | float)}
-        reward = values.get("df/reward_of_answers", values.get("critic/score/mean"))
-        run.log(step=row["step"], reward=reward, **values)
-    summary = {"method": recipe.method, "host": "verl", "objective": recipe.objective, "steps": rows[-1]["step"]}
-    run.finish(summary)
-    return summary
 
 
 def _word(value: Any) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from difference_feedback.data.question import Question
+from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import DataError
 
 
@@ -26,7 +26,8 @@ def write_questions(path: Path, questions: Iterable[Question], source: str) -> i
 
 
 def _row(index: int, question: Question, source: str) -> dict[str, Any]:
-    if "<image>" in question.question or "<video>" in question.question:
+    content = str(without_images(question.prompt))  # image parts are the places that verl is to fill
+    if "<image>" in content or "<video>" in content:
         raise DataError(f"question {index}: its text has <image> or <video> in it; write it differently.")
     messages = [
         {"role": message["role"], "content": "".join(map(_text, message["content"]))} for message in question.prompt

@@ -1,5 +1,6 @@
 """The repair model as a Ray resource of its own: agent loops call it while other prompts still roll out. [DF, Eq. 5]"""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,12 +20,22 @@ class RepairActor:
     def __init__(self, settings: VerlSettings, policy_path: str, max_tokens: int) -> None:
         self.repairer = _repairer(settings, policy_path, max_tokens)
         self.num_repairs = settings.num_repairs
+        self._seconds = 0.0
 
     def repair(self, requests: Sequence[RepairRequest], call: int) -> list[list[Repair]]:
         """`K` candidates for each request. `call` numbers the random stream, so the order of calls does not matter."""
         if hasattr(self.repairer, "calls"):
             self.repairer.calls = call
-        return self.repairer.repair(requests, self.num_repairs)
+        start = time.perf_counter()
+        try:
+            return self.repairer.repair(requests, self.num_repairs)
+        finally:
+            self._seconds += time.perf_counter() - start
+
+    def take_seconds(self) -> float:
+        """Wall seconds spent in repairs since this was last called."""
+        seconds, self._seconds = self._seconds, 0.0
+        return seconds
 
 
 def start(settings: VerlSettings, policy_path: str, max_tokens: int) -> Any:

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 import transfer_queue as tq
 from safetensors.torch import save_file
@@ -36,6 +37,7 @@ class DFTrainer(PPOTrainerSync):
         assert settings is not None
         self.settings = settings
         super()._setup()
+        self.repairer = None
         if settings.needs_repairer:
             config = self.config.actor_rollout_ref
             self.repairer = repair_actor.start(settings, config.model.path, config.rollout.response_length)
@@ -49,6 +51,7 @@ class DFTrainer(PPOTrainerSync):
         metrics["df/answers_of_failed_prompts"] = sum("df_role" not in tag for tag in batch.tags)
         if metrics["df/answers_of_failed_prompts"] == len(batch):
             raise DataError("every prompt of the batch failed: verl's log says why, at 'Error in _run_prompt'.")
+        metrics["df/seconds/repair"] = ray.get(self.repairer.take_seconds.remote()) if self.repairer else 0.0
         self._no_pairs = False
         if self.settings.regroup:
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
