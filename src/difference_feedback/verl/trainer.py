@@ -37,7 +37,7 @@ class DFTrainer(PPOTrainerSync):
         assert settings is not None
         self.settings = settings
         super()._setup()
-        self.repairer = None
+        self.repairer: Any = None
         if settings.needs_repairer:
             config = self.config.actor_rollout_ref
             self.repairer = repair_actor.start(settings, config.model.path, config.rollout.response_length)
@@ -82,10 +82,8 @@ class DFTrainer(PPOTrainerSync):
         multiple = self._get_required_batch_multiple(self.actor_rollout_wg.world_size)
         scored = upsample_batch_to_divisible_size(_rows(batch, repairs), multiple, self.tokenizer.eos_token_id)
         scored = super()._compute_old_log_prob(scored, {})
-        logps = tq.kv_batch_get(keys=scored.keys, partition_id=scored.partition_id, select_fields=["old_log_probs"])[
-            "old_log_probs"
-        ]
-        lowest = {key: float(row.min().exp()) for key, row in zip(scored.keys, logps, strict=True)}
+        data = tq.kv_batch_get(keys=scored.keys, partition_id=scored.partition_id, select_fields=["old_log_probs"])
+        lowest = {key: float(row.min().exp()) for key, row in zip(scored.keys, data["old_log_probs"], strict=True)}
         if padding := scored.keys[len(repairs) :]:
             tq.kv_clear(keys=padding, partition_id=scored.partition_id)
         improbable = [i for i in repairs if lowest[batch.keys[i]] < self.settings.min_probability]
@@ -100,17 +98,13 @@ class DFTrainer(PPOTrainerSync):
                 self._put(batch, [ones], "df_weights", [batch.keys[wrong]])
             else:
                 batch.tags[wrong]["df_role"] = "left"
-        # Right answers stay beside wrong ones alone.
-        prompt_of = [key.rsplit("_", 2)[0] for key in batch.keys]
-        right = [
-            tag.get("df_role") == "answer" and tag["df_reward"] >= self.settings.reward_threshold for tag in batch.tags
-        ]
-        wrong_prompts = {
-            prompt_of[i] for i, tag in enumerate(batch.tags) if tag.get("df_role") == "answer" and not right[i]
-        }
-        for i, tag in enumerate(batch.tags):
-            if right[i] and prompt_of[i] not in wrong_prompts:
-                tag["df_role"] = "left"
+        # Right answers stay only beside wrong ones.
+        stay = {key: tag for key, tag in zip(batch.keys, batch.tags, strict=True) if tag.get("df_role") == "answer"}
+        right = {key for key, tag in stay.items() if tag["df_reward"] >= self.settings.reward_threshold}
+        prompts = {key.rsplit("_", 2)[0] for key in stay.keys() - right}
+        for key in right:
+            if key.rsplit("_", 2)[0] not in prompts:
+                stay[key]["df_role"] = "left"
         return len(improbable)
 
     def _count(self, batch: KVBatchMeta) -> dict[str, float]:
