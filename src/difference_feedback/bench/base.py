@@ -8,7 +8,14 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from difference_feedback.bench.supervised import Example, captions, in_batches, questions, rewrites, train_supervised
+from difference_feedback.bench.supervised import (
+    SupervisedExample,
+    captions,
+    in_batches,
+    questions,
+    rewrites,
+    train_supervised,
+)
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import BaseRecipe
@@ -37,7 +44,7 @@ def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
     return summary
 
 
-def warm_start(recipe: BaseRecipe) -> Iterator[list[Example]]:
+def warm_start(recipe: BaseRecipe) -> Iterator[list[SupervisedExample]]:
     """Batches on the labelled warm images: first captions, which teach perception, then questions and rewrites.
 
     Rewrites are twice as long as questions and have batches of their own, so that little is padding.
@@ -76,7 +83,7 @@ def measure(
 def _train(
     model: Qwen2_5_VLForConditionalGeneration,
     processor: Qwen2_5_VLProcessor,
-    batches: Iterator[list[Example]],
+    batches: Iterator[list[SupervisedExample]],
     run: Run,
     steps: int,
     learning_rate: float,

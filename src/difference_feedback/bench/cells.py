@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.plan import Method
+from difference_feedback.runs.plan import BenchMethod
 from difference_feedback.runs.recipes import (
     BenchRecipe,
     Recipe,
@@ -59,6 +59,8 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
 
     Raises `ConfigError` for a plan that contradicts itself, before anything is run.
     """
+    if plan.seed:
+        raise ConfigError(f"seed: a plan runs its `seeds`; write seeds='[{plan.seed}]' instead of seed={plan.seed}.")
     for name, method in plan.methods.items():
         for other in method.against:
             if other not in plan.methods:
@@ -79,14 +81,14 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
     ]
 
 
-def _settings(plan: BenchRecipe, method: Method) -> Iterator[dict[str, Any]]:
+def _settings(plan: BenchRecipe, method: BenchMethod) -> Iterator[dict[str, Any]]:
     """Every combination of the swept settings; one empty combination for what has none."""
     swept = plan.sweep if method.kind == "train" else {}
     for values in itertools.product(*swept.values()):
         yield dict(zip(swept, values, strict=True))
 
 
-def _cell(plan: BenchRecipe, name: str, method: Method, tasks: str, seed: int, settings: dict[str, Any]) -> Cell:
+def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: int, settings: dict[str, Any]) -> Cell:
     parts: dict[str, Recipe] = {}
     source = f"methods.{name}"
     evaluation = plan.evaluation.model_dump(exclude_unset=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.models.generate import generate
 from difference_feedback.world import Problem
 
@@ -23,7 +23,7 @@ def kl_from_start(
     decode = processor.tokenizer.decode
     texts = [decode(ids, skip_special_tokens=True) for (ids,) in answers]
     total, tokens = 0.0, 0
-    examples = [Example(problem, problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
+    examples = [SupervisedExample(problem, problem.prompt, text) for problem, text in zip(problems, texts, strict=True)]
     for first in range(0, len(examples), 100):
         inputs = collate(processor, examples[first : first + 100])
         labels = inputs.pop("labels")

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 
 from difference_feedback.bench.curves import ahead_after, reaches_after
-from difference_feedback.bench.results import Row
+from difference_feedback.bench.results import ResultRow
 from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
 
 COLLAPSE = 0.05
 """A run that ends this much below the base's accuracy is called collapsed."""
 
 
-def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def evidence(rows: Sequence[ResultRow], against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Figures of every method, and of every comparison `method -> others` that share at least one seed.
 
     Accuracies are shares, 0 to 1. Intervals are 95 %; null where there are too few seeds to say.
     """
-    by_method: dict[str, list[Row]] = {}
+    by_method: dict[str, list[ResultRow]] = {}
     for row in rows:
         by_method.setdefault(name_of(row), []).append(row)
     base = next((_mean([row["accuracy"] for row in own]) for own in by_method.values() if _is_base(own)), None)
@@ -37,7 +37,7 @@ def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[
     return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
 
 
-def name_of(row: Row, title: str = "method") -> str:
+def name_of(row: ResultRow, title: str = "method") -> str:
     """The method with its swept settings, by the plan's name or by another `title` of the row, such as its label."""
     names = {"learning_rate": "lr"}
     keys = {key: key.rsplit(".", 1)[-1] for key in row["settings"]}
@@ -45,7 +45,7 @@ def name_of(row: Row, title: str = "method") -> str:
     return f"{row[title]} ({swept})" if swept else row[title]
 
 
-def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[str, Sequence[Row]]) -> str | None:
+def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[str, Sequence[ResultRow]]) -> str | None:
     """What a method with swept settings is compared with: `method` at the same settings, or as the plan has it."""
     own = {name: rows[0]["settings"] for name, rows in by_method.items() if rows[0]["method"] == method}
     same = [name for name, swept in own.items() if swept == settings]
@@ -53,15 +53,15 @@ def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[st
     return next(iter(same + plain), None)
 
 
-def _is_base(rows: Sequence[Row]) -> bool:
+def _is_base(rows: Sequence[ResultRow]) -> bool:
     return rows[0]["method"] == "base"
 
 
-def _budget(rows: Sequence[Row]) -> float | None:
+def _budget(rows: Sequence[ResultRow]) -> float | None:
     return next((row["budget_cpu_seconds"] for row in rows if row["budget_cpu_seconds"]), None)
 
 
-def scores_of(rows: Sequence[Row]) -> tuple[Scores, list[int]]:
+def scores_of(rows: Sequence[ResultRow]) -> tuple[Scores, list[int]]:
     """Accuracies `(N, M)`, a row a seed, a column a task, and the seeds. Tasks of several task sets stand side by side.
 
     Only seeds that have run on every task set are taken.
@@ -74,13 +74,13 @@ def scores_of(rows: Sequence[Row]) -> tuple[Scores, list[int]]:
     return np.array(table, np.float64), seeds
 
 
-def task_names(rows: Sequence[Row]) -> list[str]:
+def task_names(rows: Sequence[ResultRow]) -> list[str]:
     """The columns of `scores_of`."""
     sets = {row["tasks"]: sorted(row["by_task"]) for row in rows}
     return [task for name in sorted(sets) for task in sets[name]]
 
 
-def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
+def _figures(rows: Sequence[ResultRow], base: float | None) -> dict[str, Any]:
     scores, seeds = scores_of(rows)
     means = scores.mean(axis=1)
     mean = bootstrap(scores)
@@ -107,7 +107,7 @@ def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
     }
 
 
-def _masks(rows: Sequence[Row]) -> dict[str, Any] | None:
+def _masks(rows: Sequence[ResultRow]) -> dict[str, Any] | None:
     """Means over seeds of what `bench.results.mask_figures` found."""
     found = [row["masks"] for row in rows if row.get("masks")]
     if not found:
@@ -123,14 +123,14 @@ def _masks(rows: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def _cost(rows: Sequence[Row]) -> dict[str, float | None] | None:
+def _cost(rows: Sequence[ResultRow]) -> dict[str, float | None] | None:
     """Means over seeds of what `bench.results.cost_figures` found."""
     found = [row["cost"] for row in rows if row.get("cost")]
     return {term: _mean([one[term] for one in found]) for term in found[0]} if found else None
 
 
 def _comparison(
-    name: str, other: str, by_method: Mapping[str, Sequence[Row]], base: float | None
+    name: str, other: str, by_method: Mapping[str, Sequence[ResultRow]], base: float | None
 ) -> dict[str, Any] | None:
     first, seeds = scores_of(by_method[name])
     second, other_seeds = scores_of(by_method[other])
@@ -161,7 +161,7 @@ def _comparison(
 
 
 def _overtaken(
-    first: Sequence[Row], second: Sequence[Row], seeds: Sequence[int], base: float | None
+    first: Sequence[ResultRow], second: Sequence[ResultRow], seeds: Sequence[int], base: float | None
 ) -> dict[str, float | None]:
     """`curves.ahead_after` and `reaches_after` on the shared seeds; None, too, where a method has no learning curve."""
     here, there = ([row for row in rows if row["seed"] in seeds] for rows in (first, second))

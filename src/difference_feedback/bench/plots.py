@@ -7,13 +7,13 @@ import numpy as np
 
 from difference_feedback.bench.curves import gains
 from difference_feedback.bench.evidence import name_of
-from difference_feedback.bench.results import Row
+from difference_feedback.bench.results import ResultRow
 from difference_feedback.bench.svg import COLOURS, Canvas
 
 Evidence = Mapping[str, Any]
 
 
-def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
+def compute_plot(rows: Sequence[ResultRow], methods: Sequence[str]) -> str:
     """Gain over the start, in points, against billed CPU seconds: mean over seeds, and the band from least to most.
 
     See `curves.gains`.

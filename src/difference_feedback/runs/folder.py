@@ -37,10 +37,10 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
-OWN_FOLDERS = {"checkpoints", "model"}
+OWN_FOLDERS = {"checkpoints", "model", "cells", "shared"}
 OWN_FILES = {
     *("config.yaml", "versions.json", "metrics.jsonl", "summary.json"),
-    *("examples.jsonl", "predictions.jsonl", "oracle_repairs.jsonl", "report.html"),
+    *("examples.jsonl", "predictions.jsonl", "oracle_repairs.jsonl", "report.html", "results.jsonl"),
 }
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.plan import Method, Sweep
+from difference_feedback.runs.plan import BenchMethod, Sweep
 from difference_feedback.runs.sections import (
     Audit,
     Data,
@@ -166,43 +166,6 @@ class EvaluateRecipe(ModelRecipe):
     evaluation: Evaluation = Evaluation()
 
 
-class DemoRecipe(Recipe):
-    """The whole method on the embedded world, GRPO and DF-GRPO at the same measured compute.
-
-    Its parts are the shipped recipes `nano_repair_sft`, `nano_repair_rl`, `nano_grpo` and `nano_df_grpo`, with what is
-    given here put over them.
-    """
-
-    kind: Literal["demo"] = "demo"
-    budget_cpu_seconds: Annotated[float, Field(gt=0)] = 210.0
-    """Processor time for each method, the training of DF-GRPO's repair model included."""
-    repair_sft: RepairSFTRecipe
-    repair_rl: RepairRLRecipe
-    grpo: TrainRecipe
-    df_grpo: TrainRecipe
-    upper_bound_steps: PositiveInt = 300
-    """Supervised steps on the labelled RL images, which make the upper bound."""
-    evaluation: Evaluation = Evaluation()
-    examples: PositiveInt = 24
-    """Repaired answers shown in the report."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parts_from_shipped_recipes(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return values | {part: _shipped_part(part, values.get(part)) for part in DEMO_PARTS}
-
-
-DEMO_PARTS = ("repair_sft", "repair_rl", "grpo", "df_grpo")
-
-
-def _shipped_part(part: str, changes: Any) -> Any:
-    """The shipped recipe of a demo's part with `changes` put over it."""
-    if changes is not None and not isinstance(changes, Mapping):
-        return changes  # of the wrong type, which pydantic says
-    path = shipped_recipes()[f"nano_{part}"]
-    return merged(parse_yaml(path.read_text(encoding="utf-8"), str(path)), changes or {})
-
-
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with `changes` put over them, mappings merged key by key."""
     both = _deep_copy(values)
@@ -216,7 +179,7 @@ TaskSets = Annotated[dict[str, list[TaskName] | None], Field(min_length=1, defau
 
 
 class BenchRecipe(Recipe):
-    """A plan of comparisons at matched compute: methods x seeds x tasks, each cell a run of its own.
+    """A plan of comparisons at matched compute: methods x seeds x tasks, each cell a run of its own; the demo is one.
 
     What stands under `train`, `repair_sft` and `repair_rl` is put over the shipped nano recipes for every method.
     """
@@ -231,19 +194,20 @@ class BenchRecipe(Recipe):
     train: dict[str, Any] = Field(default_factory=dict)
     repair_sft: dict[str, Any] = Field(default_factory=dict)
     repair_rl: dict[str, Any] = Field(default_factory=dict)
-    methods: Annotated[dict[str, Method], Field(min_length=1)]
+    methods: Annotated[dict[str, BenchMethod], Field(min_length=1)]
     sweep: Sweep
     """For tuning: a cell for every combination of these settings, in place of one."""
+    examples: Annotated[int, Field(ge=0)] = 0
+    """Repaired wrong answers to show in the report that `demo` writes."""
 
 
-AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | DemoRecipe | BenchRecipe
+AnyRecipe = BaseRecipe | RepairSFTRecipe | RepairRLRecipe | TrainRecipe | EvaluateRecipe | BenchRecipe
 RECIPES: dict[str, type[Recipe]] = {
     "base": BaseRecipe,
     "repair-sft": RepairSFTRecipe,
     "repair-rl": RepairRLRecipe,
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
-    "demo": DemoRecipe,
     "bench": BenchRecipe,
 }
 
