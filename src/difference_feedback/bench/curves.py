@@ -26,7 +26,7 @@ def gains(rows: Sequence[ResultRow], base: float, points: int = 41) -> tuple[Num
     return grid, np.array(gained)
 
 
-def ahead_after(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
+def overtakes_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
     """The CPU seconds after which the mean of `first` stays above that of `second`: its preparations are paid for.
 
     None where it is not ahead at the end.
@@ -36,7 +36,7 @@ def ahead_after(first: Sequence[ResultRow], second: Sequence[ResultRow], base: f
     return _for_good(grid, here.mean(axis=0) > np.interp(grid, other_grid, there.mean(axis=0)))
 
 
-def reaches_after(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
+def matches_final_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
     """The CPU seconds after which the mean of `first` stays at or above where that of `second` ends.
 
     None where it ends below.

@@ -1,6 +1,6 @@
 """From the rows of a bench to what can be said: each method's figures, and the differences paired by seed.
 
-The outcome is plain values, which is docs/evidence.json; tables and plots are made from it and from the rows.
+The outcome is plain values; tables and plots are made from it and from the rows.
 """
 
 import math
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from difference_feedback.bench.curves import ahead_after, reaches_after
+from difference_feedback.bench.curves import matches_final_at, overtakes_at
 from difference_feedback.bench.results import ResultRow
 from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
 
@@ -163,11 +163,11 @@ def _comparison(
 def _overtaken(
     first: Sequence[ResultRow], second: Sequence[ResultRow], seeds: Sequence[int], base: float | None
 ) -> dict[str, float | None]:
-    """`curves.ahead_after` and `reaches_after` on the shared seeds; None, too, where a method has no learning curve."""
+    """`curves.overtakes_at` and `matches_final_at` on the shared seeds; None where a method has no learning curve."""
     here, there = ([row for row in rows if row["seed"] in seeds] for rows in (first, second))
     if base is None or not here or not there or any(len(row["curve"]) < 2 for row in here + there):
-        return {"ahead_after": None, "reaches_after": None}
-    return {"ahead_after": ahead_after(here, there, base), "reaches_after": reaches_after(here, there, base)}
+        return {"overtakes_at": None, "matches_final_at": None}
+    return {"overtakes_at": overtakes_at(here, there, base), "matches_final_at": matches_final_at(here, there, base)}
 
 
 def _bounds(name: str, estimate: Estimate) -> dict[str, float | None]:

@@ -1,14 +1,14 @@
 """The policy gradient on the same answers, weighted and not: how noisy is it, and does it point where labels push?
 
-    python benchmarks/gradients.py [--groups 24] [--questions 24]
-    python benchmarks/gradients.py --repairer runs/repair_sft/model --label "a trained model's repairs"
+    python evidence/gradients.py [--groups 24] [--questions 24]
+    python evidence/gradients.py --repairer runs/repair_sft/model --label "a trained model's repairs"
 
 From the base, `--groups` batches of answers are sampled to one fixed set of questions. On each of them the gradient of
 the loss is taken by every method; nothing is updated. Reported are the cosine with the supervised gradient (the mean
 over every right answer to those questions, in every form) of one batch's gradient and of their mean, and the noise: the
 sum of the coordinates' variances over resampled answers, by the squared norm of the mean, whose own noise is taken off.
 It is the number of batches to average until signal and noise are equal. [the gradient noise scale, arXiv 1812.06162]
-Results go to docs/gradients.json, and `python docs/evidence_figures.py` makes the table from that file.
+Results go to evidence/results/gradients.json, and `python evidence/build.py` makes the table from that file.
 """
 
 import argparse
@@ -20,24 +20,24 @@ from typing import Any
 
 import torch
 
-from difference_feedback.bench.gradients import cosine, flat_gradient, noise_figures
-from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import host_config, load_repairer, training_data
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe, load_recipe
 from difference_feedback.trl import DFGRPOTrainer
 from difference_feedback.world import correct_answers, sample_problems, to_dataset
+from gradient_noise import cosine, flat_gradient, noise_figures
 
-OUT = Path(__file__).parents[1] / "docs" / "gradients.json"
+OUT = Path(__file__).parent / "results" / "gradients.json"
 ARMS: dict[str, list[str]] = {
-    "GRPO": ["trl.weighted_loss=ones", "trl.regroup=false"],
-    "weights off": ["trl.weighted_loss=ones"],
+    "GRPO": ["trl.weights=ones", "trl.regroup=false"],
+    "weights off": ["trl.weights=ones"],
     "DF-GRPO": [],
-    "random tokens, same density": ["trl.weighted_loss=random"],
-    "inverted masks": ["trl.weighted_loss=inverted"],
-    "wrong side only": ["trl.weighted_loss=wrong_only"],
-    "repaired side only": ["trl.weighted_loss=repair_only"],
+    "random tokens, same density": ["trl.weights=random"],
+    "inverted masks": ["trl.weights=inverted"],
+    "wrong side only": ["trl.weights=wrong_only"],
+    "repaired side only": ["trl.weights=repair_only"],
 }
 
 
@@ -71,7 +71,7 @@ def gradient_of(trainer: DFGRPOTrainer, rows: list[dict[str, Any]], seed: int) -
 
 def supervised_gradient(model: Any, processor: Any, problems: list[Any]) -> torch.Tensor:
     """Of the cross-entropy of every right answer, in every form."""
-    examples = [Example(p, p.prompt, answer) for p in problems for answer in correct_answers(p)]
+    examples = [SupervisedExample(p, p.prompt, answer) for p in problems for answer in correct_answers(p)]
     model.zero_grad()
     model.eval()(**collate(processor, examples)).loss.backward()
     return flat_gradient(model)

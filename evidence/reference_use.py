@@ -1,14 +1,14 @@
 """Does a repair model read the reference that it is shown, and are the edits of its repairs right?
 
-    python benchmarks/reference_use.py nano runs/nano_repair_sft/model
+    python evidence/reference_use.py nano runs/nano_repair_sft/model
 
 The base's wrong answers with a right sibling are repaired once by each repair model: with that sibling as reference,
 with a right answer that states no wrong value, with one to another question of the same task, and with none. A model
 that reads its reference is right more often the better the reference is. Of the right repairs with the sibling, *clean*
-ones state no wrong value, and those with *right edits* state none in an edited place, which is what a gate lets
+ones state no wrong value, and those with *right edits* state none in an edited place, which is what the mask lets
 through. Counted apart are drafts to questions that the base answers right when it answers greedily: to repair a mere
 slip of sampling teaches little. For comparison, the same of the repairers that need no model. Results go to
-docs/reference_use.json, and `python docs/evidence_figures.py` makes the table from that file.
+evidence/results/reference_use.json, and `python evidence/build.py` makes the table from that file.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from difference_feedback.world import Problem, is_correct, sample_problems
 from difference_feedback.world.blind_rewriter import rewrite_blind
 from difference_feedback.world.oracle import oracle_repair, other_correct_answer
 
-OUT = Path(__file__).parents[1] / "docs" / "reference_use.json"
+OUT = Path(__file__).parent / "results" / "reference_use.json"
 Drafts = Sequence[WrongDraft[Problem]]
 
 

@@ -1,12 +1,12 @@
 """Are the repairs that the policy itself finds improbable those that are right by their end alone?
 
-    python benchmarks/plausible_repairs.py nano runs/nano_repair_sft/model
+    python evidence/plausible_repairs.py nano runs/nano_repair_sft/model
 
 The base's wrong answers with a right sibling are repaired once by each repair model. Of the right repairs, the clean
 ones state no wrong value (the embedded world knows). What is known without that truth is the smallest probability that
 the policy gives one of a repair's tokens. Reported are the share of clean repairs among those above a threshold, and
-how many of the clean ones that keeps. Results go to docs/plausible_repairs.json, and `python docs/evidence_figures.py`
-makes the table from that file.
+how many of the clean ones that keeps. Results go to evidence/results/plausible_repairs.json, and
+`python evidence/build.py` makes the table from that file.
 """
 
 import argparse
@@ -19,19 +19,19 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.models.load import load_model
 from difference_feedback.repair.drafts import sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.world import error_spans, is_correct, sample_problems
 
-OUT = Path(__file__).parents[1] / "docs" / "plausible_repairs.json"
+OUT = Path(__file__).parent / "results" / "plausible_repairs.json"
 THRESHOLDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 BATCH = 64
 
 
 @torch.no_grad()
-def lowest_probabilities(policy: Any, processor: Any, examples: Sequence[Example]) -> list[float]:
+def lowest_probabilities(policy: Any, processor: Any, examples: Sequence[SupervisedExample]) -> list[float]:
     """Of each repair, the smallest probability that the policy gives one of its tokens, under its own prompt."""
     found: list[float] = []
     for start in range(0, len(examples), BATCH):
@@ -69,7 +69,7 @@ def main() -> None:
             if is_correct(draft.problem, repair.text)
         ]
         clean = np.array([error_spans(draft.problem, repair.text) == [] for draft, repair in right])
-        examples = [Example(draft.problem, draft.problem.prompt, repair.text) for draft, repair in right]
+        examples = [SupervisedExample(draft.problem, draft.problem.prompt, repair.text) for draft, repair in right]
         lowest = np.array(lowest_probabilities(policy, processor, examples))
         rows = [
             {

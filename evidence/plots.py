@@ -8,7 +8,7 @@ import numpy as np
 from difference_feedback.bench.curves import gains
 from difference_feedback.bench.evidence import name_of
 from difference_feedback.bench.results import ResultRow
-from difference_feedback.bench.svg import COLOURS, Canvas
+from svg import COLOURS, Canvas
 
 Evidence = Mapping[str, Any]
 
@@ -54,7 +54,7 @@ def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None)
     for i, one in enumerate(chosen):
         y = 26.0 * i + 32
         colour = COLOURS[0] if one["difference"] >= 0 else COLOURS[1]
-        canvas.text(470, y + 4, " less ".join(one["labels"]), anchor="end")
+        canvas.text(470, y + 4, " minus ".join(one["labels"]), anchor="end")
         if one["low"] is not None:
             canvas.horizontal(100 * one["low"], 100 * one["high"], y, colour)
         for value in one["per_seed"]:
@@ -65,7 +65,7 @@ def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None)
 
 
 def mask_plot(found: Evidence) -> str:
-    """F1 of the gate's tokens against the wrong values, by thirds of training, for every method with a gate."""
+    """F1 of the marked tokens against the wrong values, by thirds of training, for every method with masks."""
     canvas = Canvas(860, 360, left=56, right=250, top=16, bottom=48)
     weighted = [figures for figures in found["methods"].values() if figures["masks"]]
     if not weighted:
