@@ -11,13 +11,22 @@ from difference_feedback.runs.recipes import BenchRecipe, load_recipe
 def compare(rows: Sequence[ResultRow], name: str) -> dict[str, Any]:
     """The evidence in the rows of the methods that the plan of that name has, compared as it compares."""
     plan = load_recipe(name, BenchRecipe)
-    return evidence(in_plan(rows, plan), {name: method.against for name, method in plan.methods.items()})
+    return _rounded(evidence(in_plan(rows, plan), {name: method.against for name, method in plan.methods.items()}))
 
 
 def in_plan(rows: Sequence[ResultRow], plan: BenchRecipe) -> list[ResultRow]:
     """The rows of the plan's methods, in its order."""
     order = {name: i for i, name in enumerate(plan.methods)}
     return sorted((row for row in rows if row["method"] in order), key=lambda row: (order[row["method"]], row["seed"]))
+
+
+def _rounded(value: Any) -> Any:
+    """To six decimals: libraries differ in the last bits."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def headline(comparison: dict[str, Any]) -> str:

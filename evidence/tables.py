@@ -28,7 +28,7 @@ def task_table(comparison: Comparison) -> str:
     methods = list(comparison["methods"].values())
     tasks = list(methods[0]["by_task"])
     return markdown_table(
-        tasks,
+        ["", *tasks],
         [[method["label"], *(f"{100 * method['by_task'][task]['mean']:.1f}" for task in tasks)] for method in methods],
     )
 
@@ -43,7 +43,7 @@ def mask_table(comparison: Comparison) -> str:
         shares = [_share(whole[key]) for key in ("precision", "recall", "f1", "first_error", "density")]
         thirds = " → ".join(_share(third.get("f1")) for third in method["masks"]["thirds"])
         rows.append([method["label"], *shares, thirds])
-    columns = ["precision", "recall", "F1", "first error met", "density", "F1 by thirds of training"]
+    columns = ["", "precision", "recall", "F1", "first error met", "density", "F1 by thirds of training"]
     return markdown_table(columns, rows)
 
 
@@ -57,7 +57,7 @@ def stability_table(comparison: Comparison) -> str:
         collapsed = f"{method['collapsed']} of {len(method['seeds'])}"
         ends = [f"{method['entropy']:.3f}", f"{method['kl_from_start']:.3f}"]
         rows.append([method["label"], spread, collapsed, *ends])
-    columns = ["spread over seeds (points)", "collapsed runs", "entropy at the end", "KL from the start"]
+    columns = ["", "spread over seeds (points)", "collapsed runs", "entropy at the end", "KL from the start"]
     return markdown_table(columns, rows)
 
 
@@ -72,7 +72,7 @@ def cost_table(comparison: Comparison) -> str:
         sums = [f"{1000 * cost['repair']:.1f} ms", f"{cost['predicted']:.3f} s", f"{cost['measured']:.3f} s"]
         setup = f"{method['setup_cpu_seconds']:.0f} s"
         rows.append([method["label"], f"{cost['base']:.3f} s", *counts, *sums, setup])
-    columns = ["C_base", "wrong answers", "of them repaired", "K", "C_repair", "predicted", "measured", "setup"]
+    columns = ["", "C_base", "wrong answers", "of them repaired", "K", "C_repair", "predicted", "measured", "setup"]
     return markdown_table(columns, rows)
 
 
@@ -82,7 +82,7 @@ def tuning_table(rows: Sequence[ResultRow]) -> str:
     for row in sorted(rows, key=lambda row: (row["method"], str(row["settings"]))):
         settings = ", ".join(f"`{key}` {value:g}" for key, value in row["settings"].items())
         lines.append([row["label"], settings, f"{100 * row['accuracy']:.1f} %"])
-    return markdown_table(["settings", "accuracy on the tuning images"], lines)
+    return markdown_table(["", "settings", "accuracy on the tuning images"], lines)
 
 
 def tried_table(rows: Sequence[ResultRow]) -> str:
@@ -91,7 +91,7 @@ def tried_table(rows: Sequence[ResultRow]) -> str:
     for row in rows:
         kl = "" if row.get("kl_from_start") is None else f"{row['kl_from_start']:.2f}"
         lines.append([row["label"], f"{100 * row['accuracy']:.1f} %", str(row["steps"] or ""), kl])
-    return markdown_table(["accuracy on the tuning images", "updates", "KL from the start"], lines)
+    return markdown_table(["", "accuracy on the tuning images", "updates", "KL from the start"], lines)
 
 
 def gradient_table(results: Mapping[str, Any]) -> str:
@@ -102,7 +102,9 @@ def gradient_table(results: Mapping[str, Any]) -> str:
             noise = "no signal seen" if figures["noise_scale"] is None else f"{figures['noise_scale']:.1f}"
             cosines = [f"{figures[key]:.2f}" for key in ("cosine_one_batch", "cosine_mean")]
             rows.append([name, repairs, *cosines, noise])
-    return markdown_table(["repairs", "cosine, one batch", "cosine, mean of all batches", "noise scale, batches"], rows)
+    return markdown_table(
+        ["", "repairs", "cosine, one batch", "cosine, mean of all batches", "noise scale, batches"], rows
+    )
 
 
 def plausible_table(results: Mapping[str, Any]) -> str:
@@ -113,7 +115,9 @@ def plausible_table(results: Mapping[str, Any]) -> str:
             shares = [f"{100 * row[name]:.0f} %" for name in ("kept", "clean", "clean_kept")]
             label = f"{repairs} ({result['right']} right of {result['drafts']})"
             rows.append([label, f"{row['threshold']:g}", *shares])
-    return markdown_table(["least probable token at least", "kept", "clean of those", "of the clean kept"], rows)
+    return markdown_table(
+        ["repairs", "least probable token at least", "kept", "clean of those", "of the clean kept"], rows
+    )
 
 
 def reference_table(results: Mapping[str, Any]) -> str:
@@ -137,7 +141,7 @@ def reference_table(results: Mapping[str, Any]) -> str:
     ).items():
         right = [f"{100 * result[kind]['right']:.0f}" if kind in result else "" for kind in references]
         rows.append([name, *right, *(f"{100 * result['sibling'][key]:.0f}" for key in shares)])
-    return markdown_table([*(f"right, shown {name}" for name in references.values()), *shares.values()], rows)
+    return markdown_table(["", *(f"right, shown {name}" for name in references.values()), *shares.values()], rows)
 
 
 def factor_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -148,7 +152,7 @@ def factor_table(rows: Sequence[Mapping[str, Any]]) -> str:
         cells = [_mean_and_range([run[key] for run in runs], key) for key in FACTOR_FIGURES.values()]
         lines.append([variant, *cells])
     return (
-        f"{markdown_table(list(FACTOR_FIGURES), lines)}\n\nMean over {len({row['seed'] for row in rows})} seeds, in "
+        f"{markdown_table(['', *FACTOR_FIGURES], lines)}\n\nMean over {len({row['seed'] for row in rows})} seeds, in "
         f"brackets the lowest and the highest; {rows[0]['drafts']} held-out drafts, the same for all, two samples "
         "each. CPU seconds are those of stage 2."
     )
@@ -175,9 +179,10 @@ def demo_table(rows: Sequence[ResultRow], more_steps: int, more_bound: float) ->
     margins = [
         f"{name} minus GRPO: {_margins(by_method[method], by_method['grpo'])} points"
         for method, name in (("df_grpo", "DF-GRPO"), ("oracle", "the oracle's repairs"))
+        if method in by_method
     ]
     return (
-        f"{markdown_table(['held-out accuracy', 'CPU seconds'], lines)}\n\n"
+        f"{markdown_table(['', 'held-out accuracy', 'CPU seconds'], lines)}\n\n"
         f"{runs}, {rows[0]['problems']} problems each on images that no training saw. {'; '.join(margins)}. So few "
         "and so short runs show that the method works end to end, not how much it gains.\n\n"
         f"With more supervised steps ({more_steps} instead of the demo's) the upper bound is {100 * more_bound:.1f} %; "

@@ -217,5 +217,11 @@ def test_the_chart_puts_points_where_the_figures_are() -> None:
     assert middle.y - first.y == pytest.approx(last.y - middle.y)
     assert last.y < first.y, "more is higher"
     assert chart.levels[0].y == first.y
+    long = learning_chart([Curve(name="oracle's repairs (ceiling, not billed)", points=points)], {})
+    assert long is not None
+    (line,) = long.curves
+    assert (line.name, line.value) == ("oracle's repairs", "70.0% (ceiling, not billed)")
+    assert long.width - long.right > 7 * len(line.value), "the label has room"
+    assert line.points[-1].x <= long.right
     assert chart.curves[0].band == ""
     assert learning_chart([], {}) is None

@@ -24,13 +24,13 @@ def accuracy_table(comparison: Evidence, groups: Sequence[str] | None = None) ->
         rows.append(
             [figures["label"], *accuracy, str(len(figures["seeds"])), *(compute if trained else [""] * len(compute))]
         )
-    columns = ["accuracy", "95 % interval", "seeds", "updates", "CPU s", "setup s", "TFLOP", "tokens"]
+    columns = ["", "accuracy", "95 % interval", "seeds", "updates", "CPU s", "setup s", "TFLOP", "tokens"]
     return markdown_table(columns, rows)
 
 
 def difference_table(comparison: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
     """A row a comparison: the difference in points, three intervals, and the probability of improvement."""
-    columns = ["difference", "stratified", "whole runs", "paired t", "P(improvement)", "seeds", "seed by seed"]
+    columns = ["", "difference", "stratified", "whole runs", "paired t", "P(improvement)", "seeds", "seed by seed"]
     rows = []
     for pair in comparison["comparisons"]:
         if pairs is not None and (pair["method"], pair["against"]) not in pairs:
@@ -51,9 +51,8 @@ def difference_table(comparison: Evidence, pairs: Sequence[tuple[str, str]] | No
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table whose rows begin with their name: the first column has no title."""
-    lines = [["", *columns], ["---"] * (len(columns) + 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    head, *lines = (f"| {' | '.join(line)} |" for line in [columns, *rows])
+    return "\n".join([head, "|---" * len(columns) + "|", *lines])
 
 
 def _interval(bounds: Mapping[str, Any], unit: str = "", sign: bool = False) -> str:
