@@ -65,8 +65,8 @@ def gradient_of(trainer: DFGRPOTrainer, rows: list[dict[str, Any]], seed: int) -
     torch.manual_seed(seed)
     batch = trainer._generate_and_score_completions([dict(row) for row in rows])
     trainer._compute_loss(trainer.model, batch).backward()
-    found = flat_gradient(trainer.model)
-    return found if bool(found.any()) else None
+    gradient = flat_gradient(trainer.model)
+    return gradient if bool(gradient.any()) else None
 
 
 def supervised_gradient(model: Any, processor: Any, problems: list[Any]) -> torch.Tensor:
@@ -84,18 +84,18 @@ def main() -> None:
     parser.add_argument("--model", default="nano", help="the policy at which gradients are taken")
     parser.add_argument("--repairer", default="oracle", help="who repairs: oracle, reference, nano or a folder")
     parser.add_argument("--label", default="the oracle's repairs", help="what the results are kept as")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    model, processor = load_model(given.model)
-    problems = sample_problems("rl", 48, 7)[: given.questions]
+    model, processor = load_model(options.model)
+    problems = sample_problems("rl", 48, 7)[: options.questions]
     target = supervised_gradient(model, processor, problems)
     rows = [dict(row) for row in to_dataset(problems) for _ in range(8)]
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, changes) in enumerate(ARMS.items()):
-            trainer = trainer_of(changes, model, processor, given.repairer, Path(folder) / str(number))
-            found = [gradient_of(trainer, rows, seed) for seed in islice(range(10**6), given.groups)]
-            kept = torch.stack([gradient for gradient in found if gradient is not None])
+            trainer = trainer_of(changes, model, processor, options.repairer, Path(folder) / str(number))
+            gradients = [gradient_of(trainer, rows, seed) for seed in islice(range(10**6), options.groups)]
+            kept = torch.stack([gradient for gradient in gradients if gradient is not None])
             # Gradients of a loss: both are walked down, so what agrees has a positive cosine.
             figures[name] = noise_figures(kept) | {
                 "cosine_one_batch": float(torch.stack([cosine(g, target) for g in kept]).mean()),
@@ -105,8 +105,8 @@ def main() -> None:
                 figures[name]["noise_scale"] = None
             print(name, json.dumps(figures[name]), flush=True)
     before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    kept_settings = {"batches": given.groups, "questions": given.questions, "answers": 8 * given.questions}
-    after = before | {given.label: {"settings": kept_settings, "figures": figures}}
+    kept_settings = {"batches": options.groups, "questions": options.questions, "answers": 8 * options.questions}
+    after = before | {options.label: {"settings": kept_settings, "figures": figures}}
     OUT.write_text(json.dumps(after, indent=1) + "\n", encoding="utf-8")
 
 

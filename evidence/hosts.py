@@ -109,9 +109,9 @@ def run_cell(cell: str, seed: int, steps: int, folder: Path, verl_python: str) -
             peak = _watch_memory(process)
         if process.returncode:
             raise SystemExit(f"{cell}, seed {seed}: see {folder / 'cell.log'}")
-        found = json.loads((folder / "cell.json").read_text())
-        found |= {"cell": cell, "seed": seed, "peak_gib": peak[0] / 2**30, "accuracy": _accuracy(found.pop("model"))}
-        result.write_text(json.dumps(found))
+        row = json.loads((folder / "cell.json").read_text())
+        row |= {"cell": cell, "seed": seed, "peak_gib": peak[0] / 2**30, "accuracy": _accuracy(row.pop("model"))}
+        result.write_text(json.dumps(row))
     return json.loads(result.read_text())
 
 
@@ -123,8 +123,8 @@ def _accuracy(model: str) -> dict[str, Any]:
     from difference_feedback.world.nano import load_base
 
     trained = Qwen2_5_VLForConditionalGeneration.from_pretrained(model)
-    found = evaluate(trained, load_base()[1], sample_problems("test", TEST_PROBLEMS, 0))
-    return {"accuracy": found.accuracy, "interval": list(found.interval)}
+    result = evaluate(trained, load_base()[1], sample_problems("test", TEST_PROBLEMS, 0))
+    return {"accuracy": result.accuracy, "interval": list(result.interval)}
 
 
 def _watch_memory(process: subprocess.Popen[bytes]) -> list[int]:
@@ -150,11 +150,11 @@ def _descendants(pid: int) -> list[int]:
             children.setdefault(int(entry.read_text().rsplit(")", 1)[1].split()[1]), []).append(int(entry.parent.name))
         except (OSError, IndexError):
             continue
-    found, left = [], [pid]
-    while left:
-        found.append(left.pop())
-        left += children.get(found[-1], [])
-    return found
+    family, waiting = [], [pid]
+    while waiting:
+        family.append(waiting.pop())
+        waiting += children.get(family[-1], [])
+    return family
 
 
 def _pss(pid: int) -> int:
@@ -172,18 +172,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--cell", choices=CELLS, help="run this one here, in this process")
-    given = parser.parse_args()
-    if given.cell:
-        kind = verl_cell if given.cell.endswith("verl") else trl_cell
-        found = kind(given.cell, given.seeds[0], given.steps, given.folder.resolve())
-        (given.folder / "cell.json").write_text(json.dumps(found))
+    options = parser.parse_args()
+    if options.cell:
+        kind = verl_cell if options.cell.endswith("verl") else trl_cell
+        result = kind(options.cell, options.seeds[0], options.steps, options.folder.resolve())
+        (options.folder / "cell.json").write_text(json.dumps(result))
         return
     rows = []
-    for seed in given.seeds:
+    for seed in options.seeds:
         for cell in CELLS:
             name = cell.replace(", ", "_")
             rows.append(
-                run_cell(cell, seed, given.steps, given.folder.resolve() / f"seed{seed}_{name}", given.verl_python)
+                run_cell(
+                    cell, seed, options.steps, options.folder.resolve() / f"seed{seed}_{name}", options.verl_python
+                )
             )
             print(cell, seed, rows[-1]["accuracy"], f"{rows[-1]['step_seconds']:.1f} s a step", flush=True)
             RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

@@ -33,13 +33,13 @@ BATCH = 64
 @torch.no_grad()
 def lowest_probabilities(policy: Any, processor: Any, examples: Sequence[SupervisedExample]) -> list[float]:
     """Of each repair, the smallest probability that the policy gives one of its tokens, under its own prompt."""
-    found: list[float] = []
+    lowest: list[float] = []
     for start in range(0, len(examples), BATCH):
         inputs = collate(processor, examples[start : start + BATCH])
         labels = inputs.pop("labels")[:, 1:]
         logps = policy(**inputs).logits[:, :-1].log_softmax(-1).gather(2, labels.clamp(min=0)[:, :, None]).squeeze(2)
-        found += logps.masked_fill(labels == -100, 0.0).amin(dim=1).exp().tolist()
-    return found
+        lowest += logps.masked_fill(labels == -100, 0.0).amin(dim=1).exp().tolist()
+    return lowest
 
 
 def separation(scores: np.ndarray, clean: np.ndarray) -> float:
@@ -53,14 +53,14 @@ def main() -> None:
     parser.add_argument("repairers", nargs="+", help="repair models: nano for the base, or folders")
     parser.add_argument("--questions", type=int, default=400)
     parser.add_argument("--labels", nargs="+", help="what each is called; by default its name")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     policy, processor = load_model("nano")
     policy.eval()
-    groups = sample_groups(policy, processor, sample_problems("rl", given.questions, 5), group_size=8, seed=1)
+    groups = sample_groups(policy, processor, sample_problems("rl", options.questions, 5), group_size=8, seed=1)
     drafts = wrong_drafts(groups, seed=1)
-    found: dict[str, Any] = {}
-    for path, label in zip(given.repairers, given.labels or given.repairers, strict=True):
+    results: dict[str, Any] = {}
+    for path, label in zip(options.repairers, options.labels or options.repairers, strict=True):
         repairer = LocalRepairer.from_pretrained(path, style="nano", max_new_tokens=64)
         repairs = [candidates[0] for candidates in repairer.repair([draft.request for draft in drafts])]
         right = [
@@ -80,14 +80,14 @@ def main() -> None:
             }
             for threshold in THRESHOLDS
         ]
-        found[label] = {
+        results[label] = {
             "drafts": len(drafts),
             "right": len(right),
             "separation": separation(lowest, clean),
             "thresholds": rows,
         }
-        print(label, json.dumps(found[label]), flush=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(label, json.dumps(results[label]), flush=True)
+    OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -50,11 +50,11 @@ def warm_start(recipe: BaseRecipe) -> Iterator[list[SupervisedExample]]:
     Rewrites are twice as long as questions and have batches of their own, so that little is padding.
     """
     yield from islice(in_batches(captions("warm", recipe.seed), recipe.batch_size), recipe.caption_steps)
-    asked = in_batches(questions("warm", recipe.seed), recipe.batch_size)
-    rewritten = in_batches(rewrites("warm", recipe.seed), recipe.batch_size)
+    to_answer = in_batches(questions("warm", recipe.seed), recipe.batch_size)
+    to_rewrite = in_batches(rewrites("warm", recipe.seed), recipe.batch_size)
     rng = np.random.default_rng(recipe.seed)
     while True:
-        yield next(rewritten if rng.random() < recipe.rewrite_share else asked)
+        yield next(to_rewrite if rng.random() < recipe.rewrite_share else to_answer)
 
 
 def train_upper_bound(
@@ -67,7 +67,7 @@ def train_upper_bound(
     learning_rate: float = 1e-3,
     tasks: Sequence[str] | None = None,
 ) -> None:
-    """Go on from the base with labels on the RL images: what a learner could reach that is told every answer."""
+    """Go on from the base with labels on the RL images: what the same model can reach with every right answer."""
     batches = in_batches(questions("rl", seed, tasks), batch_size)
     _train(model, processor, batches, run, steps, learning_rate, "upper bound")
 

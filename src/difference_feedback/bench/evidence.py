@@ -25,14 +25,14 @@ def evidence(rows: Sequence[ResultRow], against: Mapping[str, Sequence[str]]) ->
     by_method: dict[str, list[ResultRow]] = {}
     for row in rows:
         by_method.setdefault(name_of(row), []).append(row)
-    base = next((_mean([row["accuracy"] for row in own]) for own in by_method.values() if _is_base(own)), None)
-    methods = {name: _figures(own, base) for name, own in by_method.items()}
+    base = next((_mean([row["accuracy"] for row in runs]) for runs in by_method.values() if _is_base(runs)), None)
+    methods = {name: _figures(runs, base) for name, runs in by_method.items()}
     comparisons = [
-        found
-        for name, own in by_method.items()
-        for other in against.get(own[0]["method"], ())
-        if (counterpart := _counterpart(other, own[0]["settings"], by_method))
-        if (found := _comparison(name, counterpart, by_method, base))
+        comparison
+        for name, runs in by_method.items()
+        for other in against.get(runs[0]["method"], ())
+        if (counterpart := _counterpart(other, runs[0]["settings"], by_method))
+        if (comparison := _comparison(name, counterpart, by_method, base))
     ]
     return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
 
@@ -47,9 +47,9 @@ def name_of(row: ResultRow, title: str = "method") -> str:
 
 def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[str, Sequence[ResultRow]]) -> str | None:
     """What a method with swept settings is compared with: `method` at the same settings, or as the plan has it."""
-    own = {name: rows[0]["settings"] for name, rows in by_method.items() if rows[0]["method"] == method}
-    same = [name for name, swept in own.items() if swept == settings]
-    plain = [name for name, swept in own.items() if not swept]
+    variants = {name: rows[0]["settings"] for name, rows in by_method.items() if rows[0]["method"] == method}
+    same = [name for name, swept in variants.items() if swept == settings]
+    plain = [name for name, swept in variants.items() if not swept]
     return next(iter(same + plain), None)
 
 
@@ -67,10 +67,10 @@ def scores_of(rows: Sequence[ResultRow]) -> tuple[Scores, list[int]]:
     Only seeds that have run on every task set are taken.
     """
     sets = sorted({row["tasks"] for row in rows})
-    found = {(row["seed"], row["tasks"]): row["by_task"] for row in rows}
+    by_cell = {(row["seed"], row["tasks"]): row["by_task"] for row in rows}
     seeds = sorted({row["seed"] for row in rows})
-    seeds = [seed for seed in seeds if all((seed, name) in found for name in sets)]
-    table = [[share for name in sets for _, share in sorted(found[seed, name].items())] for seed in seeds]
+    seeds = [seed for seed in seeds if all((seed, name) in by_cell for name in sets)]
+    table = [[share for name in sets for _, share in sorted(by_cell[seed, name].items())] for seed in seeds]
     return np.array(table, np.float64), seeds
 
 
@@ -108,18 +108,18 @@ def _figures(rows: Sequence[ResultRow], base: float | None) -> dict[str, Any]:
 
 
 def _masks(rows: Sequence[ResultRow]) -> dict[str, Any] | None:
-    """Means over seeds of what `bench.results.mask_figures` found."""
-    found = [row["masks"] for row in rows if row.get("masks")]
-    if not found:
+    """Means over seeds of what `bench.results.mask_figures` returns."""
+    masks = [row["masks"] for row in rows if row.get("masks")]
+    if not masks:
         return None
 
     def mean(figures: list[dict[str, float] | None]) -> dict[str, float | None]:
-        kept = [one for one in figures if one]
-        return {key: _mean([one[key] for one in kept]) for key in kept[0]} if kept else {}
+        measured = [values for values in figures if values]
+        return {key: _mean([values[key] for values in measured]) for key in measured[0]} if measured else {}
 
     return {
-        "all": mean([one["all"] for one in found]),
-        "thirds": [mean([o["thirds"][i] for o in found]) for i in range(3)],
+        "all": mean([figures["all"] for figures in masks]),
+        "thirds": [mean([figures["thirds"][i] for figures in masks]) for i in range(3)],
     }
 
 

@@ -47,8 +47,8 @@ def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int
     failed = _run(plan, todo, root, jobs, len(cells)) if todo else {}
     if failed:
         lines = [f"{name}: {error} (log: {root / 'cells' / f'{name}.log'})" for name, error in failed.items()]
-        told = f"{len(failed)} cells failed; the same command tries them again."
-        raise DifferenceFeedbackError("\n".join([told, *lines]))
+        head = f"{len(failed)} cells failed; the same command tries them again."
+        raise DifferenceFeedbackError("\n".join([head, *lines]))
     wanted = {cell.hash for cell in cells_of(plan)}
     return [row for row in load_results(results) if row["hash"] in wanted]
 

@@ -97,8 +97,8 @@ def _agreement(run: Path) -> AgreementFigures | None:
         return None
     from difference_feedback.judges.agreement import run_agreement
 
-    found = run_agreement(audits, reviews)
-    return AgreementFigures.model_validate(asdict(found)) if found else None
+    agreement = run_agreement(audits, reviews)
+    return AgreementFigures.model_validate(asdict(agreement)) if agreement else None
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
