@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from rich.progress import Progress
 
+from difference_feedback.bench.cells import cells_of
 from difference_feedback.bench.results import append_result, cost_figures, load_results, mask_figures
-from difference_feedback.bench.runner import run_bench
+from difference_feedback.bench.runner import _show, run_bench
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.folder import read_rows
-from difference_feedback.runs.recipes import BenchRecipe, load_recipe
+from difference_feedback.runs.recipes import BenchRecipe, build_recipe, load_recipe
+from difference_feedback.runs.yaml_text import parse_yaml
 
 PLAN = """
 kind: bench
@@ -42,7 +45,7 @@ def start(plan: Path, root: Path, *more: str) -> subprocess.Popen:
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120.0) -> None:
+def wait_for(condition, process: subprocess.Popen, seconds: float = 300.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()[0]
@@ -103,6 +106,27 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime for path in root.rglob("*.log")} == logs
     with FileLock(root / ".lock"), pytest.raises(ConfigError, match=r"(?s)bench.*--output"):
         run_bench(recipe, root)
+
+
+def test_a_running_cell_shows_its_step_and_seconds_or_those_of_its_repair_model(tmp_path: Path) -> None:
+    plan = build_recipe(BenchRecipe, parse_yaml(PLAN, "plan"))
+    cell = next(cell for cell in cells_of(plan) if cell.method == "df")
+    progress, bars = Progress(disable=True), {}
+    _show(progress, bars, plan, cell, tmp_path)
+    assert not bars, "no worker has taken it"
+    shared, folder = tmp_path / "shared" / "repair_sft-1234", tmp_path / "cells" / cell.name
+    for path in (shared, folder):
+        path.mkdir(parents=True)
+    (tmp_path / "cells" / f"{cell.name}.log").touch()
+    for path, row, note, seconds in (
+        (shared, {"step": 1, "loss": 0.5}, "repair_sft-1234, step 1", 0.0),
+        (folder, {"step": 2, "cpu_seconds": 75.0}, "step 2, 75 CPU s", 75.0),
+    ):
+        (path / "metrics.jsonl").write_text(json.dumps(row) + "\n" + '{"step": 3, "cpu')
+        _show(progress, bars, plan, cell, tmp_path)
+        (task,) = progress.tasks
+        assert (task.description, task.fields["note"]) == (cell.name, note)
+        assert (task.completed, task.total) == (seconds, 300.0)
 
 
 def test_the_later_of_two_rows_counts_and_a_cut_off_one_does_not(tmp_path: Path) -> None:

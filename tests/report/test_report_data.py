@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from difference_feedback.bench.results import append_result
 from difference_feedback.errors import DataError
 from difference_feedback.report import write_report
 from difference_feedback.report.chart import learning_chart, nice_ticks, spread
@@ -41,6 +43,18 @@ def test_a_demo_s_folder_is_read_with_its_cells_in_the_plan_s_order(demo_folder:
     assert curves["GRPO"][0].cpu_seconds == 0
     assert curves["DF-GRPO"][0].cpu_seconds == 40.3, "the repair model's training comes first"
     assert curves["DF-GRPO"][-1].cpu_seconds == 150
+
+
+def test_a_second_seed_of_a_method_stands_beside_the_first(demo_folder: Path) -> None:
+    (first,) = demo_folder.glob("cells/grpo-*")
+    second = first.with_name(f"{first.name.rpartition('-')[0].replace('seed0', 'seed1')}-0123456789")
+    shutil.copytree(first, second)
+    rows = [json.loads(line) for line in (demo_folder / "results.jsonl").read_text().splitlines()]
+    (row,) = (row for row in rows if row["method"] == "grpo")
+    append_result(demo_folder / "results.jsonl", row | {"hash": "0123456789"})
+    data = load_report([demo_folder])
+    assert list(data.methods) == ["GRPO", f"GRPO ({second.name})", "DF-GRPO"]
+    assert {curve.name for curve in data.curves} == set(data.methods)
 
 
 def test_several_runs_stand_side_by_side_even_of_one_method(demo_folder: Path, training_folder: Path) -> None:
