@@ -80,6 +80,7 @@ def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
     [
         ({"methods": {"grpo": {"label": "GRPO", "against": ["bse"]}, "base": METHODS["base"]}}, ["'bse'", "'base'"]),
         ({"seeds": [1, 1]}, ["seeds", "twice"]),
+        ({"seed": 4}, ["seed", "seeds='[4]'"]),
         ({"methods": {"x": {"label": "x", "kind": "base", "set": {"seed": 1}}}}, ["methods.x", "set"]),
         ({"methods": {"x": {"label": "x", "recipe": "nano_grop"}}}, ["nano_grop", "nano_grpo"]),
         ({"train": {"problem": 3}}, ["methods.grpo", "'problem'", "'problems'"]),

@@ -5,15 +5,19 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from difference_feedback import world
+from difference_feedback.bench.cells import cells_of
 from difference_feedback.method.alignment import align
 from difference_feedback.method.cost import Counts, Spent
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import DemoRecipe, TrainRecipe
+from difference_feedback.runs.jsonl import JsonLines
+from difference_feedback.runs.loading import fingerprint, load_recipe
+from difference_feedback.runs.recipes import BenchRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 
 
 def data_url(image: Image.Image) -> str:
@@ -83,7 +87,14 @@ def example(problem: world.Problem, number: int) -> dict:
     }
 
 
-def fill_training(run: Run, method: str, curve: list[float], cpu_seconds: float, before: float = 0.0) -> None:
+def fill_training(
+    run: Run,
+    method: str,
+    curve: list[float],
+    cpu_seconds: float,
+    before: float = 0.0,
+    results: dict[str, Any] | None = None,
+) -> None:
     for i, accuracy in enumerate(curve):
         so_far = before + cpu_seconds * i / (len(curve) - 1)
         interval = [accuracy - 0.05, accuracy + 0.05]
@@ -92,46 +103,38 @@ def fill_training(run: Run, method: str, curve: list[float], cpu_seconds: float,
     seconds = {"rollout": 0.33, "repair": 0.15, "align": 0.004, "update": 0.28, "total": 0.77}
     spent = Spent({"wall": seconds, "cpu": seconds}, Counts(answers=32, judged=32, wrong=13, repaired=13), steps=1)
     cost = {clock: terms.to_dict() for clock, terms in spent.terms(num_repairs=1).items()}
-    run.finish(
-        {"method": method, "accuracy": curve[-1], "steps": 25 * len(curve), "cpu_seconds": cpu_seconds, "cost": cost}
-    )
+    figures = {"cpu_seconds": before + cpu_seconds, "setup_cpu_seconds": before, "cost": cost}
+    run.finish({"method": method, "accuracy": curve[-1], "steps": 25 * len(curve), **figures, **(results or {})})
 
 
 @pytest.fixture
 def demo_folder(tmp_path: Path) -> Path:
-    recipe = DemoRecipe()
-    run = Run(tmp_path / "demo", recipe)
-    fill_training(run.child("grpo", recipe.grpo), "grpo", [0.52, 0.57, 0.61, 0.65, 0.66, 0.68], 150)
-    fill_training(run.child("df_grpo", recipe.df_grpo), "df-grpo", [0.52, 0.61, 0.68, 0.72, 0.75], 110, 40.3)
+    plan = load_recipe("demo", BenchRecipe)
+    run = Run(tmp_path / "demo", plan)
+    cells = {cell.method: cell for cell in cells_of(plan)}
+    curves = {"grpo": [0.52, 0.57, 0.61, 0.65, 0.66, 0.68], "df_grpo": [0.52, 0.61, 0.68, 0.72, 0.75]}
+    shares = {"grpo": [0.55, 0.71, 0.64, 0.8, 0.7, 0.68], "df_grpo": [0.66, 0.8, 0.7, 0.83, 0.77, 0.74]}
     problems = world.sample_problems("rl", 12, seed=3)
+    for name, accuracy in {"supervised": 0.89, "df_grpo": 0.75, "grpo": 0.68, "base": 0.52}.items():
+        cell, method = cells[name], plan.methods[name]
+        if name in curves:
+            part = Run(run.folder / "cells" / cell.name, cell.parts["train"])
+            setup = 40.3 if name == "df_grpo" else 0.0
+            tasks = dict(zip([problem.task for problem in problems[:6]], shares[name], strict=True))
+            results = {"tasks": tasks, "problems": 300, "interval": [accuracy - 0.05, accuracy + 0.05]}
+            fill_training(part, cell.parts["train"].method, curves[name], 150.0 - setup, setup, results)
+        row = {"method": name, "label": method.label, "hash": cell.hash, "settings": {}, "accuracy": accuracy}
+        JsonLines(run.folder / "results.jsonl").append(row)
+    quality = [
+        {"accuracy_at_1": right, "feasible_share": right + 0.08, "edit_cost": cost, "oracle_edit_cost": 0.16}
+        for right, cost in ((0.21, 0.31), (0.66, 0.18), (0.75, 0.17))
+    ]
+    for i, (name, recipe) in enumerate({"repair_sft": RepairSFTRecipe(), "repair_rl": RepairRLRecipe()}.items()):
+        summary = {"before": quality[i], "after": quality[i + 1], "cpu_seconds": (28.4, 11.9)[i]}
+        Run(run.folder / "shared" / f"{name}-{fingerprint(recipe)}", recipe).finish(summary)
     rows = [example(problem, number) for number, problem in enumerate(problems, 1)]
     (run.folder / "examples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    names = [problem.task for problem in problems[:6]]
-    run.finish(
-        {
-            "base_accuracy": 0.52,
-            "upper_bound": 0.89,
-            "repair": {
-                "oracle_edit_cost": 0.16,
-                "stages": [
-                    {"name": "start", "accuracy": 0.21, "feasible": 0.3, "edit_cost": 0.31},
-                    {"name": "SFT", "accuracy": 0.66, "feasible": 0.74, "edit_cost": 0.18, "cpu_seconds": 28.4},
-                    {"name": "RL", "accuracy": 0.75, "feasible": 0.81, "edit_cost": 0.17, "cpu_seconds": 11.9},
-                ],
-            },
-            "methods": {
-                "grpo": {
-                    **{"accuracy": 0.68, "interval": [0.63, 0.73], "problems": 300, "steps": 150, "cpu_seconds": 150.0},
-                    "tasks": dict(zip(names, [0.55, 0.71, 0.64, 0.8, 0.7, 0.68], strict=True)),
-                },
-                "df-grpo": {
-                    **{"accuracy": 0.75, "interval": [0.70, 0.80], "problems": 300, "steps": 125, "cpu_seconds": 150.3},
-                    "setup_cpu_seconds": 40.3,
-                    "tasks": dict(zip(names, [0.66, 0.8, 0.7, 0.83, 0.77, 0.74], strict=True)),
-                },
-            },
-        }
-    )
+    run.finish({"accuracies": {}})
     return run.folder
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,20 +17,44 @@ from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Curve, CurvePoint, MethodResult
 from difference_feedback.report.page import verdict
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import JsonLines
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 
 
-def test_a_demo_s_folder_is_read_with_the_runs_below_it(demo_folder: Path) -> None:
+def test_a_demo_s_folder_is_read_with_its_cells_in_the_plan_s_order(demo_folder: Path) -> None:
     data = load_report([demo_folder])
     assert list(data.methods) == ["GRPO", "DF-GRPO"]
     assert (data.base_accuracy, data.upper_bound) == (0.52, 0.89)
     assert len(data.examples) == 12
-    assert set(data.configs) == {"demo", "demo/grpo", "demo/df_grpo"}
+    assert [name.split("-")[0] for name in data.configs] == [
+        *("demo", "demo/grpo", "demo/df_grpo", "demo/repair_sft", "demo/repair_rl"),
+    ]
+    assert data.methods["DF-GRPO"].interval == pytest.approx((0.70, 0.80))
+    assert data.methods["DF-GRPO"].setup_cpu_seconds == 40.3
+    assert list(data.costs) == ["GRPO", "DF-GRPO"]
+    assert data.repair is not None
+    assert [(stage.name, stage.accuracy, stage.cpu_seconds) for stage in data.repair.stages] == [
+        ("start", 0.21, None),
+        ("SFT", 0.66, 28.4),
+        ("RL", 0.75, 11.9),
+    ]
     curves = {curve.name: curve.points for curve in data.curves}
     assert [point.accuracy for point in curves["GRPO"]] == [0.52, 0.57, 0.61, 0.65, 0.66, 0.68]
     assert curves["GRPO"][0].cpu_seconds == 0
     assert curves["DF-GRPO"][0].cpu_seconds == 40.3, "the repair model's training comes first"
-    assert curves["DF-GRPO"][-1].cpu_seconds == pytest.approx(150.3)
+    assert curves["DF-GRPO"][-1].cpu_seconds == 150
+
+
+def test_a_second_seed_of_a_method_stands_beside_the_first(demo_folder: Path) -> None:
+    (first,) = demo_folder.glob("cells/grpo-*")
+    second = first.with_name(f"{first.name.rpartition('-')[0].replace('seed0', 'seed1')}-0123456789")
+    shutil.copytree(first, second)
+    rows = [json.loads(line) for line in (demo_folder / "results.jsonl").read_text().splitlines()]
+    (row,) = (row for row in rows if row["method"] == "grpo")
+    JsonLines(demo_folder / "results.jsonl").append(row | {"hash": "0123456789"})
+    data = load_report([demo_folder])
+    assert list(data.methods) == ["GRPO", f"GRPO ({second.name})", "DF-GRPO"]
+    assert {curve.name for curve in data.curves} == set(data.methods)
 
 
 def test_several_runs_stand_side_by_side_even_of_one_method(demo_folder: Path, training_folder: Path) -> None:
@@ -118,10 +143,11 @@ def test_hostile_text_is_escaped_everywhere(demo_folder: Path) -> None:
         row[key] = hostile
     row["wrong"]["tokens"] = [hostile] * len(row["wrong"]["tokens"])
     path.write_text(json.dumps(row) + "\n")
-    summary = json.loads((demo_folder / "summary.json").read_text())
-    summary["methods"] = {hostile: summary["methods"]["grpo"] | {"folder": "grpo", "tasks": {hostile: 0.5}}}
-    summary["repair"]["stages"][0]["name"] = hostile
-    (demo_folder / "summary.json").write_text(json.dumps(summary))
+    results = demo_folder / "results.jsonl"
+    rows = [json.loads(line) for line in results.read_text().splitlines()]
+    results.write_text("".join(json.dumps(row | {"label": hostile}) + "\n" for row in rows))
+    (cell,) = demo_folder.glob("cells/grpo-*/summary.json")
+    cell.write_text(json.dumps(json.loads(cell.read_text()) | {"tasks": {hostile: 0.5}}))
     html = write_report(demo_folder).read_text()
     assert "<script>alert" not in html
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 20
@@ -205,6 +231,12 @@ def test_the_chart_puts_points_where_the_figures_are() -> None:
     assert middle.y - first.y == pytest.approx(last.y - middle.y)
     assert last.y < first.y, "more is higher"
     assert chart.levels[0].y == first.y
+    long = learning_chart([Curve(name="oracle's repairs (ceiling, not billed)", points=points)], {})
+    assert long is not None
+    (line,) = long.curves
+    assert (line.name, line.value) == ("oracle's repairs", "70.0% (ceiling, not billed)")
+    assert long.width - long.right > 7 * len(line.value), "the label has room"
+    assert line.points[-1].x <= long.right
     assert chart.curves[0].band == ""
     assert chart.unit == "processor seconds"
     assert learning_chart([], {}) is None

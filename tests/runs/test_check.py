@@ -82,10 +82,10 @@ MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
     (("bench", "bench_small", "repair_sft.data=none.jsonl"), "methods.df_grpo, sft: data", "give a JSON Lines file"),
     (("bench", "bench_full", "repair_rl.policy=./none"), "methods.repair_rl, rl: policy", "Give the folder"),
     (("bench", "bench_small", "methods.df_grpo.repair_model=null"), "methods.df_grpo, train: repair_model", "Give"),
-    (("demo", "demo", "grpo.host=verl"), "grpo: host", "use host: trl"),
-    (("demo", "demo", "df_grpo.model=./none"), "df_grpo: model", "Give the folder"),
-    (("demo", "demo", "repair_sft.data=none.jsonl"), "repair_sft: data", "give a JSON Lines file"),
-    (("demo", "demo", "repair_rl.audit={auditor: endpoint}"), "repair_rl: audit.endpoint", "url and model"),
+    (("demo", "demo", "methods.grpo.set={host: verl}"), "methods.grpo, train: host", "use host: trl"),
+    (("demo", "demo", "train.model=./none"), "methods.grpo, train: model", "Give the folder"),
+    (("demo", "demo", "repair_sft.data=none.jsonl"), "methods.df_grpo, sft: data", "give a JSON Lines file"),
+    (("demo", "demo", "repair_rl.audit={auditor: endpoint}"), "methods.df_grpo, rl: audit.endpoint", "url and"),
 ]
 
 PROGRAM = """
@@ -144,12 +144,12 @@ def test_a_mistake_is_found_before_anything_is_loaded_or_made(outcomes: list[lis
     assert seconds < 3
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith(("nano_", "demo"))])
+@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith("nano_")])
 def test_shipped_recipes_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {"repair_sft": RepairSFTRecipe, "repair_rl": RepairRLRecipe, "evaluate": EvaluateRecipe}
-    from difference_feedback.runs.recipes import BaseRecipe, DemoRecipe
+    from difference_feedback.runs.recipes import BaseRecipe
 
-    kinds |= {"base": BaseRecipe, "demo": DemoRecipe}
+    kinds |= {"base": BaseRecipe}
     recipe = load_recipe(name, kinds.get(name.removeprefix("nano_"), TrainRecipe))
     made = [key for key in ("model", "repair_model") if str(getattr(recipe, key, "")).startswith("runs/")]
     check_compared(recipe, name, made)

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from difference_feedback.bench.cells import cells_of
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.loading import build_recipe, dump_recipe, load_recipe, shipped_recipes
 from difference_feedback.runs.recipes import (
     RECIPES,
-    DemoRecipe,
+    BenchRecipe,
     EvaluateRecipe,
     RepairRLRecipe,
     RepairSFTRecipe,
@@ -40,11 +41,7 @@ def test_shipped_recipe_loads_and_survives_a_round_trip(name: str) -> None:
 def test_settings_for_trl_are_trl_s_own(name: str, tmp_path: Path) -> None:
     kind = RECIPES[parse_yaml(shipped_recipes()[name].read_text(), name)["kind"]]
     recipe = load_recipe(name, kind)
-    parts = (
-        [recipe.repair_sft, recipe.repair_rl, recipe.grpo, recipe.df_grpo]
-        if isinstance(recipe, DemoRecipe)
-        else [recipe]
-    )
+    parts = [part for cell in cells_of(recipe) for part in cell.parts.values()] if kind is BenchRecipe else [recipe]
     for part in parts:
         if not isinstance(part, RepairSFTRecipe | RepairRLRecipe | TrainRecipe):
             continue

@@ -9,7 +9,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.runs import renamed
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import build_recipe, dump_recipe, load_recipe
-from difference_feedback.runs.recipes import RECIPES, BenchRecipe, DemoRecipe, RepairRLRecipe, TrainRecipe
+from difference_feedback.runs.recipes import RECIPES, BenchRecipe, RepairRLRecipe, TrainRecipe
 
 OLD = {
     "kind": "train",
@@ -61,7 +61,7 @@ def test_an_override_replaces_an_old_key_of_the_file() -> None:
     assert build_recipe(TrainRecipe, NEW, ["trl.gate=ones"]).trl["weights"] == "ones"
 
 
-def test_parts_of_plans_and_demos_may_use_old_names() -> None:
+def test_parts_of_plans_may_use_old_names() -> None:
     methods = {
         "a": {
             "label": "a",
@@ -85,10 +85,6 @@ def test_parts_of_plans_and_demos_may_use_old_names() -> None:
     assert (method.group, method.oracle_repairs_first) == ("weights", True)
     assert method.set == {"repair_model": "blind_rewriter", "trl": {"weights": "wrong_only"}}
     assert plan.sweep == {"trl.weights": ["mask", "repair_only"], "seed": [1]}
-
-    demo = build_recipe(DemoRecipe, {"repair_rl": {"visual_gate": {"enabled": False}}}, ["df_grpo.trl.gate=ones"])
-    assert not demo.repair_rl.visual_factor.enabled
-    assert demo.df_grpo.trl["weights"] == "ones"
 
 
 def test_an_old_and_a_new_name_together_are_refused() -> None:

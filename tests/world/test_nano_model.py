@@ -10,7 +10,8 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor, Qwen2_5_VLForConditionalGeneration
 
 from difference_feedback import world
-from difference_feedback.bench.supervised import Example, collate, questions, rewrites, train_supervised
+from difference_feedback.bench.supervised import collate, questions, rewrites, train_supervised
+from difference_feedback.report.data import Example
 from difference_feedback.world import nano
 from difference_feedback.world.tokenizer import VISION_TOKENS
 

@@ -42,10 +42,9 @@ def find_work(source: Path) -> tuple[Work | None, Work | None]:
     if not any((source / name).is_file() for name in REPAIRS) and (source / "examples.jsonl").is_file():
         items_from_examples(source / "examples.jsonl", source / REPAIRS[0])
     repairs = next((source / name for name in REPAIRS if (source / name).is_file()), None)
-    # A demo's audits are those of its repair model's run, a folder below.
-    audits_path = next(
-        (path for path in (source / AUDITS, *sorted(source.glob(f"*/{AUDITS}"))) if path.is_file()), None
-    )
+    # A demo's audits are those of its repair model's run, which stands below `shared`.
+    below = [path for pattern in ("*", "shared/*") for path in sorted(source.glob(f"{pattern}/{AUDITS}"))]
+    audits_path = next((path for path in (source / AUDITS, *below) if path.is_file()), None)
     if repairs is None and audits_path is None:
         raise ConfigError(
             f"{source} holds nothing to work on: no {', '.join([*REPAIRS, AUDITS])}, no examples.jsonl. `train` keeps "

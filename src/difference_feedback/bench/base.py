@@ -8,7 +8,14 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
-from difference_feedback.bench.supervised import Example, captions, in_batches, questions, rewrites, train_supervised
+from difference_feedback.bench.supervised import (
+    SupervisedExample,
+    captions,
+    in_batches,
+    questions,
+    rewrites,
+    train_supervised,
+)
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import BaseRecipe
@@ -37,17 +44,17 @@ def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
     return summary
 
 
-def warm_start(recipe: BaseRecipe) -> Iterator[list[Example]]:
+def warm_start(recipe: BaseRecipe) -> Iterator[list[SupervisedExample]]:
     """Batches on the labelled warm images: first captions, which teach perception, then questions and rewrites.
 
     Rewrites are twice as long as questions and have batches of their own, so that little is padding.
     """
     yield from islice(in_batches(captions("warm", recipe.seed), recipe.batch_size), recipe.caption_steps)
-    asked = in_batches(questions("warm", recipe.seed), recipe.batch_size)
-    rewritten = in_batches(rewrites("warm", recipe.seed), recipe.batch_size)
+    to_answer = in_batches(questions("warm", recipe.seed), recipe.batch_size)
+    to_rewrite = in_batches(rewrites("warm", recipe.seed), recipe.batch_size)
     rng = np.random.default_rng(recipe.seed)
     while True:
-        yield next(rewritten if rng.random() < recipe.rewrite_share else asked)
+        yield next(to_rewrite if rng.random() < recipe.rewrite_share else to_answer)
 
 
 def train_upper_bound(
@@ -60,7 +67,7 @@ def train_upper_bound(
     learning_rate: float = 1e-3,
     tasks: Sequence[str] | None = None,
 ) -> None:
-    """Go on from the base with labels on the RL images: what a learner could reach that is told every answer."""
+    """Go on from the base with labels on the RL images: what the same model can reach with every right answer."""
     batches = in_batches(questions("rl", seed, tasks), batch_size)
     _train(model, processor, batches, run, steps, learning_rate, "upper bound")
 
@@ -76,7 +83,7 @@ def measure(
 def _train(
     model: Qwen2_5_VLForConditionalGeneration,
     processor: Qwen2_5_VLProcessor,
-    batches: Iterator[list[Example]],
+    batches: Iterator[list[SupervisedExample]],
     run: Run,
     steps: int,
     learning_rate: float,

@@ -11,7 +11,7 @@ from typing import Any
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.check import check_compared
 from difference_feedback.runs.loading import build_recipe, load_values, merged
-from difference_feedback.runs.plan import Method
+from difference_feedback.runs.plan import BenchMethod
 from difference_feedback.runs.recipes import BenchRecipe, Recipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 from difference_feedback.runs.validation import nearest
 
@@ -52,6 +52,8 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
 
     Raises `ConfigError` for a plan that contradicts itself, before anything is run.
     """
+    if plan.seed:
+        raise ConfigError(f"seed: a plan runs its `seeds`; write seeds='[{plan.seed}]' instead of seed={plan.seed}.")
     for name, method in plan.methods.items():
         for other in method.against:
             if other not in plan.methods:
@@ -72,7 +74,14 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
     ]
 
 
-def check_cell(cell: Cell, method: Method) -> None:
+def check_plan(plan: BenchRecipe, only: Collection[str] | None = None, done: Collection[str] = ()) -> None:
+    """Raise `ConfigError` for a plan with a cell that cannot run. Cells whose hash is in `done` are left out."""
+    for cell in cells_of(plan, only):
+        if cell.hash not in done:
+            check_cell(cell, plan.methods[cell.method])
+
+
+def check_cell(cell: Cell, method: BenchMethod) -> None:
     """Raise `ConfigError` for a cell that cannot run. Models that the cell itself trains first are left out."""
     trained_before = {"repair_model": method.repair_model is not None, "model": method.oracle_repairs_first}
     made = {"rl": ["model"], "train": [key for key, is_made in trained_before.items() if is_made]}
@@ -80,14 +89,14 @@ def check_cell(cell: Cell, method: Method) -> None:
         check_compared(recipe, f"methods.{cell.method}, {part}", made.get(part, ()))
 
 
-def _settings(plan: BenchRecipe, method: Method) -> Iterator[dict[str, Any]]:
+def _settings(plan: BenchRecipe, method: BenchMethod) -> Iterator[dict[str, Any]]:
     """Every combination of the swept settings; one empty combination for what has none."""
     swept = plan.sweep if method.kind == "train" else {}
     for values in itertools.product(*swept.values()):
         yield dict(zip(swept, values, strict=True))
 
 
-def _cell(plan: BenchRecipe, name: str, method: Method, tasks: str, seed: int, settings: dict[str, Any]) -> Cell:
+def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: int, settings: dict[str, Any]) -> Cell:
     parts: dict[str, Recipe] = {}
     source = f"methods.{name}"
     evaluation = plan.evaluation.model_dump(exclude_unset=True)

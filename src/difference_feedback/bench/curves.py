@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from difference_feedback.bench.results import Row
+from difference_feedback.bench.results import ResultRow
 
 Numbers = npt.NDArray[np.float64]
 
 
-def gains(rows: Sequence[Row], base: float, points: int = 41) -> tuple[Numbers, Numbers]:
+def gains(rows: Sequence[ResultRow], base: float, points: int = 41) -> tuple[Numbers, Numbers]:
     """A grid of billed CPU seconds, `(P,)`, and each run's gain over the start in points, `(N, P)`.
 
     Every measurement is compared with the start's on the same problems, since those on the way are fewer than the last;
@@ -26,7 +26,7 @@ def gains(rows: Sequence[Row], base: float, points: int = 41) -> tuple[Numbers, 
     return grid, np.array(gained)
 
 
-def ahead_after(first: Sequence[Row], second: Sequence[Row], base: float) -> float | None:
+def overtakes_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
     """The CPU seconds after which the mean of `first` stays above that of `second`: its preparations are paid for.
 
     None where it is not ahead at the end.
@@ -36,7 +36,7 @@ def ahead_after(first: Sequence[Row], second: Sequence[Row], base: float) -> flo
     return _for_good(grid, here.mean(axis=0) > np.interp(grid, other_grid, there.mean(axis=0)))
 
 
-def reaches_after(first: Sequence[Row], second: Sequence[Row], base: float) -> float | None:
+def matches_final_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
     """The CPU seconds after which the mean of `first` stays at or above where that of `second` ends.
 
     None where it ends below.

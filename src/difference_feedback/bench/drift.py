@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.models.generate import answer_questions
 from difference_feedback.world import Problem
 
@@ -21,7 +21,8 @@ def kl_from_start(
     answers = answer_questions(policy, processor, problems, max_new_tokens=max_new_tokens, batch_size=100, seed=seed)
     total, tokens = 0.0, 0
     examples = [
-        Example(problem, problem.prompt, answer.text) for problem, (answer,) in zip(problems, answers, strict=True)
+        SupervisedExample(problem, problem.prompt, answer.text)
+        for problem, (answer,) in zip(problems, answers, strict=True)
     ]
     for first in range(0, len(examples), 100):
         inputs = collate(processor, examples[first : first + 100])

@@ -1,6 +1,6 @@
 """From the rows of a bench to what can be said: each method's figures, and the differences paired by seed.
 
-The outcome is plain values, which is docs/evidence.json; tables and plots are made from it and from the rows.
+The outcome is plain values; tables and plots are made from it and from the rows.
 """
 
 import math
@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from difference_feedback.bench.curves import ahead_after, reaches_after
-from difference_feedback.bench.results import Row
+from difference_feedback.bench.curves import matches_final_at, overtakes_at
+from difference_feedback.bench.results import ResultRow
 from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
 
 COST_TERMS = ("base", "wrong", "repaired", "num_repairs", "repair", "predicted", "measured")
@@ -18,27 +18,27 @@ COLLAPSE = 0.05
 """A run that ends this much below the base's accuracy is called collapsed."""
 
 
-def evidence(rows: Sequence[Row], against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def evidence(rows: Sequence[ResultRow], against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Figures of every method, and of every comparison `method -> others` that share at least one seed.
 
     Accuracies are shares, 0 to 1. Intervals are 95 %; null where there are too few seeds to say.
     """
-    by_method: dict[str, list[Row]] = {}
+    by_method: dict[str, list[ResultRow]] = {}
     for row in rows:
         by_method.setdefault(name_of(row), []).append(row)
-    base = next((_mean([row["accuracy"] for row in own]) for own in by_method.values() if _is_base(own)), None)
-    methods = {name: _figures(own, base) for name, own in by_method.items()}
+    base = next((_mean([row["accuracy"] for row in runs]) for runs in by_method.values() if _is_base(runs)), None)
+    methods = {name: _figures(runs, base) for name, runs in by_method.items()}
     comparisons = [
-        found
-        for name, own in by_method.items()
-        for other in against.get(own[0]["method"], ())
-        if (counterpart := _counterpart(other, own[0]["settings"], by_method))
-        if (found := _comparison(name, counterpart, by_method, base))
+        comparison
+        for name, runs in by_method.items()
+        for other in against.get(runs[0]["method"], ())
+        if (counterpart := _counterpart(other, runs[0]["settings"], by_method))
+        if (comparison := _comparison(name, counterpart, by_method, base))
     ]
     return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
 
 
-def name_of(row: Row, title: str = "method") -> str:
+def name_of(row: ResultRow, title: str = "method") -> str:
     """The method with its swept settings, by the plan's name or by another `title` of the row, such as its label."""
     names = {"learning_rate": "lr"}
     keys = {key: key.rsplit(".", 1)[-1] for key in row["settings"]}
@@ -46,42 +46,42 @@ def name_of(row: Row, title: str = "method") -> str:
     return f"{row[title]} ({swept})" if swept else row[title]
 
 
-def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[str, Sequence[Row]]) -> str | None:
+def _counterpart(method: str, settings: Mapping[str, Any], by_method: Mapping[str, Sequence[ResultRow]]) -> str | None:
     """What a method with swept settings is compared with: `method` at the same settings, or as the plan has it."""
-    own = {name: rows[0]["settings"] for name, rows in by_method.items() if rows[0]["method"] == method}
-    same = [name for name, swept in own.items() if swept == settings]
-    plain = [name for name, swept in own.items() if not swept]
+    variants = {name: rows[0]["settings"] for name, rows in by_method.items() if rows[0]["method"] == method}
+    same = [name for name, swept in variants.items() if swept == settings]
+    plain = [name for name, swept in variants.items() if not swept]
     return next(iter(same + plain), None)
 
 
-def _is_base(rows: Sequence[Row]) -> bool:
+def _is_base(rows: Sequence[ResultRow]) -> bool:
     return rows[0]["method"] == "base"
 
 
-def _budget(rows: Sequence[Row]) -> float | None:
+def _budget(rows: Sequence[ResultRow]) -> float | None:
     return next((row["budget_cpu_seconds"] for row in rows if row["budget_cpu_seconds"]), None)
 
 
-def scores_of(rows: Sequence[Row]) -> tuple[Scores, list[int]]:
+def scores_of(rows: Sequence[ResultRow]) -> tuple[Scores, list[int]]:
     """Accuracies `(N, M)`, a row a seed, a column a task, and the seeds. Tasks of several task sets stand side by side.
 
     Only seeds that have run on every task set are taken.
     """
     sets = sorted({row["tasks"] for row in rows})
-    found = {(row["seed"], row["tasks"]): row["by_task"] for row in rows}
+    by_cell = {(row["seed"], row["tasks"]): row["by_task"] for row in rows}
     seeds = sorted({row["seed"] for row in rows})
-    seeds = [seed for seed in seeds if all((seed, name) in found for name in sets)]
-    table = [[share for name in sets for _, share in sorted(found[seed, name].items())] for seed in seeds]
+    seeds = [seed for seed in seeds if all((seed, name) in by_cell for name in sets)]
+    table = [[share for name in sets for _, share in sorted(by_cell[seed, name].items())] for seed in seeds]
     return np.array(table, np.float64), seeds
 
 
-def task_names(rows: Sequence[Row]) -> list[str]:
+def task_names(rows: Sequence[ResultRow]) -> list[str]:
     """The columns of `scores_of`."""
     sets = {row["tasks"]: sorted(row["by_task"]) for row in rows}
     return [task for name in sorted(sets) for task in sets[name]]
 
 
-def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
+def _figures(rows: Sequence[ResultRow], base: float | None) -> dict[str, Any]:
     scores, seeds = scores_of(rows)
     means = scores.mean(axis=1)
     mean = bootstrap(scores)
@@ -108,30 +108,30 @@ def _figures(rows: Sequence[Row], base: float | None) -> dict[str, Any]:
     }
 
 
-def _masks(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Means over seeds of what `bench.results.mask_figures` found."""
-    found = [row["masks"] for row in rows if row.get("masks")]
-    if not found:
+def _masks(rows: Sequence[ResultRow]) -> dict[str, Any] | None:
+    """Means over seeds of what `bench.results.mask_figures` returns."""
+    masks = [row["masks"] for row in rows if row.get("masks")]
+    if not masks:
         return None
 
     def mean(figures: list[dict[str, float] | None]) -> dict[str, float | None]:
-        kept = [one for one in figures if one]
-        return {key: _mean([one[key] for one in kept]) for key in kept[0]} if kept else {}
+        measured = [values for values in figures if values]
+        return {key: _mean([values[key] for values in measured]) for key in measured[0]} if measured else {}
 
     return {
-        "all": mean([one["all"] for one in found]),
-        "thirds": [mean([o["thirds"][i] for o in found]) for i in range(3)],
+        "all": mean([figures["all"] for figures in masks]),
+        "thirds": [mean([figures["thirds"][i] for figures in masks]) for i in range(3)],
     }
 
 
-def _cost(rows: Sequence[Row]) -> dict[str, float | None] | None:
+def _cost(rows: Sequence[ResultRow]) -> dict[str, float | None] | None:
     """Means over seeds of the terms of Eq. 29 that every row has, whenever it was made."""
     costs = [row["cost"] for row in rows if row.get("cost")]
     return {term: _mean([cost[term] for cost in costs]) for term in COST_TERMS} if costs else None
 
 
 def _comparison(
-    name: str, other: str, by_method: Mapping[str, Sequence[Row]], base: float | None
+    name: str, other: str, by_method: Mapping[str, Sequence[ResultRow]], base: float | None
 ) -> dict[str, Any] | None:
     first, seeds = scores_of(by_method[name])
     second, other_seeds = scores_of(by_method[other])
@@ -162,13 +162,13 @@ def _comparison(
 
 
 def _overtaken(
-    first: Sequence[Row], second: Sequence[Row], seeds: Sequence[int], base: float | None
+    first: Sequence[ResultRow], second: Sequence[ResultRow], seeds: Sequence[int], base: float | None
 ) -> dict[str, float | None]:
-    """`curves.ahead_after` and `reaches_after` on the shared seeds; None, too, where a method has no learning curve."""
+    """`curves.overtakes_at` and `matches_final_at` on the shared seeds; None where a method has no learning curve."""
     here, there = ([row for row in rows if row["seed"] in seeds] for rows in (first, second))
     if base is None or not here or not there or any(len(row["curve"]) < 2 for row in here + there):
-        return {"ahead_after": None, "reaches_after": None}
-    return {"ahead_after": ahead_after(here, there, base), "reaches_after": reaches_after(here, there, base)}
+        return {"overtakes_at": None, "matches_final_at": None}
+    return {"overtakes_at": overtakes_at(here, there, base), "matches_final_at": matches_final_at(here, there, base)}
 
 
 def _bounds(name: str, estimate: Estimate) -> dict[str, float | None]:

@@ -24,10 +24,10 @@ from typing import Any
 
 from difference_feedback.runs.jsonl import read_rows
 
-Row = dict[str, Any]
+ResultRow = dict[str, Any]
 
 
-def load_results(path: Path) -> list[Row]:
+def load_results(path: Path) -> list[ResultRow]:
     """The rows of a results file; of two with the same hash, the later. A last line that was cut off is left out."""
     return list({row["hash"]: row for row in read_rows(path)}.values())
 

@@ -16,7 +16,7 @@ from difference_feedback.world.nano import CAPTION_PROMPT
 
 
 @dataclass(frozen=True)
-class Example:
+class SupervisedExample:
     """A problem with the conversation put to the model and the answer that it is to learn."""
 
     problem: Problem
@@ -24,22 +24,22 @@ class Example:
     answer: str
 
 
-def captions(split: Split, seed: int) -> Iterator[Example]:
+def captions(split: Split, seed: int) -> Iterator[SupervisedExample]:
     """An endless stream of images to describe in full: what teaches perception fastest."""
     for problem in stream_problems(split, seed):
         problem = replace(problem, question=CAPTION_PROMPT)
-        yield Example(problem, problem.prompt, caption(problem))
+        yield SupervisedExample(problem, problem.prompt, caption(problem))
 
 
-def questions(split: Split, seed: int, tasks: Sequence[str] | None = None) -> Iterator[Example]:
+def questions(split: Split, seed: int, tasks: Sequence[str] | None = None) -> Iterator[SupervisedExample]:
     """An endless stream of questions to answer, in a form drawn uniformly."""
     rng = np.random.default_rng([seed, 1])
     for problem in stream_problems(split, seed, tasks):
         forms = TASKS[problem.task].forms(problem.facts)
-        yield Example(problem, problem.prompt, forms[rng.integers(len(forms))].write())
+        yield SupervisedExample(problem, problem.prompt, forms[rng.integers(len(forms))].write())
 
 
-def rewrites(split: Split, seed: int) -> Iterator[Example]:
+def rewrites(split: Split, seed: int) -> Iterator[SupervisedExample]:
     """An endless stream of wrong drafts to rewrite, as any instruction-tuned VLM could; some without a reference."""
     rng = np.random.default_rng([seed, 2])
     for problem in stream_problems(split, seed + 1):
@@ -53,10 +53,12 @@ def rewrites(split: Split, seed: int) -> Iterator[Example]:
             if is_wrong
         }
         reference = forms[rng.integers(len(forms))].write() if rng.random() < 0.8 else None
-        yield Example(problem, repair_conversation(problem.prompt, form.write(misread), reference), form.write())
+        yield SupervisedExample(
+            problem, repair_conversation(problem.prompt, form.write(misread), reference), form.write()
+        )
 
 
-def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[str, torch.Tensor]:
+def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[SupervisedExample]) -> dict[str, torch.Tensor]:
     """Model inputs with labels on the answers alone, end of sequence included."""
     tokenizer = processor.tokenizer
     prompts = [processor.apply_chat_template(e.conversation, add_generation_prompt=True, tokenize=False) for e in batch]
@@ -74,7 +76,7 @@ def collate(processor: Qwen2_5_VLProcessor, batch: Sequence[Example]) -> dict[st
     return {**inputs, "labels": inputs["input_ids"].masked_fill(~is_answer, -100)}
 
 
-def in_batches(stream: Iterator[Example], size: int) -> Iterator[list[Example]]:
+def in_batches(stream: Iterator[SupervisedExample], size: int) -> Iterator[list[SupervisedExample]]:
     """The stream, `size` examples at a time."""
     while batch := list(islice(stream, size)):
         yield batch
@@ -83,7 +85,7 @@ def in_batches(stream: Iterator[Example], size: int) -> Iterator[list[Example]]:
 def train_supervised(
     model: Qwen2_5_VLForConditionalGeneration,
     processor: Qwen2_5_VLProcessor,
-    batches: Iterator[list[Example]],
+    batches: Iterator[list[SupervisedExample]],
     *,
     steps: int,
     learning_rate: float = 3e-3,

@@ -1,4 +1,4 @@
-"""What the bench reads off a training run: the work done, and how well the gate meets the known errors."""
+"""What the bench reads off a training run: the work done, and how well the masks meet the known errors."""
 
 from typing import Any
 
@@ -43,35 +43,35 @@ class CountWork(Watcher):
         self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         if logs is not None:
-            found = {key: getattr(self.work, name) for key, name in WORK.items()}
-            logs |= found
-            state.log_history[-1] |= found
+            totals = {key: getattr(self.work, name) for key, name in WORK.items()}
+            logs |= totals
+            state.log_history[-1] |= totals
 
 
 class MeasureMasks(Watcher):
-    """Every `every` steps, compares the gate of that step's wrong answers with their known errors.
+    """Every `every` steps, compares the weights of that step's wrong answers with their known errors.
 
     Logged are sums over answers, from which `bench.results.mask_figures` makes shares: `mask/drafts`, `mask/tokens`,
     `mask/weight` (sum of weights), `mask/errors` (tokens that state a wrong value), `mask/marked` (weight above 0),
     `mask/hits` (both), `mask/first_hits` (answers whose first wrong token is marked). Answers in no known form are left
-    out. Off the bill.
+    out. Not billed.
     """
 
     def __init__(self, every: int = 5) -> None:
         self.every = every
-        self.found: dict[str, float] = {}
+        self.sums: dict[str, float] = {}
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         pairs = getattr(self.trainer, "last_pairs", None)
         if not pairs or state.global_step % self.every:
             return
         with self.budget.paused():
-            self.found = weights_against_errors(pairs, self.trainer.processing_class.tokenizer)
+            self.sums = weights_against_errors(pairs, self.trainer.processing_class.tokenizer)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs is not None:
-            logs |= self.found
-        self.found = {}
+            logs |= self.sums
+        self.sums = {}
 
 
 def weights_against_errors(pairs: list[dict[str, Any]], tokenizer: Any) -> dict[str, float]:

@@ -42,12 +42,14 @@ def open_run(
     output: Path | None,
     overwrite: bool,
     folder: Callable[[R], str] | None = None,
+    check: Callable[[R], None] | None = None,
 ) -> tuple[R, "Run"]:
     """Load and check the recipe, then open its folder, below `runs` by the recipe's name, or by `folder(recipe)`.
 
-    A finished run is not checked: it needs nothing any more. Raises `ConfigError` as `load_recipe`, `check` and `Run`.
+    `check` is `runs.check.check` unless the recipe has parts of its own, as a plan has. A finished run is not checked:
+    it needs nothing any more. Raises `ConfigError` as `load_recipe`, `check` and `Run`.
     """
-    from difference_feedback.runs.check import check
+    from difference_feedback.runs.check import check as check_recipe
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.loading import load_recipe
 
@@ -55,7 +57,7 @@ def open_run(
     recipe = load_recipe(name, kind, overrides)
     path = output or Path("runs") / (folder(recipe) if folder else Path(name).stem)
     if overwrite or not (path / "summary.json").is_file():
-        check(recipe)
+        (check or check_recipe)(recipe)
     run = Run(path, recipe, overwrite=overwrite)
     if run.finished:
         typer.echo(f"{run.folder} is finished already; --overwrite runs it anew.")

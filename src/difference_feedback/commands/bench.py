@@ -49,8 +49,8 @@ def bench(
     from difference_feedback.bench.tables import accuracy_table, difference_table
 
     against = {name: method.against for name, method in plan.methods.items()}
-    figures = evidence(rows, against)
+    comparison = evidence(rows, against)
     console = Console()
-    console.print(Markdown(accuracy_table(figures)))
-    console.print(Markdown(difference_table(figures)))
+    console.print(Markdown(accuracy_table(comparison)))
+    console.print(Markdown(difference_table(comparison)))
     typer.echo(f"Results: {root / 'results.jsonl'}")

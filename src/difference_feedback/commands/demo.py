@@ -6,14 +6,16 @@ from difference_feedback.commands.arguments import Arguments, Output, Overwrite,
 def demo(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
     """Run the whole method on this machine's CPU in minutes, and write a report.
 
-    Base model, repair model (supervised, then RL), policy by GRPO and by DF-GRPO at the same measured compute,
-    held-out evaluation. The path of the HTML report is printed last.
+    A plan of `bench` with a report: the repair model (supervised, then RL), the policy by GRPO and by DF-GRPO at the
+    same measured compute, what perfect repairs would give, and a supervised upper bound. The path of the HTML report is
+    printed last.
 
     [bold]Example:[/] difference-feedback demo --output runs/demo
     """
-    from difference_feedback.runs.recipes import DemoRecipe
+    from difference_feedback.bench.cells import check_plan
+    from difference_feedback.runs.recipes import BenchRecipe
 
-    recipe, run = open_run(arguments, DemoRecipe, "demo", output, overwrite)
+    plan, run = open_run(arguments, BenchRecipe, "demo", output, overwrite, check=check_plan)
     from difference_feedback.bench.demo import run_demo
 
-    run_demo(recipe, run)
+    run_demo(plan, run)

@@ -81,12 +81,14 @@ def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | Non
     seconds = [at for points in timed.values() for at, _ in points]
     values = [point.accuracy for curve in curves for point in curve.points] + list(levels.values())
     values += [bound for curve in curves for point in curve.points for bound in point.interval or ()]
+    texts = [_label(curve.name, f"{curve.points[-1].accuracy:.1%}") for curve in curves]
+    margin = max(RIGHT, 20 + 7 * max(len(line) for text in texts for line in text))
     x_end = 1.02 * max(max(seconds), 1e-9)
     x_ticks = [tick for tick in nice_ticks(0.0, x_end, 6) if tick <= x_end]
     y_ticks = nice_ticks(min(values), max(values), 6)
 
     def to_x(value: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * value / x_end
+        return LEFT + (WIDTH - LEFT - margin) * value / x_end
 
     def to_y(value: float) -> float:
         return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (value - y_ticks[0]) / (y_ticks[-1] - y_ticks[0])
@@ -110,15 +112,22 @@ def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | Non
         x_ticks=[(to_x(tick), f"{tick:g}") for tick in x_ticks],
         y_ticks=[(to_y(tick), f"{tick:.0%}") for tick in y_ticks],
         curves=[
-            Line(curve.name, i, points[-1].y, labels[i], points, f"{curve.points[-1].accuracy:.1%}")
-            for i, (curve, points) in enumerate(zip(curves, drawn, strict=True))
+            Line(name, i, points[-1].y, labels[i], points, value)
+            for i, ((name, value), points) in enumerate(zip(texts, drawn, strict=True))
         ],
         unit=unit,
         levels=[
             Line(name, i, to_y(value), labels[len(curves) + i], value=f"{value:.1%}")
             for i, (name, value) in enumerate(levels.items())
         ],
+        right=WIDTH - margin,
     )
+
+
+def _label(name: str, value: str) -> tuple[str, str]:
+    """A curve's label in two lines: its name, then its value with what the name has in brackets."""
+    head, bracket, rest = name.partition(" (")
+    return head, f"{value}{bracket}{rest}"
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:

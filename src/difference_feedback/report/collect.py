@@ -20,39 +20,63 @@ from difference_feedback.report.data import (
     Summary,
 )
 from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.runs.yaml_text import parse_yaml
 
 M = TypeVar("M", bound=BaseModel)
 NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}
+STAGES = {"repair_sft": "SFT", "repair_rl": "RL"}
+"""Repair models that a bench's cells share, in the order of their training."""
 
 
 def load_report(folders: Sequence[Path]) -> ReportData:
-    """Collect the runs in `folders` and directly below them.
+    """Collect the runs in `folders` and directly below them, and the cells of a bench or demo.
 
     Raises `DataError` when a folder holds no run, or a file does not follow the schema (file, row, field named).
     """
     data = ReportData(title=", ".join(folder.resolve().name for folder in folders))
-    found: dict[Path, Summary] = {}
+    summaries: dict[Path, Summary] = {}
     for folder in folders:
         if not (folder / "config.yaml").is_file():
             raise DataError(f"{folder} holds no run (no config.yaml): give folders that a command wrote.")
-        runs = [folder, *sorted(p.parent for p in folder.glob("*/config.yaml"))]
-        summaries = {run: _summary(run) for run in runs}
+        cells = _cells(data, folder)
+        runs = [folder, *sorted(path.parent for path in folder.glob("*/config.yaml")), *cells, *_shared_models(folder)]
         for run in runs:
+            summary = summaries[run] = _summary(run)
+            method = cells[run] if run in cells else NAMES.get(summary.method or "", summary.method)
             name = run.name if run == folder else f"{folder.name}/{run.name}"
-            _add_run(data, name, run, summaries[run])
-        _add_methods(data, folder, summaries)
-        found.update(summaries)
-    data.repair = data.repair or _repair_figures(found)
+            _add_run(data, name, method, run, summary)
+    data.repair = _repair_figures(summaries)
     return data
 
 
-def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
+def _cells(data: ReportData, folder: Path) -> dict[Path, str]:
+    """Folder -> label of a bench's finished cells, in its plan's order; start and upper bound go to `data`."""
+    path = folder / "config.yaml"
+    plan = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    rows = {row["hash"]: row for row in read_rows(folder / "results.jsonl")}
+    cells: dict[Path, str] = {}
+    for name, method in plan.get("methods", {}).items():
+        for row in rows.values():
+            if row["method"] != name:
+                continue
+            if method["kind"] == "base":
+                data.base_accuracy = row["accuracy"]
+            elif method["kind"] == "supervised":
+                data.upper_bound = row["accuracy"]
+            swept = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in row["settings"].items()]
+            cells |= {run: ", ".join([row["label"], *swept]) for run in (folder / "cells").glob(f"*-{row['hash']}")}
+    return cells
+
+
+def _shared_models(folder: Path) -> list[Path]:
+    """The finished repair models that a bench's cells share, in the order of their training."""
+    return [path.parent for stage in STAGES for path in sorted(folder.glob(f"shared/{stage}-*/summary.json"))]
+
+
+def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary: Summary) -> None:
     data.base_accuracy = summary.base_accuracy if data.base_accuracy is None else data.base_accuracy
-    data.upper_bound = summary.upper_bound if data.upper_bound is None else data.upper_bound
-    data.repair = data.repair or summary.repair
     if summary.cost:
-        method = NAMES.get(summary.method or "", name)
-        data.costs[_free(method, name, data.costs)] = summary.cost
+        data.costs[_free(method or name, name, data.costs)] = summary.cost
     if summary.factors:
         agreement = _agreement(run)
         data.factors[name] = summary.factors.model_copy(update={"agreement": agreement} if agreement else {})
@@ -63,6 +87,7 @@ def _add_run(data: ReportData, name: str, run: Path, summary: Summary) -> None:
     data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
     if (run / "versions.json").is_file():
         data.versions = data.versions or read_json(run / "versions.json")
+    _add_method(data, method or run.name, run, _own_result(run) if summary.method else None)
 
 
 def _agreement(run: Path) -> AgreementFigures | None:
@@ -72,8 +97,8 @@ def _agreement(run: Path) -> AgreementFigures | None:
         return None
     from difference_feedback.judges.agreement import run_agreement
 
-    found = run_agreement(audits, reviews)
-    return AgreementFigures.model_validate(asdict(found)) if found else None
+    agreement = run_agreement(audits, reviews)
+    return AgreementFigures.model_validate(asdict(agreement)) if agreement else None
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
@@ -84,35 +109,25 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
             continue
         if summary.before and not figures.stages:
             figures.stages.append(summary.before.stage("start"))
-        figures.stages.append(summary.after.stage(run.name, summary.cpu_seconds))
+        stage = STAGES.get(run.name.rpartition("-")[0], run.name)
+        names = [figure.name for figure in figures.stages]
+        figures.stages.append(summary.after.stage(run.name if stage in names else stage, summary.cpu_seconds))
         figures.oracle_edit_cost = summary.after.oracle_edit_cost
     return figures if figures.stages else None
 
 
-def _add_methods(data: ReportData, folder: Path, summaries: dict[Path, Summary]) -> None:
-    """Results and curves: from the top summary's `methods` where it has them, else from each training run's own."""
-    if summaries[folder].methods:
-        found: list[tuple[str, Path, MethodResult | None]] = [
-            (name, folder / (result.folder or name.lower().replace("-", "_")), result)
-            for name, result in summaries[folder].methods.items()
-        ]
-    else:
-        found = [
-            (summary.method or run.name, run, _own_result(run) if summary.method else None)
-            for run, summary in summaries.items()
-        ]
-    for method, run, result in found:
-        method = NAMES.get(method, method)
-        name = _free(method, f"{method} ({run.name})", data.methods)
-        if result:
-            data.methods[name] = result
-        points = [
-            _checked(CurvePoint, row, f"{run / 'metrics.jsonl'}, row {number}")
-            for number, row in enumerate(read_rows(run / "metrics.jsonl"), 1)
-            if row.get("accuracy") is not None
-        ]
-        if len(points) > 1:
-            data.curves.append(Curve(name=name, points=points))
+def _add_method(data: ReportData, method: str, run: Path, result: MethodResult | None) -> None:
+    """A training run's result, where it has one, and its curve."""
+    name = _free(method, f"{method} ({run.name})", data.methods)
+    if result:
+        data.methods[name] = result
+    points = [
+        _checked(CurvePoint, row, f"{run / 'metrics.jsonl'}, row {number}")
+        for number, row in enumerate(read_rows(run / "metrics.jsonl"), 1)
+        if row.get("accuracy") is not None
+    ]
+    if len(points) > 1:
+        data.curves.append(Curve(name=name, points=points))
 
 
 def _summary(run: Path) -> Summary:

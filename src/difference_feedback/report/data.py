@@ -1,11 +1,11 @@
 """What the report reads: the schema of summary.json, metrics.jsonl and examples.jsonl in run folders.
 
-A folder given to the report counts with the run folders directly below it, so that a demo's folder is enough. Every
-field but those marked as needed may be left out; the page then leaves out the part that would show it. Keys that the
-schema does not name are ignored.
+A folder given to the report counts with the run folders directly below it; that of a bench or demo with its cells and
+the repair models that they share. Every field but those marked as needed may be left out; the page then leaves out the
+part that would show it. Keys that the schema does not name are ignored.
 
-    summary.json     `Summary`: a demo's holds `methods`, `repair` and the reference lines; a training run's own holds
-                     `method`, `accuracy`, ... and `cost`
+    summary.json     `Summary`: a training run's holds `method`, `accuracy`, ... and `cost`
+    results.jsonl    a bench's rows, see `bench.results`: labels, start and upper bound
     metrics.jsonl    rows with `accuracy` and a clock are points of the learning curve (`CurvePoint`)
     examples.jsonl   one `Example` a row: a wrong answer, its repair, masks, advantages
 """
@@ -57,8 +57,6 @@ class MethodResult(Schema):
     """Its part spent before the policy's first step: the repair model's training."""
     tasks: dict[str, Accuracy] = {}
     """Accuracy by task."""
-    folder: str | None = None
-    """Folder below the summary's with this method's metrics.jsonl; by default the name, small, with `_` for `-`."""
 
 
 class RepairStage(Schema):
@@ -157,12 +155,6 @@ class Summary(Schema):
 
     base_accuracy: Accuracy | None = None
     """The policy before any reinforcement learning."""
-    upper_bound: Accuracy | None = None
-    """The same model with supervised training on the RL images' labels."""
-    methods: dict[str, MethodResult] = {}
-    """A demo's or a comparison's results, by method. They stand for those of the folders below."""
-    repair: RepairFigures | None = None
-    """A demo's repair model. Without it, the stages are the repair runs' own `before` and `after`."""
     before: RepairQuality | None = None
     after: RepairQuality | None = None
     cpu_seconds: float | None = None
@@ -248,6 +240,7 @@ class ReportData(Schema):
     title: str
     base_accuracy: float | None = None
     upper_bound: float | None = None
+    """The same model with supervised training on the RL images' labels."""
     methods: dict[str, MethodResult] = {}
     curves: list[Curve] = []
     repair: RepairFigures | None = None

@@ -12,9 +12,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
 from difference_feedback.runs.packages import TRACKERS, is_installed, require
 from difference_feedback.runs.recipes import (
-    DEMO_PARTS,
     EMBEDDED_REPAIRERS,
-    DemoRecipe,
     EvaluateRecipe,
     Recipe,
     RepairRLRecipe,
@@ -35,7 +33,7 @@ _LINES = 100  # read of a data file
 def check(recipe: Recipe) -> None:
     """Raise `ConfigError` for what cannot work: the place, the key, and what to do about it.
 
-    Of a plan of the bench each cell is checked, by `bench.cells.check_cell`. A base needs nothing.
+    `bench.cells.check_plan` checks a plan, cell by cell. A base needs nothing.
     """
     match recipe:
         case TrainRecipe():
@@ -47,10 +45,6 @@ def check(recipe: Recipe) -> None:
         case EvaluateRecipe():
             _check_model(recipe.model)
             _check_grading(recipe, recipe.data)
-        case DemoRecipe():
-            for name in DEMO_PARTS:
-                made = {"repair_rl": ("model",), "df_grpo": ("repair_model",)}.get(name, ())
-                check_compared(getattr(recipe, name), name, made)
 
 
 def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:

@@ -38,7 +38,7 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
-OWN_FOLDERS = {"checkpoints", "model", "validation"}
+OWN_FOLDERS = {"cells", "checkpoints", "model", "shared", "validation"}
 OWN_FILES = {
     "config.yaml",
     "examples.jsonl",
@@ -47,6 +47,8 @@ OWN_FILES = {
     "oracle_repairs.jsonl",
     "predictions.jsonl",
     "report.html",
+    "results.jsonl",
+    "results.jsonl.lock",
     "summary.json",
     "test.parquet",
     "train.parquet",

@@ -10,7 +10,7 @@ Group = Literal["main", "weights", "repair model", "labels"]
 """The question that a method helps to answer: does it work, is it the gate, the repair model, the labels?"""
 
 
-class Method(Section):
+class BenchMethod(Section):
     """One row of the comparison: how a policy is made from the base."""
 
     label: str
@@ -25,11 +25,11 @@ class Method(Section):
     repair_model: Literal["sft", "rl"] | None = None
     """Train a repair model first, by stage 1 alone or by both; all of it is billed."""
     oracle_repairs_first: bool = False
-    """Train the policy first on the hand-repaired answers of stage 1, as ordinary answers; billed."""
+    """Train the policy first on the oracle's repairs of stage 1, as ordinary answers; billed."""
     steps: PositiveInt = 400
     """Updates of `supervised`, which has no other budget."""
     against: list[str] = Field(default_factory=list)
-    """Methods whose difference from this one is reported: this one less each of them."""
+    """Methods to compare with: reported is this one minus each of them."""
 
 
 Sweep = Annotated[dict[str, list[Any]], Field(default_factory=dict)]

@@ -4,13 +4,11 @@ A recipe's own fields hold what no library knows. The settings of a trainer stan
 names and are checked against the library's own fields when it starts.
 """
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from difference_feedback.runs.loading import merged, shipped_recipes
-from difference_feedback.runs.plan import Method, Sweep
+from difference_feedback.runs.plan import BenchMethod, Sweep
 from difference_feedback.runs.sections import (
     Audit,
     Data,
@@ -27,7 +25,6 @@ from difference_feedback.runs.sections import (
     TextOnly,
     VisualFactor,
 )
-from difference_feedback.runs.yaml_text import parse_yaml
 
 
 class Recipe(Section):
@@ -170,48 +167,11 @@ class EvaluateRecipe(ModelRecipe):
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
-class DemoRecipe(Recipe):
-    """The whole method on the embedded world, GRPO and DF-GRPO at the same measured compute.
-
-    Its parts are the shipped recipes `nano_repair_sft`, `nano_repair_rl`, `nano_grpo` and `nano_df_grpo`, with what is
-    given here put over them.
-    """
-
-    kind: Literal["demo"] = "demo"
-    budget_cpu_seconds: Annotated[float, Field(gt=0)] = 210.0
-    """Processor time for each method, the training of DF-GRPO's repair model included."""
-    repair_sft: RepairSFTRecipe
-    repair_rl: RepairRLRecipe
-    grpo: TrainRecipe
-    df_grpo: TrainRecipe
-    upper_bound_steps: PositiveInt = 300
-    """Supervised steps on the labelled RL images, which make the upper bound."""
-    evaluation: EvaluationSettings = EvaluationSettings()
-    examples: PositiveInt = 24
-    """Repaired answers shown in the report."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _parts_from_shipped_recipes(cls, values: dict[str, Any]) -> dict[str, Any]:
-        return values | {part: _shipped_part(part, values.get(part)) for part in DEMO_PARTS}
-
-
-DEMO_PARTS = ("repair_sft", "repair_rl", "grpo", "df_grpo")
-
-
-def _shipped_part(part: str, changes: Any) -> Any:
-    """The shipped recipe of a demo's part with `changes` put over it."""
-    if changes is not None and not isinstance(changes, Mapping):
-        return changes  # of the wrong type, which pydantic says
-    path = shipped_recipes()[f"nano_{part}"]
-    return merged(parse_yaml(path.read_text(encoding="utf-8"), str(path)), changes or {})
-
-
 TaskSets = Annotated[dict[str, list[TaskName] | None], Field(min_length=1, default_factory=lambda: {"mixture": None})]
 
 
 class BenchRecipe(Recipe):
-    """A plan of comparisons at matched compute: methods x seeds x tasks, each cell a run of its own.
+    """A plan of comparisons at matched compute: methods x seeds x tasks, each cell a run of its own; the demo is one.
 
     What stands under `train`, `repair_sft` and `repair_rl` is put over the shipped nano recipes for every method.
     """
@@ -226,9 +186,11 @@ class BenchRecipe(Recipe):
     train: dict[str, Any] = Field(default_factory=dict)
     repair_sft: dict[str, Any] = Field(default_factory=dict)
     repair_rl: dict[str, Any] = Field(default_factory=dict)
-    methods: Annotated[dict[str, Method], Field(min_length=1)]
+    methods: Annotated[dict[str, BenchMethod], Field(min_length=1)]
     sweep: Sweep
     """For tuning: a cell for every combination of these settings, in place of one."""
+    examples: Annotated[int, Field(ge=0)] = 0
+    """Repaired wrong answers to show in the report that `demo` writes."""
 
 
 RECIPES: dict[str, type[Recipe]] = {
@@ -237,6 +199,5 @@ RECIPES: dict[str, type[Recipe]] = {
     "repair-rl": RepairRLRecipe,
     "train": TrainRecipe,
     "evaluate": EvaluateRecipe,
-    "demo": DemoRecipe,
     "bench": BenchRecipe,
 }

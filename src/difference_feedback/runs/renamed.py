@@ -26,7 +26,6 @@ VALUES = {
 
 PARTS = {
     "train": {"verl.difference_feedback": "difference_feedback"},
-    "demo": {"repair_sft": "repair-sft", "repair_rl": "repair-rl", "grpo": "train", "df_grpo": "train"},
     "bench": {"train": "train", "repair_sft": "repair-sft", "repair_rl": "repair-rl", "methods.*": "method"},
     "method": {"set": "train"},
 }

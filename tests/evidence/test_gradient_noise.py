@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from difference_feedback.bench.gradients import cosine, flat_gradient, noise_figures
+from gradient_noise import cosine, flat_gradient, noise_figures
 
 
 def test_noise_by_hand() -> None:

@@ -1,12 +1,12 @@
 """Are the repairs that the policy itself finds improbable those that are right by their end alone?
 
-    python benchmarks/plausible_repairs.py nano runs/nano_repair_sft/model
+    python evidence/plausible_repairs.py nano runs/nano_repair_sft/model
 
 The base's wrong answers with a right sibling are repaired once by each repair model. Of the right repairs, the clean
 ones state no wrong value (the embedded world knows). What is known without that truth is the smallest probability that
 the policy gives one of a repair's tokens. Reported are the share of clean repairs among those above a threshold, and
-how many of the clean ones that keeps. Results go to docs/plausible_repairs.json, and `python docs/evidence_figures.py`
-makes the table from that file.
+how many of the clean ones that keeps. Results go to evidence/results/plausible_repairs.json, and
+`python evidence/build.py` makes the table from that file.
 """
 
 import argparse
@@ -19,27 +19,27 @@ import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.models.load import load_model
 from difference_feedback.repair.drafts import sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.world import error_spans, is_correct, sample_problems
 
-OUT = Path(__file__).parents[1] / "docs" / "plausible_repairs.json"
+OUT = Path(__file__).parent / "results" / "plausible_repairs.json"
 THRESHOLDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
 BATCH = 64
 
 
 @torch.no_grad()
-def lowest_probabilities(policy: Any, processor: Any, examples: Sequence[Example]) -> list[float]:
+def lowest_probabilities(policy: Any, processor: Any, examples: Sequence[SupervisedExample]) -> list[float]:
     """Of each repair, the smallest probability that the policy gives one of its tokens, under its own prompt."""
-    found: list[float] = []
+    lowest: list[float] = []
     for start in range(0, len(examples), BATCH):
         inputs = collate(processor, examples[start : start + BATCH])
         labels = inputs.pop("labels")[:, 1:]
         logps = policy(**inputs).logits[:, :-1].log_softmax(-1).gather(2, labels.clamp(min=0)[:, :, None]).squeeze(2)
-        found += logps.masked_fill(labels == -100, 0.0).amin(dim=1).exp().tolist()
-    return found
+        lowest += logps.masked_fill(labels == -100, 0.0).amin(dim=1).exp().tolist()
+    return lowest
 
 
 def separation(scores: np.ndarray, clean: np.ndarray) -> float:
@@ -53,14 +53,14 @@ def main() -> None:
     parser.add_argument("repairers", nargs="+", help="repair models: nano for the base, or folders")
     parser.add_argument("--questions", type=int, default=400)
     parser.add_argument("--labels", nargs="+", help="what each is called; by default its name")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     policy, processor = load_model("nano")
     policy.eval()
-    groups = sample_groups(policy, processor, sample_problems("rl", given.questions, 5), group_size=8, seed=1)
+    groups = sample_groups(policy, processor, sample_problems("rl", options.questions, 5), group_size=8, seed=1)
     drafts = wrong_drafts(groups, seed=1)
-    found: dict[str, Any] = {}
-    for path, label in zip(given.repairers, given.labels or given.repairers, strict=True):
+    results: dict[str, Any] = {}
+    for path, label in zip(options.repairers, options.labels or options.repairers, strict=True):
         repairer = LocalRepairer.from_pretrained(path, style="nano", max_new_tokens=64)
         repairs = [candidates[0] for candidates in repairer.repair([draft.request for draft in drafts])]
         right = [
@@ -69,7 +69,7 @@ def main() -> None:
             if is_correct(draft.problem, repair.text)
         ]
         clean = np.array([error_spans(draft.problem, repair.text) == [] for draft, repair in right])
-        examples = [Example(draft.problem, draft.problem.prompt, repair.text) for draft, repair in right]
+        examples = [SupervisedExample(draft.problem, draft.problem.prompt, repair.text) for draft, repair in right]
         lowest = np.array(lowest_probabilities(policy, processor, examples))
         rows = [
             {
@@ -80,14 +80,14 @@ def main() -> None:
             }
             for threshold in THRESHOLDS
         ]
-        found[label] = {
+        results[label] = {
             "drafts": len(drafts),
             "right": len(right),
             "separation": separation(lowest, clean),
             "thresholds": rows,
         }
-        print(label, json.dumps(found[label]), flush=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(label, json.dumps(results[label]), flush=True)
+    OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ import numpy as np
 
 from difference_feedback.bench.curves import gains
 from difference_feedback.bench.evidence import name_of
-from difference_feedback.bench.results import Row
-from difference_feedback.bench.svg import COLOURS, Canvas
+from difference_feedback.bench.results import ResultRow
+from svg import COLOURS, Canvas
 
 Evidence = Mapping[str, Any]
 
 
-def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
+def compute_plot(rows: Sequence[ResultRow], methods: Sequence[str]) -> str:
     """Gain over the start, in points, against billed CPU seconds: mean over seeds, and the band from least to most.
 
     See `curves.gains`.
@@ -22,9 +22,9 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
     curves = {}
     for name in methods:
         for variant in dict.fromkeys(name_of(row, "label") for row in rows if row["method"] == name):
-            own = [row for row in rows if name_of(row, "label") == variant and len(row["curve"]) > 1]
-            if own and base is not None:
-                curves[variant] = gains(own, base)
+            runs = [row for row in rows if name_of(row, "label") == variant and len(row["curve"]) > 1]
+            if runs and base is not None:
+                curves[variant] = gains(runs, base)
     canvas = Canvas(900, 400, left=56, right=300, top=16, bottom=48)
     if not curves:
         return canvas.finish()
@@ -42,32 +42,32 @@ def compute_plot(rows: Sequence[Row], methods: Sequence[str]) -> str:
     return canvas.finish()
 
 
-def forest_plot(found: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
+def forest_plot(comparison: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
     """Differences in points, one a line, with the stratified bootstrap's interval and every seed as a dot."""
-    chosen = [one for one in found["comparisons"] if pairs is None or (one["method"], one["against"]) in pairs]
+    chosen = [pair for pair in comparison["comparisons"] if pairs is None or (pair["method"], pair["against"]) in pairs]
     canvas = Canvas(900, 70 + 26 * len(chosen), left=480, right=80, top=16, bottom=48)
     if not chosen:
         return canvas.finish()
-    ends = [100 * x for one in chosen for x in (one["low"], one["high"], *one["per_seed"]) if x is not None]
+    ends = [100 * x for pair in chosen for x in (pair["low"], pair["high"], *pair["per_seed"]) if x is not None]
     canvas.x_axis(min(0.0, *ends), max(0.0, *ends), "difference in points")
     canvas.vertical(0.0)
-    for i, one in enumerate(chosen):
+    for i, pair in enumerate(chosen):
         y = 26.0 * i + 32
-        colour = COLOURS[0] if one["difference"] >= 0 else COLOURS[1]
-        canvas.text(470, y + 4, " less ".join(one["labels"]), anchor="end")
-        if one["low"] is not None:
-            canvas.horizontal(100 * one["low"], 100 * one["high"], y, colour)
-        for value in one["per_seed"]:
+        colour = COLOURS[0] if pair["difference"] >= 0 else COLOURS[1]
+        canvas.text(470, y + 4, " minus ".join(pair["labels"]), anchor="end")
+        if pair["low"] is not None:
+            canvas.horizontal(100 * pair["low"], 100 * pair["high"], y, colour)
+        for value in pair["per_seed"]:
             canvas.dot(100 * value, y, colour, radius=2.5, faint=True)
-        canvas.dot(100 * one["difference"], y, colour, radius=5)
-        canvas.text(830, y + 4, f"{100 * one['difference']:+.1f}")
+        canvas.dot(100 * pair["difference"], y, colour, radius=5)
+        canvas.text(830, y + 4, f"{100 * pair['difference']:+.1f}")
     return canvas.finish()
 
 
-def mask_plot(found: Evidence) -> str:
-    """F1 of the gate's tokens against the wrong values, by thirds of training, for every method with a gate."""
+def mask_plot(comparison: Evidence) -> str:
+    """F1 of the marked tokens against the wrong values, by thirds of training, for every method with masks."""
     canvas = Canvas(860, 360, left=56, right=250, top=16, bottom=48)
-    weighted = [figures for figures in found["methods"].values() if figures["masks"]]
+    weighted = [figures for figures in comparison["methods"].values() if figures["masks"]]
     if not weighted:
         return canvas.finish()
     canvas.x_axis(1.0, 3.0, "third of training", ticks=[1, 2, 3])

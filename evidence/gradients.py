@@ -1,14 +1,14 @@
 """The policy gradient on the same answers, weighted and not: how noisy is it, and does it point where labels push?
 
-    python benchmarks/gradients.py [--groups 24] [--questions 24]
-    python benchmarks/gradients.py --repairer runs/repair_sft/model --label "a trained model's repairs"
+    python evidence/gradients.py [--groups 24] [--questions 24]
+    python evidence/gradients.py --repairer runs/repair_sft/model --label "a trained model's repairs"
 
 From the base, `--groups` batches of answers are sampled to one fixed set of questions. On each of them the gradient of
 the loss is taken by every method; nothing is updated. Reported are the cosine with the supervised gradient (the mean
 over every right answer to those questions, in every form) of one batch's gradient and of their mean, and the noise: the
 sum of the coordinates' variances over resampled answers, by the squared norm of the mean, whose own noise is taken off.
 It is the number of batches to average until signal and noise are equal. [the gradient noise scale, arXiv 1812.06162]
-Results go to docs/gradients.json, and `python docs/evidence_figures.py` makes the table from that file.
+Results go to evidence/results/gradients.json, and `python evidence/build.py` makes the table from that file.
 """
 
 import argparse
@@ -20,8 +20,7 @@ from typing import Any
 
 import torch
 
-from difference_feedback.bench.gradients import cosine, flat_gradient, noise_figures
-from difference_feedback.bench.supervised import Example, collate
+from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.judges.questions import training_data
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import host_config, load_repairer
@@ -30,16 +29,17 @@ from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.trl import DFGRPOTrainer
 from difference_feedback.world import correct_answers, sample_problems, to_dataset
+from gradient_noise import cosine, flat_gradient, noise_figures
 
-OUT = Path(__file__).parents[1] / "docs" / "gradients.json"
+OUT = Path(__file__).parent / "results" / "gradients.json"
 ARMS: dict[str, list[str]] = {
-    "GRPO": ["trl.weighted_loss=ones", "trl.regroup=false"],
-    "weights off": ["trl.weighted_loss=ones"],
+    "GRPO": ["trl.weights=ones", "trl.regroup=false"],
+    "weights off": ["trl.weights=ones"],
     "DF-GRPO": [],
-    "random tokens, same density": ["trl.weighted_loss=random"],
-    "inverted masks": ["trl.weighted_loss=inverted"],
-    "wrong side only": ["trl.weighted_loss=wrong_only"],
-    "repaired side only": ["trl.weighted_loss=repair_only"],
+    "random tokens, same density": ["trl.weights=random"],
+    "inverted masks": ["trl.weights=inverted"],
+    "wrong side only": ["trl.weights=wrong_only"],
+    "repaired side only": ["trl.weights=repair_only"],
 }
 
 
@@ -67,13 +67,13 @@ def gradient_of(trainer: DFGRPOTrainer, rows: list[dict[str, Any]], seed: int) -
     torch.manual_seed(seed)
     batch = trainer._generate_and_score_completions([dict(row) for row in rows])
     trainer._compute_loss(trainer.model, batch).backward()
-    found = flat_gradient(trainer.model)
-    return found if bool(found.any()) else None
+    gradient = flat_gradient(trainer.model)
+    return gradient if bool(gradient.any()) else None
 
 
 def supervised_gradient(model: Any, processor: Any, problems: list[Any]) -> torch.Tensor:
     """Of the cross-entropy of every right answer, in every form."""
-    examples = [Example(p, p.prompt, answer) for p in problems for answer in correct_answers(p)]
+    examples = [SupervisedExample(p, p.prompt, answer) for p in problems for answer in correct_answers(p)]
     model.zero_grad()
     model.eval()(**collate(processor, examples)).loss.backward()
     return flat_gradient(model)
@@ -86,18 +86,18 @@ def main() -> None:
     parser.add_argument("--model", default="nano", help="the policy at which gradients are taken")
     parser.add_argument("--repairer", default="oracle", help="who repairs: oracle, reference, nano or a folder")
     parser.add_argument("--label", default="the oracle's repairs", help="what the results are kept as")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    model, processor = load_model(given.model)
-    problems = sample_problems("rl", 48, 7)[: given.questions]
+    model, processor = load_model(options.model)
+    problems = sample_problems("rl", 48, 7)[: options.questions]
     target = supervised_gradient(model, processor, problems)
     rows = [dict(row) for row in to_dataset(problems) for _ in range(8)]
     figures: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for number, (name, changes) in enumerate(ARMS.items()):
-            trainer = trainer_of(changes, model, processor, given.repairer, Path(folder) / str(number))
-            found = [gradient_of(trainer, rows, seed) for seed in islice(range(10**6), given.groups)]
-            kept = torch.stack([gradient for gradient in found if gradient is not None])
+            trainer = trainer_of(changes, model, processor, options.repairer, Path(folder) / str(number))
+            gradients = [gradient_of(trainer, rows, seed) for seed in islice(range(10**6), options.groups)]
+            kept = torch.stack([gradient for gradient in gradients if gradient is not None])
             # Gradients of a loss: both are walked down, so what agrees has a positive cosine.
             figures[name] = noise_figures(kept) | {
                 "cosine_one_batch": float(torch.stack([cosine(g, target) for g in kept]).mean()),
@@ -107,8 +107,8 @@ def main() -> None:
                 figures[name]["noise_scale"] = None
             print(name, json.dumps(figures[name]), flush=True)
     before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    kept_settings = {"batches": given.groups, "questions": given.questions, "answers": 8 * given.questions}
-    after = before | {given.label: {"settings": kept_settings, "figures": figures}}
+    kept_settings = {"batches": options.groups, "questions": options.questions, "answers": 8 * options.questions}
+    after = before | {options.label: {"settings": kept_settings, "figures": figures}}
     OUT.write_text(json.dumps(after, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,14 +1,14 @@
 """Does a repair model read the reference that it is shown, and are the edits of its repairs right?
 
-    python benchmarks/reference_use.py nano runs/nano_repair_sft/model
+    python evidence/reference_use.py nano runs/nano_repair_sft/model
 
 The base's wrong answers with a right sibling are repaired once by each repair model: with that sibling as reference,
 with a right answer that states no wrong value, with one to another question of the same task, and with none. A model
 that reads its reference is right more often the better the reference is. Of the right repairs with the sibling, *clean*
-ones state no wrong value, and those with *right edits* state none in an edited place, which is what a gate lets
+ones state no wrong value, and those with *right edits* state none in an edited place, which is what the mask lets
 through. Counted apart are drafts to questions that the base answers right when it answers greedily: to repair a mere
 slip of sampling teaches little. For comparison, the same of the repairers that need no model. Results go to
-docs/reference_use.json, and `python docs/evidence_figures.py` makes the table from that file.
+evidence/results/reference_use.json, and `python evidence/build.py` makes the table from that file.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from difference_feedback.world import Problem, is_correct, sample_problems
 from difference_feedback.world.blind_rewriter import rewrite_blind
 from difference_feedback.world.oracle import oracle_repair, other_correct_answer
 
-OUT = Path(__file__).parents[1] / "docs" / "reference_use.json"
+OUT = Path(__file__).parent / "results" / "reference_use.json"
 Drafts = Sequence[WrongDraft[Problem]]
 
 
@@ -70,7 +70,7 @@ def references(drafts: Drafts, rng: np.random.Generator) -> dict[str, list[str |
         by_task.setdefault(draft.problem.task, []).append(draft)
 
     def foreign(draft: WrongDraft[Problem]) -> str:
-        others = [one for one in by_task[draft.problem.task] if one.problem is not draft.problem]
+        others = [other for other in by_task[draft.problem.task] if other.problem is not draft.problem]
         return others[rng.integers(len(others))].reference
 
     return {
@@ -105,29 +105,29 @@ def main() -> None:
     parser.add_argument("repairers", nargs="+", help="repair models: nano for the base, or folders")
     parser.add_argument("--questions", type=int, default=600)
     parser.add_argument("--labels", nargs="+", help="what each is called; by default its name")
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     policy, processor = load_model("nano")
-    groups = sample_groups(policy, processor, sample_problems("rl", given.questions, 5), group_size=8, seed=1)
+    groups = sample_groups(policy, processor, sample_problems("rl", options.questions, 5), group_size=8, seed=1)
     drafts = wrong_drafts(groups, seed=1)
     problems = [group.problem for group in groups]
     greedy = sample_groups(policy, processor, problems, group_size=1, temperature=0.0)
     solved = {id(group.problem) for group in greedy if group.correct}
     known = [id(draft.problem) in solved for draft in drafts]
     shown = references(drafts, np.random.default_rng(1))
-    found: dict[str, Any] = {"drafts": len(drafts), "known": sum(known), "models": {}, "without": {}}
-    for path, label in zip(given.repairers, given.labels or given.repairers, strict=True):
+    results: dict[str, Any] = {"drafts": len(drafts), "known": sum(known), "models": {}, "without": {}}
+    for path, label in zip(options.repairers, options.labels or options.repairers, strict=True):
         repairer = LocalRepairer.from_pretrained(path, style="nano", max_new_tokens=64)
-        found["models"][label] = {}
+        results["models"][label] = {}
         for kind, texts in shown.items():
             requests = [replace(draft, reference=text).request for draft, text in zip(drafts, texts, strict=True)]
             repairs = [candidates[0].text for candidates in repairer.repair(requests)]
-            found["models"][label][kind] = figures(drafts, repairs, known)
-        print(label, json.dumps(found["models"][label]), flush=True)
+            results["models"][label][kind] = figures(drafts, repairs, known)
+        print(label, json.dumps(results["models"][label]), flush=True)
     for name, repairs in without_a_model(groups, drafts, processor.tokenizer).items():
-        found["without"][name] = figures(drafts, repairs, known)
-        print(name, json.dumps(found["without"][name]), flush=True)
-    OUT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        results["without"][name] = figures(drafts, repairs, known)
+        print(name, json.dumps(results["without"][name]), flush=True)
+    OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,7 @@
-"""The tables of docs/hosts.md and its picture, from docs/hosts.json alone."""
+"""The tables of docs/hosts.md and its picture, from results/hosts.json alone."""
 
 import statistics
 from itertools import groupby
-from pathlib import Path
 from typing import Any
 
 WINDOW = 10  # steps that a point of a curve averages
@@ -10,15 +9,8 @@ COLOURS = {"GRPO": "#5b7cb0", "DF-GRPO": "#c05a3c", "PPO": "#7a8f4d", "DF-PPO": 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 720, 320, 56, 40, 16
 
 
-def render(rows: list[dict[str, Any]], page: Path, picture: Path, begin: str, end: str) -> None:
-    """Write the picture, and the table between the marks of the page."""
-    picture.write_text(_picture(rows), encoding="utf-8")
-    before, rest = page.read_text(encoding="utf-8").split(begin)
-    after = rest.split(end)[1]
-    page.write_text(f"{before}{begin}\n{_table(rows)}\n{end}{after}", encoding="utf-8")
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
+def hosts_table(rows: list[dict[str, Any]]) -> str:
+    """A row a cell: method and host."""
     steps = len(rows[0]["rewards"])
     lines = [
         f"![Reward of the policy's answers over {steps} steps, by host and method](images/hosts.svg)\n",
@@ -54,7 +46,7 @@ def _spread(values: list[float]) -> str:
     return f"{statistics.mean(values):.1f} ({', '.join(f'{value:.1f}' for value in values)})"
 
 
-def _picture(rows: list[dict[str, Any]]) -> str:
+def hosts_picture(rows: list[dict[str, Any]]) -> str:
     """Running means of the reward: TRL's curves solid, verl's dashed, a line a seed."""
     steps = max(len(row["rewards"]) for row in rows)
     curves = [(row["cell"], _running_mean(row["rewards"])) for row in rows]

@@ -22,7 +22,7 @@ def main() -> None:
             sheet.paste(image.resize(size, Image.Resampling.NEAREST), (left, top))
             text = problem.question.replace(" , and", ",\nand").replace(" than", "\nthan").replace(" from", "\nfrom")
             draw.text((left, top + size[1] + 4), text, "black", font)
-    sheet.quantize(128).save(Path(__file__).parent / "images" / "tasks.png", optimize=True)
+    sheet.quantize(128).save(Path(__file__).parents[1] / "docs" / "images" / "tasks.png", optimize=True)
 
 
 if __name__ == "__main__":
