@@ -17,7 +17,7 @@ from typing import get_args
 from rapidfuzz.distance import Levenshtein
 
 from difference_feedback import align, pad_weights, token_weights
-from difference_feedback.method.alignment import Alignment, Method
+from difference_feedback.method.alignment import Alignment, AlignmentMethod
 
 VOCABULARY = 150_000  # about that of Qwen2.5-VL
 TARGET = 1.5
@@ -86,7 +86,7 @@ def main() -> None:
     print("one pair of 16384 tokens")
     for edits in (options.edits, 1.0):
         source, target = edited_pair(rng, 16_384, edits)
-        for method in get_args(Method):
+        for method in get_args(AlignmentMethod):
             before, start = peak_mib(), time.perf_counter()
             align(source, target, method).source_mask  # noqa: B018 - the mask is made on access
             took, more = time.perf_counter() - start, peak_mib() - before

@@ -53,7 +53,7 @@ def test_a_repair_is_on_disk_at_once_and_the_next_item_opens(items):
     assert again.text("ada", 0) == "I see 9 . answer 9"
     assert again.text("ada", 1) == "I see 1 . answer 1"
     progress = again.progress("ada")
-    assert (progress.done, progress.skipped, progress.left) == (1, 0, 3)
+    assert (progress.done, progress.skipped, progress.remaining) == (1, 0, 3)
 
 
 def test_what_is_saved_is_taken_by_repair_sft(items):
@@ -72,7 +72,7 @@ def test_what_is_saved_is_taken_by_repair_sft(items):
     assert found.rows[0].images[0].getpixel((0, 0)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize(("text", "says"), [(" ", "empty"), ("I see 0 . answer 0", "nothing is changed")])
+@pytest.mark.parametrize(("text", "says"), [(" ", "empty"), ("I see 0 . answer 0", "answer is unchanged")])
 def test_what_is_no_repair_is_not_saved(items, text, says):
     work = project(items)
     with pytest.raises(DataError, match=says):
@@ -152,17 +152,17 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_offered(items, tmp_pa
     assert [row["id"] for row in work.rows] == ["0", "1", "2", "3"]
     said = sorted(str(problem) for problem in work.problems)
     assert len(said) == 6
-    for part in ("earlier line", '"id": missing', '"draft"', "lies outside", "is no file", "no valid JSON"):
+    for part in ("earlier line", '"id": missing', '"draft"', "lies outside", "does not exist", "no valid JSON"):
         assert any(part in line for line in said), part
 
 
 def test_sources_that_hold_nothing_are_refused_with_the_remedy(tmp_path):
-    with pytest.raises(ConfigError, match="no such file or folder"):
+    with pytest.raises(ConfigError, match="does not exist; give"):
         find_work(tmp_path / "none")
     with pytest.raises(ConfigError, match="keep_wrong_answers=N"):
         find_work(tmp_path)
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DataError, match="not one row can be used: it is empty"):
+    with pytest.raises(DataError, match="no row can be used: the file has no rows"):
         find_work(tmp_path / "empty.jsonl")
 
 

@@ -116,7 +116,7 @@ def test_from_files_to_the_page_and_to_training(data, tmp_path):
     assert load_repair_set(annotated).rows[0].draft == says(50)
     again = run(data, "-r", tmp_path / "r.jsonl", "-o", output)
     assert again.exit_code == 2
-    assert "holds repairs of its items already" in again.stderr
+    assert "already holds repairs of its items" in again.stderr
 
 
 def test_sampling_behind_a_server_is_gone_on_with(data, tmp_path):
@@ -141,7 +141,7 @@ def test_a_local_model_is_sampled(data, tmp_path):
     result = run(data, "--model", "nano", "--samples", 2, "--max-new-tokens", 4, "-o", tmp_path / "out")
     assert len(read_rows(tmp_path / "out" / "responses.jsonl")) == 6
     assert result.exit_code == 2
-    assert "no item" in result.stderr
+    assert "no response can become an item" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("--model", "nano", "--url", "http://127.0.0.1:9/v1")])

@@ -1,28 +1,20 @@
 """A demo's folder as the commands write it, on real problems, images, alignments and error positions."""
 
-import base64
-import io
 import json
 import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from difference_feedback import world
+from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.method.alignment import align
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import DemoRecipe, TrainRecipe
 
 
-def data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def spoil(text: str) -> str:
-    """A wrong answer: its middle number raised by one, the last one too."""
+    """A wrong answer: the middle number and the last number are raised by one."""
     numbers = list(re.finditer(r"\d+", text))
     for match in {
         numbers[len(numbers) // 2].start(): numbers[len(numbers) // 2],
@@ -59,7 +51,7 @@ def example(problem: world.Problem, number: int) -> dict:
         "id": str(number),
         "task": problem.task,
         "question": problem.question,
-        "images": [data_url(image) for image in problem.images],
+        "images": [data_url(png_bytes(image)) for image in problem.images],
         "answer": problem.answer,
         "reference": world.correct_answers(problem)[-1],
         "edit_cost": alignment.distance / max(len(source), len(target)),
@@ -72,7 +64,7 @@ def example(problem: world.Problem, number: int) -> dict:
             "roots": flags(True),
             "reward": 0.0,
         },
-        "repaired": {
+        "repair": {
             "tokens": target,
             "mask": alignment.target_mask.tolist(),
             "advantages": [0.97 * float(m) for m in alignment.target_mask],
@@ -125,11 +117,19 @@ def demo_folder(tmp_path: Path) -> Path:
             },
             "methods": {
                 "grpo": {
-                    **{"accuracy": 0.68, "interval": [0.63, 0.73], "problems": 300, "steps": 150, "cpu_seconds": 150.0},
+                    "accuracy": 0.68,
+                    "interval": [0.63, 0.73],
+                    "problems": 300,
+                    "steps": 150,
+                    "cpu_seconds": 150.0,
                     "tasks": dict(zip(names, [0.55, 0.71, 0.64, 0.8, 0.7, 0.68], strict=True)),
                 },
                 "df-grpo": {
-                    **{"accuracy": 0.75, "interval": [0.70, 0.80], "problems": 300, "steps": 125, "cpu_seconds": 150.3},
+                    "accuracy": 0.75,
+                    "interval": [0.70, 0.80],
+                    "problems": 300,
+                    "steps": 125,
+                    "cpu_seconds": 150.3,
                     "setup_cpu_seconds": 40.3,
                     "tasks": dict(zip(names, [0.66, 0.8, 0.7, 0.83, 0.77, 0.74], strict=True)),
                 },

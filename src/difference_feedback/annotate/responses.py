@@ -1,4 +1,4 @@
-"""Responses to a data set's questions: read from files, or sampled from a model here or behind an endpoint."""
+"""Responses to a data set's questions: read from files, or sampled from a local model or an endpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,17 +12,20 @@ from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.runs.jsonl import RowProblem, read_jsonl
 from difference_feedback.runs.sections import Endpoint
 
-ROUND = 32  # questions between two savings
+ROUND = 32  # questions that are asked before their answers are saved
 
 
 def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
-    """Rows `{"id", "response", "model"?}`, and what is wrong with the others, by file and line."""
-    found: list[Response] = []
-    said: list[str] = []
+    """Read rows `{"id", "response", "model"?}`. The second list describes unusable rows, by file and line.
+
+    Raises `DataError` when no row can be used.
+    """
+    responses: list[Response] = []
+    descriptions: list[str] = []
     for path in paths:
         rows, problems = read_jsonl(path)
         for line, values in rows:
-            wrong = next(
+            bad_field = next(
                 (
                     name
                     for name, kind in {"id": str | int, "response": str}.items()
@@ -30,16 +33,15 @@ def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
                 ),
                 None,
             )
-            if wrong:
-                problems.append(RowProblem(line, wrong, "missing; a row needs the question's id and the response"))
+            if bad_field:
+                problems.append(RowProblem(line, bad_field, "missing; give the question's id and the response"))
             else:
-                found.append(Response(str(values["id"]), values["response"], str(values.get("model", path.stem))))
-        said += [f"{path.name}, {problem}" for problem in problems]
-    if not found:
-        raise DataError(
-            f"{', '.join(map(str, paths))}: not one response can be used: {'; '.join(said[:3]) or 'no rows'}"
-        )
-    return found, said
+                responses.append(Response(str(values["id"]), values["response"], str(values.get("model", path.stem))))
+        descriptions += [f"{path.name}, {problem}" for problem in problems]
+    if not responses:
+        listed = "; ".join(descriptions[:3]) or "there are no rows"
+        raise DataError(f"{', '.join(map(str, paths))}: no response can be used: {listed}")
+    return responses, descriptions
 
 
 def sample_responses(
@@ -54,23 +56,23 @@ def sample_responses(
     seed: int = 0,
     console: Any = None,
 ) -> int:
-    """Sample `samples` answers to each question from a local `model` or an `endpoint`, into the file `path`.
+    """Sample `samples` answers to each question from a local `model` or an `endpoint`, and append them to `path`.
 
-    Questions that have their answers there are not asked again: an interrupted call goes on. Returns how many requests
-    failed for good; their questions are asked again the next time.
+    Questions that already have their answers in the file are not asked again, so an interrupted call can be continued.
+    Returns the number of questions without an answer after all retries; the next call asks them again.
     """
     rows = SharedRows(path)
     counts: dict[str, int] = {}
     for _, row in rows.read()[0]:
         counts[str(row.get("id"))] = counts.get(str(row.get("id")), 0) + 1
-    left = [question for question in questions if counts.get(question.id, 0) < samples]
-    if not left:
+    unanswered = [question for question in questions if counts.get(question.id, 0) < samples]
+    if not unanswered:
         return 0
     ask = _local(model, max_new_tokens, temperature) if model else _remote(endpoint, max_new_tokens, temperature)
     name, failed = model or (endpoint.model if endpoint else ""), 0
     from rich.progress import track
 
-    rounds = [left[i : i + ROUND] for i in range(0, len(left), ROUND)]
+    rounds = [unanswered[i : i + ROUND] for i in range(0, len(unanswered), ROUND)]
     for number, batch in enumerate(track(rounds, "Sampling answers", console=console, transient=True)):
         for question, texts in zip(batch, ask(batch, samples, seed + number), strict=True):
             failed += not texts
@@ -99,7 +101,7 @@ def _local(model_name: str, max_new_tokens: int, temperature: float) -> Any:
             num_samples=samples,
             seed=seed,
         )
-        return [[processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in own] for own in answers]
+        return [[processor.tokenizer.decode(ids, skip_special_tokens=True) for ids in sampled] for sampled in answers]
 
     return ask
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.method.alignment import Method, edit_cost
+from difference_feedback.method.alignment import AlignmentMethod, edit_cost
 from difference_feedback.method.masks import Granularity
 
 _SHOWN_PROBLEMS = 50
@@ -32,7 +32,7 @@ def mask(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[Method, typer.Option(help="Edit path; lcs knows no substitution.")] = "levenshtein",
+    method: Annotated[AlignmentMethod, typer.Option(help="Edit path; lcs knows no substitution.")] = "levenshtein",
     granularity: Annotated[
         Granularity, typer.Option(help="Mark edited tokens, or whole steps (sentences and lines).")
     ] = "token",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from difference_feedback.errors import DataError
-from difference_feedback.method.alignment import Alignment, Method, TokenIds, align, edit_cost
+from difference_feedback.method.alignment import Alignment, AlignmentMethod, TokenIds, align, edit_cost
 from difference_feedback.method.groups import Rewards, split_by_reward
 
 
@@ -43,7 +43,7 @@ def choose_repair(
     rewards: Rewards,
     threshold: float = 1.0,
     gates: Sequence[float | bool] | None = None,
-    method: Method = "levenshtein",
+    method: AlignmentMethod = "levenshtein",
     anchor_gaps: bool = True,
 ) -> Choice | None:
     """The feasible candidate with the smallest edit cost, the first of equals, or None if none is feasible. [DF, Eq. 7]

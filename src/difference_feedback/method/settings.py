@@ -2,15 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.method.alignment import Alignment
-from difference_feedback.method.masks import FloatArray, Side, step_ids, token_weights
+from difference_feedback.method.alignment import Alignment, AlignmentMethod
+from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 
 TokenTexts = Callable[[Sequence[int]], list[str]]
-AlignmentMethod = Literal["levenshtein", "lcs"]
-Granularity = Literal["token", "step"]
 
 
 @dataclass(kw_only=True)

@@ -1,20 +1,18 @@
 """Examples for the report: wrong answers with their repairs, masks, known errors and weighted advantages."""
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.method.groups import pair_group
 from difference_feedback.method.masks import token_weights
 from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.method.selection import Choice, choose_repair
 from difference_feedback.repair.drafts import RolloutGroup, sample_groups
-from difference_feedback.report.data import Example, Side
+from difference_feedback.report.data import Example, ShownAnswer
 from difference_feedback.world import Problem, is_correct
 from difference_feedback.world.oracle import error_tokens
 
@@ -63,20 +61,20 @@ def _repaired(
             id=f"{problem.task} {rng.integers(10**6):06d}",
             task=problem.task,
             question=problem.question,
-            images=[_data_url(image) for image in problem.images],
+            images=[data_url(png_bytes(image)) for image in problem.images],
             answer=problem.answer,
             reference=reference,
             wrong=_side(problem, processor.tokenizer, group.wrong[shown].token_ids, choice, "wrong", advantages[0]),
-            repaired=_side(problem, processor.tokenizer, repaired, choice, "repair", advantages[1]),
+            repair=_side(problem, processor.tokenizer, repaired, choice, "repair", advantages[1]),
             edit_cost=choice.edit_cost,
         )
 
 
-def _side(problem: Problem, tokenizer: Any, ids: list[int], choice: Choice, side: Any, advantage: float) -> Side:
+def _side(problem: Problem, tokenizer: Any, ids: list[int], choice: Choice, side: Any, advantage: float) -> ShownAnswer:
     weights = token_weights(choice.alignment, side)
     tokens = [tokenizer.decode([i], skip_special_tokens=True) or "⏎" for i in ids]
     errors = [error_tokens(problem, ids, tokenizer, roots_only) for roots_only in (False, True)]
-    return Side(
+    return ShownAnswer(
         tokens=tokens,
         mask=[bool(weight) for weight in weights],
         advantages=[float(weight * advantage) for weight in weights],
@@ -85,9 +83,3 @@ def _side(problem: Problem, tokenizer: Any, ids: list[int], choice: Choice, side
         roots=None if errors[1] is None else errors[1].tolist(),
         reward=float(side == "repair"),
     )
-
-
-def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -21,7 +21,7 @@ from difference_feedback.runs.sections import (
     Evaluation,
     Judge,
     Lora,
-    Objective,
+    ObjectiveName,
     PositiveInt,
     Repairs,
     Reward,
@@ -95,7 +95,7 @@ class RepairRLRecipe(ModelRecipe):
     """Real questions to draw the drafts from, instead of the embedded ones."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not measured."""
-    objective: Objective = "grpo"
+    objective: ObjectiveName = "grpo"
     """Take the one that trains the policy."""
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
@@ -120,7 +120,7 @@ class TrainRecipe(ModelRecipe):
     kind: Literal["train"] = "train"
     method: Literal["grpo", "df-grpo"] = "df-grpo"
     """`grpo`: without Difference Feedback, by whatever `objective` says."""
-    objective: Objective = "grpo"
+    objective: ObjectiveName = "grpo"
     host: Literal["trl", "verl"] = "trl"
     """Who trains. verl has an environment of its own."""
     repair_model: str | None = None

@@ -121,7 +121,7 @@ Reward = Literal["embedded", "final-answer", "llm-judge"]
 """Who grades: the embedded checker, the final-answer rule, or a language model (which needs `judge`)."""
 
 
-Objective = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]
+ObjectiveName = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]
 """Of the policy's update, with the clipping range of its own paper unless `trl` sets one. PPO needs the verl host."""
 
 
