@@ -1,4 +1,4 @@
-"""A demo's folder as the commands write it, on real problems, images, alignments and error positions."""
+"""A demo's folder as the commands write it, with real problems, images, alignments and error positions."""
 
 import json
 import re

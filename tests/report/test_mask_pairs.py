@@ -1,4 +1,4 @@
-"""Pairs from rows: tokens, masks, and what is wrong with a row."""
+"""Pairs from rows: tokens, masks, and the problems of a row."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""What the report reads, what it refuses, and the page as text."""
+"""The files that the report reads and rejects, and the page as text."""
 
 import json
 import re

@@ -134,7 +134,7 @@ def read_json(path: Path) -> dict[str, Any]:
         raise DataError(f"{path}: not valid JSON ({error}): repeat the command that wrote the file.") from None
     if not isinstance(value, dict):
         raise DataError(
-            f"{path}: the content has the type {type(value).__name__}, not a JSON object: repeat the command that wrote the file."
+            f"{path}: expected a JSON object, found {type(value).__name__}: repeat the command that wrote the file."
         )
     return value
 
