@@ -39,7 +39,7 @@ def endpoint(server, **settings):
 
 def test_greedy_repairs_come_alone(openai_server, base):
     repairer = EndpointRepairer(endpoint(openai_server), base[1].tokenizer, style="nano", temperature=0.0)
-    with pytest.raises(ConfigError, match="repairs.temperature is 0.*2 samples"):
+    with pytest.raises(ConfigError, match=r"repairs.temperature is 0.*2 samples"):
         repairer.repair([], 2)
 
 

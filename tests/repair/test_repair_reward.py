@@ -25,7 +25,7 @@ def test_no_price_no_charge():
 
 def test_a_negative_price_is_an_error():
     with pytest.raises(ConfigError, match="lam is -1"):
-        repair_reward([1.0], [0.0], lam is -1)
+        repair_reward([1.0], [0.0], lam=-1)
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=5), st.floats(0, 2))

@@ -65,3 +65,12 @@ def conversation(question: str, num_images: int) -> list[dict[str, Any]]:
     """A chat conversation of one turn: an image part for each image, then the question."""
     images: list[dict[str, Any]] = [{"type": "image"} for _ in range(num_images)]
     return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
+
+
+def marked_conversation(question: str) -> list[dict[str, Any]]:
+    """A user's turn with an image part at every `<image>` of the question."""
+    content: list[dict[str, Any]] = []
+    for i, text in enumerate(question.split("<image>")):
+        content += [{"type": "image"}] if i else []
+        content += [{"type": "text", "text": text}] if text.strip() else []
+    return [{"role": "user", "content": content}]

@@ -19,6 +19,7 @@ import datasets
 from PIL import Image
 from rich.console import Console
 
+from difference_feedback.data.conversations import marked_conversation
 from difference_feedback.data.image_files import OpenedImage, open_image
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, read_jsonl
@@ -51,7 +52,7 @@ class VisualQuestion:
     @cached_property
     def prompt(self) -> list[dict[str, Any]]:
         """The chat conversation for the policy."""
-        return conversation(self.question)
+        return marked_conversation(self.question)
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,8 @@ class LoadedData:
 
     def for_training(self) -> datasets.Dataset:
         """The columns that TRL's trainers and the reward functions read: prompt, images, answer, options."""
-        prompts = [conversation(question) for question in self.dataset["question"]]
+        prompts = [marked_conversation(question) for question in self.dataset["question"]]
         return self.dataset.remove_columns("question").add_column("prompt", prompts)
-
-
-def conversation(question: str) -> list[dict[str, Any]]:
-    """A user's turn with an image part at every `<image>` of the question."""
-    content: list[dict[str, Any]] = []
-    for i, text in enumerate(question.split("<image>")):
-        content += [{"type": "image"}] if i else []
-        content += [{"type": "text", "text": text}] if text.strip() else []
-    return [{"role": "user", "content": content}]
 
 
 def load_questions(data: Data) -> list[VisualQuestion]:
