@@ -201,7 +201,7 @@ def message_html(text: str, wrong: bool = False) -> str:
 def agreement_html(agreement: Agreement | None) -> str:
     """How far reviewers and the auditor agree; None when there are no reviews."""
     if agreement is None:
-        return '<p class="df-agreement">Your agreement with the auditor appears here after the first review.</p>'
+        return '<p class="df-agreement">The agreement with the auditor appears here after the first review.</p>'
     low, high = agreement.raw_interval
     kappa = "is not defined yet"
     if agreement.kappa is not None and agreement.kappa_interval is not None:

@@ -113,7 +113,7 @@ def verdict(methods: dict[str, MethodResult]) -> str | None:
         and plain.interval[0] <= weighted.interval[1]
         and weighted.interval[0] <= plain.interval[1]
     ):
-        text += " The 95 % intervals overlap, so this run alone does not show a difference."
+        text += " The 95 % intervals overlap, so this run alone does not settle which is better."
     return text
 
 
