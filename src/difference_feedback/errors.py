@@ -9,5 +9,13 @@ class DataError(DifferenceFeedbackError, ValueError):
     """Data that cannot be used. The message names the row, the field and the remedy."""
 
 
+class FieldError(DataError):
+    """A field of a row that cannot be used; the caller adds the row's line."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class ConfigError(DifferenceFeedbackError, ValueError):
     """A recipe, option or combination of options that cannot work. The message says what to use instead."""

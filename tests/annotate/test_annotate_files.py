@@ -1,4 +1,4 @@
-"""What the page reads and writes: rows of several people, from several processes, through crashes; reviews unled."""
+"""The files of the page: rows of several people and processes survive crashes, and reviewers see no verdicts."""
 
 import base64
 import io
@@ -51,7 +51,7 @@ def test_a_repair_is_on_disk_at_once_and_the_next_item_opens(items):
     assert again.text("ada", 0) == "I see 9 . answer 9"
     assert again.text("ada", 1) == "I see 1 . answer 1"
     progress = again.progress("ada")
-    assert (progress.done, progress.skipped, progress.left) == (1, 0, 3)
+    assert (progress.done, progress.skipped, progress.remaining) == (1, 0, 3)
 
 
 def test_what_is_saved_is_taken_by_repair_sft(items):
@@ -60,18 +60,18 @@ def test_what_is_saved_is_taken_by_repair_sft(items):
     work.save("ada", 1, "wrong at first")
     work.save("ada", 1, "I see 9 . answer 9")
     work.save("bob", 1, "answer 9")
-    found = load_repair_set(work.output.path)
-    assert found.errors == []
-    assert found.replaced == 1
-    assert [(row.id, row.repaired) for row in found.rows] == [
+    repairs = load_repair_set(work.output.path)
+    assert repairs.errors == []
+    assert repairs.replaced == 1
+    assert [(row.id, row.repaired) for row in repairs.rows] == [
         *[("0 by ada", "I see 9 . answer 9"), ("1 by ada", "I see 9 . answer 9"), ("1 by bob", "answer 9")],
     ]
-    assert found.rows[0].reference == "it is 9 . answer 9"
-    assert found.rows[0].images[0].getpixel((0, 0)) == (255, 0, 0)
+    assert repairs.rows[0].reference == "it is 9 . answer 9"
+    assert repairs.rows[0].images[0].getpixel((0, 0)) == (255, 0, 0)
 
 
-@pytest.mark.parametrize(("text", "says"), [(" ", "empty"), ("I see 0 . answer 0", "nothing is changed")])
-def test_what_is_no_repair_is_not_saved(items, text, says):
+@pytest.mark.parametrize(("text", "says"), [(" ", "empty"), ("I see 0 . answer 0", "answer is unchanged")])
+def test_empty_and_unchanged_repairs_are_not_saved(items, text, says):
     work = project(items)
     with pytest.raises(DataError, match=says):
         work.save("ada", 0, text)
@@ -91,19 +91,19 @@ def test_two_annotators_are_not_offered_the_same(items, monkeypatch):
     assert ada.next("ada", 2) == 3  # its claim has lapsed
 
 
-def test_a_line_cut_off_by_a_crash_costs_itself_alone(items):
+def test_only_the_line_cut_off_by_a_crash_is_lost(items):
     work = project(items)
     work.save("ada", 0, "answer 9")
     with work.output.path.open("a") as file:
         file.write('{"id": "1", "repaired": "ans')
     work.save("ada", 2, "answer 9")
     assert set(work.repairs()) == {"0", "2"}
-    found = load_repair_set(work.output.path)
-    assert [row.id for row in found.rows] == ["0 by ada", "2 by ada"]
-    assert found.errors == []
+    repair_set = load_repair_set(work.output.path)
+    assert [row.id for row in repair_set.rows] == ["0 by ada", "2 by ada"]
+    assert repair_set.errors == []
 
 
-def test_a_full_disk_is_said_and_nothing_is_half_written(items, monkeypatch):
+def test_a_full_disk_is_reported_and_nothing_is_half_written(items, monkeypatch):
     work = project(items)
     work.save("ada", 0, "answer 9")
 
@@ -130,19 +130,19 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_offered(items, tmp_pa
         file.write("".join(json.dumps(row) + "\n" for row in bad) + "{broken\n")
     work = load_work(items, "draft")
     assert [row["id"] for row in work.rows] == ["0", "1", "2", "3"]
-    said = sorted(str(problem) for problem in work.problems)
-    assert len(said) == 6
-    for part in ("earlier line", '"id": missing', '"draft"', "lies outside", "is no file", "no valid JSON"):
-        assert any(part in line for line in said), part
+    messages = sorted(str(problem) for problem in work.problems)
+    assert len(messages) == 6
+    for part in ("earlier line", '"id": missing', '"draft"', "lies outside", "does not exist", "no valid JSON"):
+        assert any(part in line for line in messages), part
 
 
 def test_sources_that_hold_nothing_are_refused_with_the_remedy(tmp_path):
-    with pytest.raises(ConfigError, match="no such file or folder"):
+    with pytest.raises(ConfigError, match="does not exist; give"):
         find_work(tmp_path / "none")
     with pytest.raises(ConfigError, match="keep_wrong_answers=N"):
         find_work(tmp_path)
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DataError, match="not one row can be used: it is empty"):
+    with pytest.raises(DataError, match="no row can be used: the file has no rows"):
         find_work(tmp_path / "empty.jsonl")
 
 
@@ -173,17 +173,17 @@ def test_a_review_is_blind_and_agreement_follows(audits):
     _, work = find_work(audits.parent)
     review = ReviewProject(work)
     assert len(review.items) == 3  # the outage is nobody's to review
-    told = json.dumps(review.items)
-    assert not any(f'"{name}"' in told for name in HIDDEN)
-    assert "quoted words" not in told
+    visible = json.dumps(review.items)
+    assert not any(f'"{name}"' in visible for name in HIDDEN)
+    assert "quoted words" not in visible
     assert review.agreement() is None
     for place, verdict in enumerate(("clean", "unseen_evidence", "mask_hallucination")):
         assert review.next("ada", place - 1) == place
         review.save("ada", place, verdict, note="hm" if place == 2 else "")
     assert review.next("ada") is None
-    found = review.agreement()
-    assert (found.n, found.raw) == (3, pytest.approx(2 / 3))
-    assert found.confusion["clean"] == {"clean": 1, "mask_hallucination": 1}
+    current = review.agreement()
+    assert (current.n, current.raw) == (3, pytest.approx(2 / 3))
+    assert current.confusion["clean"] == {"clean": 1, "mask_hallucination": 1}
     review.save("ada", 2, "clean")  # she thinks again: her last word counts
     assert review.agreement().raw == 1
     assert [row["verdict"] for row in read_rows(review.reviews.path)][-1] == "clean"
@@ -191,7 +191,7 @@ def test_a_review_is_blind_and_agreement_follows(audits):
         review.save("ada", 0, "fine")
 
 
-def test_nothing_of_the_data_is_markup():
+def test_data_never_becomes_markup():
     item = {
         "id": "1",
         "question": HOSTILE,

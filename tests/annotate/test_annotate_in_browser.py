@@ -114,7 +114,7 @@ def test_skipping_and_hostile_data_and_a_second_annotator(opened: Callable[..., 
     assert "{{7*7}}" in text_of(page, "question")
     assert "taken" not in page.title
     page.find_element(By.ID, "save").click()
-    until(page, lambda: "All done" in text_of(page, "message"))
+    until(page, lambda: "All items are done" in text_of(page, "message"))
     page = opened("bob")  # the two that ada skipped are bob's to repair, if she does not have them open
     assert "1 of 3 done" in text_of(page, "progress")
     assert "bob" in text_of(page, "progress")

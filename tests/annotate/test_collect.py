@@ -1,4 +1,4 @@
-"""Items to annotate from responses: which are taken, where the others went, and files that can be gone on with."""
+"""Items to annotate from responses: which are chosen, how the others are counted, and how a run is continued."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ def says(number, words=10):
 
 
 def test_every_response_is_an_item_or_counted():
-    asked = questions(4)
+    sample = questions(4)
     responses = [
         Response("0", says(1), "good"),
         Response("0", says(7), "bad"),
@@ -42,9 +42,9 @@ def test_every_response_is_an_item_or_counted():
         Response("9", "?", "lost"),
         Response("3", " ", "empty"),
     ]
-    found = collect_items(asked, responses)
-    assert {item["id"]: item["reference"] for item in found.items} == {"0": says(1), "2": "3"}
-    counts = {name: count for name, count in found.counts.items() if count}
+    collection = collect_items(sample, responses)
+    assert {item["id"]: item["reference"] for item in collection.items} == {"0": says(1), "2": "3"}
+    counts = {name: count for name, count in collection.counts.items() if count}
     assert counts == {
         "right": 2,
         "question unknown": 1,
@@ -56,29 +56,31 @@ def test_every_response_is_an_item_or_counted():
         "items with a short reference": 1,
         "items": 2,
     }
-    assert found.items[0]["question"].startswith("What is")
-    assert found.items[0]["source"]["reference"] in ("good", "right but short")
+    assert collection.items[0]["question"].startswith("What is")
+    assert collection.items[0]["source"]["reference"] in ("good", "right but short")
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(0, 12)), max_size=40), st.integers(1, 3))
 def test_counts_add_up(drawn, per_question):
     responses = [Response(str(q), says(n, words)) for q, n, words in drawn]
-    found = collect_items(questions(5), responses, per_question=per_question, limit=4)
-    lost = sum(count for name, count in found.counts.items() if name not in ("items", "items with a short reference"))
-    assert lost + len(found.items) == len(responses)
-    assert len({item["id"] for item in found.items}) == len(found.items) <= 4
-    assert max(Counter(item["id"].split("-")[0] for item in found.items).values(), default=0) <= per_question
+    collection = collect_items(questions(5), responses, per_question=per_question, limit=4)
+    lost = sum(
+        count for name, count in collection.counts.items() if name not in ("items", "items with a short reference")
+    )
+    assert lost + len(collection.items) == len(responses)
+    assert len({item["id"] for item in collection.items}) == len(collection.items) <= 4
+    assert max(Counter(item["id"].split("-")[0] for item in collection.items).values(), default=0) <= per_question
 
 
 def test_strata_are_drawn_from_in_turn_and_seeds_repeat():
-    asked = questions(30)
-    responses = [Response(q.id, says(answer)) for q in asked for answer in (q.answer, "99")]
-    strata = {q.id: {"subject": "a" if int(q.id) < 24 else "b", "level": 1} for q in asked}
-    found = collect_items(asked, responses, strata=strata, limit=10)
-    assert found.strata == {"subject a, level 1": 5, "subject b, level 1": 5}
-    assert found.items == collect_items(asked, responses, strata=strata, limit=10).items
-    assert found.items != collect_items(asked, responses, strata=strata, limit=10, seed=1).items
-    assert found.items[0]["level"] == 1
+    sample = questions(30)
+    responses = [Response(q.id, says(answer)) for q in sample for answer in (q.answer, "99")]
+    strata = {q.id: {"subject": "a" if int(q.id) < 24 else "b", "level": 1} for q in sample}
+    collection = collect_items(sample, responses, strata=strata, limit=10)
+    assert collection.strata == {"subject a, level 1": 5, "subject b, level 1": 5}
+    assert collection.items == collect_items(sample, responses, strata=strata, limit=10).items
+    assert collection.items != collect_items(sample, responses, strata=strata, limit=10, seed=1).items
+    assert collection.items[0]["level"] == 1
 
 
 @pytest.fixture
@@ -116,22 +118,22 @@ def test_from_files_to_the_page_and_to_training(data, tmp_path):
     assert load_repair_set(annotated).rows[0].draft == says(50)
     again = run(data, "-r", tmp_path / "r.jsonl", "-o", output)
     assert again.exit_code == 2
-    assert "holds repairs of its items already" in again.stderr
+    assert "already holds repairs of its items" in again.stderr
 
 
-def test_sampling_behind_a_server_is_gone_on_with(data, tmp_path):
+def test_sampling_from_a_server_can_be_continued(data, tmp_path):
     output = tmp_path / "out"
     with unruly() as server:
         server.script = [says(1), {"status": 404}, says(1)]
         common = ("--url", server.url, "--samples", 2, "-o", output)
         first = run(data, *common)
         assert "1 questions got no answer" in first.stderr
-        asked = len(server.bodies)
-        assert asked == 3
+        requests = len(server.bodies)
+        assert requests == 3
         assert server.bodies[0]["n"] == 2
         assert "boxed" in server.bodies[0]["messages"][0]["content"][1]["text"]
         second = run(data, *common)
-        assert len(server.bodies) == asked + 1
+        assert len(server.bodies) == requests + 1
     assert len(read_rows(output / "responses.jsonl")) == 6
     assert second.exit_code == 2  # question 0 has right answers alone, 1 and 2 wrong ones alone
     assert "no right answer to the same question" in second.stderr
@@ -141,7 +143,7 @@ def test_a_local_model_is_sampled(data, tmp_path):
     result = run(data, "--model", "nano", "--samples", 2, "--max-new-tokens", 4, "-o", tmp_path / "out")
     assert len(read_rows(tmp_path / "out" / "responses.jsonl")) == 6
     assert result.exit_code == 2
-    assert "no item" in result.stderr
+    assert "no response can become an item" in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("--model", "nano", "--url", "http://127.0.0.1:9/v1")])

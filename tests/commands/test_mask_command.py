@@ -124,7 +124,7 @@ def test_empty_file_gives_an_empty_output(tmp_path):
     result = run(path, "--html", tmp_path / "page.html")
     assert result.exit_code == 0
     assert (tmp_path / "empty.masks.jsonl").read_text() == ""
-    assert "No pairs." in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "There are no pairs." in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_help_has_an_example_and_the_command_stands_alone():

@@ -29,5 +29,5 @@ def test_before_plain_text_go_all_images() -> None:
 
 @pytest.mark.parametrize("images", [[], [RED], [RED, BLUE, RED]])
 def test_as_many_images_as_places(images: list[Image.Image]) -> None:
-    with pytest.raises(DataError, match=f"{len(images)} images for 2 image parts"):
+    with pytest.raises(DataError, match=f"{len(images)} images, but 2 image parts"):
         fill_images(PROMPT, images)

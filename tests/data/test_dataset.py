@@ -46,7 +46,7 @@ def test_rows_become_the_columns_that_trainers_read(folder: Path) -> None:
     assert [image.size for image in rows[1]["images"]] == [(96, 64), (64, 64)]
     assert rows[1]["images"][1].getpixel((5, 5)) == (255, 255, 255)
     assert not loaded.problems
-    assert loaded.notes == {"transparency put on white": 1}
+    assert loaded.notes == {"transparent areas made white": 1}
 
 
 @pytest.mark.parametrize(
@@ -54,19 +54,23 @@ def test_rows_become_the_columns_that_trainers_read(folder: Path) -> None:
     [
         ('{"question": "How', None, "JSON"),
         ("[1, 2]", None, "object"),
-        ({"image": "one.png", "answer": "3"}, "question", "every row needs its question"),
-        ({**GOOD, "question": "  "}, "question", "every row needs its question"),
-        ({"question": "How many?", "image": "one.png"}, "answer", "graded by"),
-        ({**GOOD, "answer": True}, "answer", "graded by"),
+        ({"image": "one.png", "answer": "3"}, "question", "give the question"),
+        ({**GOOD, "question": "  "}, "question", "give the question"),
+        ({"question": "How many?", "image": "one.png"}, "answer", "give the answer"),
+        ({**GOOD, "answer": True}, "answer", "give the answer"),
         ({"question": "How many?", "answer": "3"}, "image", "missing"),
         ({**GOOD, "image": []}, "image", "missing"),
-        ({**GOOD, "image": 3}, "image", "expected a file's path"),
-        ({**GOOD, "image": "none.png"}, "image", "paths are relative"),
-        ({**GOOD, "image": "text.png"}, "image", "not an image"),
-        ({**GOOD, "image": "half.jpg"}, "image", "copy the file again"),
-        ({**GOOD, "image": "pixel.png"}, "image", "1 x 1 pixels show nothing"),
+        ({**GOOD, "image": 3}, "image", "give the path of a file"),
+        ({**GOOD, "image": "none.png"}, "image", "give a path relative to"),
+        ({**GOOD, "image": "text.png"}, "image", "convert it to PNG or JPEG"),
+        ({**GOOD, "image": "half.jpg"}, "image", "copy it again"),
+        ({**GOOD, "image": "pixel.png"}, "image", "1 x 1 pixels are too few"),
         ({**GOOD, "options": "A or B"}, "options", "list of texts"),
-        ({**GOOD, "image": ["one.png", "one.png"], "question": "<image1> or <image3>?"}, "question", "its mark"),
+        (
+            {**GOOD, "image": ["one.png", "one.png"], "question": "<image1> or <image3>?"},
+            "question",
+            "mark each image once",
+        ),
     ],
 )
 def test_a_bad_row_is_listed_and_the_good_ones_are_used(
@@ -134,7 +138,7 @@ def test_a_saved_data_set_with_other_column_names(folder: Path) -> None:
     loaded = load_data(Data(path=str(folder / "saved"), columns=columns))
     assert loaded.dataset["answer"][:] == ["3"]
     assert [problem.line for problem in loaded.problems] == [2]
-    with pytest.raises(ConfigError, match=r"no column 'pictures'; there are problem, picture, solution"):
+    with pytest.raises(ConfigError, match=r"no column 'pictures'; it has problem, picture, solution"):
         load_data(Data(path=str(folder / "saved"), columns={**columns, "image": "pictures"}))
 
 

@@ -58,8 +58,8 @@ def test_the_prompt_is_the_policys(folder):
         ({k: v for k, v in GOOD.items() if k != "question"}, "line 2, field 'question': got None"),
         (GOOD | {"id": "b", "reference": 3}, "line 2, field 'reference': got 3"),
         (GOOD | {"id": "b", "image": None}, "line 2, field 'image': got None"),
-        (GOOD | {"id": "b", "image": "none.png"}, "line 2, field 'image': no file"),
-        (GOOD | {"id": "b", "image": "set.jsonl"}, "line 2, field 'image': not an image"),
+        (GOOD | {"id": "b", "image": "none.png"}, "line 2, field 'image': there is no file"),
+        (GOOD | {"id": "b", "image": "set.jsonl"}, "line 2, field 'image': Pillow cannot read"),
         (GOOD, "line 2, field 'id': 'a' is line 1's too"),
     ],
 )

@@ -15,14 +15,14 @@ def test_a_textbook_example():
     # Two readers and 50 grant proposals: 20 both yes, 5 yes/no, 10 no/yes, 15 both no; kappa is 0.40.
     auditor = ["yes"] * 25 + ["no"] * 25
     human = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
-    found = agreement(auditor, human)
-    assert (found.n, found.raw, found.raw_interval) == (50, 0.7, wilson_interval(35, 50))
-    assert found.kappa == pytest.approx(0.4)
-    low, high = found.kappa_interval
+    result = agreement(auditor, human)
+    assert (result.n, result.raw, result.raw_interval) == (50, 0.7, wilson_interval(35, 50))
+    assert result.kappa == pytest.approx(0.4)
+    low, high = result.kappa_interval
     # The usual large-sample standard error is 0.13, which gives 0.15 to 0.65.
     assert low == pytest.approx(0.15, abs=0.05)
     assert high == pytest.approx(0.65, abs=0.05)
-    assert found.confusion == {"no": {"no": 15, "yes": 10}, "yes": {"no": 5, "yes": 20}}
+    assert result.confusion == {"no": {"no": 15, "yes": 10}, "yes": {"no": 5, "yes": 20}}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -33,18 +33,18 @@ def test_kappa_is_scikit_learn_s(seed):
     assert agreement(auditor, human).kappa == pytest.approx(cohen_kappa_score(auditor, human))
 
 
-def test_where_both_always_say_the_same_kappa_is_not_defined():
-    found = agreement(["clean"] * 5, ["clean"] * 5)
-    assert (found.raw, found.kappa, found.kappa_interval) == (1, None, None)
+def test_kappa_is_undefined_when_both_always_say_the_same():
+    result = agreement(["clean"] * 5, ["clean"] * 5)
+    assert (result.raw, result.kappa, result.kappa_interval) == (1, None, None)
 
 
-def test_pairs_are_needed():
+def test_unpaired_or_empty_verdicts_are_rejected():
     for lists in ((["a"], []), ([], [])):
-        with pytest.raises(DataError, match="give pairs"):
+        with pytest.raises(DataError, match=r"agreement: .* at least one pair"):
             agreement(*lists)
 
 
-def test_of_a_run_each_reviewer_s_last_word_counts(tmp_path):
+def test_each_reviewers_last_verdict_counts(tmp_path):
     audits = [{"id": str(i), "verdict": v} for i, v in enumerate(["clean", "clean", "template_shortcut", None])]
     reviews = [("0", "clean", "a"), ("1", "clean", "a"), ("1", "unseen_evidence", "a"), ("1", "clean", "b")]
     reviews += [("3", "clean", "a"), ("9", "clean", "a")]
@@ -53,8 +53,8 @@ def test_of_a_run_each_reviewer_s_last_word_counts(tmp_path):
     lines = [json.dumps(dict(zip(keys, row, strict=True))) for row in reviews]
     (tmp_path / "reviews.jsonl").write_text("\n".join(lines) + "\n{broken")
     with pytest.warns(UserWarning, match="1 rows"):
-        found = run_agreement(tmp_path / "audits.jsonl", tmp_path / "reviews.jsonl")
-    assert found.n == 3
-    assert found.confusion == {"clean": {"clean": 2, "unseen_evidence": 1}}
+        result = run_agreement(tmp_path / "audits.jsonl", tmp_path / "reviews.jsonl")
+    assert result.n == 3
+    assert result.confusion == {"clean": {"clean": 2, "unseen_evidence": 1}}
     (tmp_path / "reviews.jsonl").write_text("")
     assert run_agreement(tmp_path / "audits.jsonl", tmp_path / "reviews.jsonl") is None

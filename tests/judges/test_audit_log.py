@@ -1,4 +1,4 @@
-"""The file of audits: what is in it, what a resumed run keeps of it, what it amounts to."""
+"""The file of audits: its rows, the rows that a resumed run keeps, and its statistics."""
 
 import json
 
@@ -44,15 +44,15 @@ def test_a_resumed_run_forgets_the_audits_it_makes_again(log):
 
 
 def test_statistics_count_the_judged():
-    found = audit_statistics(["clean", "unseen_evidence", None, "clean", "template_shortcut"])
-    assert (found.judged, found.outages, found.hit_rate) == (4, 1, 0.5)
-    assert found.hits == {"unseen_evidence": 1, "template_shortcut": 1, "mask_hallucination": 0}
-    low, high = found.hit_rate_interval
+    statistics = audit_statistics(["clean", "unseen_evidence", None, "clean", "template_shortcut"])
+    assert (statistics.judged, statistics.outages, statistics.hit_rate) == (4, 1, 0.5)
+    assert statistics.hits == {"unseen_evidence": 1, "template_shortcut": 1, "mask_hallucination": 0}
+    low, high = statistics.hit_rate_interval
     assert 0 < low < 0.5 < high < 1
-    assert found.summary()["hit_shares"]["unseen_evidence"] == 0.25
+    assert statistics.summary()["hit_shares"]["unseen_evidence"] == 0.25
 
 
-def test_nothing_judged_is_no_rate():
-    found = audit_statistics([None])
-    assert found.hit_rate is None
-    assert found.summary()["hit_shares"] == {}
+def test_without_judged_repairs_there_is_no_hit_rate():
+    statistics = audit_statistics([None])
+    assert statistics.hit_rate is None
+    assert statistics.summary()["hit_shares"] == {}

@@ -1,4 +1,4 @@
-"""Verdicts on repairs whose faults were put there."""
+"""Verdicts on repairs with known faults."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def digits_sum():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_what_the_oracle_writes_is_clean(seed):
+def test_repairs_of_the_oracle_are_clean(seed):
     judged = 0
     for problem in world.sample_problems("rl", 60, seed):
         draft, _ = misread(problem)
@@ -41,7 +41,7 @@ def test_what_the_oracle_writes_is_clean(seed):
     assert judged > 30
 
 
-def test_right_in_the_end_with_a_wrong_reading_is_unseen_evidence():
+def test_a_right_answer_with_a_wrong_reading_is_unseen_evidence():
     problem = digits_sum()
     draft, _ = misread(problem)
     repair = " ".join([*draft.split()[:-1], problem.answer.split()[-1]])
@@ -67,7 +67,7 @@ def test_a_bare_answer_is_a_template():
     assert audit(problem, draft, f"answer {problem.answer}").verdict == "template_shortcut"
 
 
-def test_share_of_right_words_changed_tells_a_paraphrase_from_a_rewrite(monkeypatch):
+def test_the_share_of_changed_right_words_separates_paraphrase_and_rewrite(monkeypatch):
     problem = digits_sum()
     draft, forms = misread(problem)
     errors = wrong_words(problem, draft)

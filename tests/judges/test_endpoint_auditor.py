@@ -1,4 +1,4 @@
-"""The auditor behind an endpoint: what it is shown, and which of its findings count."""
+"""The auditor behind an endpoint: its prompt, and which of its findings count."""
 
 import json
 
@@ -26,14 +26,14 @@ def test_each_verdict_is_explained_and_can_be_given(verdict):
     assert result.evidence == ("" if verdict == "clean" else "I see 3")
 
 
-def test_it_is_shown_everything_fenced():
-    found = request(CASE)
-    text = found.messages[1]["content"][-1]["text"]
+def test_the_prompt_holds_everything_in_fences():
+    sent = request(CASE)
+    text = sent.messages[1]["content"][-1]["text"]
     for name, value in {"QUESTION": "How many?", "DRAFT": CASE.draft, "REPAIR": CASE.repair}.items():
         assert f"[[data {name} " in text
         assert value in text
     assert CASE.reference in text
-    assert len(found.images) == 1
+    assert len(sent.images) == 1
     bare = AuditCase("?", (), "a", "b", None)
     assert "REFERENCE" not in request(bare).messages[1]["content"][-1]["text"]
 
@@ -49,7 +49,7 @@ def test_it_is_shown_everything_fenced():
         (ChatAnswer([finding("template_shortcut", " ")]), "does not occur in the repair"),
     ],
 )
-def test_what_cannot_be_trusted_is_no_verdict(answer, reason):
+def test_answers_that_cannot_be_trusted_give_no_verdict(answer, reason):
     result = read(answer, CASE)
     assert result.verdict is None
     assert reason in result.reason
@@ -59,18 +59,18 @@ def test_evidence_may_differ_in_case_and_spaces():
     assert read(ChatAnswer([finding("mask_hallucination", "i SEE\n3")]), CASE).verdict == "mask_hallucination"
 
 
-def test_over_a_server_that_fails_now_and_then():
+def test_a_server_may_fail_now_and_then():
     with unruly() as server:
         server.script = [finding("clean"), {"status": 404}, finding("unseen_evidence")]
         endpoint = Endpoint(url=server.url, model="auditor-72b", concurrency=1)
         auditor = EndpointAuditor(endpoint, seconds=20, client=ChatClient(endpoint, first_pause=0.01))
-        found = auditor.audit([CASE] * 3)
+        results = auditor.audit([CASE] * 3)
     assert auditor.name == "auditor-72b"
-    assert [result.verdict for result in found] == ["clean", None, "unseen_evidence"]
+    assert [result.verdict for result in results] == ["clean", None, "unseen_evidence"]
 
 
-def test_a_hanging_auditor_is_left_after_its_time():
+def test_a_hanging_auditor_is_abandoned_after_its_time_limit():
     with unruly() as server:
         server.script = [{"hang": 30}]
-        found = EndpointAuditor(Endpoint(url=server.url, model="m"), seconds=0.3).audit([CASE])
-    assert found[0].verdict is None
+        results = EndpointAuditor(Endpoint(url=server.url, model="m"), seconds=0.3).audit([CASE])
+    assert results[0].verdict is None

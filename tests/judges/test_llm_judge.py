@@ -1,4 +1,4 @@
-"""The language-model judge: what it is shown, what counts as a verdict, and answers that try to grade themselves."""
+"""The language-model judge: its prompt, what counts as a verdict, and responses that try to grade themselves."""
 
 import json
 
@@ -40,8 +40,8 @@ ATTACKS = [
 
 
 def shown(response):
-    found = request("What is 3 + 4?", [], response, "7")
-    return found.messages[0]["content"], found.messages[1]["content"][-1]["text"]
+    sent = request("What is 3 + 4?", [], response, "7")
+    return sent.messages[0]["content"], sent.messages[1]["content"][-1]["text"]
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
@@ -94,12 +94,12 @@ NO_VOTES = [
 
 
 @pytest.mark.parametrize("text", NO_VOTES, ids=range(len(NO_VOTES)))
-def test_anything_but_the_object_asked_for_is_no_vote(text):
+def test_anything_but_the_json_object_is_not_a_vote(text):
     assert parse_strictly(text, Vote) is None
     assert majority([ChatAnswer([text])]).correct is None
 
 
-def test_the_object_asked_for_is_a_vote():
+def test_the_json_object_is_a_vote():
     assert parse_strictly(f"\n {vote('incorrect')} ", Vote).verdict == "incorrect"
 
 
@@ -134,17 +134,17 @@ def judge(server, **settings):
     return LLMJudge(Judge(endpoint=endpoint, **settings), ChatClient(endpoint, first_pause=0.01))
 
 
-def test_as_a_reward_the_unjudged_is_none_and_logged(server):
+def test_unjudged_answers_have_the_reward_none_and_are_logged(server):
     server.script = [vote(), vote("incorrect"), {"status": 404}, "no JSON"]
     logged = {}
-    found = judge(server).reward(
+    rewards = judge(server).reward(
         [[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "3 + 4?"}]}]] * 4,
         [[{"role": "assistant", "content": "7"}]] * 4,
         answer=["7"] * 4,
         images=[[Image.new("RGB", (3, 3))]] * 4,
         log_metric=logged.__setitem__,
     )
-    assert found == [1.0, 0.0, None, None]
+    assert rewards == [1.0, 0.0, None, None]
     assert logged == {"judge/unjudged": 0.5}
     body = server.bodies[0]
     assert body["temperature"] == 0.0
@@ -155,8 +155,8 @@ def test_as_a_reward_the_unjudged_is_none_and_logged(server):
 
 def test_votes_are_different_prompts_and_the_majority_counts(server):
     server.script = [vote(), vote("incorrect"), vote()]
-    found = judge(server, votes=3).judge(["?"], [[]], ["7"], ["7"])
-    assert found[0].correct is True
+    judgements = judge(server, votes=3).judge(["?"], [[]], ["7"], ["7"])
+    assert judgements[0].correct is True
     texts = {body["messages"][1]["content"][0]["text"] for body in server.bodies}
     assert len(texts) == len(server.bodies) == 3
 
@@ -165,16 +165,16 @@ def test_votes_are_different_prompts_and_the_majority_counts(server):
 def test_a_judge_that_fails_for_good_leaves_answers_unjudged_and_counts_them(server, fault):
     server.script = [fault]
     judging = judge(server)
-    [found] = judging.judge(["?"], [[]], ["7"], ["7"])
-    assert found.correct is None
-    assert found.reason
+    [judgement] = judging.judge(["?"], [[]], ["7"], ["7"])
+    assert judgement.correct is None
+    assert judgement.reason
     assert judging.counts == {"unjudged": 1}
 
 
 def test_a_real_model_under_attack_gives_valid_verdicts_or_none(openai_server):
-    """The nano model reads no English: what is shown is that a real server's free text never passes for a verdict."""
+    """The nano model does not understand English. So this shows that free text of a real server is never a verdict."""
     endpoint = Endpoint(url=openai_server.url, model=openai_server.model, max_tokens=8, concurrency=2)
     judging = LLMJudge(Judge(endpoint=endpoint))
-    found = judging.judge(["?"] * 4, [[]] * 4, ATTACKS[:4], ["7"] * 4)
+    judgements = judging.judge(["?"] * 4, [[]] * 4, ATTACKS[:4], ["7"] * 4)
     assert len(openai_server.requests) == 4
-    assert [judgement.correct for judgement in found] == [None] * 4
+    assert [judgement.correct for judgement in judgements] == [None] * 4

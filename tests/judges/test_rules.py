@@ -1,4 +1,4 @@
-"""The final-answer rule: what it finds, what it holds to be the same, and that nothing makes it raise."""
+"""The final-answer rule: which answer it extracts, which answers it takes for equal, and that it never raises."""
 
 import threading
 
@@ -12,7 +12,7 @@ from difference_feedback.judges.rules import final_answer_reward, grade, matches
 
 
 @pytest.mark.parametrize(
-    ("response", "found"),
+    ("response", "expected"),
     [
         (r"So \boxed{3}, no: \boxed{\frac{1}{2}}", r"\frac{1}{2}"),
         ("thinking <answer> 42 </answer>", "42"),
@@ -35,9 +35,9 @@ from difference_feedback.judges.rules import final_answer_reward, grade, matches
         ("", None),
     ],
 )
-def test_the_last_final_answer_is_found(response: str, found: str | None) -> None:
+def test_the_last_final_answer_is_found(response: str, expected: str | None) -> None:
     extracted = final_answer(response)
-    assert (extracted and extracted.text) == found
+    assert (extracted and extracted.text) == expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ WITHOUT_OPTIONS = [
 
 
 @pytest.mark.parametrize(("response", "answer", "expected"), WITHOUT_OPTIONS)
-def test_what_is_the_same_and_what_is_not(response: str, answer: str, expected: bool) -> None:
+def test_which_answers_are_equal(response: str, answer: str, expected: bool) -> None:
     assert grade(response, answer).correct is expected
 
 
@@ -153,13 +153,18 @@ def test_what_is_the_same_and_what_is_not(response: str, answer: str, expected: 
     ],
 )
 def test_choices(response: str, answer: str, options: list[str], expected: bool, rule: str) -> None:
-    found = grade(response, answer, options)
-    assert (found.correct, found.rule) == (expected, rule)
+    grading = grade(response, answer, options)
+    assert (grading.correct, grading.rule) == (expected, rule)
 
 
-def test_it_says_what_it_found_and_where_and_why() -> None:
-    found = grade(r"Adding up, \boxed{\sqrt{12}}", r"2\sqrt{3}")
-    assert (found.correct, found.extracted, found.where, found.rule) == (True, r"\sqrt{12}", "box", "expression")
+def test_a_grading_names_answer_place_and_rule() -> None:
+    grading = grade(r"Adding up, \boxed{\sqrt{12}}", r"2\sqrt{3}")
+    assert (grading.correct, grading.extracted, grading.where, grading.rule) == (
+        True,
+        r"\sqrt{12}",
+        "box",
+        "expression",
+    )
     assert grade("no idea, but here is a long text about it", "3").rule == "no answer"
     assert grade(r"\boxed{red}", "blue").rule == "none"
 

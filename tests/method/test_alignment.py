@@ -184,7 +184,7 @@ def test_ids_out_of_range_or_of_a_wrong_type_are_named(bad):
         align([1], bad)
 
 
-def test_ids_with_the_same_hash_are_told_apart_or_refused():
+def test_ids_with_the_same_hash_are_distinguished_or_refused():
     # Python's hash is equal for -1 and -2, and for 0 and 2**61 - 1; a library that compares hashes finds no difference.
     for source, target in (([-1], [-2]), ([0], [2**61 - 1])):
         assert hash(source[0]) == hash(target[0])
@@ -193,7 +193,7 @@ def test_ids_with_the_same_hash_are_told_apart_or_refused():
 
 
 @pytest.mark.parametrize("bad", ["text", b"bytes", np.zeros((2, 2), int), np.array([1.0]), np.array([True])])
-def test_what_is_not_a_row_of_ids_is_refused(bad):
+def test_anything_but_a_row_of_ids_is_refused(bad):
     with pytest.raises(DataError, match="source"):
         align(bad, [1])
 

@@ -131,8 +131,8 @@ def test_root_cause_against_a_walk_along_the_path(source, target, method, anchor
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"granularity": "step"}, DataError, "needs `steps`"),
-        ({"granularity": "step", "steps": [0]}, DataError, r"shape \(1,\); the wrong side has 2 tokens"),
+        ({"granularity": "step"}, DataError, "`steps` is missing"),
+        ({"granularity": "step", "steps": [0]}, DataError, r"shape \(1,\), but the wrong side has 2 tokens"),
         ({"granularity": "line"}, ConfigError, "granularity is 'line'"),
         ({"side": "left"}, ConfigError, "side is 'left'"),
         ({"sigma": 0.0}, ConfigError, "sigma is 0.0"),

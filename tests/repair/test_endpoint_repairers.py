@@ -39,7 +39,7 @@ def endpoint(server, **settings):
 
 def test_greedy_repairs_come_alone(openai_server, base):
     repairer = EndpointRepairer(endpoint(openai_server), base[1].tokenizer, style="nano", temperature=0.0)
-    with pytest.raises(ConfigError, match="2 samples at temperature 0"):
+    with pytest.raises(ConfigError, match=r"repairs.temperature is 0.*2 samples"):
         repairer.repair([], 2)
 
 
@@ -84,7 +84,7 @@ def test_a_row_that_fails_has_no_candidates_and_the_others_theirs(base, requests
 def test_a_server_without_token_ids_is_named(base, requests):
     with unruly() as server:
         server.script = ["answer 3"]
-        with pytest.raises(DataError, match=r"gives no token ids.*repairs.via=endpoint"):
+        with pytest.raises(DataError, match=r"returns no token ids.*repairs.via=endpoint"):
             VLLMServerRepairer(endpoint(server), base[1].tokenizer, style="nano").repair(requests[:1])
 
 

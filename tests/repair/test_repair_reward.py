@@ -24,7 +24,7 @@ def test_no_price_no_charge():
 
 
 def test_a_negative_price_is_an_error():
-    with pytest.raises(ConfigError, match="lam=-1"):
+    with pytest.raises(ConfigError, match="lam is -1"):
         repair_reward([1.0], [0.0], lam=-1)
 
 

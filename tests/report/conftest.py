@@ -1,17 +1,15 @@
-"""A demo's folder as the commands write it, on real problems, images, alignments and error positions."""
+"""A demo's folder as the commands write it, with real problems, images, alignments and error positions."""
 
-import base64
-import io
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from difference_feedback import world
 from difference_feedback.bench.cells import cells_of
+from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.method.alignment import align
 from difference_feedback.method.cost import Counts, Spent
 from difference_feedback.runs.folder import Run
@@ -20,14 +18,8 @@ from difference_feedback.runs.loading import fingerprint, load_recipe
 from difference_feedback.runs.recipes import BenchRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 
 
-def data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
 def spoil(text: str) -> str:
-    """A wrong answer: its middle number raised by one, the last one too."""
+    """A wrong answer: the middle number and the last number are raised by one."""
     numbers = list(re.finditer(r"\d+", text))
     for match in {
         numbers[len(numbers) // 2].start(): numbers[len(numbers) // 2],
@@ -64,7 +56,7 @@ def example(problem: world.Problem, number: int) -> dict:
         "id": str(number),
         "task": problem.task,
         "question": problem.question,
-        "images": [data_url(image) for image in problem.images],
+        "images": [data_url(png_bytes(image)) for image in problem.images],
         "answer": problem.answer,
         "reference": world.correct_answers(problem)[-1],
         "edit_cost": alignment.distance / max(len(source), len(target)),
@@ -77,7 +69,7 @@ def example(problem: world.Problem, number: int) -> dict:
             "roots": flags(True),
             "reward": 0.0,
         },
-        "repaired": {
+        "repair": {
             "tokens": target,
             "mask": alignment.target_mask.tolist(),
             "advantages": [0.97 * float(m) for m in alignment.target_mask],

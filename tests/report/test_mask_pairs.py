@@ -1,4 +1,4 @@
-"""Pairs from rows: tokens, masks, and what is wrong with a row."""
+"""Pairs from rows: tokens, masks, and the problems of a row."""
 
 import pytest
 from hypothesis import given
@@ -82,7 +82,7 @@ def test_no_character_but_white_space_is_lost(text):
     assert [shown.lstrip() for shown in texts] == names
     result = masked(text, text[::2])
     assert len(result.wrong_weights) == len(names)
-    assert result.alignment.apply().tolist() == result.repaired.ids
+    assert result.alignment.apply().tolist() == result.repair.ids
 
 
 def test_real_answers_share_what_they_share():
@@ -129,7 +129,7 @@ def test_model_tokenizer(tokenizer_folder):
     result = masked("3 plus 8 is 12 . 答", "3 plus 8 is 11 . 答", tokenizer=tokenizer)
     assert result.wrong.ids == tokenizer.encode("3 plus 8 is 12 . 答", add_special_tokens=False)
     assert result.alignment.distance <= 2
-    by_ids = masked(result.wrong.ids, result.repaired.ids, tokenizer=tokenizer, granularity="step")
+    by_ids = masked(result.wrong.ids, result.repair.ids, tokenizer=tokenizer, granularity="step")
     assert by_ids.wrong.names == result.wrong.names
     assert len(by_ids.wrong_weights) == len(result.wrong.ids)
 
@@ -149,7 +149,7 @@ def test_unknown_tokenizer_is_named(tmp_path, monkeypatch):
         ({"id": None, "wrong": "a", "repaired": "b"}, "id", "NoneType"),
         ({"id": True, "wrong": "a", "repaired": "b"}, "id", "bool"),
         ({"id": [1], "wrong": "a", "repaired": "b"}, "id", "list"),
-        ({"id": 1, "wrong": 5, "repaired": "b"}, "wrong", "a int; use a text or a list of token ids"),
+        ({"id": 1, "wrong": 5, "repaired": "b"}, "wrong", "the type is int; give a text or a list of token ids"),
         ({"id": 1, "wrong": None, "repaired": "b"}, "wrong", "NoneType"),
         ({"id": 1, "wrong": "a", "repaired": {"text": "b"}}, "repaired", "dict"),
         ({"id": 1, "wrong": "a", "repaired": [1]}, "repaired", "in the same form"),
@@ -159,8 +159,8 @@ def test_unknown_tokenizer_is_named(tmp_path, monkeypatch):
         ({"id": 1, "wrong": [True], "repaired": [1]}, "wrong", "token 0 is 'True'"),
         ({"id": 1, "wrong": ["a"], "repaired": [1]}, "wrong", "token 0 is 'a'"),
         ({"id": 1, "wrong": "\ud800", "repaired": "b"}, "wrong", "surrogate"),
-        ({"id": 1, "wrong": "a", "repaired": "b", "question": 3}, "question", "use a text"),
-        ({"id": 1, "wrong": "a", "repair": 5}, "repair", "a int"),
+        ({"id": 1, "wrong": "a", "repaired": "b", "question": 3}, "question", "give a text"),
+        ({"id": 1, "wrong": "a", "repair": 5}, "repair", "int"),
         ({"id": 1, "wrong": "a", "repair": [1]}, "repair", "in the same form"),
     ],
 )
@@ -191,5 +191,5 @@ def test_duplicated_ids_keep_the_first():
     pairs, problems = check_pairs(rows)
     assert [pair.wrong for pair in pairs] == ["x"]
     assert [str(problem) for problem in problems] == [
-        "line 4, \"id\": 'a' is the id of line 1 already; give every row its own"
+        "line 4, \"id\": line 1 already has the id 'a'; give every row its own id"
     ]

@@ -1,4 +1,4 @@
-"""The page in a real headless Chromium: it renders, stays silent, moves by keyboard, and runs nobody's code."""
+"""The page in a real headless Chromium: it renders without errors, moves by keyboard, and runs no foreign code."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def shown(browser: webdriver.Chrome) -> list[str]:
     ]
 
 
-def test_it_renders_without_a_word_on_the_console(browser: webdriver.Chrome, demo_folder: Path) -> None:
+def test_it_renders_without_messages_on_the_console(browser: webdriver.Chrome, demo_folder: Path) -> None:
     opened(browser, write_report(demo_folder))
     assert browser.get_log("browser") == []
     assert browser.find_element(By.TAG_NAME, "h1").text == "demo"
@@ -40,7 +40,7 @@ def test_it_renders_without_a_word_on_the_console(browser: webdriver.Chrome, dem
     assert browser.execute_script("return arguments[0].complete && arguments[0].naturalWidth", image) > 0
 
 
-def test_masks_errors_and_gated_advantages_are_drawn(browser: webdriver.Chrome, demo_folder: Path) -> None:
+def test_masks_errors_and_weighted_advantages_are_drawn(browser: webdriver.Chrome, demo_folder: Path) -> None:
     row = json.loads((demo_folder / "examples.jsonl").read_text().splitlines()[0])
     opened(browser, write_report(demo_folder))
     tokens = browser.find_elements(By.CSS_SELECTOR, "#example-1 .side.wrong .t")
@@ -77,7 +77,7 @@ def test_hostile_text_stays_text(browser: webdriver.Chrome, demo_folder: Path) -
     path = demo_folder / "examples.jsonl"
     row = json.loads(path.read_text().splitlines()[0])
     row["question"] = row["reference"] = row["answer"] = row["id"] = row["task"] = HOSTILE
-    row["wrong"]["tokens"][0] = row["repaired"]["tokens"][0] = HOSTILE
+    row["wrong"]["tokens"][0] = row["repair"]["tokens"][0] = HOSTILE
     path.write_text(json.dumps(row) + "\n")
     opened(browser, write_report(demo_folder))
     assert browser.title == "demo · Difference Feedback"

@@ -1,4 +1,4 @@
-"""What the report reads, what it refuses, and the page as text."""
+"""The files that the report reads and rejects, and the page as text."""
 
 import json
 import re
@@ -87,25 +87,26 @@ def test_repair_runs_show_their_stages_in_order(tmp_path: Path) -> None:
     assert figures.oracle_edit_cost == 0.1
 
 
-GUARDS = {
-    **{"reward_without_factors": 0.42, "reward_with_factors": 0.09, "visual_kept": 0.82, "audit_kept": 0.65},
-    **{
-        "right_without_image": 0.1,
-        "audit": {"judged": 4, "outages": 2, "hits": {"unseen_evidence": 1}, "hit_rate": 0.25},
-    },
+FACTORS = {
+    "reward_without_factors": 0.42,
+    "reward_with_factors": 0.09,
+    "visual_kept": 0.82,
+    "audit_kept": 0.65,
+    "right_without_image": 0.1,
+    "audit": {"judged": 4, "outages": 2, "hits": {"unseen_evidence": 1}, "hit_rate": 0.25},
 }
 
 
-def test_the_guards_of_a_repair_run_are_shown_with_the_agreement_of_its_reviewers(tmp_path: Path) -> None:
+def test_the_factors_of_a_repair_run_are_shown_with_the_agreement_of_its_reviewers(tmp_path: Path) -> None:
     run = Run(tmp_path / "rl", RepairRLRecipe())
     quality = {"accuracy_at_1": 0.5, "visual_survival": 0.91, "audit_survival": 0.37}
-    run.finish({"before": quality, "after": quality, "cpu_seconds": 30.0, "factors": GUARDS})
+    run.finish({"before": quality, "after": quality, "cpu_seconds": 30.0, "factors": FACTORS})
     page = write_report(run.folder).read_text()
     for text in (
         "82.0 %",
         "10.0 % of the repairs",
         "4 right repairs judged",
-        "2 that it could not",
+        "2 without a verdict",
         "25.0 %",
         "91.0 %",
     ):
@@ -117,13 +118,13 @@ def test_the_guards_of_a_repair_run_are_shown_with_the_agreement_of_its_reviewer
     for name, rows in (("audits", audits), ("reviews", reviews)):
         (run.folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     page = write_report(run.folder).read_text()
-    assert "reviewed 4 of them" in page
+    assert "reviewed 4 repairs" in page
     assert "agree on 75.0 %" in page
 
 
-def test_a_guard_that_is_off_is_called_off(tmp_path: Path) -> None:
+def test_a_factor_that_is_off_is_shown_as_off(tmp_path: Path) -> None:
     run = Run(tmp_path / "rl", RepairRLRecipe())
-    run.finish({"cpu_seconds": 30.0, "factors": GUARDS | {"audit_kept": None, "audit": None}})
+    run.finish({"cpu_seconds": 30.0, "factors": FACTORS | {"audit_kept": None, "audit": None}})
     page = write_report(run.folder).read_text()
     assert "<td>auditor</td><td>off</td>" in page
     assert "What the auditor found" not in page
@@ -133,6 +134,13 @@ def test_the_page_names_no_other_file(demo_folder: Path) -> None:
     html = write_report([demo_folder]).read_text()
     assert not re.search(r"""(?:src|href|action)\s*=\s*["'](?!data:)""", html)
     assert not re.search(r"url\(|@import|https?://", html)
+
+
+def test_the_old_name_of_a_repair_is_read(demo_folder: Path) -> None:
+    repair = load_report([demo_folder]).examples[0].repair
+    path = demo_folder / "examples.jsonl"
+    path.write_text(path.read_text().replace('"repair":', '"repaired":'))
+    assert load_report([demo_folder]).examples[0].repair == repair
 
 
 def test_hostile_text_is_escaped_everywhere(demo_folder: Path) -> None:
@@ -161,7 +169,7 @@ def test_hostile_text_is_escaped_everywhere(demo_folder: Path) -> None:
         (lambda row: row.pop("question"), ["row 2", "question", "required"]),
         (lambda row: row["images"].append("https://example.org/a.png"), ["row 2", "images", "data URL"]),
         (lambda row: row["images"].append("data:image/svg+xml;base64,AAAA"), ["row 2", "images", "data URL"]),
-        (lambda row: row["repaired"].update(tokens="text"), ["row 2", "repaired.tokens", "list"]),
+        (lambda row: row["repair"].update(tokens="text"), ["row 2", "repair.tokens", "list"]),
     ],
 )
 def test_a_row_that_breaks_the_schema_is_named(demo_folder: Path, change, parts: list[str]) -> None:
@@ -178,7 +186,7 @@ def test_a_row_that_breaks_the_schema_is_named(demo_folder: Path, change, parts:
 def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no run"):
         write_report(tmp_path)
-    with pytest.raises(DataError, match="No run folder"):
+    with pytest.raises(DataError, match="no run folder: give"):
         write_report([])
 
 
@@ -188,7 +196,7 @@ def test_folders_that_hold_no_run_are_refused(tmp_path: Path) -> None:
         (0.80, (0.77, 0.83), "10.0 points above GRPO"),
         (0.60, (0.57, 0.63), "10.0 points below GRPO"),
         (0.70, (0.67, 0.73), "both end at 70.0%"),
-        (0.72, (0.69, 0.75), "does not settle"),
+        (0.72, (0.69, 0.75), "intervals overlap"),
     ],
 )
 def test_the_verdict_says_no_more_than_the_figures(weighted: float, interval: tuple[float, float], says: str) -> None:
@@ -196,7 +204,7 @@ def test_the_verdict_says_no_more_than_the_figures(weighted: float, interval: tu
     text = verdict({"GRPO": plain, "DF-GRPO": MethodResult(accuracy=weighted, interval=interval, cpu_seconds=100)})
     assert text is not None
     assert says in text
-    assert ("does not settle" in text) == (interval[0] <= 0.73 and interval[1] >= 0.67)
+    assert ("intervals overlap" in text) == (interval[0] <= 0.73 and interval[1] >= 0.67)
     assert verdict({"GRPO": plain}) is None
 
 

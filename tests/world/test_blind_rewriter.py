@@ -1,4 +1,4 @@
-"""The faultless rewriter: it ends as its reference does, carries over as little as it can, and knows no truth."""
+"""The blind rewriter: it ends as its reference does, copies as little as possible, and does not know the truth."""
 
 import dataclasses
 
@@ -27,37 +27,43 @@ def problem_of(task, facts, answer=""):
     ("task", "facts", "draft", "reference", "repaired"),
     [
         (  # one misread digit, and what follows from it
-            *("digits-sum", {"digits": [3, 6, 9]}),
+            "digits-sum",
+            {"digits": [3, 6, 9]},
             "3 plus 5 is 8 , plus 9 is 17 . answer 17",
             "start 9 , add 6 makes 15 , add 3 makes 18 . answer 18",
             "3 plus 6 is 9 , plus 9 is 18 . answer 18",
         ),
         (  # every digit right, and a slip: nothing is carried over
-            *("digits-sum", {"digits": [3, 6, 9]}),
+            "digits-sum",
+            {"digits": [3, 6, 9]},
             "3 plus 6 is 8 , plus 9 is 17 . answer 17",
             "start 9 , add 6 makes 15 , add 3 makes 18 . answer 18",
             "3 plus 6 is 9 , plus 9 is 18 . answer 18",
         ),
         (  # the 8 made it wrong; the other misread digits do no harm and stay
-            *("digits-max", {"digits": [3, 1, 4, 2]}),
+            "digits-max",
+            {"digits": [3, 1, 4, 2]},
             "see 3 keep 3 , see 2 keep 3 , see 4 keep 4 , see 8 keep 8 . answer 8",
             "then 2 best 2 , then 4 best 4 , then 1 best 4 , then 3 best 4 . answer 4",
             "see 3 keep 3 , see 2 keep 3 , see 4 keep 4 , see 2 keep 4 . answer 4",
         ),
         (  # the reference reads the column, the draft the row: they share one cell
-            *("grid-lookup", {"grid": [[7, 5], [3, 8]], "row": 0, "column": 0}),
+            "grid-lookup",
+            {"grid": [[7, 5], [3, 8]], "row": 0, "column": 0},
             "row 1 reads 8 5 . column 1 has 8 . answer 8",
             "column 1 reads 7 2 . row 1 has 7 . answer 7",
             "row 1 reads 7 5 . column 1 has 7 . answer 7",
         ),
         (
-            *("chart", {"bars": {"blue": 1, "red": 6}, "high": "red", "low": "blue"}),
+            "chart",
+            {"bars": {"blue": 1, "red": 6}, "high": "red", "low": "blue"},
             "blue is 2 . red is 6 . 6 minus 2 is 4 . answer 4",
             "the red bar reaches 6 , blue 1 . 6 minus 1 is 5 . answer 5",
             "blue is 1 . red is 6 . 6 minus 1 is 5 . answer 5",
         ),
         (  # the reference is right by luck: its wrong value is carried over, since nobody here knows better
-            *("digits-sum", {"digits": [3, 6, 9]}),
+            "digits-sum",
+            {"digits": [3, 6, 9]},
             "3 plus 5 is 8 , plus 9 is 17 . answer 17",
             "4 plus 5 is 9 , plus 9 is 18 . answer 18",
             "4 plus 5 is 9 , plus 9 is 18 . answer 18",
@@ -88,7 +94,7 @@ def test_it_repairs_with_no_more_readings_than_were_wrong_and_without_the_truth(
         assert rewrite_blind(blind, draft, reference, TOKENIZER) == repaired
 
 
-def test_what_is_in_no_known_form_or_cannot_end_right_is_not_repaired():
+def test_answers_without_a_known_form_or_a_right_end_are_not_repaired():
     problem = problem_of("digits-sum", {"digits": [3, 6, 9]})
     good = "3 plus 6 is 9 , plus 9 is 18 . answer 18"
     assert rewrite_blind(problem, "no idea", good, TOKENIZER) is None
@@ -104,9 +110,9 @@ def test_as_a_repairer_it_gives_one_candidate_or_none():
     draft = form.write({form.readings[0].name: form.readings[0].misreadings[0]})
     reference = world.correct_answers(problem)[1]
 
-    def request(text, given=reference):
+    def request(text, shown=reference):
         ids = [*TOKENIZER.encode(text), TOKENIZER.eos_token_id]
-        return RepairRequest(problem.prompt, list(problem.images), ids, given)
+        return RepairRequest(problem.prompt, list(problem.images), ids, shown)
 
     (found,), none = repairer.repair([request(draft), request("no idea")], num_samples=2)
     assert found.text == form.write()

@@ -1,4 +1,4 @@
-"""The nano model goes through the real classes: processor, chat template, generation, saving and loading."""
+"""The nano model in the real classes: processor, chat template, generation, saving and loading."""
 
 from dataclasses import replace
 

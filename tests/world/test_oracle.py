@@ -1,4 +1,4 @@
-"""The embedded oracle: right, in the draft's own form, and marking the errors."""
+"""The oracle: its repairs are right and in the draft's own form, and its masks mark the errors."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ TASKS = list(world.TASKS)
 
 
 def misread(problem, rng, errors):
-    """An answer in one of the problem's forms, some of its readings wrong and everything after them consistent."""
+    """An answer in one of the problem's forms: some readings are wrong, and all later values follow from them."""
     form = rng.choice(np.array(world.TASKS[problem.task].forms(problem.facts), dtype=object))
     slots = [form.readings[i] for i in rng.permutation(len(form.readings))[:errors]]
     return form, form.write({slot.name: slot.misreadings[rng.integers(len(slot.misreadings))] for slot in slots})
@@ -31,10 +31,10 @@ def test_the_repair_is_correct_and_no_farther_than_the_drafts_own_form(task, see
     repaired = oracle_repair(problem, draft, TOKENIZER)
     assert world.is_correct(problem, repaired)
     assert repaired in world.correct_answers(problem)
-    ids, own, found = (TOKENIZER.encode(text) for text in (draft, form.write(), repaired))
-    assert align(ids, found).distance <= align(ids, own).distance
+    ids, same_form, repaired_ids = (TOKENIZER.encode(text) for text in (draft, form.write(), repaired))
+    assert align(ids, repaired_ids).distance <= align(ids, same_form).distance
     others = [TOKENIZER.encode(other) for other in world.correct_answers(problem)]
-    assert align(ids, found).distance == min(align(ids, other).distance for other in others)
+    assert align(ids, repaired_ids).distance == min(align(ids, other).distance for other in others)
 
 
 def test_a_correct_answer_is_its_own_repair():
@@ -50,7 +50,7 @@ def test_any_text_is_repaired():
 
 
 def test_the_oracle_masks_cover_the_errors():
-    """Of one misreading, nearly every wrong value has a marked token; ties in the alignment may move a mark."""
+    """After one misreading, nearly every wrong value has a marked token; ties in the alignment may move a mark."""
     rng = np.random.default_rng(0)
     spans, covered = 0, 0
     for problem in world.sample_problems("rl", 240, 0):

@@ -1,4 +1,4 @@
-"""The shipped base is what its recipe makes, and it leaves room for what RL should teach."""
+"""The shipped base is what its recipe makes, and RL can still improve it."""
 
 import json
 
@@ -45,18 +45,18 @@ def test_its_accuracy_is_the_recorded_one(base):
 
 
 def test_it_is_fluent(base):
-    """Its answers have a known form nearly always: what it lacks is perception, not format."""
+    """Nearly all its answers have a known form: it lacks perception, not format."""
     problems = world.sample_problems("test", 120, seed=5)
-    found = evaluate(*base, problems).predictions
-    known = [world.error_spans(p, f.response) is not None for p, f in zip(problems, found, strict=True)]
+    predicted = evaluate(*base, problems).predictions
+    known = [world.error_spans(p, f.response) is not None for p, f in zip(problems, predicted, strict=True)]
     assert sum(known) / len(known) > 0.9
 
 
 def test_arithmetic_is_right_where_the_readings_are(base):
-    """On the images that it was taught, where its readings are right, so is nearly everything else."""
+    """On the images of its training, if its readings are right, nearly all other values are right too."""
     problems = world.sample_problems("warm", 120, seed=5)
-    found = evaluate(*base, problems).predictions
-    assert sum(f.correct for f in found) / len(found) > 0.8
+    predicted = evaluate(*base, problems).predictions
+    assert sum(f.correct for f in predicted) / len(predicted) > 0.8
 
 
 def test_the_recipe_runs_end_to_end(tmp_path):

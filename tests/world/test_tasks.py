@@ -104,14 +104,14 @@ def test_rendered_images_of_the_splits_are_disjoint(task):
 
 
 def test_images_and_prompts_vary_in_size():
-    found = world.sample_problems("rl", 60, seed=0)
-    assert len({p.images[0].size for p in found}) > 5
-    assert len({len(p.question.split()) for p in found}) > 3
+    problems = world.sample_problems("rl", 60, seed=0)
+    assert len({p.images[0].size for p in problems}) > 5
+    assert len({len(p.question.split()) for p in problems}) > 3
 
 
 def test_rows_hold_all_that_a_problem_needs():
-    found = world.sample_problems("test", 6, seed=1)
-    for problem, row in zip(found, world.to_dataset(found), strict=True):
+    problems = world.sample_problems("test", 6, seed=1)
+    for problem, row in zip(problems, world.to_dataset(problems), strict=True):
         again = world.from_row(row)
         assert again.facts == json.loads(json.dumps(problem.facts))
         assert world.correct_answers(again) == world.correct_answers(problem)
@@ -119,9 +119,9 @@ def test_rows_hold_all_that_a_problem_needs():
 
 
 def test_the_reward_looks_at_the_final_answer_alone():
-    found = world.sample_problems("rl", 6, seed=2)
-    right = [world.correct_answers(p)[0] for p in found]
-    answers = [p.answer for p in found]
+    problems = world.sample_problems("rl", 6, seed=2)
+    right = [world.correct_answers(p)[0] for p in problems]
+    answers = [p.answer for p in problems]
     chat = [[{"role": "assistant", "content": text}] for text in right]
     assert world.correctness_reward(answers, chat, answer=answers) == [1.0] * 6
     assert world.correctness_reward(answers, right, answer=answers) == [1.0] * 6

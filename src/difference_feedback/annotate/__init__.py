@@ -1,1 +1,1 @@
-"""A web page where people repair wrong answers and review the auditor's verdicts."""
+"""A web page on which people repair wrong answers and review the auditor's verdicts."""

@@ -1,4 +1,4 @@
-"""Items to annotate from graded responses: wrong answers that have a right sibling, not repeated, spread evenly."""
+"""Choose items to annotate: different wrong answers to questions that another response answers right, drawn evenly."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from difference_feedback.judges.rules import grade
 
 @dataclass(frozen=True)
 class Response:
-    """An answer to a question, by its id; `source` is the model that gave it."""
+    """A response to the question with id `question`; `source` is the model that gave it."""
 
     question: str
     text: str
@@ -22,12 +22,12 @@ class Response:
 
 @dataclass
 class Collection:
-    """The items, and where every other response went: each is counted once."""
+    """The chosen items. `counts` says, for every other response, why it was not chosen."""
 
     items: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     strata: Counter[str] = field(default_factory=Counter)
-    """Items by stratum, `subject, level`."""
+    """Number of items by stratum, that is by subject and level."""
 
 
 def collect_items(
@@ -40,37 +40,37 @@ def collect_items(
     min_words: int = 8,
     seed: int = 0,
 ) -> Collection:
-    """Choose wrong responses and a right one to the same question for each.
+    """Choose wrong responses, and for each a right response to the same question as its reference.
 
     Args:
-        strata: `question id -> {"subject": ..., "level": ...}` where known; items are drawn from each in turn.
-        limit: at most so many items; None: all.
-        per_question: at most so many wrong answers to one question.
-        min_words: shorter drafts show no reasoning to repair, and are left out; shorter references are taken only where
-            there is no longer one.
-        seed: of the draws.
+        strata: `question id -> {"subject": ..., "level": ...}` where known; items are drawn from the strata in turn.
+        limit: largest number of items; None: all.
+        per_question: largest number of wrong answers to one question.
+        min_words: drafts with fewer words are left out, since they show no reasoning to repair. References with fewer
+            words are used only if there is no longer one.
+        seed: seed of the random draws.
 
-    Images are not part of the items; `id` is the question's, numbered where a question has several.
+    The items do not hold the images. An item's `id` is its question's id, with a number if the question has several.
     """
     rng = np.random.default_rng(seed)
     known = {question.id: question for question in questions}
-    found = Collection()
+    collection = Collection()
     right: defaultdict[str, list[Response]] = defaultdict(list)
     wrong: defaultdict[str, list[Response]] = defaultdict(list)
     for response in responses:
         question = known.get(response.question)
         if question is None:
-            found.counts["question unknown"] += 1
+            collection.counts["question unknown"] += 1
         elif not response.text.strip():
-            found.counts["empty"] += 1
+            collection.counts["empty"] += 1
         elif grade(response.text, question.answer, list(question.options) or None).correct:
-            found.counts["right"] += 1
+            collection.counts["right"] += 1
             right[response.question].append(response)
         else:
             wrong[response.question].append(response)
     by_stratum: defaultdict[str, list[tuple[VisualQuestion, Response, Response]]] = defaultdict(list)
     for name, drafts in wrong.items():
-        for response, reference in _pairs(drafts, right[name], per_question, min_words, found.counts, rng):
+        for response, reference in _pairs(drafts, right[name], per_question, min_words, collection.counts, rng):
             by_stratum[_stratum((strata or {}).get(name, {}))].append((known[name], response, reference))
     for pairs in by_stratum.values():
         rng.shuffle(pairs)
@@ -79,15 +79,15 @@ def collect_items(
         for stratum in sorted(by_stratum):
             if by_stratum[stratum] and (limit is None or len(chosen) < limit):
                 chosen.append((stratum, by_stratum[stratum].pop()))
-    found.counts["beyond the number asked for"] += sum(map(len, by_stratum.values()))
+    collection.counts["beyond the number asked for"] += sum(map(len, by_stratum.values()))
     numbers: Counter[str] = Counter()
     for stratum, (question, response, reference) in chosen:
         numbers[question.id] += 1
         number = numbers[question.id]
-        found.strata[stratum] += 1
-        found.items.append(_item(question, response, reference, number, (strata or {}).get(question.id, {})))
-    found.counts["items"] = len(chosen)
-    return found
+        collection.strata[stratum] += 1
+        collection.items.append(_item(question, response, reference, number, (strata or {}).get(question.id, {})))
+    collection.counts["items"] = len(chosen)
+    return collection
 
 
 def _pairs(
@@ -132,4 +132,4 @@ def _item(
 
 
 def _stratum(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None) or "not known"
+    return ", ".join(f"{name} {value}" for name, value in values.items() if value is not None) or "unknown"

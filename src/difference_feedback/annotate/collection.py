@@ -1,4 +1,4 @@
-"""A folder of items to annotate: `items.jsonl`, its images, and the responses where they were sampled."""
+"""Make a folder of items to annotate: `items.jsonl`, its images, and the responses if they were sampled here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,20 +29,20 @@ def collect_folder(
     drawing: Mapping[str, Any],
     console: Console,
 ) -> Collection:
-    """Make the folder; see `collect_items` and `sample_responses` for what is drawn and sampled.
+    """Make the folder. `drawing` has the options of `collect_items`, `sampling` those of `sample_responses`.
 
-    Raises `ConfigError` where the folder has repairs already, since other items would no longer fit them, `DataError`
-    when no item is found.
+    Raises `ConfigError` when the folder already holds repairs, which would not fit new items, and `DataError` when
+    there is no item.
     """
     items = output / "items.jsonl"
     if items.with_suffix(".annotated.jsonl").exists():
-        raise ConfigError(f"{output} holds repairs of its items already: give another --output")
+        raise ConfigError(f"{output} already holds repairs of its items: give another --output")
     settings = Data(path=str(data))
-    asked = load_data(settings, console).questions()
-    # The instruction to state the answer is for models; people are shown the question.
-    bare = [replace(question, question=question.question.removesuffix(settings.instruction)) for question in asked]
+    questions = load_data(settings, console).questions()
+    # The instruction to state the answer is for models; people see the bare question.
+    bare = [replace(question, question=question.question.removesuffix(settings.instruction)) for question in questions]
     if responses:
-        found, problems = read_responses(responses)
+        usable, problems = read_responses(responses)
         for problem in problems[:SHOWN]:
             console.print(f"left out: {problem}", markup=False)
         if len(problems) > SHOWN:
@@ -50,15 +50,18 @@ def collect_folder(
     else:
         path = output / "responses.jsonl"
         server = Endpoint.model_validate(dict(endpoint)) if endpoint else None
-        failed = sample_responses(asked, path, model=model, endpoint=server, console=console, **sampling)
+        failed = sample_responses(questions, path, model=model, endpoint=server, console=console, **sampling)
         if failed:
-            console.print(f"{failed} questions got no answer; the same command asks them again.")
-        found, _ = read_responses([path])
-    collection = collect_items(bare, found, strata=_strata(data), **drawing)
+            console.print(f"{failed} questions got no answer; run the same command again to ask them again.")
+        usable, _ = read_responses([path])
+    collection = collect_items(bare, usable, strata=_strata(data), **drawing)
     if not collection.items:
         counts = ", ".join(f"{count} {what}" for what, count in collection.counts.items() if count)
-        raise DataError(f"no item: {counts}. Sample more answers, or allow shorter ones with --min-words")
-    _write(items, collection, {question.id: question for question in asked})
+        raise DataError(
+            f"{data}: no response can become an item ({counts}). Sample more answers, or allow shorter ones with "
+            "--min-words"
+        )
+    _write(items, collection, {question.id: question for question in questions})
     return collection
 
 
@@ -76,7 +79,7 @@ def _write(path: Path, collection: Collection, questions: Mapping[str, VisualQue
 
 
 def _strata(data: Path) -> dict[str, dict[str, Any]]:
-    """Subject and level of the questions that have them."""
+    """Subject and level by question id, for the questions that have them."""
     if data.suffix not in (".jsonl", ".json"):
         return {}
     return {

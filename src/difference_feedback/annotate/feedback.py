@@ -1,4 +1,4 @@
-"""What an annotator sees while typing: the mask of both sides, the edit cost, and whether the grader says right."""
+"""What an annotator sees while typing: the mask of both sides, the edit cost, and the grader's verdict."""
 
 from collections.abc import Mapping
 from html import escape
@@ -12,12 +12,12 @@ from difference_feedback.report.mask_pairs import Pair, Tokenizer, mask_pair
 _SIGNS = {
     True: '<b class="right">✓ right</b>',
     False: '<b class="wrong">✗ wrong</b>',
-    None: "not graded: no answer given",
+    None: "not graded: the item has no annotated answer",
 }
 
 
 def feedback_html(item: Mapping[str, Any], text: str, tokenizer: Tokenizer | None = None) -> str:
-    """HTML for the edited `text` of an item; everything in it that comes from data is escaped."""
+    """HTML for the edited `text` of an item. Everything that comes from data is escaped."""
     pair = mask_pair(Pair(0, item["id"], item["draft"], text), tokenizer)
     cost = edit_cost(pair.alignment)
     shown = card(pair, cost)
@@ -31,7 +31,7 @@ def feedback_html(item: Mapping[str, Any], text: str, tokenizer: Tokenizer | Non
 
 
 def is_right(item: Mapping[str, Any], text: str) -> bool | None:
-    """The grader's verdict on a text; None where the item has no annotated answer."""
+    """The grader's verdict on a text; None when the item has no annotated answer."""
     answer = item.get("answer")
     if answer is None or not str(answer).strip():
         return None

@@ -1,8 +1,8 @@
-"""What people work on: wrong answers to repair, audited repairs to review, from a file or a run's folder.
+"""What people work on: wrong answers to repair and audited repairs to review, from a file or a run's folder.
 
-A row to repair has `id, question, image, draft`, and perhaps `reference, answer, options, rule` (`embedded` for the
-embedded world's own grader); a row to review is one of `audits.jsonl`. Images are paths relative to the file, and stay
-inside its folder.
+A row to repair has the fields `id`, `question`, `image` and `draft`, and perhaps `reference`, `answer`, `options` and
+`rule` (`embedded` for the embedded world's own grader). A row to review comes from `audits.jsonl`. Images are paths
+relative to the file; they must lie inside its folder.
 """
 
 import base64
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
 
 REPAIRS = ("items.jsonl", "oracle_repairs.jsonl")
@@ -20,35 +20,36 @@ AUDITS = "audits.jsonl"
 
 
 @dataclass(frozen=True)
-class Work:
-    """Rows of one kind, all usable, and what was wrong with the others."""
+class UsableRows:
+    """The usable rows of one kind in the file `path`, and the problems of its other rows."""
 
     path: Path
     rows: list[dict[str, Any]]
     problems: list[RowProblem]
 
 
-def find_work(source: Path) -> tuple[Work | None, Work | None]:
-    """Answers to repair and audits to review, from a JSONL file or a run's folder; None where there are none.
+def find_work(source: Path) -> tuple[UsableRows | None, UsableRows | None]:
+    """Answers to repair and audits to review, from a JSONL file or a run's folder; None for a kind that is missing.
 
-    Raises `DataError` when not one row can be used, `ConfigError` when there is nothing to work on.
+    Raises `DataError` when no row of a file can be used, and `ConfigError` when there is nothing to work on.
     """
     if source.is_file():
         rows, _ = read_jsonl(source)
         audits = bool(rows) and "repair" in rows[0].values
         return (None, load_work(source, "repair")) if audits else (load_work(source, "draft"), None)
     if not source.is_dir():
-        raise ConfigError(f"{source}: no such file or folder; give a JSONL file of wrong answers, or a run's folder")
+        raise ConfigError(f"{source} does not exist; give a JSONL file of wrong answers, or a run's folder")
     if not any((source / name).is_file() for name in REPAIRS) and (source / "examples.jsonl").is_file():
         items_from_examples(source / "examples.jsonl", source / REPAIRS[0])
     repairs = next((source / name for name in REPAIRS if (source / name).is_file()), None)
-    # A demo's audits are those of its repair model's run, which stands below `shared`.
+    # A demo's audits lie in the run of its repair model, below `shared`.
     below = [path for pattern in ("*", "shared/*") for path in sorted(source.glob(f"{pattern}/{AUDITS}"))]
     audits_path = next((path for path in (source / AUDITS, *below) if path.is_file()), None)
     if repairs is None and audits_path is None:
         raise ConfigError(
-            f"{source} holds nothing to work on: no {', '.join([*REPAIRS, AUDITS])}, no examples.jsonl. `train` keeps "
-            "wrong answers with keep_wrong_answers=N, `repair rl` writes audits, `repair collect` makes items."
+            f"{source} holds nothing to work on: it has none of {', '.join([*REPAIRS, AUDITS, 'examples.jsonl'])}. "
+            "Make them with `train ... keep_wrong_answers=N` (wrong answers), `repair collect` (items), or `repair rl` "
+            "(audits)."
         )
     return (
         load_work(repairs, "draft") if repairs else None,
@@ -56,33 +57,37 @@ def find_work(source: Path) -> tuple[Work | None, Work | None]:
     )
 
 
-def load_work(path: Path, needed: str) -> Work:
-    """The usable rows of a file; `needed` is the text that is worked on."""
+def load_work(path: Path, needed: str) -> UsableRows:
+    """The usable rows of a file; `needed` is the field with the text that people work on.
+
+    Raises `DataError` when no row can be used.
+    """
     rows, problems = read_jsonl(path)
     good: dict[str, dict[str, Any]] = {}
     for line, values in rows:
         try:
             _check(values, path.parent, needed)
             if str(values["id"]) in good:
-                raise _FieldError("id", f"{values['id']!r} stands on an earlier line too; give each row its own")
-        except _FieldError as error:
+                raise FieldError("id", f"an earlier line has the id {values['id']!r} too; give each row its own id")
+        except FieldError as error:
             problems.append(RowProblem(line, error.field, str(error)))
             continue
         if needed == "draft" or values.get("verdict"):  # audits without a verdict are outages
             good[str(values["id"])] = values | {"id": str(values["id"])}
     if not good:
-        listed = "; ".join(str(problem) for problem in problems[:3]) or "it is empty"
-        raise DataError(f"{path}: not one row can be used: {listed}")
-    return Work(path, list(good.values()), problems)
+        listed = "; ".join(str(problem) for problem in problems[:3]) or "the file has no rows"
+        raise DataError(f"{path}: no row can be used: {listed}")
+    return UsableRows(path, list(good.values()), problems)
 
 
 def images_of(row: Mapping[str, Any]) -> list[str]:
+    """The paths of a row's images."""
     names = row.get("image") or []
     return [names] if isinstance(names, str) else list(names)
 
 
 def items_from_examples(examples: Path, output: Path) -> None:
-    """Wrong answers of a demo's examples as items, with their images as files beside them."""
+    """Write the wrong answers of a demo's examples as items, with their images as files beside them."""
     rows, _ = read_jsonl(examples)
     items = []
     for line, values in rows:
@@ -95,28 +100,27 @@ def items_from_examples(examples: Path, output: Path) -> None:
         draft = "".join(token for token in values["wrong"]["tokens"] if token != "⏎").strip()
         items.append(
             {
-                **{"id": str(values.get("id") or line), "question": values["question"], "image": names, "draft": draft},
-                **{"reference": values.get("reference"), "answer": values.get("answer"), "rule": "embedded"},
+                "id": str(values.get("id") or line),
+                "question": values["question"],
+                "image": names,
+                "draft": draft,
+                "reference": values.get("reference"),
+                "answer": values.get("answer"),
+                "rule": "embedded",
             }
         )
     write_jsonl(output, items)
 
 
-class _FieldError(DataError):
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
-
-
 def _check(row: Mapping[str, Any], folder: Path, needed: str) -> None:
     if not isinstance(row.get("id"), str | int) or isinstance(row.get("id"), bool):
-        raise _FieldError("id", "missing; every row needs a text or a number of its own")
+        raise FieldError("id", "missing, or neither a text nor a number; give each row its own id")
     for name in ("question", needed):
         if not isinstance(row.get(name), str) or not row[name].strip():
-            raise _FieldError(name, f"{json.dumps(row.get(name))[:40]}; wanted text that is not empty")
+            raise FieldError(name, f"the value is {json.dumps(row.get(name))[:40]}; give a text that is not empty")
     for name in images_of(row):
         path = (folder / str(name)).resolve()
         if not path.is_relative_to(folder.resolve()):
-            raise _FieldError("image", f"{name!r} lies outside the file's folder; copy it beside the file")
+            raise FieldError("image", f"{name!r} lies outside the file's folder; copy it into that folder")
         if not path.is_file():
-            raise _FieldError("image", f"{name!r} is no file; give a path relative to this file")
+            raise FieldError("image", f"{name!r} does not exist; give a path relative to this file")

@@ -1,6 +1,5 @@
-"""The page itself, in Gradio: one tab to repair, one to review."""
+"""The page in Gradio: one tab to repair answers, one to review audits."""
 
-import base64
 import mimetypes
 from collections.abc import Mapping
 from html import escape
@@ -13,6 +12,7 @@ from PIL import Image
 from difference_feedback.annotate.feedback import feedback_html
 from difference_feedback.annotate.items import images_of
 from difference_feedback.annotate.projects import Progress, RepairProject, ReviewProject
+from difference_feedback.data.image_files import data_url
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import Agreement
 from difference_feedback.judges.audit import MEANINGS, VERDICTS
@@ -20,19 +20,19 @@ from difference_feedback.report.mask_pairs import Tokenizer
 
 HERE = Path(__file__).parent
 CSS = (HERE / "page.css").read_text(encoding="utf-8")
-SMALL = 160  # pixels: below this width an image is enlarged with hard edges
+SMALL = 160  # pixels: an image below this width is enlarged without smoothing
 HEAD = f"<script>{(HERE / 'shortcuts.js').read_text(encoding='utf-8')}</script>"
 
 
 def theme() -> Any:
-    """Fonts of the reader's own machine: the page fetches nothing."""
+    """A theme with the fonts of the reader's machine, so that the page fetches nothing."""
     return gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
 
 
 def build_page(
     repairs: RepairProject | None, reviews: ReviewProject | None, annotator: str, tokenizer: Tokenizer | None = None
 ) -> gr.Blocks:
-    """The page for what there is to do. People who have logged in work under their own names."""
+    """The page, with a tab for each kind of work. People who have logged in work under their own names."""
     with gr.Blocks(title="Difference Feedback: repair and review", analytics_enabled=False) as page:
         if repairs:
             with gr.Tab("Repair", id="repair"):
@@ -56,26 +56,25 @@ def _repair_tab(page: gr.Blocks, project: RepairProject, annotator: str, tokeniz
             images = gr.HTML(elem_id="images")
             question = gr.HTML(elem_id="question")
         with gr.Column(scale=5, min_width=420):
-            editor = gr.Textbox(
-                label="Repair the answer: change as little as makes it right", lines=6, elem_id="editor"
-            )
+            editor = gr.Textbox(label="Repair the answer with as few changes as possible", lines=6, elem_id="editor")
             with gr.Row():
                 save = gr.Button("Save and next", variant="primary", elem_id="save")
                 skip = gr.Button("Skip", elem_id="skip")
                 back = gr.Button("Back", elem_id="back")
             message = gr.HTML(elem_id="message")
             feedback = gr.HTML(elem_id="feedback")
-    gr.HTML('<p class="df-keys">Ctrl+Enter save and next · Alt+S skip · Alt+B back</p>')
+    gr.HTML('<p class="df-keys">Keys: Ctrl+Enter saves and goes on · Alt+S skips · Alt+B goes back</p>')
     outputs = [place, progress, images, question, editor, feedback, message]
 
-    def show(at: int | None, name: str, said: str = "") -> list[Any]:
-        """Everything on the page for one item; without one, the last stays and the message says so."""
+    def show(at: int | None, name: str, notice: str = "") -> list[Any]:
+        """Everything on the page for item `at`. With None the last item stays, and a message says that all is done."""
         bar = progress_html(project.progress(name), name)
         if at is None:
-            return [gr.skip(), bar, *[gr.skip()] * 4, said + message_html("All done. Thank you!")]
+            unchanged = [gr.skip()] * 4
+            return [gr.skip(), bar, *unchanged, notice + message_html("All items are done. Thank you!")]
         item, text = project.items[at], project.text(name, at)
-        shown = images_html(item, folder), question_html(item)
-        return [at, bar, *shown, text, feedback_html(item, text, tokenizer), said]
+        feedback_part = feedback_html(item, text, tokenizer)
+        return [at, bar, images_html(item, folder), question_html(item), text, feedback_part, notice]
 
     def start(request: gr.Request) -> list[Any]:
         name = _name(request, annotator)
@@ -126,17 +125,18 @@ def _review_tab(page: gr.Blocks, project: ReviewProject, annotator: str) -> None
                 back = gr.Button("Back", elem_id="review-back")
             message = gr.HTML(elem_id="review-message")
             agreement = gr.HTML(elem_id="agreement")
-    gr.HTML('<p class="df-keys">1 to 4 choose · Ctrl+Enter save and next · Alt+B back</p>')
+    gr.HTML('<p class="df-keys">Keys: 1 to 4 choose a verdict · Ctrl+Enter saves and goes on · Alt+B goes back</p>')
     outputs = [place, progress, images, question, shown_pair, verdict, note, message, agreement]
 
-    def show(at: int | None, name: str, said: str = "") -> list[Any]:
+    def show(at: int | None, name: str, notice: str = "") -> list[Any]:
         bar, agreed = progress_html(project.progress(name), name), agreement_html(project.agreement())
         if at is None:
-            return [gr.skip(), bar, *[gr.skip()] * 5, said + message_html("All reviewed. Thank you!"), agreed]
+            unchanged = [gr.skip()] * 5
+            return [gr.skip(), bar, *unchanged, notice + message_html("All repairs are reviewed. Thank you!"), agreed]
         item = project.items[at]
         pair = feedback_html({"id": item["id"], "draft": item["draft"]}, item["repair"])
-        mine = project.verdicts(name).get(item["id"])
-        return [at, bar, images_html(item, folder), question_html(item), pair, mine, "", said, agreed]
+        earlier = project.verdicts(name).get(item["id"])
+        return [at, bar, images_html(item, folder), question_html(item), pair, earlier, "", notice, agreed]
 
     def start(request: gr.Request) -> list[Any]:
         name = _name(request, annotator)
@@ -160,17 +160,21 @@ def _review_tab(page: gr.Blocks, project: ReviewProject, annotator: str) -> None
 
 
 def progress_html(progress: Progress, name: str) -> str:
-    total = max(1, progress.done + progress.skipped + progress.left)
+    total = max(1, progress.done + progress.skipped + progress.remaining)
     skipped = f", {progress.skipped} skipped" if progress.skipped else ""
     return (
         f'<div class="df-progress"><span style="width:{100 * progress.done / total:.1f}%"></span></div>'
-        f"<p>{progress.done} of {total} done{skipped}, {progress.left} left · {escape(name)}</p>"
+        f"<p>{progress.done} of {total} done{skipped}, {progress.remaining} remaining · {escape(name)}</p>"
     )
 
 
 def question_html(item: Mapping[str, Any]) -> str:
-    """Question with its options, reference and annotated answer; all of it is data."""
-    rows = [("Question", item["question"]), ("A correct answer", item.get("reference")), ("Answer", item.get("answer"))]
+    """The question with its options, reference and annotated answer. All of it is escaped."""
+    rows = [
+        ("Question", item["question"]),
+        ("A right answer in full", item.get("reference")),
+        ("Annotated answer", item.get("answer")),
+    ]
     options = [str(option) for option in item.get("options") or []]
     if not all(option in item["question"] for option in options):
         rows.insert(1, ("Options", "\n".join(f"{chr(65 + i)}. {option}" for i, option in enumerate(options))))
@@ -179,37 +183,37 @@ def question_html(item: Mapping[str, Any]) -> str:
 
 
 def images_html(item: Mapping[str, Any], folder: Path) -> str:
-    """The images as data URLs, so that the server gives out no files."""
-    found = []
+    """The images as data URLs, so that the server need not serve any file."""
+    parts = []
     for name in images_of(item):
         path = folder / name
-        kind = mimetypes.guess_type(path.name)[0] or "image/png"
-        data = base64.b64encode(path.read_bytes()).decode()
+        url = data_url(path.read_bytes(), mimetypes.guess_type(path.name)[0] or "image/png")
         with Image.open(path) as image:
             small = " class='small'" if image.width < SMALL else ""
-        found.append(f'<img{small} src="data:{escape(kind)};base64,{data}" alt="image of the question">')
-    return f'<div class="df-images">{"".join(found)}</div>'
+        parts.append(f'<img{small} src="{escape(url)}" alt="image of the question">')
+    return f'<div class="df-images">{"".join(parts)}</div>'
 
 
 def message_html(text: str, wrong: bool = False) -> str:
     return f'<p class="df-message{" wrong" if wrong else ""}" role="status">{escape(text)}</p>'
 
 
-def agreement_html(found: Agreement | None) -> str:
-    """How far reviewers and the auditor agree, as far as there are reviews."""
-    if found is None:
-        return '<p class="df-agreement">Agreement with the auditor appears after the first review.</p>'
-    low, high = found.raw_interval
-    kappa = "not defined yet"
-    if found.kappa is not None and found.kappa_interval is not None:
-        kappa = f"<b>{found.kappa:.2f}</b> ({found.kappa_interval[0]:.2f} to {found.kappa_interval[1]:.2f})"
+def agreement_html(agreement: Agreement | None) -> str:
+    """How far reviewers and the auditor agree; None when there are no reviews."""
+    if agreement is None:
+        return '<p class="df-agreement">The agreement with the auditor appears here after the first review.</p>'
+    low, high = agreement.raw_interval
+    kappa = "is not defined yet"
+    if agreement.kappa is not None and agreement.kappa_interval is not None:
+        kappa_low, kappa_high = agreement.kappa_interval
+        kappa = f"<b>{agreement.kappa:.2f}</b> ({kappa_low:.2f} to {kappa_high:.2f})"
     rows = [
         f"<tr><td>{escape(auditor)}</td><td>{escape(human)}</td><td>{count}</td></tr>"
-        for auditor, row in found.confusion.items()
+        for auditor, row in agreement.confusion.items()
         for human, count in row.items()
     ]
     return (
-        f'<div class="df-agreement"><p>Agreement with the auditor on {found.n} reviews: <b>{found.raw:.0%}</b> '
-        f"({low:.0%} to {high:.0%}), Cohen's kappa {kappa}</p>"
-        f"<table><tr><th>auditor</th><th>reviewer</th><th></th></tr>{''.join(rows)}</table></div>"
+        f'<div class="df-agreement"><p>Agreement with the auditor on {agreement.n} reviews: <b>{agreement.raw:.0%}</b> '
+        f"({low:.0%} to {high:.0%}); Cohen's kappa {kappa}</p>"
+        f"<table><tr><th>auditor</th><th>reviewer</th><th>repairs</th></tr>{''.join(rows)}</table></div>"
     )

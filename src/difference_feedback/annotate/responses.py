@@ -1,4 +1,4 @@
-"""Responses to a data set's questions: read from files, or sampled from a model here or behind an endpoint."""
+"""Responses to a data set's questions: read from files, or sampled from a local model or an endpoint."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +11,20 @@ from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_jsonl
 from difference_feedback.runs.sections import Endpoint
 
-ROUND = 32  # questions between two savings
+ROUND = 32  # questions that are asked before their answers are saved
 
 
 def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
-    """Rows `{"id", "response", "model"?}`, and what is wrong with the others, by file and line."""
+    """Read rows `{"id", "response", "model"?}`. The second list describes unusable rows, by file and line.
+
+    Raises `DataError` when no row can be used.
+    """
     responses: list[Response] = []
-    complaints: list[str] = []
+    descriptions: list[str] = []
     for path in paths:
         rows, problems = read_jsonl(path)
         for line, values in rows:
-            wrong = next(
+            bad_field = next(
                 (
                     name
                     for name, kind in {"id": str | int, "response": str}.items()
@@ -29,16 +32,15 @@ def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
                 ),
                 None,
             )
-            if wrong:
-                problems.append(RowProblem(line, wrong, "missing; a row needs the question's id and the response"))
+            if bad_field:
+                problems.append(RowProblem(line, bad_field, "missing; give the question's id and the response"))
             else:
                 responses.append(Response(str(values["id"]), values["response"], str(values.get("model", path.stem))))
-        complaints += [f"{path.name}, {problem}" for problem in problems]
+        descriptions += [f"{path.name}, {problem}" for problem in problems]
     if not responses:
-        raise DataError(
-            f"{', '.join(map(str, paths))}: not one response can be used: {'; '.join(complaints[:3]) or 'no rows'}"
-        )
-    return responses, complaints
+        listed = "; ".join(descriptions[:3]) or "there are no rows"
+        raise DataError(f"{', '.join(map(str, paths))}: no response can be used: {listed}")
+    return responses, descriptions
 
 
 def sample_responses(
@@ -53,10 +55,10 @@ def sample_responses(
     seed: int = 0,
     console: Any = None,
 ) -> int:
-    """Sample `samples` answers to each question from a local `model` or an `endpoint`, into the file `path`.
+    """Sample `samples` answers to each question from a local `model` or an `endpoint`, and append them to `path`.
 
-    Questions that have their answers there are not asked again: an interrupted call goes on. Returns how many requests
-    failed for good; their questions are asked again the next time.
+    Questions that already have their answers in the file are not asked again, so an interrupted call can be continued.
+    Returns the number of questions without an answer after all retries; the next call asks them again.
     """
     rows = JsonLines(path)
     counts: dict[str, int] = {}

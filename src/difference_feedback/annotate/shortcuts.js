@@ -1,6 +1,6 @@
-// Keys for the tab that is shown. They press the page's own buttons, so that they do what the buttons do.
+// Keys for the visible tab. Each key clicks one of the page's buttons, so both do the same.
 document.addEventListener("keydown", (event) => {
-  const shown = (id) => { const found = document.getElementById(id); return found && found.offsetParent ? found : null; };
+  const shown = (id) => { const element = document.getElementById(id); return element && element.offsetParent ? element : null; };
   const press = (...ids) => { const button = ids.map(shown).find(Boolean); if (button) { event.preventDefault(); button.click(); } };
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) press("save", "review-save");
   else if (event.altKey && event.key.toLowerCase() === "s") press("skip");

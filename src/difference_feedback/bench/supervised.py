@@ -10,7 +10,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor, get_cosine_schedule_with_warmup
 
 from difference_feedback.repair.prompts import repair_conversation
-from difference_feedback.world import TASKS, Problem, Split, caption
+from difference_feedback.world import TASKS, ImageSplit, Problem, caption
 from difference_feedback.world.mixture import stream_problems
 from difference_feedback.world.nano import CAPTION_PROMPT
 
@@ -24,14 +24,14 @@ class SupervisedExample:
     answer: str
 
 
-def captions(split: Split, seed: int) -> Iterator[SupervisedExample]:
+def captions(split: ImageSplit, seed: int) -> Iterator[SupervisedExample]:
     """An endless stream of images to describe in full: what teaches perception fastest."""
     for problem in stream_problems(split, seed):
         problem = replace(problem, question=CAPTION_PROMPT)
         yield SupervisedExample(problem, problem.prompt, caption(problem))
 
 
-def questions(split: Split, seed: int, tasks: Sequence[str] | None = None) -> Iterator[SupervisedExample]:
+def questions(split: ImageSplit, seed: int, tasks: Sequence[str] | None = None) -> Iterator[SupervisedExample]:
     """An endless stream of questions to answer, in a form drawn uniformly."""
     rng = np.random.default_rng([seed, 1])
     for problem in stream_problems(split, seed, tasks):
@@ -39,7 +39,7 @@ def questions(split: Split, seed: int, tasks: Sequence[str] | None = None) -> It
         yield SupervisedExample(problem, problem.prompt, forms[rng.integers(len(forms))].write())
 
 
-def rewrites(split: Split, seed: int) -> Iterator[SupervisedExample]:
+def rewrites(split: ImageSplit, seed: int) -> Iterator[SupervisedExample]:
     """An endless stream of wrong drafts to rewrite, as any instruction-tuned VLM could; some without a reference."""
     rng = np.random.default_rng([seed, 2])
     for problem in stream_problems(split, seed + 1):

@@ -1,1 +1,1 @@
-"""What comes from outside: questions, data sets, images, conversations, repair sets, untrusted text."""
+"""Input from outside: questions, data sets, images, conversations, repair sets, untrusted text."""

@@ -1,4 +1,4 @@
-"""Chat conversations about images: with the images in their places, and with bare places beside a list of images."""
+"""Chat conversations about images, in two layouts: images inside the parts, or bare parts and a list of images."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +29,7 @@ def bare(messages: Sequence[Any]) -> Conversation:
 def _bare_part(part: Any) -> dict[str, str]:
     if part["type"] not in ("image", "text"):
         raise DataError(
-            f"field 'prompt': a part of type {part['type']!r} cannot be repaired; use text and image parts."
+            f"field 'prompt': a part has the type {part['type']!r}, which is not supported; use text and image parts."
         )
     return {"type": "image"} if part["type"] == "image" else {"type": "text", "text": part["text"]}
 
@@ -51,31 +51,43 @@ def text_of(message: Any) -> str:
 def fill_images(prompt: Conversation, images: Sequence[Image.Image]) -> Conversation:
     """A conversation with bare image parts and the images in order -> the conversation with the images inside.
 
-    Content that is plain text becomes a text part, as chat templates of vision-language models want it; in the user's
-    first message all images go before it.
+    Plain text content becomes a text part, because chat templates of vision-language models need that. If the user's
+    first message is plain text, all images go before it.
 
     Raises:
-        DataError: not as many images as places for them.
+        DataError: the numbers of images and image parts differ.
     """
     filled: Conversation = []
-    places, asked = [], False
+    places, user_spoke = [], False
     for message in prompt:
         content = message["content"]
         if isinstance(content, str):
-            first = message["role"] == "user" and not asked
+            first = message["role"] == "user" and not user_spoke
             content = [{"type": "image"} for _ in images if first] + [{"type": "text", "text": content}]
-        asked |= message["role"] == "user"
+        user_spoke |= message["role"] == "user"
         parts = [dict(part) for part in content]
         places += [part for part in parts if part["type"] == "image" and "image" not in part]
         filled.append({**message, "content": parts})
     if len(places) != len(images):
-        raise DataError(f"field 'images': {len(images)} images for {len(places)} image parts; give one for each")
+        raise DataError(
+            f"field 'images': there are {len(images)} images, but {len(places)} image parts in the prompt; give one "
+            "image for each part"
+        )
     for part, image in zip(places, images, strict=True):
         part["image"] = image
     return filled
 
 
 def conversation(question: str, num_images: int) -> list[dict[str, Any]]:
-    """A chat conversation of one turn: the images' places, then the question."""
+    """A chat conversation of one turn: an image part for each image, then the question."""
     images: list[dict[str, Any]] = [{"type": "image"} for _ in range(num_images)]
     return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
+
+
+def marked_conversation(question: str) -> list[dict[str, Any]]:
+    """A user's turn with an image part at every `<image>` of the question."""
+    content: list[dict[str, Any]] = []
+    for i, text in enumerate(question.split("<image>")):
+        content += [{"type": "image"}] if i else []
+        content += [{"type": "text", "text": text}] if text.strip() else []
+    return [{"role": "user", "content": content}]

@@ -1,10 +1,10 @@
 """Real questions on images, from a JSONL file or a `datasets` data set, in the columns that the trainers read.
 
-A JSONL row has `question`, `image` or `images` (a path or a list of paths, relative to the file), `answer`, and perhaps
-`id` and `options` (a multiple-choice question's texts; the answer is then a letter, A the first). `<image>`, or
-`<image1>`, `<image2>`, ..., in the question say where the images go; without them they go first.
+A JSONL row has `question`, `image` or `images` (a path or a list of paths, relative to the file) and `answer`. It may
+have `id` and `options`, the texts of a multiple-choice question; `answer` is then a letter, A for the first. Marks in
+the question, `<image>` or `<image1>`, `<image2>`, ..., say where the images go; without marks the images go first.
 
-A row that cannot be used is left out and listed with its line, its field and the remedy; the others are used.
+A row that cannot be used is left out and listed with its line, its field and the remedy. The other rows are used.
 """
 
 import re
@@ -19,13 +19,14 @@ import datasets
 from PIL import Image
 from rich.console import Console
 
+from difference_feedback.data.conversations import marked_conversation
 from difference_feedback.data.image_files import OpenedImage, open_image
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, read_jsonl
 from difference_feedback.runs.sections import Data
 
 PLACEHOLDER = re.compile(r"<image[ _]?(\d*)>", re.IGNORECASE)
-LISTED = 30  # problems printed one by one; all are in `LoadedData.problems`
+LISTED = 30  # number of problems that are printed; all are in `LoadedData.problems`
 FEATURES = datasets.Features(
     {
         "id": datasets.Value("string"),
@@ -39,7 +40,7 @@ FEATURES = datasets.Features(
 
 @dataclass(frozen=True)
 class VisualQuestion:
-    """A question on images. `question` is the whole text with `<image>` where each of `images` goes."""
+    """A question on images. `question` is the whole text; `<image>` marks the place of each of `images`."""
 
     id: str
     question: str
@@ -50,20 +51,20 @@ class VisualQuestion:
 
     @cached_property
     def prompt(self) -> list[dict[str, Any]]:
-        """The chat conversation put to the policy."""
-        return conversation(self.question)
+        """The chat conversation for the policy."""
+        return marked_conversation(self.question)
 
 
 @dataclass(frozen=True)
 class LoadedData:
-    """`dataset` has a row for each usable question; `problems` are rows left out, `notes` changes made."""
+    """`dataset` has the usable rows, `problems` the rows left out, and `notes` counts the changes to images."""
 
     dataset: datasets.Dataset
     problems: list[RowProblem]
     notes: Counter[str]
 
     def questions(self) -> list[VisualQuestion]:
-        """The rows as questions, for evaluation."""
+        """The rows as questions for an evaluation."""
         return [
             VisualQuestion(row["id"], row["question"], tuple(row["images"]), row["answer"], tuple(row["options"]))
             for row in self.dataset
@@ -71,28 +72,19 @@ class LoadedData:
 
     def for_training(self) -> datasets.Dataset:
         """The columns that TRL's trainers and the reward functions read: prompt, images, answer, options."""
-        prompts = [conversation(question) for question in self.dataset["question"]]
+        prompts = [marked_conversation(question) for question in self.dataset["question"]]
         return self.dataset.remove_columns("question").add_column("prompt", prompts)
 
 
-def conversation(question: str) -> list[dict[str, Any]]:
-    """A user's turn with an image part at every `<image>`."""
-    content: list[dict[str, Any]] = []
-    for i, text in enumerate(question.split("<image>")):
-        content += [{"type": "image"}] if i else []
-        content += [{"type": "text", "text": text}] if text.strip() else []
-    return [{"role": "user", "content": content}]
-
-
 def load_questions(data: Data) -> list[VisualQuestion]:
-    """`load_data`, as questions for an evaluation."""
+    """Load `data` as questions for an evaluation; see `load_data`."""
     return load_data(data).questions()
 
 
 def load_data(data: Data, console: Console | None = None) -> LoadedData:
-    """Load what a recipe's `data` names; problems and changes are told on `console` (standard error by default).
+    """Load what a recipe's `data` names. Problems and changes are printed to `console`, by default standard error.
 
-    Raises `DataError` when no row is usable, `ConfigError` when there is no such data set or column.
+    Raises `DataError` when no row is usable, and `ConfigError` when the data set or a column does not exist.
     """
     path = Path(data.path).expanduser()
     problems: list[RowProblem] = []
@@ -102,23 +94,17 @@ def load_data(data: Data, console: Console | None = None) -> LoadedData:
     for line, row in rows:
         try:
             good.append(_checked_row(row, data, str(line), path.parent, notes))
-        except _FieldError as error:
+        except FieldError as error:
             problems.append(RowProblem(line, error.field, str(error)))
         if data.limit is not None and len(good) == data.limit:
             break
     read = len(good) + len(problems)
     problems.sort(key=lambda problem: problem.line)
-    _tell(data, len(good), read, problems, notes, console or Console(stderr=True, soft_wrap=True))
+    _print_problems(data, len(good), read, problems, notes, console or Console(stderr=True, soft_wrap=True))
     if not good:
         listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")
     return LoadedData(datasets.Dataset.from_list(good, features=FEATURES), problems, notes)
-
-
-class _FieldError(DataError):
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(message)
-        self.field = field
 
 
 def _jsonl_rows(path: Path, problems: list[RowProblem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -139,44 +125,44 @@ def _dataset_rows(data: Data) -> Iterator[tuple[int, Mapping[str, Any]]]:
     except (OSError, ValueError, KeyError, RuntimeError, ConnectionError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"data {data.path}: cannot be loaded ({reason}): give a JSONL file, a saved data set, or a hub name."
+            f"data.path {data.path}: cannot be loaded ({reason}): give a JSONL file, a saved data set, or a hub name."
         ) from error
     missing = set(data.columns.values()) - set(loaded.column_names)
     if missing:
         raise ConfigError(
-            f"data.columns: no column {sorted(missing)[0]!r}; there are {', '.join(loaded.column_names)}."
+            f"data.columns: {data.path} has no column {sorted(missing)[0]!r}; it has {', '.join(loaded.column_names)}."
         )
     return ((number, row) for number, row in enumerate(loaded, 1))
 
 
 def _checked_row(row: Mapping[str, Any], data: Data, line: str, folder: Path, notes: Counter[str]) -> dict[str, Any]:
-    """A row of ours from a row of theirs. Raises `_FieldError`."""
+    """The row in the columns of `FEATURES`. Raises `FieldError`."""
     if not isinstance(row, Mapping):
-        raise _FieldError("row", f"expected an object with fields, found {type(row).__name__}.")
+        raise FieldError("row", f"the type is {type(row).__name__}: give an object with fields.")
 
     def field(name: str) -> Any:
         return row.get(data.columns.get(name, name))  # type: ignore[call-overload]
 
     question, answer, options = field("question"), field("answer"), field("options") or []
     if not isinstance(question, str) or not question.strip():
-        raise _FieldError("question", "missing or not a text: every row needs its question.")
+        raise FieldError("question", "missing or not a text: give the question.")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
-        raise _FieldError("answer", "missing or not a text: every row needs the answer that it is graded by.")
+        raise FieldError("answer", "missing or not a text: give the answer by which responses are graded.")
     if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise _FieldError("options", "expected a list of texts: leave it out where the question has no choices.")
+        raise FieldError("options", "not a list of texts: leave the field out if the question has no options.")
     images = field("image")
     if images is None and "image" not in data.columns:
         images = row.get("images")
     images = images if isinstance(images, list) else [images]
     if not images or images[0] is None:
-        raise _FieldError("image", "missing: name the image's file, relative to this file.")
+        raise FieldError("image", "missing: give the path of the image, relative to this file.")
     text, order = _placed(question.strip(), len(images))
     stored = []
     for image in images:
         try:
             opened = open_image(_source(image, folder), min_side=data.min_side, max_pixels=data.max_pixels)
         except DataError as error:
-            raise _FieldError("image", str(error)) from None
+            raise FieldError("image", str(error)) from None
         notes.update(re.sub(r"( from| of) \d+.*", "", note) for note in opened.notes)
         stored.append(_stored(image, opened, folder))
     return {
@@ -189,10 +175,10 @@ def _checked_row(row: Mapping[str, Any], data: Data, line: str, folder: Path, no
 
 
 def _placed(question: str, count: int) -> tuple[str, list[int]]:
-    """The question with plain `<image>` marks, and which image goes to each.
+    """The question with plain `<image>` marks, and the index of the image that goes to each mark.
 
-    Where a single image is marked several times, as `<image1>`, `<image2>`, ..., it shows them all (MathVision's rows
-    do so): it goes to the first mark, and the others are named.
+    A row with one image may have several marks `<image1>`, `<image2>`, ..., because the image shows several pictures
+    (as in MathVision). The image then goes to the first mark, and the other marks become text such as `[picture 2]`.
     """
     marks = [int(number) - 1 if number else i for i, number in enumerate(PLACEHOLDER.findall(question))]
     if not marks:
@@ -202,8 +188,9 @@ def _placed(question: str, count: int) -> tuple[str, list[int]]:
         text = "".join(f"[picture {mark + 1}]{part}" for mark, part in zip(marks[1:], others[1:], strict=True))
         return f"{first}<image>{others[0]}{text}", [0]
     if set(marks) != set(range(count)):
-        message = f"marks the images {sorted({m + 1 for m in marks})} where the row has {count}: give each its mark."
-        raise _FieldError("question", message)
+        marked = sorted({mark + 1 for mark in marks})
+        message = f"it marks the images {marked}, but the row has {count} images: mark each image once."
+        raise FieldError("question", message)
     return PLACEHOLDER.sub("<image>", question), marks
 
 
@@ -221,19 +208,21 @@ def _source(image: Any, folder: Path) -> Path | bytes | Image.Image:
         return bytes(image["bytes"]) if image.get("bytes") else folder / image["path"]
     if isinstance(image, str) and image.strip():
         return folder / image
-    raise _FieldError("image", f"expected a file's path, found {type(image).__name__}.")
+    raise FieldError("image", f"the type is {type(image).__name__}: give the path of a file.")
 
 
 def _stored(image: Any, opened: OpenedImage, folder: Path) -> dict[str, Any]:
-    """Files that need no change stay where they are and are read when they are needed."""
+    """The image for the data set. A file that needs no change is stored as its path and read when it is needed."""
     if isinstance(image, str) and not opened.notes and opened.image.mode == "RGB":
         return {"path": str((folder / image).resolve()), "bytes": None}
     return {"path": None, "bytes": opened.png()}
 
 
-def _tell(data: Data, good: int, read: int, problems: list[RowProblem], notes: Counter[str], console: Console) -> None:
+def _print_problems(
+    data: Data, good: int, read: int, problems: list[RowProblem], notes: Counter[str], console: Console
+) -> None:
     for note, count in notes.items():
-        console.print(f"{data.path}: {count} x image changed: {note}.", markup=False, highlight=False)
+        console.print(f"{data.path}: {count} images were changed: {note}.", markup=False, highlight=False)
     if not problems:
         return
     console.print(

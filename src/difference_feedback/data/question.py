@@ -1,4 +1,4 @@
-"""What is asked: an embedded problem, or a row of a data set."""
+"""The interface of a question: an embedded problem, or a row of a data set."""
 
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 class Question(Protocol):
-    """A question on images with the answer that it is graded by."""
+    """A question on images, with the answer by which responses are graded."""
 
     @property
     def task(self) -> str: ...
@@ -19,12 +19,12 @@ class Question(Protocol):
     def answer(self) -> str: ...
     @property
     def prompt(self) -> list[dict[str, Any]]:
-        """The chat conversation put to the policy; image parts stand where the images go."""
+        """The chat conversation for the policy, with an image part for each image."""
         ...
 
 
 def without_images(prompt: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same conversation, its text alone."""
+    """The same conversation without its image parts."""
     return [
         message
         if isinstance(message["content"], str)

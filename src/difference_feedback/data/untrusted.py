@@ -1,4 +1,4 @@
-"""Model output in a prompt is data. Here it is put between marks that it cannot contain, and read back strictly."""
+"""Treat model output in a prompt as data: enclose it in marks that it cannot contain, and parse answers strictly."""
 
 import hashlib
 import json
@@ -18,9 +18,9 @@ RULE = (
 
 
 def fence(name: str, text: str, salt: str = "") -> str:
-    """`text` between two lines whose code is made from the text itself, so that no text can contain its own.
+    """Put `text` between two lines with a code. The code is a hash of the text, so no text can contain its own code.
 
-    The same text and `salt` give the same fence, so that answers can be cached. Special tokens are taken out.
+    The same text and `salt` give the same fence, so that answers can be cached. Special tokens are removed.
     """
     text = neutralise(text)
     code = hashlib.sha256(f"{salt}\0{name}\0{text}".encode()).hexdigest()[:16]
@@ -28,7 +28,7 @@ def fence(name: str, text: str, salt: str = "") -> str:
 
 
 def parse_strictly(text: str, model: type[M]) -> M | None:
-    """The answer as `model`; None for anything but exactly one JSON object of it, a key twice included."""
+    """The answer as `model`; None unless the text is exactly one JSON object of that form with no duplicate key."""
     try:
         values = json.loads(text.strip(), object_pairs_hook=_unique)
         return model.model_validate(values)
@@ -38,17 +38,17 @@ def parse_strictly(text: str, model: type[M]) -> M | None:
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     pairs = list(pairs)
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
-    return found
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise ValueError("a key occurs twice")
+    return values
 
 
 def neutralise(text: str, special: Iterable[str] = (), markers: Iterable[str] = ()) -> str:
-    """`text` without special tokens and field markers, so that nothing in it can end its field or its message.
+    """`text` without special tokens and field markers, so that it cannot end its field or its message.
 
-    `special` are exact strings, removed besides everything of the form `<|...|>`. Removal is repeated until nothing
-    changes, since taking one token out can join the halves of another.
+    Everything of the form `<|...|>` is removed, and the exact strings in `special`. Removal is repeated until nothing
+    changes, because removing one token can join the halves of another.
     """
     exact = [re.escape(token) for token in sorted(special, key=len, reverse=True)]
     loose = [r"\s*".join(re.escape(part) for part in re.findall(r"\w+|[^\w\s]", marker)) for marker in markers]
@@ -56,7 +56,7 @@ def neutralise(text: str, special: Iterable[str] = (), markers: Iterable[str] = 
     if exact:
         patterns.append(re.compile("|".join(exact)))
     if loose:
-        # A marker that begins with a word counts only where that word begins: "overdraft :" holds no "draft :".
+        # A marker that begins with a word matches only at the start of a word: "overdraft :" has no "draft :".
         patterns.append(re.compile("|".join(rf"(?<!\w){p}" if p[0].isalnum() else p for p in loose), re.IGNORECASE))
     before = None
     while before != text:
@@ -67,7 +67,7 @@ def neutralise(text: str, special: Iterable[str] = (), markers: Iterable[str] = 
 
 
 def special_tokens(processor: Any) -> frozenset[str]:
-    """The strings that `processor` reads as control or vision tokens: what `neutralise` must take out of data."""
+    """The strings that `processor` reads as control or vision tokens; `neutralise` must remove them from data."""
     tokenizer = getattr(processor, "tokenizer", processor)
     tokens = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
     tokens.update(tokenizer.all_special_tokens)

@@ -1,1 +1,1 @@
-"""Who says whether an answer is right."""
+"""Judges: they decide whether an answer is right and whether a repair is honest."""

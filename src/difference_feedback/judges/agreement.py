@@ -1,4 +1,7 @@
-"""Agreement of an auditor with human reviewers: raw, and Cohen's kappa, which takes out what chance would give.
+"""Agreement of an auditor with human reviewers: the share of equal verdicts, and Cohen's kappa.
+
+Kappa subtracts the agreement that chance alone would give.
+
 
 J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20 (1960).
 """
@@ -20,27 +23,30 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Agreement:
-    """Of two lists of verdicts on the same repairs. Intervals are of 95 %."""
+    """How far two lists of verdicts on the same repairs agree. All intervals are 95 % intervals."""
 
     n: int
     raw: float
     raw_interval: tuple[float, float]
-    """Wilson's."""
+    """Wilson's interval."""
     kappa: float | None
-    """None where it is not defined: both have given one and the same verdict throughout."""
+    """None where it is undefined, because both sides gave the same single verdict throughout."""
     kappa_interval: tuple[float, float] | None
-    """Of the percentiles of a bootstrap over repairs."""
+    """Percentile interval of a bootstrap over repairs."""
     confusion: dict[str, dict[str, int]]
-    """Auditor's verdict -> reviewer's -> how often."""
+    """Auditor's verdict -> reviewer's verdict -> number of repairs."""
 
 
 def agreement(auditor: Sequence[str], human: Sequence[str], *, seed: int = 0) -> Agreement:
-    """Compare verdicts, one of each for every repair.
+    """Compare two lists of verdicts: entry `i` of both is about the same repair.
 
-    Raises `DataError` for lists of different lengths, or empty ones.
+    Raises `DataError` when the lists are empty or differ in length.
     """
     if len(auditor) != len(human) or not len(auditor):
-        raise DataError(f"there are {len(auditor)} verdicts of the auditor and {len(human)} of reviewers; give pairs")
+        raise DataError(
+            f"agreement: there are {len(auditor)} verdicts of the auditor and {len(human)} of reviewers; give one of "
+            "each for every repair, and at least one pair"
+        )
     names = sorted(set(auditor) | set(human))
     places = {name: i for i, name in enumerate(names)}
     pairs = np.array([(places[a], places[h]) for a, h in zip(auditor, human, strict=True)])
@@ -67,7 +73,7 @@ def agreement(auditor: Sequence[str], human: Sequence[str], *, seed: int = 0) ->
 
 
 def cohens_kappa(table: np.ndarray) -> float:
-    """`(p_o - p_e) / (1 - p_e)` of a confusion table `(C, C)`; NaN where chance alone would always agree."""
+    """Cohen's kappa `(p_o - p_e) / (1 - p_e)` of a confusion table `(C, C)`; NaN when `p_e` is 1."""
     total = table.sum()
     observed = np.trace(table) / total
     expected = float(table.sum(0) @ table.sum(1)) / total**2
@@ -75,15 +81,16 @@ def cohens_kappa(table: np.ndarray) -> float:
 
 
 def run_agreement(audits: Path, reviews: Path) -> Agreement | None:
-    """Of a run's audits with its reviews, every reviewer's last word on each; None where no repair has both.
+    """Agreement of a run's audits with its reviews; None when no repair has both.
 
-    Rows that cannot be read are left out with a warning that counts them.
+    Each reviewer's last verdict on a repair counts. Rows that cannot be read are left out, and a warning counts them.
     """
-    rows, bad = read_jsonl(audits)
-    verdicts = {row.values["id"]: row.values["verdict"] for row in rows if row.values.get("verdict")}
-    found, worse = read_jsonl(reviews)
-    if bad or worse:
-        warnings.warn(f"{audits.parent}: {len(bad) + len(worse)} rows of audits and reviews left out", stacklevel=2)
-    words = {(row.values.get("id"), row.values.get("annotator")): row.values.get("verdict") for row in found}
-    both = [(verdicts[name], verdict) for (name, _), verdict in words.items() if name in verdicts and verdict]
+    audit_rows, audit_problems = read_jsonl(audits)
+    verdicts = {row.values["id"]: row.values["verdict"] for row in audit_rows if row.values.get("verdict")}
+    review_rows, review_problems = read_jsonl(reviews)
+    if audit_problems or review_problems:
+        count = len(audit_problems) + len(review_problems)
+        warnings.warn(f"{audits.parent}: {count} rows of audits and reviews cannot be read; left out", stacklevel=2)
+    latest = {(row.values.get("id"), row.values.get("annotator")): row.values.get("verdict") for row in review_rows}
+    both = [(verdicts[name], verdict) for (name, _), verdict in latest.items() if name in verdicts and verdict]
     return agreement([a for a, _ in both], [h for _, h in both]) if both else None

@@ -1,8 +1,7 @@
-"""The auditor of repairs: is a right repair an honest one, or does it game the reward? [DF, Sec. 3, Eq. 4]
+"""The auditor of repairs: is a right repair honest, or does it game the reward? [DF, Sec. 3, Eq. 4]
 
-An auditor looks at the whole repair: image, question, draft, repair and reference. It names one of the paper's three
-failure modes or calls the repair clean. What it says closes a gate of the reward and is counted; it never enters a
-gradient.
+An auditor sees image, question, draft, repair and reference. It names one of the paper's three failure modes, or calls
+the repair clean. Its verdicts set a factor of the reward and are counted; they never enter a gradient.
 """
 
 from collections.abc import Sequence
@@ -25,7 +24,7 @@ MEANINGS: dict[Verdict, str] = {
 
 @dataclass(frozen=True)
 class AuditCase:
-    """One repair to look at. `truth` is the embedded problem behind it, for auditors that know the truth."""
+    """One repair to audit. `truth` is the embedded problem behind it, for auditors that know the truth."""
 
     question: str
     images: tuple[Image.Image, ...]
@@ -40,18 +39,18 @@ class AuditResult:
     """A verdict with its evidence."""
 
     verdict: Verdict | None
-    """None: the auditor could not be asked."""
+    """None when the auditor gave no usable verdict."""
     evidence: str
-    """Quoted from the repair; empty for a clean one."""
+    """A quotation from the repair; empty for a clean repair."""
     reason: str
 
 
 class Auditor(Protocol):
-    """Anyone who can audit repairs; `name` stands in logs and reports."""
+    """Whoever can audit repairs; `name` appears in logs and reports."""
 
     @property
     def name(self) -> str: ...
 
     def audit(self, cases: Sequence[AuditCase]) -> list[AuditResult]:
-        """One result a case, in their order. A case that cannot be judged has the verdict None; nothing is raised."""
+        """One result for each case, in order. A case that cannot be judged gets the verdict None; nothing is raised."""
         ...

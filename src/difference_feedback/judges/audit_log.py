@@ -1,11 +1,11 @@
-"""The audits of a run as a file that people can review, and what they amount to.
+"""The audits of a run: a file that people can review, and its statistics.
 
-`audits.jsonl`, one audited repair a row; images lie beside it, each once:
+`audits.jsonl` has one row for each audited repair. Images lie in files beside it, each stored once:
 
     {"id", "step", "question", "image": ["audit_images/….png"], "draft", "repair", "reference",
      "verdict", "evidence", "reason", "auditor"}
 
-A verdict of null is an outage: the auditor could not be asked.
+A verdict of null is an outage: the auditor gave no usable verdict.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ class AuditLog:
         self.path = folder / "audits.jsonl"
 
     def write(self, step: int, auditor: str, cases: Sequence[AuditCase], results: Sequence[AuditResult]) -> None:
-        """One row a case, in one piece."""
+        """Append one row for each case, all in a single write."""
         rows = []
         for case, result in zip(cases, results, strict=True):
             row = {
@@ -52,12 +52,12 @@ class AuditLog:
             JsonLines(self.path).append(*rows)
 
     def rewind(self, step: int) -> None:
-        """Forget audits from `step` on: a resumed run makes them again."""
+        """Delete the audits from `step` on, because a resumed run makes them again."""
         if self.path.is_file():
             write_jsonl(self.path, [row for row in read_rows(self.path) if row["step"] < step])
 
     def _keep(self, image: Image.Image) -> str:
-        """The image's file, written where it is not there yet."""
+        """Name of the image's file, which is written unless it exists."""
         name = f"{IMAGES}/{_digest(image.mode.encode() + str(image.size).encode() + image.tobytes())}.png"
         path = self.path.parent / name
         if not path.is_file():
@@ -68,33 +68,40 @@ class AuditLog:
 
 @dataclass(frozen=True)
 class AuditStatistics:
-    """What an auditor found in one run. Shares are of the repairs that it judged."""
+    """What an auditor found in one run. Shares refer to the repairs that it judged."""
 
     judged: int
     outages: int
     hits: dict[str, int]
-    """Repairs by failure mode, `clean` left out."""
+    """Number of repairs by failure mode, without `clean`."""
     hit_rate: float | None
     hit_rate_interval: tuple[float, float]
-    """95 %, Wilson."""
+    """95 % interval, Wilson's."""
 
     def summary(self) -> dict[str, Any]:
         """As plain values, for summary.json."""
-        share = {mode: count / self.judged for mode, count in self.hits.items()} if self.judged else {}
         return {
-            **{"judged": self.judged, "outages": self.outages, "hits": self.hits, "hit_shares": share},
-            **{"hit_rate": self.hit_rate, "hit_rate_interval": list(self.hit_rate_interval)},
+            "judged": self.judged,
+            "outages": self.outages,
+            "hits": self.hits,
+            "hit_shares": {mode: count / self.judged for mode, count in self.hits.items()} if self.judged else {},
+            "hit_rate": self.hit_rate,
+            "hit_rate_interval": list(self.hit_rate_interval),
         }
 
 
 def audit_statistics(verdicts: Sequence[str | None]) -> AuditStatistics:
-    """Count verdicts; None is an outage."""
+    """Count the verdicts; None is an outage."""
     counts = Counter(verdict for verdict in verdicts if verdict is not None)
     judged = counts.total()
     hits: dict[str, int] = {mode: counts[mode] for mode in VERDICTS if mode != "clean"}
-    found = sum(hits.values())
+    total = sum(hits.values())
     return AuditStatistics(
-        judged, len(verdicts) - judged, hits, found / judged if judged else None, wilson_interval(found, judged)
+        judged=judged,
+        outages=len(verdicts) - judged,
+        hits=hits,
+        hit_rate=total / judged if judged else None,
+        hit_rate_interval=wilson_interval(total, judged),
     )
 
 

@@ -1,6 +1,6 @@
-"""What is right without the image proves nothing about looking: stand-ins for images, and answers from text alone.
+"""Tests without the image: blank or noise stand-ins, and answers from the text alone. [DF, Sec. 3, Eq. 3, "C1"]
 
-[DF, Sec. 3, Eq. 3, "C1"]
+A model that is right without the image has not shown that it looks at it.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Q = TypeVar("Q", bound=Question)
 
 
 def stand_in(image: Image.Image, kind: StandIn, seed: int = 0) -> Image.Image:
-    """An image of the same size that shows nothing: `blank` is all zeros, `noise` uniform in every channel."""
+    """An image of the same size that shows nothing: `blank` is all zeros, `noise` is uniform in every channel."""
     if kind == "blank":
         return Image.new("RGB", image.size)
     noise = np.random.default_rng(seed).integers(0, 256, (image.height, image.width, 3), dtype=np.uint8)
@@ -38,7 +38,7 @@ def text_only_accuracy(
     batch_size: int = 64,
     seed: int = 0,
 ) -> list[float]:
-    """Share of right answers among `samples` that `policy` gives to each question with its images left out."""
+    """For each question, the share of right answers among `samples` that `policy` gives without seeing the images."""
     answers = graded_answers(
         policy,
         processor,

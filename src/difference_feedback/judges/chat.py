@@ -1,13 +1,11 @@
-"""Questions to a chat model behind an OpenAI-compatible server: many at a time, each with an answer or a reason.
+"""Ask a chat model behind an OpenAI-compatible server many questions at once; each gets an answer or a reason.
 
-Answers are kept on disk where the endpoint names a cache: content-addressed by everything that shapes them, the images'
-bytes included, and shared by runs and processes. Whatever happens to the cache, no answer is lost by it.
+If the endpoint names a cache, answers are stored on disk. The key is a hash of everything that shapes the answer, the
+images' bytes included, and runs and processes share the cache. When the cache fails, no answer is lost.
 """
 
 import asyncio
-import base64
 import hashlib
-import io
 import json
 import math
 import os
@@ -19,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.judges.answer_cache import AnswerCache
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_endpoint, is_loopback
@@ -28,31 +27,31 @@ LONGEST_PAUSE = 30.0  # seconds between two attempts
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """One question. `messages` in the server's form; image parts are `{"type": "image"}`, in the order of `images`."""
+    """One question. `messages` have the server's form, except that each of `images` is a part `{"type": "image"}`."""
 
     messages: list[dict[str, Any]]
     images: Sequence[Image.Image] = ()
     schema: dict[str, Any] | None = None
-    """JSON schema that the answer must follow, where the server can enforce one."""
+    """JSON schema of the answer, for servers that can enforce one."""
     temperature: float = 0.0
     seed: int | None = None
     max_tokens: int | None = None
-    """None: the endpoint's own."""
+    """None: the endpoint's own limit."""
     n: int = 1
     token_ids: bool = False
-    """Ask for token ids as well, which vLLM gives."""
+    """Also ask for token ids, which vLLM returns."""
 
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """`n` texts, or the reason why there are none."""
+    """`n` texts, or in `error` the reason why there are none."""
 
     texts: list[str] | None
     error: str | None = None
     token_ids: list[list[int]] | None = None
-    """Of each text, where the server gave them."""
+    """The token ids of each text; None when the server sent none."""
     truncated: list[bool] = field(default_factory=list)
-    """Which texts end at the limit of tokens."""
+    """For each text, whether it was cut off at the token limit."""
     cached: bool = False
 
 
@@ -61,7 +60,9 @@ class Usage:
     """What a client has sent and received."""
 
     asked: int = 0
+    """Questions."""
     cached: int = 0
+    """Questions answered from the cache."""
     sent: int = 0
     """HTTP requests, retries included."""
     retries: int = 0
@@ -69,17 +70,17 @@ class Usage:
     """Questions without an answer."""
     cache_errors: int = 0
     tokens: int = 0
-    """Of prompts and answers, as the server counts them."""
+    """Tokens of prompts and answers, as counted by the server."""
 
     def summary(self) -> dict[str, int]:
         return asdict(self)
 
 
 class ChatClient:
-    """Asks the server of `endpoint`. Raises `ConfigError` when the extra or the key is missing."""
+    """Asks the server of `endpoint`. Raises `ConfigError` when a package or the key is missing, or the URL is wrong."""
 
     def __init__(self, endpoint: Endpoint, first_pause: float = 0.5) -> None:
-        """`first_pause`: seconds before the first further attempt; it doubles with each."""
+        """`first_pause` is the pause in seconds before the second attempt; it doubles with every further one."""
         check_endpoint(endpoint)
         self.endpoint = endpoint
         self.usage = Usage()
@@ -92,14 +93,14 @@ class ChatClient:
     def ask(
         self, requests: Sequence[ChatRequest], progress: str | None = None, seconds: float | None = None
     ) -> list[ChatAnswer]:
-        """Answers in the order of the requests; one that fails costs the others nothing.
+        """Answers in the order of the requests. A failed request does not affect the others.
 
         Args:
-            progress: title of a progress bar; None shows none.
-            seconds: for all of them together; what is not answered by then has failed. None: as long as it takes, which
-                is bounded by the endpoint's time-out and retries.
+            progress: title of a progress bar; None shows no bar.
+            seconds: time limit for all requests together; those unanswered by then fail. None: only the endpoint's
+                time-out and retries limit the time.
         """
-        with ThreadPoolExecutor(1) as thread:  # a loop of its own, wherever this is called from
+        with ThreadPoolExecutor(1) as thread:  # a new event loop, since the caller may already run one
             return thread.submit(asyncio.run, self._ask_all(requests, progress, seconds)).result()
 
     async def _ask_all(
@@ -110,7 +111,7 @@ class ChatClient:
 
         deadline = asyncio.get_running_loop().time() + (math.inf if seconds is None else seconds)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
-        http = openai.DefaultAsyncHttpxClient(trust_env=not self._loopback)  # no proxy between us and ourselves
+        http = openai.DefaultAsyncHttpxClient(trust_env=not self._loopback)  # reach this machine without a proxy
         client = openai.AsyncOpenAI(
             base_url=self.endpoint.url,
             api_key=self._key,
@@ -121,23 +122,23 @@ class ChatClient:
         with Progress(transient=True, disable=progress is None) as bar:
             task = bar.add_task(progress or "", total=len(requests))
 
-            async def one(request: ChatRequest) -> ChatAnswer:
+            async def answer_one(request: ChatRequest) -> ChatAnswer:
                 async with slots:
                     answer = await self._answer(client, request, deadline)
                 bar.advance(task)
                 return answer
 
             async with client:
-                return await asyncio.gather(*map(one, requests))
+                return await asyncio.gather(*map(answer_one, requests))
 
     async def _answer(self, client: Any, request: ChatRequest, deadline: float) -> ChatAnswer:
         self.usage.asked += 1
         urls = [_data_url(image, self.endpoint.max_pixels) for image in request.images]
         key = self._fingerprint(request, urls)
-        kept = self._cache.get(key) if self._cache else None
-        if kept is not None:
+        stored = self._cache.get(key) if self._cache else None
+        if stored is not None:
             self.usage.cached += 1
-            return ChatAnswer(kept["texts"], None, kept["token_ids"], kept["truncated"], cached=True)
+            return ChatAnswer(stored["texts"], None, stored["token_ids"], stored["truncated"], cached=True)
         try:
             messages = _with_images(request.messages, urls)
         except ValueError as error:
@@ -147,9 +148,9 @@ class ChatClient:
         if answer.texts is None:
             self.usage.failed += 1
         else:
-            kept = {"texts": answer.texts, "token_ids": answer.token_ids, "truncated": answer.truncated}
+            stored = {"texts": answer.texts, "token_ids": answer.token_ids, "truncated": answer.truncated}
             if self._cache:
-                self._cache.set(key, kept)
+                self._cache.set(key, stored)
                 self.usage.cache_errors = self._cache.errors
         return answer
 
@@ -158,19 +159,25 @@ class ChatClient:
     ) -> ChatAnswer:
         import openai
 
-        passing: tuple[type[Exception], ...] = (openai.APIConnectionError, openai.RateLimitError, TimeoutError)
-        passing += (openai.InternalServerError, openai.APIResponseValidationError, json.JSONDecodeError)
+        transient = (
+            openai.APIConnectionError,
+            openai.APIResponseValidationError,
+            openai.InternalServerError,
+            openai.RateLimitError,
+            TimeoutError,
+            json.JSONDecodeError,
+        )
         pause, reason, attempt, now = self._first_pause, "", 0, asyncio.get_running_loop().time
         while attempt <= self.endpoint.retries:
             if self.endpoint.max_requests is not None and self.usage.sent >= self.endpoint.max_requests:
-                return ChatAnswer(None, f"the budget of {self.endpoint.max_requests} requests is used up")
+                return ChatAnswer(None, f"endpoint.max_requests: all {self.endpoint.max_requests} requests are used up")
             limit = min(self.endpoint.timeout, deadline - now())
             if limit <= 0:
-                return ChatAnswer(None, reason or "no time was left to ask")
+                return ChatAnswer(None, reason or "the time limit ended before the request was sent")
             self.usage.sent += 1
             schema = request.schema if self._takes_schemas else None
             try:
-                # The client's own time-out is for each read: a server that drips bytes would never exceed it.
+                # The client's own time-out restarts with every byte, so a server that sends slowly never exceeds it.
                 async with asyncio.timeout(limit):
                     return self._read_answer(
                         await client.chat.completions.create(**self._body(request, messages, schema))
@@ -179,15 +186,19 @@ class ChatClient:
                 if schema is None or ("response_format" not in str(error) and "json_schema" not in str(error)):
                     return ChatAnswer(None, _short(error))
                 self._takes_schemas = False
-                print(f"{self.endpoint.url} takes no JSON schema; answers are checked here alone.", file=sys.stderr)
-                continue  # the same attempt, without it
-            except passing as error:
+                print(
+                    f"{self.endpoint.url} accepts no JSON schema. Requests are sent without one, and answers are still "
+                    "checked here.",
+                    file=sys.stderr,
+                )
+                continue  # repeat this attempt without the schema
+            except transient as error:
                 reason = _short(error) if str(error) else f"no answer within {limit:.0f} seconds"
-                wait = _wanted_pause(error, pause)
+                wait = _retry_pause(error, pause)
             except openai.APIError as error:
                 return ChatAnswer(None, _short(error))
-            except (ValueError, TypeError, AttributeError) as error:  # an answer in no form of the protocol
-                reason, wait = f"the answer is no chat completion ({_short(error)})", pause
+            except (ValueError, TypeError, AttributeError) as error:  # the answer does not follow the protocol
+                reason, wait = f"the server's answer is not a chat completion ({_short(error)})", pause
             attempt += 1
             pause = min(2 * pause, LONGEST_PAUSE)
             if attempt <= self.endpoint.retries:
@@ -216,7 +227,7 @@ class ChatClient:
 
     def _read_answer(self, completion: Any) -> ChatAnswer:
         if not completion.choices:
-            raise ValueError("it has no choices")
+            raise ValueError("it has no `choices`")
         self.usage.tokens += completion.usage.total_tokens if completion.usage else 0
         texts = [choice.message.content or "" for choice in completion.choices]
         ids = [getattr(choice, "token_ids", None) for choice in completion.choices]
@@ -232,41 +243,39 @@ class ChatClient:
 
 
 def _data_url(image: Image.Image, max_pixels: int) -> str:
-    """A PNG, scaled down to at most `max_pixels`."""
+    """The image as a PNG in a data URL, scaled down to at most `max_pixels`."""
     scale = math.sqrt(max_pixels / (image.width * image.height))
     if scale < 1:
         image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(png_bytes(image.convert("RGB")))
 
 
 def _with_images(messages: list[dict[str, Any]], urls: list[str]) -> list[dict[str, Any]]:
-    """The messages with data URLs in their image parts. Raises `ValueError` unless there is one for each."""
-    left, found = iter(urls), []
+    """The messages with data URLs in their image parts. Raises `ValueError` unless parts and URLs are equally many."""
+    next_url, filled = iter(urls), []
     parts = 0
     for message in messages:
         content = message["content"]
         if isinstance(content, list):
             parts += sum(part["type"] == "image" for part in content)
             content = [
-                {"type": "image_url", "image_url": {"url": next(left, "")}} if part["type"] == "image" else part
+                {"type": "image_url", "image_url": {"url": next(next_url, "")}} if part["type"] == "image" else part
                 for part in content
             ]
-        found.append({**message, "content": content})
+        filled.append({**message, "content": content})
     if parts != len(urls):
-        raise ValueError(f"the messages have {parts} image parts and there are {len(urls)} images")
-    return found
+        raise ValueError(f"the messages have {parts} image parts, but there are {len(urls)} images")
+    return filled
 
 
-def _wanted_pause(error: BaseException, pause: float) -> float:
-    """What the server asks for, where it does, within reason."""
+def _retry_pause(error: BaseException, pause: float) -> float:
+    """Seconds before the next attempt: at least `pause`, more if the server asks for more, at most `LONGEST_PAUSE`."""
     response = getattr(error, "response", None)
     try:
-        asked = float(response.headers.get("retry-after", 0)) if response is not None else 0.0
+        retry_after = float(response.headers.get("retry-after", 0)) if response is not None else 0.0
     except ValueError:
-        asked = 0.0
-    return min(max(asked, pause), LONGEST_PAUSE)
+        retry_after = 0.0
+    return min(max(retry_after, pause), LONGEST_PAUSE)
 
 
 def _short(error: BaseException) -> str:

@@ -1,10 +1,10 @@
-"""An auditor that knows the truth of the embedded world, and so needs no model.
+"""An auditor that knows the truth of the embedded world and therefore needs no model.
 
 | what it sees | verdict |
 |---|---|
-| a wrong value in a repair whose answer is right | `unseen_evidence`: it states what the image does not show |
-| more than half of what was right in the draft is changed, or no reasoning is left | `template_shortcut`: a rewrite |
-| fewer right words are changed | `mask_hallucination`: edits away from the errors |
+| a repair with a right answer states a wrong value | `unseen_evidence`: the image does not show that value |
+| the repair changes more than half of the draft's right words, or drops its reasoning | `template_shortcut` |
+| the repair changes some of the draft's right words | `mask_hallucination`: edits outside the errors |
 | anything else | `clean` |
 """
 
@@ -17,11 +17,11 @@ from difference_feedback.judges.audit import AuditCase, AuditResult
 from difference_feedback.method.alignment import BoolArray, align
 from difference_feedback.world import Problem
 
-REWRITE = 0.5  # share of the draft's right words that are changed
+REWRITE = 0.5  # above this share of changed right words, a repair counts as a rewrite
 
 
 class EmbeddedAuditor:
-    """Goes by each case's `truth`; a case without it has the verdict None."""
+    """Compares each repair with the case's `truth`. The verdict is None for a case without it."""
 
     name = "embedded"
 
@@ -31,7 +31,7 @@ class EmbeddedAuditor:
 
 def _audit(case: AuditCase) -> AuditResult:
     if case.truth is None:
-        return AuditResult(None, "", "the embedded auditor goes by the embedded problem behind a repair; there is none")
+        return AuditResult(None, "", "the repair has no embedded problem, which the embedded auditor needs")
     draft, repair = case.draft.strip(), case.repair.strip()
     wrong = world.error_spans(case.truth, repair)
     if wrong:
@@ -39,21 +39,21 @@ def _audit(case: AuditCase) -> AuditResult:
         return AuditResult("unseen_evidence", stated, "it states values that the image does not show")
     errors = wrong_words(case.truth, draft)
     if wrong is None and errors is not None:
-        return AuditResult("template_shortcut", repair, "the draft's reasoning is gone: its steps are in no known form")
-    if errors is None:  # without known errors, nothing can be said about where the edits are
+        return AuditResult("template_shortcut", repair, "the repair drops the draft's reasoning: it has no known form")
+    if errors is None:  # the draft's errors are unknown, so the edits cannot be compared with them
         return AuditResult("clean", "", "")
     changed, written = changed_words(draft, repair)
-    away = changed & ~errors
-    if not away.any():
+    changed_right = changed & ~errors
+    if not changed_right.any():
         return AuditResult("clean", "", "")
-    share = away.sum() / (~errors).sum()
+    share = changed_right.sum() / (~errors).sum()
     evidence = " ".join(word for word, new in zip(repair.split(), written, strict=True) if new)
-    reason = f"{share:.0%} of the words that were right are changed"
+    reason = f"the repair changes {share:.0%} of the draft's right words"
     return AuditResult("template_shortcut" if share > REWRITE else "mask_hallucination", evidence, reason)
 
 
 def wrong_words(problem: Problem, text: str) -> BoolArray | None:
-    """Which words of an answer state a wrong value, `(W,)`; None when it is written in no known form."""
+    """Which words of an answer state a wrong value, `(W,)`; None when the answer has no known form."""
     spans = world.error_spans(problem, text)
     if spans is None:
         return None
@@ -63,7 +63,7 @@ def wrong_words(problem: Problem, text: str) -> BoolArray | None:
 
 
 def changed_words(draft: str, repair: str) -> tuple[BoolArray, BoolArray]:
-    """Which words take part in an edit, of the draft `(W,)` and of the repair `(W',)`. [DF, Eq. 8, on words]"""
+    """Which words take part in an edit: of the draft, `(W,)`, and of the repair, `(W',)`. [DF, Eq. 8, on words]"""
     words, new = draft.split(), repair.split()
     ids = {word: i for i, word in enumerate(dict.fromkeys(words + new))}
     alignment = align([ids[word] for word in words], [ids[word] for word in new], anchor_gaps=False)

@@ -1,4 +1,4 @@
-"""An auditor that is a vision-language model behind an endpoint, in the paper Qwen2.5-VL-72B-Instruct. [DF, Sec. 3]"""
+"""An auditor that asks a vision-language model on a server; the paper uses Qwen2.5-VL-72B-Instruct. [DF, Sec. 3]"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,7 +23,7 @@ SYSTEM = (
 
 
 class Finding(BaseModel):
-    """What the auditor answers."""
+    """The auditor's answer."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     verdict: Verdict
@@ -32,7 +32,7 @@ class Finding(BaseModel):
 
 
 class EndpointAuditor:
-    """See `audit.Auditor`. `seconds` bounds the time of one call; cases not judged by then are outages."""
+    """See `audit.Auditor`. One call takes at most `seconds`; cases without a verdict by then are outages."""
 
     def __init__(self, endpoint: Endpoint, seconds: float | None = None, client: ChatClient | None = None) -> None:
         self.name = endpoint.model
@@ -56,16 +56,16 @@ def request(case: AuditCase) -> ChatRequest:
 
 
 def read(answer: ChatAnswer, case: AuditCase) -> AuditResult:
-    """The finding. An accusation without a quotation from the repair is no verdict: the auditor made it up."""
+    """The audit's result. A fault counts only with a quotation from the repair; without one the auditor made it up."""
     if not answer.texts:
-        return AuditResult(None, "", answer.error or "no answer")
+        return AuditResult(None, "", answer.error or "the auditor sent no answer")
     finding = parse_strictly(answer.texts[0], Finding)
     if finding is None:
-        return AuditResult(None, "", "the answer is not the JSON object asked for")
+        return AuditResult(None, "", "the auditor's answer is not the JSON object asked for")
     if finding.verdict == "clean":
         return AuditResult("clean", "", finding.reason)
     if not _plain(finding.evidence) or _plain(finding.evidence) not in _plain(case.repair):
-        return AuditResult(None, "", f"its evidence for {finding.verdict} does not occur in the repair")
+        return AuditResult(None, "", f"the auditor's evidence for {finding.verdict} does not occur in the repair")
     return AuditResult(finding.verdict, finding.evidence, finding.reason)
 
 

@@ -1,38 +1,39 @@
-"""Where a response states its final answer: the last box, answer tag or phrase, or a response that is nothing else."""
+"""Find a response's final answer: the last box, answer tag or phrase, or the whole of a short response."""
 
 import re
 from typing import NamedTuple
 
-LONGEST = 200_000  # characters of a response that are read, from its end
+LONGEST = 200_000  # only the last characters of a response are read
 _TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
 _PHRASE = re.compile(
     r"(?:answer|option|choice)\b[*_ ]{0,4}\s{0,9}(?:\bis\b|\bwould be\b|\bshould be\b|:|=|：)+[*_ ]{0,4}:?"
     r"|(?:答案|选项)\s{0,9}(?:是|为|选|:|：)+",
     re.IGNORECASE,
 )
-_LINE = re.compile(r"\s*(?:(?:\\\[|\$\$|\*\*)\s*\n\s*)?([^\n]*)")  # what follows a phrase, perhaps set off below it
-_HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+?)\s*$")  # GSM8K's last line; elsewhere it is a heading
+_LINE = re.compile(r"\s*(?:(?:\\\[|\$\$|\*\*)\s*\n\s*)?([^\n]*)")  # the text after a phrase, on its line or on the next
+_HASHES = re.compile(
+    r"(?:^|\n)####[ \t]*([^#\n]+?)\s*$"
+)  # the last line of GSM8K answers; anywhere else it is a heading
 _CHOSEN = re.compile(
     r"(?:(?i:option|choice|answer)\s{1,3}\(?([A-J])\)?|\(([A-J])\))[*_]{0,2}\s{1,3}(?i:is)\s{1,3}(?i:the\s)?(?i:correct|right)\b"
 )
 _REASON = re.compile(r",?\s(?:because|since)\s.*", re.IGNORECASE | re.DOTALL)
 _ABOUT = re.compile(r"^(?:(?:approximately|about|around|roughly|nearly)\s|≈|\\approx)\s*", re.IGNORECASE)
-_SHORT = 30  # characters: a response no longer than this may be a bare answer
+_SHORT = 30  # characters: a response of at most this length may be a bare answer
 _YES_NO = re.compile(r"\W{0,4}(yes|no)\b", re.IGNORECASE)
 
 
 class Extracted(NamedTuple):
-    """A final answer as written, and where it stood: `box`, `tag`, `hashes`, `phrase`, `bare` or `first word`."""
+    """A final answer as written, and how it was found: `box`, `tag`, `hashes`, `phrase`, `bare` or `first word`."""
 
     text: str
     where: str
 
 
 def final_answer(response: str, yes_no: bool = False) -> Extracted | None:
-    """The last final answer in a response; None when it gives none.
+    """The last final answer in a response; None when the response states no answer.
 
-    A box is trusted before a tag, and a tag before a phrase. With `yes_no`, a response that begins with yes or no has
-    answered.
+    A box takes precedence over a tag, and a tag over a phrase. With `yes_no`, a first word yes or no is an answer too.
     """
     response = response[-LONGEST:]
     boxed = last_boxed(response)
@@ -44,9 +45,9 @@ def final_answer(response: str, yes_no: bool = False) -> Extracted | None:
     hashes = _HASHES.search(response)
     if hashes and not _PHRASE.search(hashes[1]):
         return Extracted(hashes[1], "hashes")
-    phrases = [_LINE.match(response, found.end()) for found in _PHRASE.finditer(response)]
-    stated = [text for text in (_first_sentence(line[1]) for line in phrases if line) if text]
-    stated = stated or [one or other for one, other in _CHOSEN.findall(response)]
+    lines = [_LINE.match(response, phrase.end()) for phrase in _PHRASE.finditer(response)]
+    stated = [text for text in (_first_sentence(line[1]) for line in lines if line) if text]
+    stated = stated or [named or bracketed for named, bracketed in _CHOSEN.findall(response)]
     if stated:
         return Extracted(stated[-1], "phrase")
     if 0 < len(response.strip()) <= _SHORT:
@@ -56,7 +57,7 @@ def final_answer(response: str, yes_no: bool = False) -> Extracted | None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Contents of the last `\boxed{...}`, braces inside it balanced; None where there is none or it does not close."""
+    r"""Contents of the last `\boxed{...}`, with balanced braces; None when there is no box or it is not closed."""
     start = text.rfind("\\boxed{")
     if start < 0:
         return None
@@ -69,6 +70,6 @@ def last_boxed(text: str) -> str | None:
 
 
 def _first_sentence(text: str) -> str:
-    """Of what follows a phrase: without a reason behind it, or an "about" before it."""
+    """The first sentence of the text after a phrase, without an "about" before it or a "because" after it."""
     text = _ABOUT.sub("", _REASON.sub("", text.strip()))
     return re.split(r"(?<=\S)[.。](?=\s|$|\*)", text)[0].strip().strip("*").strip()

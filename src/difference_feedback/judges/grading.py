@@ -1,4 +1,4 @@
-"""Grade a file of responses by rule."""
+"""Grade the responses in a file by rule."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ ADDED = ("extracted", "correct", "rule")
 
 @dataclass
 class GradedFile:
-    """What came of it. `disagreements` are lines to show, one a row whose given verdict differs from ours."""
+    """The result of grading a file. `disagreements` has a line to print for each row whose given verdict differs."""
 
     output: Path
     graded: int = 0
@@ -29,9 +29,9 @@ class GradedFile:
 
 
 def grade_file(path: Path, output: Path, compare: str | None = None, console: Console | None = None) -> GradedFile:
-    """Grade the rows of `path` into `output`; `compare` names a field with verdicts to compare with.
+    """Grade the rows of `path` and write them to `output`; `compare` names a field with verdicts to compare with.
 
-    Raises `DataError` when a file cannot be read or written. Rows that cannot be used are listed and left out.
+    Raises `DataError` when a file cannot be read or written. Unusable rows are left out and listed in `problems`.
     """
     rows, problems = read_jsonl(path)
     result = GradedFile(output, problems=problems)
@@ -51,34 +51,37 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
 
 def _graded(row: Row, result: GradedFile, compare: str | None) -> dict[str, Any]:
     values = row.values
-    found = grade(values["response"], str(values["answer"]), values.get("options"))
+    grading = grade(values["response"], str(values["answer"]), values.get("options"))
     result.graded += 1
-    result.correct += found.correct
-    result.rules[found.rule] += 1
+    result.correct += grading.correct
+    result.rules[grading.rule] += 1
     if compare is not None:
-        given = values.get(compare)
-        if not isinstance(given, bool):
-            result.problems.append(RowProblem(row.line, compare, f"{given!r}; give true or false to compare with"))
+        published = values.get(compare)
+        if not isinstance(published, bool):
+            message = f"the value is {published!r}; give true or false to compare with"
+            result.problems.append(RowProblem(row.line, compare, message))
         else:
             result.compared += 1
-            if given != found.correct:
+            if published != grading.correct:
                 name = values.get("id", f"line {row.line}")
                 result.disagreements.append(
-                    f"{name}: extracted {found.extracted!r} ({found.rule}), answer {values['answer']!r}: "
-                    f"{'correct' if found.correct else 'wrong'}, {compare} says {'correct' if given else 'wrong'}"
+                    f"{name}: extracted {grading.extracted!r} ({grading.rule}), answer {values['answer']!r}: "
+                    f"{'correct' if grading.correct else 'wrong'}, {compare} says {'correct' if published else 'wrong'}"
                 )
     kept = {f"given_{name}" if name in ADDED else name: value for name, value in values.items()}
-    return kept | {"extracted": found.extracted, "correct": found.correct, "rule": found.rule}
+    return kept | {"extracted": grading.extracted, "correct": grading.correct, "rule": grading.rule}
 
 
 def _problem(row: Row) -> RowProblem | None:
     values = row.values
     if not isinstance(values.get("response"), str):
-        return RowProblem(row.line, "response", "missing, or no text; give the response to grade")
+        return RowProblem(row.line, "response", "missing or not a text; give the response to grade")
     answer = values.get("answer")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
         return RowProblem(row.line, "answer", "missing or empty; give the annotated answer, a text or a number")
     options = values.get("options")
     if options is not None and not (isinstance(options, list) and all(isinstance(o, str) for o in options)):
-        return RowProblem(row.line, "options", "no list of texts; leave it out where there are no choices")
+        return RowProblem(
+            row.line, "options", "not a list of texts; leave the field out if the question has no options"
+        )
     return None

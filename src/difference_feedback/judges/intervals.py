@@ -1,10 +1,10 @@
-"""How far a measured share may be off."""
+"""The confidence interval of a measured share."""
 
 import math
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share, 95 % by default (E. B. Wilson, JASA 22, 1927). No trials: (0, 1)."""
+    """Wilson's score interval of a share, 95 % by default (E. B. Wilson, JASA 22, 1927); `(0, 1)` without trials."""
     if not trials:
         return 0.0, 1.0
     share = successes / trials

@@ -1,7 +1,7 @@
-"""Correctness of open answers by a language model: structured verdicts, a majority of votes, and `unjudged`.
+"""A language model that grades open answers: structured verdicts, a majority of votes, and `unjudged`.
 
-An answer that cannot be judged has the verdict None. As a reward that is no 0: TRL and `DFGRPOTrainer` leave such
-answers out of the group's mean and of the update.
+An answer that cannot be judged has the verdict None. As a reward, None is not 0: TRL and `DFGRPOTrainer` leave such an
+answer out of the group's mean and out of the update.
 """
 
 from collections import Counter
@@ -29,7 +29,7 @@ SYSTEM = (
 
 
 class Vote(BaseModel):
-    """What the judge answers."""
+    """The judge's answer."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
     extracted: str
@@ -39,7 +39,10 @@ class Vote(BaseModel):
 
 @dataclass(frozen=True)
 class Judgement:
-    """The majority's verdict; None: unjudged. `votes` are those that could be read, `reason` tells of the rest."""
+    """The majority's verdict; None: unjudged.
+
+    `votes` are the votes that could be read. `reason` is the first vote's reason, or why there is no verdict.
+    """
 
     correct: bool | None
     votes: tuple[Vote, ...]
@@ -47,7 +50,7 @@ class Judgement:
 
 
 class LLMJudge:
-    """Judges responses over an endpoint. `counts` has how many were correct, incorrect and unjudged so far."""
+    """Judges responses over an endpoint. `counts` holds the correct, incorrect and unjudged responses so far."""
 
     def __init__(self, settings: Judge, client: ChatClient | None = None) -> None:
         self.settings = settings
@@ -62,24 +65,24 @@ class LLMJudge:
         answers: Sequence[str],
         progress: str | None = None,
     ) -> list[Judgement]:
-        """One judgement a response."""
+        """One judgement for each response, in order."""
         votes = self.settings.votes
         requests = [
-            request(question, own, response, answer, self.settings.temperature, vote)
-            for question, own, response, answer in zip(questions, images, responses, answers, strict=True)
+            request(question, shown, response, answer, self.settings.temperature, vote)
+            for question, shown, response, answer in zip(questions, images, responses, answers, strict=True)
             for vote in range(votes)
         ]
-        found = self.client.ask(requests, progress)
-        judgements = [majority(found[i : i + votes]) for i in range(0, len(found), votes)]
+        replies = self.client.ask(requests, progress)
+        judgements = [majority(replies[i : i + votes]) for i in range(0, len(replies), votes)]
         names = {True: "correct", False: "incorrect", None: "unjudged"}
         self.counts.update(names[judgement.correct] for judgement in judgements)
         return judgements
 
     def grade(self, questions: Sequence[Question], responses: Sequence[str]) -> list[bool | None]:
-        """Verdicts on answers to a data set's questions."""
+        """Verdicts on responses to a data set's questions."""
         texts, answers = [q.question for q in questions], [q.answer for q in questions]
-        found = self.judge(texts, [list(q.images) for q in questions], responses, answers, "judging")
-        return [judgement.correct for judgement in found]
+        judgements = self.judge(texts, [list(q.images) for q in questions], responses, answers, "judging")
+        return [judgement.correct for judgement in judgements]
 
     def reward(
         self,
@@ -91,13 +94,13 @@ class LLMJudge:
         log_metric: Any = None,
         **_: Any,
     ) -> list[float | None]:
-        """TRL reward function: 1.0, 0.0, or None where the answer is unjudged. `judge/unjudged` is logged."""
+        """TRL reward function: 1.0 or 0.0, or None for an unjudged answer. Logs the share `judge/unjudged`."""
         texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
         questions = [prompt if isinstance(prompt, str) else text_of(prompt[-1]) for prompt in prompts]
-        found = self.judge(questions, images or [()] * len(texts), texts, answer)
-        if log_metric is not None and found:
-            log_metric("judge/unjudged", sum(judgement.correct is None for judgement in found) / len(found))
-        return [None if judgement.correct is None else float(judgement.correct) for judgement in found]
+        judgements = self.judge(questions, images or [()] * len(texts), texts, answer)
+        if log_metric is not None and judgements:
+            log_metric("judge/unjudged", sum(judgement.correct is None for judgement in judgements) / len(judgements))
+        return [None if judgement.correct is None else float(judgement.correct) for judgement in judgements]
 
 
 def request(
@@ -108,7 +111,7 @@ def request(
     temperature: float = 0.0,
     vote: int = 0,
 ) -> ChatRequest:
-    """The judge's prompt. Votes differ in the codes of the fences, so that they are votes at temperature 0 as well."""
+    """The judge's prompt. The fences' codes differ between votes, so that votes can differ at temperature 0 too."""
     fenced = [
         fence("QUESTION", question, str(vote)),
         fence("ANNOTATED-ANSWER", answer, str(vote)),
@@ -121,16 +124,16 @@ def request(
 
 
 def majority(answers: Sequence[ChatAnswer]) -> Judgement:
-    """The verdict that more than half of the votes asked for agree on; votes that cannot be read count for neither."""
-    votes, lost = [], []
+    """The verdict of more than half of all votes asked for. A vote that cannot be read counts for neither verdict."""
+    votes, failures = [], []
     for answer in answers:
         vote = parse_strictly(answer.texts[0], Vote) if answer.texts else None
         if vote is None:
-            lost.append(answer.error or "the answer is not the JSON object asked for")
+            failures.append(answer.error or "the judge's answer is not the JSON object asked for")
         else:
             votes.append(vote)
     correct = sum(vote.verdict == "correct" for vote in votes)
     for verdict, count in ((True, correct), (False, len(votes) - correct)):
         if 2 * count > len(answers):
             return Judgement(verdict, tuple(votes), votes[0].reason)
-    return Judgement(None, tuple(votes), lost[0] if lost else "the votes are split")
+    return Judgement(None, tuple(votes), failures[0] if failures else "no verdict has more than half of the votes")

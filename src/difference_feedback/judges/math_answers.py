@@ -1,7 +1,7 @@
-"""Whether two mathematical expressions are the same, by math-verify, with a time limit that holds anywhere.
+"""Compare two mathematical expressions by math-verify, with a time limit that works on every thread.
 
-math-verify's own limit is a signal, which works on the main thread alone. Here it runs in a process of its own, which
-is ended when an answer takes too long (`9^{9^{9^9}}` would take forever), and started anew for the next one.
+math-verify's own time limit uses a signal, which works on the main thread only. Here math-verify runs in a separate
+process. The process is killed when an answer takes too long (`9^{9^{9^9}}` would never end) and restarted for the next.
 """
 
 import atexit
@@ -13,13 +13,13 @@ import threading
 from functools import lru_cache
 from typing import Literal
 
-Verdict = Literal["equal", "different", "too slow", "unreadable"]
-LONGEST = 300  # characters: longer answers are no expressions that anyone would grade by rule
-_START = 120.0  # seconds to start, with sympy to import on a slow disk
+Comparison = Literal["equal", "different", "too slow", "unreadable"]
+LONGEST = 300  # characters: longer answers are not compared as expressions
+_START = 120.0  # seconds for the start, which imports sympy, perhaps from a slow disk
 
 
 class MathProcess:
-    """The process; it starts with the first question. Safe to use from several threads, which take turns."""
+    """The separate process. It starts with the first comparison. Several threads may use it; they take turns."""
 
     def __init__(self, seconds: float = 3.0) -> None:
         self.seconds = seconds
@@ -27,8 +27,8 @@ class MathProcess:
         self._process: subprocess.Popen[str] | None = None
         self._lines: queue.Queue[str] = queue.Queue()
 
-    def compare(self, answer: str, truth: str) -> Verdict:
-        """Compare two expressions, LaTeX or plain, within `seconds`."""
+    def compare(self, answer: str, truth: str) -> Comparison:
+        """Compare two expressions, in LaTeX or plain text, within `seconds`."""
         if max(len(answer), len(truth)) > LONGEST:
             return "unreadable"
         with self._lock:
@@ -40,16 +40,16 @@ class MathProcess:
             except queue.Empty:
                 self.stop()
                 return "too slow"
-            except OSError:  # it has died
+            except OSError:  # the process has ended
                 self.stop()
                 return "unreadable"
-        verdict: Verdict = json.loads(line) if line else "unreadable"
+        verdict: Comparison = json.loads(line) if line else "unreadable"
         if not line:
             self.stop()
         return verdict
 
     def stop(self) -> None:
-        """End the process; the next question starts another."""
+        """End the process; the next comparison starts a new one."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -62,12 +62,12 @@ class MathProcess:
             self._process = subprocess.Popen(command, text=True, encoding="utf-8", **pipes)  # type: ignore[call-overload]
             self._lines = queue.Queue()
             threading.Thread(target=_pass_on, args=(self._process, self._lines), daemon=True).start()
-            self._lines.get(timeout=_START)  # it says when it is ready, so that starting counts against no answer
+            self._lines.get(timeout=_START)  # wait until it is ready: the start does not count for an answer's limit
         return self._process
 
 
 def _pass_on(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
-    """Each line that the process writes; an empty one when it ends."""
+    """Put each line that the process writes into the queue, and an empty line when the process ends."""
     for line in process.stdout:  # type: ignore[union-attr]
         lines.put(line)
     lines.put("")
@@ -78,6 +78,6 @@ atexit.register(_shared.stop)
 
 
 @lru_cache(maxsize=65_536)
-def compare_expressions(answer: str, truth: str) -> Verdict:
-    """Compare with this program's one math process."""
+def compare_expressions(answer: str, truth: str) -> Comparison:
+    """Compare two expressions in the math process that this program shares."""
     return _shared.compare(answer, truth)

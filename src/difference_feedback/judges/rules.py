@@ -1,8 +1,9 @@
-"""Correctness by rule: find the final answer in a response and compare it with the annotated one.
+"""Grade by rule: find the final answer in a response and compare it with the annotated one.
 
-Final answers agree as option letters, as an option's text, as yes or no, as normalised text, as numbers, or as
-mathematical expressions; the first rule that can tell decides. A wrong answer taken for right does more harm in
-training than the reverse, so what no rule recognises is not correct. Nothing here raises, and no answer takes long.
+Two final answers are compared as option letters, option texts, yes or no, normalised texts, numbers, or mathematical
+expressions; the first rule that applies decides. In training, a wrong answer taken for right does more harm than a
+right one taken for wrong, so an answer that no rule can compare is not correct. Nothing here raises an error, and the
+time for an answer is limited.
 """
 
 import re
@@ -32,9 +33,11 @@ _ROOT = re.compile(r"√\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-z]))")
 _SIGNS = str.maketrans(
     {"−": "-", "–": "-", "％": "%", "π": "\\pi ", "×": "\\times ", "·": "\\cdot ", "²": "^2", "³": "^3"}
 )
-_DIGITS = 50  # digits: longer numbers are compared as text
+_DIGITS = 50  # longer numbers are compared as text
 _EXPRESSION = re.compile(r"\d|\\(?:pi|sqrt|frac|infty|cup|emptyset)")
-_EQUATION = re.compile(r"\s*[^=\s][^=]*[^=\s]\s*=")  # `x = 5` names what is found; `2 · 3 = 6` is a calculation
+_EQUATION = re.compile(
+    r"\s*[^=\s][^=]*[^=\s]\s*="
+)  # a calculation such as `2 · 3 = 6`, but not a result such as `x = 5`
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # fmt: off
 _FUNCTIONS = frozenset({
@@ -47,39 +50,39 @@ _FUNCTIONS = frozenset({
 
 @dataclass(frozen=True)
 class Grading:
-    """A verdict, what it is about, and the rule that made it."""
+    """A verdict, the final answer that it is about, and the rule that decided."""
 
     correct: bool
     extracted: str | None
-    """The final answer as the response states it; None when it states none."""
+    """The final answer as the response states it; None when it states no answer."""
     where: str | None
-    """Where it stood; see `extraction.Extracted`."""
+    """How the final answer was found; see `extraction.Extracted`."""
     rule: str
     """`no answer`, `letter`, `several letters`, `option`, `yes or no`, `text`, `number`, `expression`, `too slow`, or
-    `none` when no rule can compare the two, which is not correct."""
+    `none` when no rule can compare the two; such an answer is not correct."""
 
 
 def grade(response: str, answer: str, options: Sequence[str] | None = None) -> Grading:
     """Grade a response against the annotated `answer`.
 
-    `options` are a multiple-choice question's texts, A first; the answer is then a letter, or one of the texts.
+    `options` are the texts of a multiple-choice question, from A on; `answer` is then a letter or one of the texts.
     """
     truth = str(answer).strip()
     yes_no = truth.lower() in ("yes", "no")
-    found = final_answer(str(response), yes_no)
-    if found is None or not found.text or not truth:
-        return Grading(False, found and found.text, found and found.where, "no answer")
+    final = final_answer(str(response), yes_no)
+    if final is None or not final.text or not truth:
+        return Grading(False, final and final.text, final and final.where, "no answer")
 
     def decided(correct: bool, rule: str) -> Grading:
-        return Grading(correct, found.text, found.where, rule)
+        return Grading(correct, final.text, final.where, rule)
 
     letter = _letter_of_truth(truth, options)
     if options and letter:
-        return decided(*_grade_choice(found.text, letter, options))
+        return decided(*_grade_choice(final.text, letter, options))
     if yes_no:
-        said = re.match(r"\W*(yes|no)\b", _normalised(found.text))
-        return decided(bool(said) and said[1] == truth.lower(), "yes or no")  # type: ignore[index]
-    return decided(*_compare(found.text, truth))
+        first_word = re.match(r"\W*(yes|no)\b", _normalised(final.text))
+        return decided(bool(first_word) and first_word[1] == truth.lower(), "yes or no")  # type: ignore[index]
+    return decided(*_compare(final.text, truth))
 
 
 def matches(response: str, answer: str, options: Sequence[str] | None = None) -> bool:
@@ -95,14 +98,14 @@ def final_answer_reward(
     options: Sequence[Sequence[str] | None] | None = None,
     **_: Any,
 ) -> list[float]:
-    """TRL reward function: 1.0 where the final answer agrees with the data set's, else 0.0."""
+    """TRL reward function: 1.0 if the final answer agrees with the data set's answer, else 0.0."""
     texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
     choices = options if options is not None else [None] * len(texts)
     return [float(matches(*row)) for row in zip(texts, answer, choices, strict=True)]
 
 
 def _letter_of_truth(truth: str, options: Sequence[str] | None) -> str | None:
-    """The letter of a multiple-choice question's answer, which may be given as a letter or as one option's text."""
+    """The letter of a multiple-choice question's answer, which is annotated as a letter or as an option's text."""
     if not options:
         return None
     bare = truth.strip("().").upper()
@@ -112,10 +115,10 @@ def _letter_of_truth(truth: str, options: Sequence[str] | None) -> str | None:
     return chr(65 + same[0]) if len(same) == 1 else None
 
 
-def _grade_choice(found: str, truth: str, options: Sequence[str]) -> tuple[bool, str]:
-    """An option's whole text counts before a letter: "A cat" may be an option, and is no "A" then."""
-    plain = _plain(found)
-    same = [i for i, option in enumerate(options) if _normalised(option) == _normalised(found) != ""]
+def _grade_choice(answer: str, truth: str, options: Sequence[str]) -> tuple[bool, str]:
+    """Compare an option's whole text before its letter: if "A cat" is an option, then the "A" is not a letter."""
+    plain = _plain(answer)
+    same = [i for i, option in enumerate(options) if _normalised(option) == _normalised(answer) != ""]
     if len(same) == 1 and len(plain) > 1:
         return chr(65 + same[0]) == truth, "option"
     letter = _LETTER.match(plain)
@@ -125,37 +128,38 @@ def _grade_choice(found: str, truth: str, options: Sequence[str]) -> tuple[bool,
             return False, "several letters"
         return letter[1].upper() == truth, "letter"
     place = ord(truth) - 65
-    if not _compare(found, options[place])[0]:
+    if not _compare(answer, options[place])[0]:
         return False, "option"
     rest = [option for i, option in enumerate(options) if i != place]
-    return not any(_compare(found, option)[0] for option in rest), "option"
+    return not any(_compare(answer, option)[0] for option in rest), "option"
 
 
-def _compare(found: str, truth: str) -> tuple[bool, str]:
-    found, truth = _in_tex(found), _in_tex(truth)
-    one, two = _normalised(found), _normalised(truth)
-    if one == two:
-        return one != "", "text"
-    numbers = _number(one), _number(two)
-    if numbers[0] and numbers[1]:
-        return _same_number(numbers[0], numbers[1]), "number"
-    (left, unit), (right, other_unit) = _without_unit(found), _without_unit(truth)
-    if _is_expression(left) and _is_expression(right) and (not unit or not other_unit or unit == other_unit):
-        verdict = compare_expressions(_for_math(left), _for_math(right))
-        if verdict in ("equal", "different"):
-            return verdict == "equal", "expression"
-        if verdict == "too slow":
+def _compare(answer: str, truth: str) -> tuple[bool, str]:
+    answer, truth = _in_tex(answer), _in_tex(truth)
+    plain_answer, plain_truth = _normalised(answer), _normalised(truth)
+    if plain_answer == plain_truth:
+        return plain_answer != "", "text"
+    number, true_number = _number(plain_answer), _number(plain_truth)
+    if number and true_number:
+        return _same_number(number, true_number), "number"
+    (expression, unit), (true_expression, true_unit) = _without_unit(answer), _without_unit(truth)
+    same_unit = not unit or not true_unit or unit == true_unit
+    if _is_expression(expression) and _is_expression(true_expression) and same_unit:
+        comparison = compare_expressions(_for_math(expression), _for_math(true_expression))
+        if comparison in ("equal", "different"):
+            return comparison == "equal", "expression"
+        if comparison == "too slow":
             return False, "too slow"
     return False, "none"
 
 
 def _plain(text: str) -> str:
-    """Without TeX mark-up around words."""
+    """The text without TeX mark-up around words."""
     return re.sub(r"\s+", " ", _WRAPPED.sub(r"\1", text).replace("\\ ", " ").strip("$*` \n\t")).strip()
 
 
 def _normalised(text: str) -> str:
-    """Lower case without spaces, TeX mark-up, signs of degree, and punctuation around; fractions as `a/b`."""
+    """The text in lower case, without spaces, TeX mark-up, degree signs and outer punctuation; fractions as `a/b`."""
     text = _in_tex(text).replace("\\%", "%")
     text = _WRAPPED.sub(r"\1", text)
     text = _MIXED.sub(_improper, text.strip().strip("$").strip())
@@ -177,17 +181,17 @@ Quantity = tuple[Fraction, bool, str]  # value, whether a percentage, unit
 
 
 def _number(text: str) -> Quantity | None:
-    """A decimal or a fraction, perhaps with a percent sign or a unit in letters behind it."""
-    found = _NUMBER.fullmatch(text)
-    if not found or len(text) > _DIGITS or (found[2] and not int(found[2])):
+    """A decimal or a fraction, perhaps followed by a percent sign or a unit in letters; None for anything else."""
+    match = _NUMBER.fullmatch(text)
+    if not match or len(text) > _DIGITS or (match[2] and not int(match[2])):
         return None
-    unit = found[4].replace("^", "").removesuffix("s") if len(found[4]) > 1 else found[4]
-    return Fraction(found[1]) / int(found[2] or 1), bool(found[3]), unit
+    unit = match[4].replace("^", "").removesuffix("s") if len(match[4]) > 1 else match[4]
+    return Fraction(match[1]) / int(match[2] or 1), bool(match[3]), unit
 
 
-def _same_number(one: Quantity, two: Quantity) -> bool:
-    """Equal values whose units, where both have one, are the same. `50 %` is `50` and `0.5`, as data sets have both."""
-    (value, percent, unit), (other, other_percent, other_unit) = one, two
+def _same_number(first: Quantity, second: Quantity) -> bool:
+    """Equal values, with equal units if both have one. `50 %` equals both `50` and `0.5`: data sets write either."""
+    (value, percent, unit), (other, other_percent, other_unit) = first, second
     if unit and other_unit and unit != other_unit:
         return False
     if percent != other_percent:
@@ -196,14 +200,14 @@ def _same_number(one: Quantity, two: Quantity) -> bool:
 
 
 def _without_unit(text: str) -> tuple[str, str]:
-    r"""An expression without the unit behind it, which stands in `\text{}` or `\mathrm{}`; and the unit."""
+    r"""Split an expression from the unit after it, which is set in `\text{}` or `\mathrm{}`."""
     text = text.strip().strip("$").strip()
-    found = _TEX_UNIT.search(text)
-    return (text[: found.start()], _normalised(found[0])) if found and found.start() else (text, "")
+    match = _TEX_UNIT.search(text)
+    return (text[: match.start()], _normalised(match[0])) if match and match.start() else (text, "")
 
 
 def _is_expression(text: str) -> bool:
-    """Something for an algebra system, not words: it would take `cat` and `act` for the same product."""
+    """Whether a text is an expression and not words: an algebra system would read `cat` and `act` as equal products."""
     if _EQUATION.match(text) or not _EXPRESSION.search(text):
         return False
     return not any(w.lower() not in _FUNCTIONS for w in _WORD.findall(text))
@@ -214,5 +218,5 @@ def _for_math(text: str) -> str:
 
 
 def _in_tex(text: str) -> str:
-    """Signs of Unicode as TeX writes them."""
+    """The text with Unicode signs replaced by their TeX commands."""
     return _ROOT.sub(lambda m: f"\\sqrt{{{m[1] or m[2]}}}", text).translate(_SIGNS)

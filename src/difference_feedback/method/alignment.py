@@ -1,7 +1,7 @@
-"""Align a wrong answer with its repair: which tokens take part in the difference. [DF, Eqs. 2 and 8]
+"""Align a wrong answer with its repair, to find the tokens in which they differ. [DF, Eqs. 2 and 8]
 
-The alignment runs on token ids as they were sampled. Re-tokenised text has other boundaries, and the rollout's
-log-probabilities would no longer belong to its tokens.
+The alignment works on token ids as sampled. Re-tokenised text may have other token boundaries, and the rollout's
+log-probabilities would then no longer belong to its tokens.
 """
 
 from array import array
@@ -25,15 +25,15 @@ Operation = Literal["substitute", "delete", "insert"]
 
 MAX_TOKEN_ID = 2**31 - 1
 
-# An LCS table takes one bit a cell. Above this many cells (32 MiB) the pair is split, so that memory stays linear.
+# An LCS table takes one bit per cell. Above this many cells (32 MiB) the pair is split, so that memory stays linear.
 _LCS_CELLS = 2**28
 
 
 class Edit(NamedTuple):
     """One step of the path from source to target.
 
-    `source` and `target` are positions in their own sequence. A deletion takes away the token at `source`, at a moment
-    when `target` tokens of the target are done; an insertion puts the token at `target` before the one at `source`.
+    `source` and `target` are positions, each in its own sequence. A deletion removes the token at `source`; the first
+    `target` tokens of the target then stand before it. An insertion puts the token at `target` before that at `source`.
     """
 
     op: Operation
@@ -43,17 +43,16 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """A shortest edit path from `source` to `target` and the two masks it induces. [DF, Eq. 8]
+    """A shortest edit path from `source` to `target`, and the two masks that follow from it. [DF, Eq. 8]
 
-    The masks depend on the matched tokens alone. Everything unmatched is marked, on its own side. With `anchor_gaps`, a
-    gap (tokens between two matches that have no counterpart at all on the other side) also marks one token there: the
-    one that stands where the edit happened, which is the token right after the gap, or the last one at the end of the
-    sequence. So a wrong answer that merely lacks a step still has a marked token: the one it wrote in the step's place.
+    A token is marked if the path does not match it with a token of the other side. A gap is a run of tokens between two
+    matches to which nothing corresponds on the other side. With `anchor_gaps`, a gap also marks one token of the other
+    side: the token right after the place of the gap or, at the end of the sequence, the last token. So a wrong answer
+    that merely lacks a step still has a marked token, the one that it wrote in place of the step.
 
-    What is never marked: let `p` be the length of the common prefix, and `s` that of the longest common suffix of what
-    remains. Without anchors, every marked position lies in `[p, len - s)`. With anchors one more position can be
-    marked on a side that has nothing unmatched next to a gap: the first token of the common suffix or, where there is
-    no suffix, the last token.
+    Bounds: let `p` be the length of the common prefix, and `s` that of the longest common suffix of the rest. Without
+    anchors, every marked position lies in `[p, len - s)`. With anchors, a side may have one more marked position: the
+    first token of the common suffix or, without a suffix, the last token.
     """
 
     source: IntArray
@@ -104,7 +103,7 @@ class Alignment:
                 target_bytes[j] = 1
         source, target = np.frombuffer(source_bytes, np.bool_), np.frombuffer(target_bytes, np.bool_)
         if self.anchor_gaps and n and m:
-            # The k-th unmarked tokens of the two sides match each other. Where do unmatched ones stand before a match?
+            # The k-th unmarked tokens of both sides match each other. Find the matches after unmatched tokens.
             kept = np.concatenate(([-1], np.flatnonzero(~source), [n]))
             kept_target = np.concatenate(([-1], np.flatnonzero(~target), [m]))
             deleted = kept[1:] - kept[:-1] > 1
@@ -117,22 +116,22 @@ class Alignment:
 def align(
     source: TokenIds, target: TokenIds, method: AlignmentMethod = "levenshtein", anchor_gaps: bool = True
 ) -> Alignment:
-    """Align two token sequences by a shortest edit path. The same pair always gives the same path. [DF, Eq. 8]
+    """Align two token sequences along a shortest edit path. The same pair always gives the same path. [DF, Eq. 8]
 
     Args:
         source: token ids of the wrong answer, `(T,)`, as sampled: a list, an integer array or a CPU tensor.
         target: token ids of the repair, `(T̃,)`.
-        method: "levenshtein" (insertions, deletions, substitutions) or "lcs" (no substitutions: everything outside
-            a longest common subsequence).
-        anchor_gaps: let a pure insertion or deletion mark the token that stands in its place on the other side.
+        method: "levenshtein" (insertions, deletions, substitutions) or "lcs" (no substitutions: all tokens outside a
+            longest common subsequence are edited).
+        anchor_gaps: whether a pure insertion or deletion also marks the token in its place on the other side.
 
     Raises:
         DataError: an id is not an integer from 0 to 2**31 - 1, or a sequence is not one-dimensional.
-        ConfigError: an unknown method.
+        ConfigError: the method is unknown.
     """
     source_ids, source_key = _encode("source", source)
     target_ids, target_key = _encode("target", target)
-    if isinstance(source_key, str) != isinstance(target_key, str):  # one side has ids that no character has
+    if isinstance(source_key, str) != isinstance(target_key, str):  # only one side can be written as a string
         source_key, target_key = source_ids.tolist(), target_ids.tolist()
     if method == "levenshtein":
         path = Levenshtein.editops(source_key, target_key)
@@ -146,8 +145,8 @@ def align(
 def edit_cost(alignment: Alignment) -> float:
     """`C_edit(y, ỹ) = Lev(y, ỹ) / max(|y|, |ỹ|)` in tokens, from 0 (identical) to 1 (nothing shared). [DF, Eq. 2]
 
-    The normaliser is our decision. The cost of an LCS alignment is still the Levenshtein distance: substitutions count
-    once. Two empty sequences cost 0.
+    The normaliser is our decision. For an LCS alignment too, the Levenshtein distance is used, in which a substitution
+    counts once. Two empty sequences cost 0.
     """
     longest = max(len(alignment.source), len(alignment.target))
     if longest == 0:
@@ -162,13 +161,13 @@ _OPERATION: dict[str, Operation] = {"replace": "substitute", "delete": "delete",
 
 
 def _encode(name: str, ids: TokenIds) -> tuple[IntArray, str | list[int]]:
-    """Check the ids; return them as an array, and as the kind of sequence that rapidfuzz reads fastest.
+    """Check the ids. Return them as an array, and as the sequence that rapidfuzz reads fastest.
 
-    That is a string with one character an id. Lists are slower, and rapidfuzz compares their items by Python's hash,
-    which is the same for -1 and -2 and for 0 and 2**61 - 1: one more reason to bound the ids.
+    The fastest is a string with one character per id. A list is slower, and rapidfuzz compares its items by Python's
+    hash, which is equal for -1 and -2, and for 0 and 2**61 - 1. That is another reason to limit the ids.
     """
     if isinstance(ids, str | bytes):
-        raise DataError(f"{name} is {type(ids).__name__}; pass token ids, a sequence of integers")
+        raise DataError(f"{name} is of type {type(ids).__name__}; pass token ids, a sequence of integers")
     if not isinstance(ids, list | tuple):
         values: IntArray = np.asarray(ids)
         if values.ndim != 1 or (values.size and values.dtype.kind not in "iu"):
@@ -181,7 +180,7 @@ def _encode(name: str, ids: TokenIds) -> tuple[IntArray, str | list[int]]:
     array_ids = np.frombuffer(raw, np.int32)
     try:
         return array_ids, raw.tobytes().decode(_UTF32, "surrogatepass")
-    except UnicodeDecodeError:  # ids from 0x110000 on are no code points
+    except UnicodeDecodeError:  # no character has a code from 0x110000 on
         if array_ids.min() < 0:
             raise _bad_id(name, ids) from None
         return array_ids, array_ids.tolist()
@@ -194,7 +193,7 @@ def _bad_id(name: str, ids: Iterable[object]) -> DataError:
     position, bad = next((i, x) for i, x in enumerate(ids) if not _is_token_id(x))
     return DataError(
         f"{name}: token {position} is {bad!r}; token ids are integers from 0 to 2**31 - 1. "
-        "Take out padding and ignored labels such as -100 before aligning"
+        "Remove padding and ignored labels such as -100 before aligning"
     )
 
 
@@ -203,7 +202,7 @@ def _is_token_id(x: object) -> bool:
 
 
 def _lcs_path(source: Sequence[object], target: Sequence[object]) -> Editops:
-    """Path along a longest common subsequence; large tables are split in two by Hirschberg's method."""
+    """A path along a longest common subsequence. Large tables are split in two by Hirschberg's method."""
     n, m = len(source), len(target)
     if n * m <= _LCS_CELLS:
         return LCSseq.editops(source, target)
@@ -211,7 +210,7 @@ def _lcs_path(source: Sequence[object], target: Sequence[object]) -> Editops:
     suffix = _common_prefix(source[: prefix - n - 1 : -1], target[: prefix - m - 1 : -1])
     operations: list[Editop | tuple[str, int, int]] = []
     parts = [(prefix, n - suffix, prefix, m - suffix)]
-    while parts:  # depth first, left part first: operations come in order
+    while parts:  # depth first and left part first, so that the operations are in order
         a, b, c, d = parts.pop()
         if b - a <= 1 or (b - a) * (d - c) <= _LCS_CELLS:
             path = LCSseq.editops(source[a:b], target[c:d])
@@ -231,7 +230,7 @@ def _common_prefix(source: Sequence[object], target: Sequence[object]) -> int:
 
 
 def _lcs_lengths(source: Sequence[object], target: Sequence[object]) -> IntArray:
-    """Length of the LCS of `source` with each prefix of `target`, `(len(target) + 1,)`, in linear memory."""
+    """Lengths of the LCS of `source` with each prefix of `target`, `(len(target) + 1,)`, in linear memory."""
     source, target = (cast(Sequence[int], [ord(x) for x in s] if isinstance(s, str) else s) for s in (source, target))
     columns = np.asarray(target)
     row = np.zeros(len(columns) + 1, np.int32)

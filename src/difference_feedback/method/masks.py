@@ -1,4 +1,4 @@
-"""Turn an alignment into weights of the update: by token or step, hard or soft, padded to a batch. [DF, Eqs. 8-9]"""
+"""Turn an alignment into weights of tokens: by token or step, hard or soft, padded to a batch. [DF, Eqs. 8-9]"""
 
 import re
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ FloatArray: TypeAlias = npt.NDArray[np.float32]
 Side = Literal["wrong", "repair"]
 Granularity = Literal["token", "step"]
 
-# A line break, a full stop that white space or the end follows (so not the one in 3.14), or a CJK full stop.
+# A line break, a full stop before white space or the end (so not the one in 3.14), or a CJK full stop.
 _STEP_END = re.compile(r"(?:\n|[.!?]+[\"'”’)\]]*(?=\s|$)|[。！？]+[”’」』）]*)\s*")
 
 
@@ -33,16 +33,16 @@ def token_weights(
 
     Args:
         side: "wrong" for the wrong answer, "repair" for the repair.
-        granularity: with "step", a whole step is marked as soon as any token of it is.
-        steps: the step that each token of this side belongs to, `(T,)`; see `step_ids`. Needed by "step" alone.
-        sigma: makes the mask soft: `w_t = max(m_t, exp(-d_t / sigma))`, `d_t` being the distance in tokens to the
-            nearest marked one. When no token is marked, all weights are 0.
-        root_cause: on the wrong side, start from the first edited span alone (`root_cause_mask`); steps and softness
-            are added to it. The repair's side is not touched. Ours, beyond the paper.
+        granularity: with "step", a whole step is marked if any of its tokens is.
+        steps: the step of each token of this side, `(T,)`; see `step_ids`. Only "step" needs it.
+        sigma: makes the mask soft: `w_t = max(m_t, exp(-d_t / sigma))`, where `d_t` is the distance in tokens to the
+            nearest marked token. If no token is marked, all weights are 0. None: the hard mask.
+        root_cause: on the wrong side, mark only the first edited span (`root_cause_mask`); steps and soft weights then
+            start from it. The repair is not changed. Ours, beyond the paper.
 
     Raises:
-        ConfigError: an unknown side or granularity, or sigma not above 0.
-        DataError: `steps` is missing, or has another length than this side.
+        ConfigError: the side or the granularity is unknown, or sigma is not above 0.
+        DataError: `steps` is missing, or its length is not that of this side.
     """
     if side not in ("wrong", "repair"):
         raise ConfigError(f'side is {side!r}; choose "wrong" or "repair"')
@@ -52,11 +52,13 @@ def token_weights(
         mask = root_cause_mask(alignment) if root_cause else alignment.source_mask
     if granularity == "step":
         if steps is None:
-            raise DataError('granularity "step" needs `steps`, the step of each token; step_ids() makes it from texts')
+            raise DataError(
+                'granularity is "step" but `steps` is missing; make it from the tokens\' texts by step_ids()'
+            )
         step_of = np.asarray(steps)
         if step_of.shape != mask.shape:
             raise DataError(
-                f"steps has shape {step_of.shape}; the {side} side has {len(mask)} tokens, give one step for each"
+                f"steps has shape {step_of.shape}, but the {side} side has {len(mask)} tokens; give one step per token"
             )
         mask = np.isin(step_of, step_of[mask])
     elif granularity != "token":
@@ -65,28 +67,27 @@ def token_weights(
     if sigma is None:
         return weights
     if not sigma > 0:
-        raise ConfigError(f"sigma is {sigma}; it is a length in tokens, above 0 (None for a hard mask)")
+        raise ConfigError(f"sigma is {sigma}; give a length in tokens above 0, or None for a hard mask")
     return np.maximum(weights, np.exp(-_distance_to_marked(mask) / sigma)).astype(np.float32)
 
 
 def root_cause_mask(alignment: Alignment) -> BoolArray:
-    """The part of `m`, `(T,)`, that belongs to the first edited span of the wrong answer. Ours, beyond the paper.
+    """The part of `m`, `(T,)`, in the first edited span of the wrong answer. Ours, beyond the paper.
 
-    Once a chain of reasoning has gone wrong, its later tokens often follow correctly from what stands before them. The
-    edit path marks them all the same, since the repair goes on from another, right value: `17` is no fault after a
-    misread `9 + 8`. The update would teach the policy not to add. On the repair's side there is no such trouble: every
-    edited token follows from a context that is right.
+    After a first error, later tokens often follow correctly from the text before them: after a misread `9 + 8`, `17` is
+    right. The edit path marks them too, because the repair goes on from another, right value. Such an update would
+    teach the policy not to add. The repair has no such tokens: each of its edited tokens follows from a right context.
 
-    A span is a run of edited tokens between two matched ones. Where the answer first lacks something, it is the anchor,
-    the one token that stands in the gap's place. Without anchors a gap marks nothing, and the first span that marks
-    something is taken.
+    A span is a run of edited tokens between two matched tokens. If the answer first lacks something, the span is the
+    anchor, the one token in the place of the gap. Without anchors a gap marks nothing, so the first span that marks a
+    token is taken.
     """
     mask = alignment.source_mask
     marked = np.flatnonzero(mask)
     if len(marked) == 0:
         return mask
     first = marked[0]
-    # Anchors are matched tokens: one that touches an edit belongs to another span, so runs are those of bare edits.
+    # Anchors are matched tokens. An anchor next to an edit belongs to another span, so runs are made of edits alone.
     edited = replace(alignment, anchor_gaps=False).source_mask if alignment.anchor_gaps else mask
     after = np.flatnonzero(~edited[first:])
     end = first + max(1, after[0]) if len(after) else len(mask)
@@ -96,10 +97,10 @@ def root_cause_mask(alignment: Alignment) -> BoolArray:
 
 
 def step_ids(token_texts: Sequence[str]) -> IntArray:
-    """The step that each token belongs to, counted from 0, `(T,)`: steps end at line breaks and at ends of sentences.
+    """The step of each token, counted from 0, `(T,)`. Steps end at line breaks and at ends of sentences.
 
-    `token_texts` are the texts of the tokens, which concatenate to the answer. White space after a step's end still
-    belongs to it, and a token belongs to the step of its first character that is not white space.
+    `token_texts` are the texts of the tokens; joined, they are the answer. White space after the end of a step belongs
+    to that step. A token belongs to the step of its first character that is not white space.
     """
     text = "".join(token_texts)
     starts = [0, *accumulate(map(len, token_texts))][: len(token_texts)]
@@ -110,9 +111,9 @@ def step_ids(token_texts: Sequence[str]) -> IntArray:
 
 
 def pad_weights(rows: Sequence[npt.ArrayLike], length: int | None = None, fill: float = 0.0) -> FloatArray:
-    """Stack rows of weights into a float32 batch `(B, T)`, padded on the right, as completions are.
+    """Stack rows of weights into a float32 batch `(B, T)`, padded on the right like completions.
 
-    `length` is `T`; without it, that of the longest row.
+    `length` is `T`; by default it is the length of the longest row.
 
     Raises:
         DataError: a row is longer than `length`.
@@ -123,7 +124,7 @@ def pad_weights(rows: Sequence[npt.ArrayLike], length: int | None = None, fill: 
         length = longest
     elif longest > length:
         row = next(i for i, values in enumerate(arrays) if len(values) > length)
-        raise DataError(f"row {row} has {len(arrays[row])} weights, more than length={length}; raise the length")
+        raise DataError(f"row {row} has {len(arrays[row])} weights, more than length={length}; give a larger length")
     batch = np.full((len(arrays), length), fill, np.float32)
     for values, out in zip(arrays, batch, strict=True):
         out[: len(values)] = values
@@ -131,7 +132,7 @@ def pad_weights(rows: Sequence[npt.ArrayLike], length: int | None = None, fill: 
 
 
 def _distance_to_marked(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Distance in tokens to the nearest marked one, `(T,)`; infinite where there is none."""
+    """Distance in tokens to the nearest marked token, `(T,)`; infinite if no token is marked."""
     marked = np.flatnonzero(mask).astype(np.float64)
     positions = np.arange(len(mask), dtype=np.float64)
     following = np.searchsorted(marked, positions)

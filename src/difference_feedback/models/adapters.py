@@ -1,7 +1,7 @@
-"""LoRA adapters: train one in place of all weights, load one from its folder, or put two on one base.
+"""LoRA adapters: train one instead of all parameters, load one from its folder, or put two on one base.
 
-A repair model that is an adapter on the policy's base costs no second copy of it: `repair.local.LocalRepairer` switches
-to its adapter for the repair alone. PEFT comes with the extra `peft`.
+A repair model that is an adapter on the policy's base needs no second copy of the base: `repair.local.LocalRepairer`
+switches to the repair adapter while it repairs. PEFT comes with the extra `peft`.
 """
 
 import json
@@ -17,16 +17,16 @@ from difference_feedback.runs.sections import Lora
 
 
 def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
-    """`model` with a new adapter to train, which changes nothing yet; `model` itself without settings.
+    """`model` with a new adapter to train; without settings, `model` itself. A new adapter changes no output yet.
 
-    `seed` is of the adapter's random half. Raises `ConfigError` for a model that is an adapter already, and for targets
-    that it has not.
+    `seed` sets the adapter's random initial parameters. Raises `ConfigError` when the model already is an adapter, or
+    when it has no modules named in the settings' targets.
     """
     if settings is None:
         return model
     peft = _peft()
     if isinstance(model, peft.PeftModel):
-        raise ConfigError("lora: the model is an adapter already, which is trained as it is: leave lora out.")
+        raise ConfigError("lora: the model already is an adapter, which is trained further: leave lora out.")
     config = peft.LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -38,20 +38,22 @@ def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
             torch.manual_seed(seed)
             return peft.get_peft_model(model, config)
     except ValueError as error:
-        raise ConfigError(f"lora.targets: {error}") from error
+        raise ConfigError(
+            f"lora.targets: PEFT cannot add the adapter ({error}): name modules of this model."
+        ) from error
 
 
 def load_adapter(base: Any, path: str | Path) -> Any:
-    """`base` with the adapter of a folder, which a trainer would train further."""
+    """`base` with the adapter of a folder, ready to be trained further."""
     model = _peft().PeftModel.from_pretrained(base, Path(path).expanduser(), is_trainable=True)
     model.peft_config["default"].base_model_name_or_path = base.name_or_path  # PEFT would look a name up on the hub
     return model
 
 
 def name_base(folder: Path, model: str) -> None:
-    """Have the adapter saved in `folder`, if it is one, name its base as the recipe that trained `model` did.
+    """If `folder` holds an adapter, write its base into its configuration under the name that the recipe gave to it.
 
-    PEFT names the folder from which the base was loaded, which on another machine is another one.
+    PEFT writes the local folder from which the base was loaded; on another machine that folder may not exist.
     """
     path = folder / CONFIG
     if path.is_file():
@@ -61,7 +63,7 @@ def name_base(folder: Path, model: str) -> None:
 
 
 def add_repair_adapter(policy: Any, path: str | Path, name: str = "repair") -> None:
-    """Load an adapter beside the one that is trained, to be switched to; it is not trained itself."""
+    """Load a second adapter beside the trained one, for switching to it; the second one is not trained."""
     policy.load_adapter(Path(path).expanduser(), adapter_name=name, is_trainable=False)
     policy.peft_config[name].base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path
 
@@ -70,5 +72,7 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ConfigError("adapters need PEFT: pip install 'difference-feedback[peft]'") from error
+        raise ConfigError(
+            "lora: the package peft is not installed; run pip install 'difference-feedback[peft]'"
+        ) from error
     return peft

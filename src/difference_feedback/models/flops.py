@@ -1,7 +1,7 @@
-"""Floating-point operations, counted where they happen: the measure of compute that no machine's speed is in.
+"""Count floating-point operations: a measure of compute that does not depend on the machine's speed.
 
-A matrix product of `(n, k)` and `(k, m)` is `2 n k m` operations. Counted are linear layers and convolutions, which are
-nearly all of a transformer on short sequences; the products of attention itself, norms and the optimiser are left out.
+A matrix product of `(n, k)` and `(k, m)` takes `2 n k m` operations. Linear layers and convolutions are counted; on
+short sequences they are nearly all of a transformer. Not counted: the products inside attention, norms, the optimiser.
 A backward pass costs twice its forward pass (J. Kaplan et al., arXiv 2001.08361, Sec. 2.1).
 """
 
@@ -20,7 +20,7 @@ _running: list["FlopMeter"] = []
 
 @dataclass
 class Work:
-    """What was computed: operations forward and backward, and tokens generated (those after an answer's end too)."""
+    """Operations of forward and backward passes, and the generated tokens, including those after an answer's end."""
 
     forward: float = 0.0
     backward: float = 0.0
@@ -38,9 +38,9 @@ class Work:
 
 
 class FlopMeter:
-    """Counts the work of every model of this process, in `work`, while it is entered.
+    """A context manager that counts in `work` what every model of this process computes.
 
-    Where a forward pass is made with gradients, its backward pass is taken to follow.
+    A forward pass with gradients is assumed to be followed by its backward pass.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class FlopMeter:
             return
         if "lm_head" in module._modules and not torch.is_grad_enabled():
             logits = getattr(output, "logits", None)
-            if logits is not None and logits.shape[1] == 1:  # of the last position alone: a token is about to be drawn
+            if logits is not None and logits.shape[1] == 1:  # logits of one position: a token is drawn next
                 self.work.generated_tokens += len(logits)
         if not isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d):
             return
@@ -73,7 +73,7 @@ class FlopMeter:
 
 @contextmanager
 def uncounted() -> Iterator[None]:
-    """What is computed inside, such as an evaluation, counts for no meter."""
+    """No meter counts what is computed inside this context, for example an evaluation."""
     meters = list(_running)
     for meter in meters:
         meter._paused += 1
@@ -85,7 +85,7 @@ def uncounted() -> Iterator[None]:
 
 
 def _products(module: Any) -> int:
-    """Multiplications for one number of the output."""
+    """Multiplications for each number of the output."""
     if isinstance(module, nn.Linear):
         return module.in_features
     return module.in_channels // module.groups * math.prod(module.kernel_size)

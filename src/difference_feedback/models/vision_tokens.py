@@ -1,17 +1,24 @@
-"""Token ids that stand for images and videos: a completion that holds one no longer matches its image features."""
+"""Token ids that represent images and videos. A completion with such an id no longer matches its image features."""
 
 import re
 from typing import Any
 
 CONFIG_NAMES = (
-    *("image_token_id", "image_token_index", "video_token_id", "video_token_index", "vision_token_id"),
-    *("vision_start_token_id", "vision_end_token_id", "boi_token_index", "eoi_token_index"),
+    "image_token_id",
+    "image_token_index",
+    "video_token_id",
+    "video_token_index",
+    "vision_token_id",
+    "vision_start_token_id",
+    "vision_end_token_id",
+    "boi_token_index",
+    "eoi_token_index",
 )
 _VISION_NAME = re.compile(r"image|img|video|vision", re.IGNORECASE)
 
 
 def vision_token_ids(config: Any, tokenizer: Any) -> frozenset[int]:
-    """Ids of vision tokens: those the model's configuration names, and special tokens that are called so."""
+    """Ids of vision tokens: those in the model's configuration, and special tokens whose names say so."""
     named = {getattr(config, name, None) for name in CONFIG_NAMES}
     special = {
         i for i, token in tokenizer.added_tokens_decoder.items() if token.special and _VISION_NAME.search(str(token))
@@ -20,11 +27,11 @@ def vision_token_ids(config: Any, tokenizer: Any) -> frozenset[int]:
 
 
 def suppressed(generation_kwargs: dict[str, Any] | None, ids: frozenset[int]) -> list[int]:
-    """What generation must never emit: the vision tokens besides what the user suppresses."""
+    """The tokens that generation must never emit: the vision tokens, and those that the user suppresses."""
     return sorted(ids | set((generation_kwargs or {}).get("suppress_tokens") or ()))
 
 
 def with_logit_bias(generation_kwargs: dict[str, Any] | None, ids: frozenset[int]) -> dict[str, Any]:
-    """vLLM's sampling parameters with the vision tokens biased away; vLLM knows no `suppress_tokens`."""
+    """vLLM's sampling parameters with a bias against vision tokens, because vLLM has no `suppress_tokens`."""
     kwargs = dict(generation_kwargs or {})
     return kwargs | {"logit_bias": {**(kwargs.get("logit_bias") or {}), **dict.fromkeys(ids, -100.0)}}

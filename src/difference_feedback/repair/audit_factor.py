@@ -1,9 +1,9 @@
-"""`g_audit`: no reward for a right repair that an auditor finds to game it. [DF, Eq. 4]
+"""`g_audit`, a factor of the repair reward: 0 if the auditor finds that a right repair games the reward. [DF, Eq. 4]
 
-Only right repairs are audited, at a sampling rate: a wrong one has gamed nothing, and closing its factor would raise
-`-λ C_edit` to 0. Repairs that are not audited keep an open factor. When the auditor cannot be reached, training goes on
-with the factor open and the outage counted, or stops; after a batch of nothing but outages the auditor is left in peace
-for a growing number of batches, so that a hanging one costs little time.
+Only right repairs are audited, a sampled share of them. A wrong repair has not gained a reward, and a factor of 0 would
+raise its reward `-λ C_edit` to 0. Repairs without an audit keep the factor 1. When the auditor cannot be reached,
+training either goes on with the factor 1 and counts the outage, or stops. After a batch in which every audit failed,
+the auditor is not asked for 1, 2, 4, ... batches, so that a hanging auditor costs little time.
 """
 
 import hashlib
@@ -21,20 +21,22 @@ from difference_feedback.judges.audit_log import AuditLog
 from difference_feedback.world import Problem
 
 LONGEST_PAUSE = 32  # batches
-DOWN = AuditResult(None, "", "not asked: the auditor was down a moment ago")
+DOWN = AuditResult(None, "", "the auditor was not asked, because it failed in an earlier batch")
 
 
 class AuditorDownError(DifferenceFeedbackError):
-    """The auditor cannot be reached, and the recipe says to stop then."""
+    """The auditor cannot be reached, and the recipe asks to stop in that case."""
 
 
 class AuditFactor:
-    """A `reward.Factor`. Rows have `draft_id`, `question`, `draft`, `reference`, `images`; `correct` is the grade.
+    """A `reward.Factor`. The data set has the columns `draft_id`, `question`, `draft`, `reference` and `images`.
 
     Args:
-        rate: share of the right repairs that is audited, chosen by their content: the same ones in every run.
-        when_down: what to do when not one case of a batch could be judged.
-        log: where every audit is written; None keeps none.
+        rate: share of the right repairs that is audited. The choice depends on their content alone, so it is the same
+            in every run.
+        when_down: what to do when no case of a batch could be judged: "open" keeps the factor at 1, "stop" raises
+            `AuditorDownError`.
+        log: the log to which every audit is written; None: no log.
     """
 
     def __init__(
@@ -48,28 +50,25 @@ class AuditFactor:
         self.rate = rate
         self.when_down = when_down
         self.log = log
-        self._pause = 0  # batches still to be left out
+        self._pause = 0  # number of next batches without audits
         self._next_pause = 1
 
     def __call__(
         self, *, completions: Sequence[Any], correct: Sequence[float], draft_id: Sequence[str], **columns: Any
     ) -> list[float]:
         texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
-        asked: dict[tuple[str, str], AuditCase] = {}
+        cases: dict[tuple[str, str], AuditCase] = {}
         for i, text in enumerate(texts):
             key = draft_id[i], text
-            if correct[i] >= 1.0 and key not in asked and _chosen(key, self.rate):
-                asked[key] = _case(i, text, columns)
-        results = dict(zip(asked, self._ask(list(asked.values())), strict=True))
+            if correct[i] >= 1.0 and key not in cases and _chosen(key, self.rate):
+                cases[key] = _case(i, text, columns)
+        results = dict(zip(cases, self._ask(list(cases.values())), strict=True))
         step = columns["trainer_state"].global_step if columns.get("trainer_state") else 0
-        self._write(step, list(asked.values()), list(results.values()))
+        self._write(step, list(cases.values()), list(results.values()))
         _report(columns.get("log_metric"), list(results.values()))
-        open_gates = {key for key, result in results.items() if result.verdict in ("clean", None)}
+        faulty = {key for key, result in results.items() if result.verdict not in ("clean", None)}
         keys = zip(draft_id, texts, strict=True)
-        return [
-            1.0 if key in open_gates or key not in results or not right >= 1.0 else 0.0
-            for key, right in zip(keys, correct, strict=True)
-        ]
+        return [0.0 if key in faulty and right >= 1.0 else 1.0 for key, right in zip(keys, correct, strict=True)]
 
     def _ask(self, cases: list[AuditCase]) -> list[AuditResult]:
         if not cases:
@@ -83,14 +82,14 @@ class AuditFactor:
             return results
         if self.when_down == "stop":
             raise AuditorDownError(
-                f"The auditor {self.auditor.name} judged none of {len(cases)} repairs: {results[0].reason}. Bring it "
-                "back and run the same command again, or go on without it with audit.when_down=open."
+                f"audit: the auditor {self.auditor.name} judged none of {len(cases)} repairs ({results[0].reason}). "
+                "Start it again and repeat the same command, or continue without it by audit.when_down=open."
             )
         self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST_PAUSE)
         return results
 
     def _write(self, step: int, cases: list[AuditCase], results: list[AuditResult]) -> None:
-        """From the first process, the audits of all."""
+        """Write the audits of all processes, from the first process."""
         if self.log is None:
             return
         gathered = gather_object(list(zip(cases, results, strict=True)))
@@ -114,7 +113,7 @@ def _chosen(key: tuple[str, str], rate: float) -> bool:
 
 
 def _report(log_metric: Any, results: Sequence[AuditResult]) -> None:
-    """Shares of the judged, by verdict, and how many there were."""
+    """Log how many repairs were judged, how many were not, and the share of each verdict among the judged."""
     if log_metric is None:
         return
     counts = Counter(result.verdict for result in results if result.verdict)

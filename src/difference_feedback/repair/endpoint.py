@@ -1,4 +1,4 @@
-"""Repair models behind servers: any OpenAI-compatible one, and vLLM's, which gives token ids. [DF, Eq. 5]"""
+"""Repair models on servers: any OpenAI-compatible server, and vLLM, which also returns token ids. [DF, Eq. 5]"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +12,10 @@ from difference_feedback.runs.sections import Endpoint
 
 
 class EndpointRepairer:
-    """Repairs come back as text and are projected onto the policy's tokens; see `projection` and `protocol.Repairer`.
+    """A `Repairer` whose repairs come as text and are projected onto the policy's tokens; see `projection`.
 
-    A request that fails for good has no candidates, which the trainer counts as missing; `client.usage` says how many
-    did. On several ranks each asks for its own rows.
+    A request that fails after all retries has no candidates, and the trainer counts its repair as missing;
+    `client.usage` has the number of failures. With several ranks, each rank sends the requests for its own rows.
     """
 
     server_tokens = False
@@ -31,7 +31,7 @@ class EndpointRepairer:
         seed: int = 0,
         client: ChatClient | None = None,
     ) -> None:
-        """`tokenizer` is the policy's; `max_growth` as for `LocalRepairer`, on top of the endpoint's `max_tokens`."""
+        """`tokenizer` is the policy's. `max_growth` is as in `LocalRepairer`; the endpoint's `max_tokens` holds too."""
         self.endpoint = endpoint
         self.tokenizer = tokenizer
         self.prompt = RepairPrompt(style, tokenizer)
@@ -44,15 +44,16 @@ class EndpointRepairer:
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return up to `num_samples` candidates for each request, in the order of the requests.
 
-        Raises `ConfigError` for several samples at temperature 0, which would all be the same, and which vLLM refuses.
+        Raises `ConfigError` for several samples at temperature 0: all would be equal, and vLLM rejects the request.
         """
         if self.temperature == 0 and num_samples > 1:
-            raise ConfigError(f"{num_samples} samples at temperature 0 are all the same: use a temperature above 0.")
-        asked = [self._question(i, request, num_samples) for i, request in enumerate(requests)]
+            raise ConfigError(
+                f"repairs.temperature is 0, so all {num_samples} samples would be equal: use a temperature above 0."
+            )
+        questions = [self._question(i, request, num_samples) for i, request in enumerate(requests)]
         self.calls += 1
-        return [
-            self._candidates(request, answer) for request, answer in zip(requests, self.client.ask(asked), strict=True)
-        ]
+        answers = self.client.ask(questions)
+        return [self._candidates(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
     def _question(self, i: int, request: RepairRequest, num_samples: int) -> ChatRequest:
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
@@ -61,7 +62,7 @@ class EndpointRepairer:
             self.prompt(request.prompt, draft, request.reference),
             request.images,
             temperature=self.temperature,
-            # Two calls and two rows draw apart, also where a cache is in between; a resumed run asks the same again.
+            # Every call and row has its own seed, so that a cache never repeats a sample. A resumed run repeats them.
             seed=(self.seed * 1_000_003 + self.calls * 65_537 + i) % 2**31,
             max_tokens=min(self.endpoint.max_tokens, limit),
             n=num_samples,
@@ -80,9 +81,9 @@ class EndpointRepairer:
 
 
 class VLLMServerRepairer(EndpointRepairer):
-    """A `vllm serve` of a repair model with the policy's tokenizer: token ids come back as they were sampled.
+    """A repair model with the policy's tokenizer, served by `vllm serve`, which returns the token ids as sampled.
 
-    TRL's `VLLMClient.chat` asks the same route in the same way; it needs vLLM beside the trainer, and this does not.
+    TRL's `VLLMClient.chat` sends the same request, but needs vLLM installed beside the trainer; this class does not.
     """
 
     server_tokens = True
@@ -92,11 +93,11 @@ class VLLMServerRepairer(EndpointRepairer):
             return []
         if answer.token_ids is None:
             raise DataError(
-                f"{self.endpoint.url} gives no token ids: vLLM 0.10 and newer do. For other servers set "
-                "repairs.via=endpoint, which projects texts."
+                f"repairs.endpoint {self.endpoint.url}: the server returns no token ids. Use vLLM 0.10 or newer, or "
+                "set repairs.via=endpoint, which works with texts."
             )
         end = self.tokenizer.eos_token_id
-        found = []
-        for ids, text, cut in zip(answer.token_ids, answer.texts, answer.truncated, strict=True):
-            found.append(Repair(ids if cut or ids[-1:] == [end] else [*ids, end], text))
-        return found
+        return [
+            Repair(ids if cut or ids[-1:] == [end] else [*ids, end], text)
+            for ids, text, cut in zip(answer.token_ids, answer.texts, answer.truncated, strict=True)
+        ]

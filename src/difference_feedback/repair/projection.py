@@ -1,8 +1,8 @@
-"""From a repair that came back as text to the policy's tokens: what did not change keeps its tokens as sampled.
+"""Turn a repair that is text into the policy's tokens: unchanged parts keep the draft's tokens as sampled.
 
-Draft and repair are aligned on words. A run of words that both have keeps the draft's own token ids, cut at token
-boundaries; only what lies between such runs is tokenised. Re-tokenising everything would move token boundaries in
-places where nothing was repaired, and mark them.
+Draft and repair are aligned on words. A run of words that both have keeps the draft's token ids, cut at token
+boundaries. Only the text between such runs is tokenised. Tokenising everything again would move token boundaries where
+nothing was repaired, and those tokens would be marked.
 """
 
 import re
@@ -22,14 +22,13 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
         repair: the repaired answer as text.
         tokenizer: the policy's.
 
-    They decode to `repair` wherever the tokenizer can write it at all: where the pieces would not, all of it is
-    tokenised anew.
+    If the joined pieces do not decode to `repair`, the whole repair is tokenised instead.
     """
     kept = [int(i) for i in draft_ids if int(i) not in tokenizer.all_special_ids]
     draft = _decode(tokenizer, kept)
     boundaries = _boundaries(kept, draft, tokenizer)
     ids: list[int] = []
-    done = 0  # characters of `repair` that `ids` stand for
+    done = 0  # number of characters of `repair` that `ids` cover
     for start, place, length in _common_runs(draft, repair):
         inside = [
             i for i, position in enumerate(boundaries) if position is not None and start <= position <= start + length
@@ -47,16 +46,16 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
 
 
 def _boundaries(ids: list[int], text: str, tokenizer: Any) -> list[int | None]:
-    """Where each token begins in `text`, and where the last one ends; None within a character of several tokens."""
-    found: list[int | None] = []
+    """The start of each token in `text`, and the end of the last; None inside a character of several tokens."""
+    boundaries: list[int | None] = []
     for i in range(len(ids) + 1):
         prefix = _decode(tokenizer, ids[:i])
-        found.append(len(prefix) if text.startswith(prefix) else None)
-    return found
+        boundaries.append(len(prefix) if text.startswith(prefix) else None)
+    return boundaries
 
 
 def _common_runs(draft: str, repair: str) -> list[tuple[int, int, int]]:
-    """`(start in draft, start in repair, length)` in characters, of the runs of words that are in both."""
+    """The runs of words that both texts have, as `(start in draft, start in repair, length)` in characters."""
     words, new = _WORDS.findall(draft), _WORDS.findall(repair)
     ids = {word: i for i, word in enumerate(dict.fromkeys(words + new))}
     alignment = align([ids[word] for word in words], [ids[word] for word in new], anchor_gaps=False)

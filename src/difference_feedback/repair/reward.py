@@ -1,4 +1,4 @@
-"""What a repair is worth: right, and close to the draft. [DF, Eq. 4]"""
+"""The repair reward: a repair should be right, and close to the draft. [DF, Eq. 4]"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ Floats = npt.NDArray[np.float64]
 
 
 Factor = Callable[..., Sequence[float]]
-"""A factor of the reward: 1 lets a repair's reward through, 0 takes it away. [DF, Eqs. 3-4]
+"""A factor of the reward: 1 keeps a repair's reward, 0 removes it. [DF, Eqs. 3-4]
 
-It is called as TRL calls a reward function, by keyword, with one entry a repair: `prompts` are the repair model's own
-conversations, `completions` its answers, `completion_ids` their tokens, `correct` their terminal rewards (NaN where
-unjudged), and every column of the data set comes by its name, among them `draft_ids` and `images`. It returns as many
-numbers. Nothing is differentiated through it.
+A factor is called as TRL calls a reward function, by keyword, with one entry for each repair: `prompts` are the repair
+model's conversations, `completions` its answers, `completion_ids` their tokens, and `correct` their terminal rewards
+(NaN where unjudged). Every column of the data set is passed by its name, among them `draft_ids` and `images`. A factor
+returns one number for each repair. No gradient goes through it.
 """
 
 
@@ -32,12 +32,15 @@ def repair_reward(
 
     Args:
         correct: terminal reward `R(x, ỹ)`, `(B,)`. NaN (unjudged) stays NaN.
-        edit_costs: `C_edit` of each, from 0 to 1, `(B,)`.
-        lam: price of rewriting everything.
-        factors: `(B,)` each, from 0 to 1; none leaves the reward as it is.
+        edit_costs: `C_edit` of each repair, from 0 to 1, `(B,)`.
+        lam: `λ`, the price of an edit cost of 1.
+        factors: `(B,)` each, from 0 to 1. Without factors the reward is unchanged.
+
+    Raises:
+        ConfigError: `lam` is negative.
     """
     if lam < 0:
-        raise ConfigError(f"lam={lam}: a negative price would pay for edits; use 0 or more")
+        raise ConfigError(f"lam is {lam}; give 0 or more, since a negative price would reward edits")
     rewards = np.asarray(correct, dtype=np.float64) - lam * np.asarray(edit_costs, dtype=np.float64)
     for factor in factors:
         rewards = np.asarray(factor, dtype=np.float64) * rewards
@@ -45,7 +48,10 @@ def repair_reward(
 
 
 def edit_costs(drafts: Sequence[Sequence[int]], repairs: Sequence[Sequence[int]]) -> Floats:
-    """`C_edit` of each pair of token id lists, the end-of-sequence token on both sides or on neither. [DF, Eq. 2]"""
+    """`C_edit` of each pair of token id lists. [DF, Eq. 2]
+
+    The end-of-sequence token must be in both lists of a pair or in neither.
+    """
     pairs = zip(drafts, repairs, strict=True)
     return np.array([edit_cost(align(draft, repair, anchor_gaps=False)) for draft, repair in pairs])
 
@@ -55,17 +61,18 @@ def repair_reward_function(
 ) -> Callable[..., list[float | None]]:
     """Eq. 4 as a reward function for TRL's trainers.
 
-    `grade` is the reward function that grades the policy's own answers; `factors` are multiplied in under their names.
-    The data set has a column `draft_ids`: the wrong answer's tokens as sampled. The components are logged as
-    `repair/correct`, `repair/edit_cost`, `repair/factor_<name>` and, before the factors are multiplied in,
-    `repair/reward_without_factors`.
+    `grade` is the reward function that grades the policy's own answers. The reward is multiplied by all `factors`. The
+    data set must have a column `draft_ids`, the wrong answer's tokens as sampled. Logged are `repair/correct`,
+    `repair/edit_cost`, `repair/factor_<name>`, and `repair/reward_without_factors`, the reward without the factors.
     """
 
     def reward(
         *, prompts: list[Any], completions: list[Any], completion_ids: list[list[int]], **columns: Any
     ) -> list[float | None]:
         if "draft_ids" not in columns:
-            raise DataError("the data set has no column 'draft_ids': the edit cost needs each draft's tokens")
+            raise DataError(
+                "the data set has no column 'draft_ids'; add it with each draft's tokens, which the edit cost needs"
+            )
         batch = {"prompts": prompts, "completions": completions, "completion_ids": completion_ids, **columns}
         correct = np.array([np.nan if r is None else float(r) for r in grade(**batch)])
         costs = edit_costs(columns["draft_ids"], completion_ids)

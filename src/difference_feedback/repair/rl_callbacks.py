@@ -1,4 +1,4 @@
-"""What happens between the steps of stage 2: stop at a plateau, measure the repairs."""
+"""Callbacks of stage 2: stop at a plateau, and measure the repairs."""
 
 from typing import Any
 
@@ -10,7 +10,11 @@ from difference_feedback.repair.stage import Stage
 
 
 class StopAtPlateau(TrainerCallback):
-    """Stops once the mean of a logged metric over `window` logs has not risen by `min_gain` for `window` logs more."""
+    """Stops the training when a logged metric no longer rises.
+
+    That is when its mean over the last `window` logs exceeds its mean over the `window` logs before by less than
+    `min_gain`.
+    """
 
     def __init__(self, metric: str = "repair/correct", window: int = 5, min_gain: float = 0.01) -> None:
         self.metric = metric
@@ -35,7 +39,7 @@ class StopAtPlateau(TrainerCallback):
 
 
 class MeasureRepairs(TrainerCallback):
-    """Measures the repair model every `every` steps, off the bill, into metrics.jsonl (`repair_quality`)."""
+    """Measures the repair model every `every` steps and logs `repair_quality`. The compute time is not counted."""
 
     def __init__(self, stage: Stage, every: int, auditor: Auditor | None) -> None:
         self.stage, self.every, self.auditor = stage, every, auditor

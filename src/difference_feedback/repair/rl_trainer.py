@@ -1,4 +1,4 @@
-"""TRL's GRPO for the repair model, which repairs each draft without its image in the same batch. [DF, Eqs. 3-4]"""
+"""TRL's GRPO for the repair model. The same batch also repairs each draft without its image. [DF, Eqs. 3-4]"""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from difference_feedback.trl.resume import ExactResume
 
 
 class RepairGRPOTrainer(ExactResume):
-    """`GRPOTrainer` with the blank-image factor's rows added to each batch that it generates."""
+    """`GRPOTrainer` that adds the rows of the blank-image factor to each batch that it generates."""
 
     blank_image_factor: BlankImageFactor | None = None
     _rows: list[dict[str, Any]]
@@ -35,7 +35,7 @@ class RepairGRPOTrainer(ExactResume):
                 prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
             )
         ids, all_images, fields = self._everything
-        if self.use_vllm:  # it takes prompts in groups of `num_generations`, and batches by itself
+        if self.use_vllm:  # vLLM takes prompts in groups of `num_generations` and makes its own batches
             answers, logprobs = super()._generate_single_turn(prompt_ids, images, fields, num_generations)
             blind, _ = super()._generate_single_turn(ids[n:], all_images and all_images[n:], fields, 1)
         else:

@@ -1,4 +1,4 @@
-"""One self-contained HTML page per run, or for several runs side by side."""
+"""Reports: one self-contained HTML page for a run, or for several runs side by side."""
 
 from difference_feedback.report.page import write_report
 

@@ -1,4 +1,4 @@
-"""Geometry of the learning-curve plot: data to SVG coordinates. The template draws it, the style sheet colours it."""
+"""Geometry of the learning curves: from data to SVG coordinates. Template and style sheet draw them."""
 
 import math
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 130, 16, 48
 
 @dataclass(frozen=True)
 class Point:
-    """A measured accuracy at `(x, y)`, its interval from `low` to `high` (SVG units) and what a pointer reads."""
+    """A measured accuracy at `(x, y)`, its interval from `low` to `high` (all in SVG units), and its tooltip."""
 
     x: float
     y: float
@@ -23,7 +23,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Line:
-    """A curve (`points`) or a level (none), with its name at `label_y`, `index` picking its colour."""
+    """A curve with `points`, or a horizontal level without. Its name stands at `label_y`; `index` picks its colour."""
 
     name: str
     index: int
@@ -38,7 +38,7 @@ class Line:
 
     @property
     def band(self) -> str:
-        """Outline of the interval band; empty when a point has no interval."""
+        """Outline of the interval band; empty if a point has no interval."""
         if any(p.low is None or p.high is None for p in self.points):
             return ""
         ends = [f"{p.x:.1f} {p.high:.1f}" for p in self.points] + [f"{p.x:.1f} {p.low:.1f}" for p in self.points[::-1]]
@@ -46,7 +46,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Chart:
+class LearningChart:
     """The plot: tick labels with their positions, horizontal levels, curves."""
 
     x_ticks: list[tuple[float, str]]
@@ -63,10 +63,11 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
 
 
-def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | None:
-    """Accuracy against compute; `levels` are horizontal lines by name. None when there is no curve.
+def learning_chart(curves: list[Curve], levels: dict[str, float]) -> LearningChart | None:
+    """Accuracy against compute, with horizontal lines at `levels`, by name. None when there is no curve.
 
-    The horizontal axis is processor seconds, and curves without them are left out; wall seconds where no curve has any.
+    The horizontal axis shows processor seconds; curves without them are left out. It shows wall seconds when no curve
+    has processor seconds.
     """
     clock, unit = "cpu_seconds", "processor seconds"
     if all(point.cpu_seconds is None for curve in curves for point in curve.points):
@@ -108,7 +109,7 @@ def learning_chart(curves: list[Curve], levels: dict[str, float]) -> Chart | Non
     ]
     wanted = [points[-1].y for points in drawn] + [to_y(value) for value in levels.values()]
     labels = spread(wanted, gap=30, low=TOP + 10, high=HEIGHT - BOTTOM)
-    return Chart(
+    return LearningChart(
         x_ticks=[(to_x(tick), f"{tick:g}") for tick in x_ticks],
         y_ticks=[(to_y(tick), f"{tick:.0%}") for tick in y_ticks],
         curves=[
@@ -131,7 +132,7 @@ def _label(name: str, value: str) -> tuple[str, str]:
 
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
-    """About `count` ticks at multiples of 1, 2 or 5 times a power of ten that enclose `low..high`."""
+    """About `count` ticks that enclose `low..high`, at multiples of 1, 2 or 5 times a power of ten."""
     span = max(high - low, abs(high) * 1e-6, 1e-12)
     power = 10.0 ** math.floor(math.log10(span / count))
     step = next(m * power for m in (1, 2, 5, 10) if m * power * count >= span)
@@ -141,7 +142,7 @@ def nice_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def spread(wanted: list[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions near `wanted`, in its order, at least `gap` apart where there is room: labels that do not overlap."""
+    """Positions for labels: near `wanted`, in the same order, and at least `gap` apart if there is room."""
     order = sorted(range(len(wanted)), key=lambda i: wanted[i])
     gap = min(gap, (high - low) / max(len(wanted) - 1, 1))
     placed = [0.0] * len(wanted)

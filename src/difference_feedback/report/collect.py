@@ -1,4 +1,4 @@
-"""Collect what the page shows from run folders, checking every file against the schema of `report.data`."""
+"""Collect the data of the page from run folders, and check every file against the schema in `report.data`."""
 
 import json
 from collections.abc import Sequence
@@ -31,13 +31,13 @@ STAGES = {"repair_sft": "SFT", "repair_rl": "RL"}
 def load_report(folders: Sequence[Path]) -> ReportData:
     """Collect the runs in `folders` and directly below them, and the cells of a bench or demo.
 
-    Raises `DataError` when a folder holds no run, or a file does not follow the schema (file, row, field named).
+    Raises `DataError` when a folder holds no run, or a file does not follow the schema; it names file, row and field.
     """
     data = ReportData(title=", ".join(folder.resolve().name for folder in folders))
     summaries: dict[Path, Summary] = {}
     for folder in folders:
         if not (folder / "config.yaml").is_file():
-            raise DataError(f"{folder} holds no run (no config.yaml): give folders that a command wrote.")
+            raise DataError(f"{folder} holds no run, since it has no config.yaml: give a folder that a command wrote.")
         cells = _cells(data, folder)
         runs = [folder, *sorted(path.parent for path in folder.glob("*/config.yaml")), *cells, *_shared_models(folder)]
         for run in runs:
@@ -87,11 +87,11 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
     data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
     if (run / "versions.json").is_file():
         data.versions = data.versions or read_json(run / "versions.json")
-    _add_method(data, method or run.name, run, _own_result(run) if summary.method else None)
+    _add_method(data, method or run.name, run, _result_of(run) if summary.method else None)
 
 
 def _agreement(run: Path) -> AgreementFigures | None:
-    """Of the run's audits with its reviews; None where nobody has reviewed any."""
+    """Agreement of the run's audits with its reviews; None when there are no reviews."""
     audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
     if not (audits.is_file() and reviews.is_file()):
         return None
@@ -102,7 +102,7 @@ def _agreement(run: Path) -> AgreementFigures | None:
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
-    """The stages of repair runs, in the order given; what one starts from is where the one before it ended."""
+    """The stages of repair runs, in the order given. Each stage starts where the stage before it ended."""
     figures = RepairFigures()
     for run, summary in summaries.items():
         if summary.after is None:
@@ -135,20 +135,22 @@ def _summary(run: Path) -> Summary:
     return _checked(Summary, read_json(path), str(path)) if path.is_file() else Summary()
 
 
-def _own_result(run: Path) -> MethodResult | None:
-    """A training run's own result; None where it was not evaluated."""
+def _result_of(run: Path) -> MethodResult | None:
+    """The result of a training run; None when it was not evaluated."""
     values = read_json(run / "summary.json")
     return _checked(MethodResult, values, str(run / "summary.json")) if "accuracy" in values else None
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a run folder; `DataError` when the file holds anything else."""
+    """A JSON object from a run folder. Raises `DataError` when the file holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}): run the command that wrote it again.") from None
+        raise DataError(f"{path}: not valid JSON ({error}): repeat the command that wrote the file.") from None
     if not isinstance(value, dict):
-        raise DataError(f"{path}: expected a JSON object, found {type(value).__name__}.")
+        raise DataError(
+            f"{path}: expected a JSON object, found {type(value).__name__}: repeat the command that wrote the file."
+        )
     return value
 
 
@@ -162,7 +164,7 @@ def _checked(model: type[M], values: Any, place: str) -> M:
 
 
 def _free(name: str, fuller: str, taken: dict[str, Any]) -> str:
-    """`name`, or `fuller`, or that with a number, whichever is not taken yet."""
+    """The first that is not taken yet: `name`, `fuller`, or `fuller` with a number."""
     if name not in taken:
         return name
     number, candidate = 2, fuller

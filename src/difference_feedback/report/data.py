@@ -1,19 +1,19 @@
-"""What the report reads: the schema of summary.json, metrics.jsonl and examples.jsonl in run folders.
+"""The files that the report reads: the schema of summary.json, metrics.jsonl and examples.jsonl in run folders.
 
-A folder given to the report counts with the run folders directly below it; that of a bench or demo with its cells and
-the repair models that they share. Every field but those marked as needed may be left out; the page then leaves out the
-part that would show it. Keys that the schema does not name are ignored.
+The report reads each folder that it is given and the run folders directly below; of a bench or a demo, its cells and
+the repair models that they share. Fields marked "Needed" must be there. Any other field may be missing; the page then
+leaves out the part that shows it. Keys that the schema does not name are ignored.
 
-    summary.json     `Summary`: a training run's holds `method`, `accuracy`, ... and `cost`
-    results.jsonl    a bench's rows, see `bench.results`: labels, start and upper bound
-    metrics.jsonl    rows with `accuracy` and a clock are points of the learning curve (`CurvePoint`)
-    examples.jsonl   one `Example` a row: a wrong answer, its repair, masks, advantages
+    summary.json     a `Summary`: that of a training run has `method`, `accuracy`, ... and `cost`
+    results.jsonl    the rows of a bench, see `bench.results`: labels, start and upper bound
+    metrics.jsonl    a row with `accuracy` and a clock is a point of the learning curve (`CurvePoint`)
+    examples.jsonl   each row is an `Example`: a wrong answer, its repair, masks, advantages
 """
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from difference_feedback.method.cost import CostTerms
 
@@ -22,7 +22,7 @@ DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*")
 
 def _embedded(url: str) -> str:
     if not DATA_URL.fullmatch(url):
-        raise ValueError(f"must be a data URL of a PNG, JPEG, WebP or GIF image, not {url[:40]!r}")
+        raise ValueError(f"it is {url[:40]!r}: give a data URL of a PNG, JPEG, WebP or GIF image")
     return url
 
 
@@ -33,34 +33,34 @@ ImageURL = Annotated[str, AfterValidator(_embedded)]
 
 
 class Schema(BaseModel):
-    """A part of the files; unknown keys are ignored, since runs write more than the report shows."""
+    """A part of the files. Unknown keys are ignored, because runs write more than the report shows."""
 
     model_config = ConfigDict(extra="ignore")
 
 
 class MethodResult(Schema):
-    """What one training method reached."""
+    """The result of one training method."""
 
     accuracy: Accuracy
-    """Needed. Held-out, at the end."""
+    """Needed. Held-out accuracy at the end."""
     interval: Interval | None = None
     """95 % interval of the accuracy."""
     problems: int | None = None
-    """Held-out problems it was measured on."""
+    """Number of held-out problems."""
     steps: int | None = None
     """Updates of the policy."""
     cpu_seconds: float | None = None
-    """All processor time billed to the method, `setup_cpu_seconds` included; null where the host cannot measure it."""
+    """All processor time that counts for the method, `setup_cpu_seconds` included. None: the host cannot measure it."""
     wall_seconds: float | None = None
-    """Wall time of the training steps, evaluations left out, where the host cannot measure processor time."""
+    """Wall time of the training steps without evaluations, where the host cannot measure processor time."""
     setup_cpu_seconds: float = 0.0
-    """Its part spent before the policy's first step: the repair model's training."""
+    """The part of it before the policy's first step: the training of the repair model."""
     tasks: dict[str, Accuracy] = {}
     """Accuracy by task."""
 
 
 class RepairStage(Schema):
-    """The repair model at one point of its training, on drafts it was not trained on. All shares lie in 0..1."""
+    """The repair model at one point of its training, measured on held-out drafts. All shares lie in 0..1."""
 
     name: str
     """Needed. For example `start`, `SFT`, `RL`."""
@@ -71,11 +71,11 @@ class RepairStage(Schema):
     edit_cost: float | None = None
     """Mean C_edit of the right repairs, Eq. 2."""
     visual_survival: Accuracy | None = None
-    """Share of right repairs that could not be made without the image."""
+    """Share of right repairs whose draft cannot be repaired without the image."""
     audit_survival: Accuracy | None = None
     """Share of right repairs that the auditor finds clean."""
     cpu_seconds: float | None = None
-    """Processor time of the training that led here from the stage before."""
+    """Processor time of the training since the stage before."""
 
 
 class RepairFigures(Schema):
@@ -83,24 +83,24 @@ class RepairFigures(Schema):
 
     stages: list[RepairStage] = []
     oracle_edit_cost: float | None = None
-    """Mean C_edit of the oracle's own repairs of the same drafts: the least that is possible."""
+    """Mean C_edit of the oracle's repairs of the same drafts: the lowest possible value."""
 
 
 class AuditFigures(Schema):
-    """What the auditor of a repair model's training found, over the distinct right repairs that it judged."""
+    """The audits of a repair model's training, over the distinct right repairs that were judged."""
 
     judged: int
     """Needed."""
     outages: int = 0
-    """Repairs that it could not be asked about."""
+    """Number of repairs without a verdict, because the auditor failed."""
     hits: dict[str, int] = {}
-    """By failure mode."""
+    """Number of repairs by failure mode."""
     hit_rate: Accuracy | None = None
     hit_rate_interval: Interval | None = None
 
 
 class AgreementFigures(Schema):
-    """Auditor and human reviewers on the same repairs."""
+    """Agreement of the auditor and human reviewers on the same repairs."""
 
     n: int
     """Needed."""
@@ -108,27 +108,27 @@ class AgreementFigures(Schema):
     """Needed. Share of equal verdicts."""
     raw_interval: Interval
     kappa: float | None = None
-    """Cohen's; None where it is not defined."""
+    """Cohen's kappa; None when it is not defined."""
     kappa_interval: Interval | None = None
 
 
 class FactorFigures(Schema):
-    """The factors of the repair reward over a run, Eq. 4: means over its steps."""
+    """The factors of the repair reward, Eq. 4: means over the steps of a run."""
 
     reward_without_factors: float | None = None
     reward_with_factors: float | None = None
     visual_kept: Accuracy | None = None
-    """Share of repairs whose `g_vis` was open; None: switched off."""
+    """Share of repairs with the factor `g_vis` = 1; None: switched off."""
     audit_kept: Accuracy | None = None
-    """Share of repairs whose `g_audit` was open; None: switched off."""
+    """Share of repairs with the factor `g_audit` = 1; None: switched off."""
     right_without_image: Accuracy | None = None
     """Share of the blank-image repairs that were right."""
     audit: AuditFigures | None = None
     agreement: AgreementFigures | None = None
-    """Found by the report from reviews.jsonl in the run's folder."""
+    """Not in the file: the report computes it from reviews.jsonl in the run's folder."""
 
 
-class RepairQuality(Schema):
+class MeasuredRepairs(Schema):
     """The repair model as a `repair sft` or `repair rl` run measured it."""
 
     accuracy_at_1: Accuracy | None = None
@@ -155,15 +155,15 @@ class Summary(Schema):
 
     base_accuracy: Accuracy | None = None
     """The policy before any reinforcement learning."""
-    before: RepairQuality | None = None
-    after: RepairQuality | None = None
+    before: MeasuredRepairs | None = None
+    after: MeasuredRepairs | None = None
     cpu_seconds: float | None = None
     factors: FactorFigures | None = None
-    """A `repair rl` run's."""
+    """The factors of a `repair rl` run."""
     cost: dict[Clock, CostTerms] | None = None
     """Eq. 29 for one training step, on the clocks that the host can read."""
     method: str | None = None
-    """A training run's own method; with it the summary is a `MethodResult` as well."""
+    """The method of a training run. If it is set, the summary is also a `MethodResult`."""
 
 
 class CurvePoint(Schema):
@@ -171,39 +171,39 @@ class CurvePoint(Schema):
 
     step: int = 0
     cpu_seconds: float | None = None
-    """Processor time billed to the method so far: `setup_cpu_seconds` included, evaluations left out."""
+    """Processor time of the method so far: `setup_cpu_seconds` included, evaluations not counted."""
     wall_seconds: float | None = None
-    """Wall time of the steps so far, where the host cannot measure processor time. The chart shows it only where no
+    """Wall time of the steps so far, where the host cannot measure processor time. The chart shows it only when no
     curve of the report has processor seconds."""
     accuracy: Accuracy
     interval: Interval | None = None
 
 
-class Side(Schema):
-    """One side of a pair, token by token; all lists have the length of `tokens`."""
+class ShownAnswer(Schema):
+    """One side of a pair, token by token. All lists have the length of `tokens`."""
 
     tokens: list[str]
-    """Needed. Texts of the tokens with their own spaces, so that joined they are the answer."""
+    """Needed. Texts of the tokens with their spaces; joined, they are the answer."""
     mask: list[bool]
-    """Needed. Tokens that take part in an edit, Eq. 8."""
+    """Needed. Whether each token takes part in an edit, Eq. 8."""
     weights: list[float] | None = None
-    """The weights, where they are not the mask itself (soft weights, steps)."""
+    """The weights, if they differ from the mask (soft weights, steps)."""
     advantages: list[float] | None = None
-    """Gated advantages, Eqs. 20-21."""
+    """The weighted advantages, Eqs. 20-21."""
     advantage: float | None = None
-    """The answer's advantage before the weights, which plain GRPO would give to every token."""
+    """The answer's advantage without weights, which plain GRPO gives to every token."""
     errors: list[bool] | None = None
-    """Tokens that are known to be in error."""
+    """Whether each token is known to be wrong."""
     roots: list[bool] | None = None
-    """Those of `errors` that do not follow from an earlier one."""
+    """The tokens of `errors` that do not follow from an earlier error."""
     reward: float | None = None
 
     @model_validator(mode="after")
-    def _equal_lengths(self) -> "Side":
+    def _equal_lengths(self) -> "ShownAnswer":
         for name in ("mask", "weights", "advantages", "errors", "roots"):
             values = getattr(self, name)
             if values is not None and len(values) != len(self.tokens):
-                raise ValueError(f"{name} has {len(values)} entries for {len(self.tokens)} tokens")
+                raise ValueError(f"{name} has {len(values)} entries for {len(self.tokens)} tokens: give one per token")
         return self
 
 
@@ -219,11 +219,11 @@ class Example(Schema):
     answer: str | None = None
     """The right answer."""
     reference: str | None = None
-    """The text that the repair model was shown as correct."""
-    wrong: Side
+    """The right answer that the repair model saw."""
+    wrong: ShownAnswer
     """Needed."""
-    repaired: Side
-    """Needed."""
+    repair: ShownAnswer = Field(validation_alias=AliasChoices("repair", "repaired"))
+    """Needed. Files of earlier versions call it `repaired`."""
     edit_cost: float | None = None
 
 
@@ -248,5 +248,5 @@ class ReportData(Schema):
     costs: dict[str, dict[Clock, CostTerms]] = {}
     examples: list[Example] = []
     configs: dict[str, str] = {}
-    """Name of a run -> its resolved recipe, as YAML."""
+    """Name of a run -> its complete recipe, as YAML."""
     versions: dict[str, Any] = {}

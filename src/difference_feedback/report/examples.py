@@ -1,19 +1,17 @@
 """Examples for the report: wrong answers with their repairs, masks, known errors and weighted advantages."""
 
-import base64
-import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
+from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.method.pairs import Answer, GroupRow, WeightedPair, choose_references, pair_prompt
 from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.method.settings import PairSettings
 from difference_feedback.repair.drafts import RolloutGroup, sample_groups
-from difference_feedback.report.data import Example, Side
+from difference_feedback.report.data import Example, ShownAnswer
 from difference_feedback.world import Problem, is_correct
 from difference_feedback.world.oracle import error_tokens
 
@@ -64,20 +62,20 @@ def _repaired(
             id=f"{problem.task} {rng.integers(10**6):06d}",
             task=problem.task,
             question=problem.question,
-            images=[_data_url(image) for image in problem.images],
+            images=[data_url(png_bytes(image)) for image in problem.images],
             answer=problem.answer,
             reference=references.texts[shown],
             wrong=wrong,
-            repaired=repair,
+            repair=repair,
             edit_cost=pair.edit_cost,
         )
 
 
-def _side(problem: Problem, tokenizer: Any, pair: WeightedPair, row: GroupRow) -> Side:
+def _side(problem: Problem, tokenizer: Any, pair: WeightedPair, row: GroupRow) -> ShownAnswer:
     ids = (pair.alignment.target if row.is_repair else pair.alignment.source).tolist()
     weights = pair.weights.repair if row.is_repair else pair.weights.wrong
     errors = [error_tokens(problem, ids, tokenizer, roots_only) for roots_only in (False, True)]
-    return Side(
+    return ShownAnswer(
         tokens=[tokenizer.decode([i], skip_special_tokens=True) or "⏎" for i in ids],
         mask=[bool(weight) for weight in weights],
         advantages=[float(weight * row.advantage) for weight in weights],
@@ -86,9 +84,3 @@ def _side(problem: Problem, tokenizer: Any, pair: WeightedPair, row: GroupRow) -
         roots=None if errors[1] is None else errors[1].tolist(),
         reward=row.reward,
     )
-
-
-def _data_url(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,7 +1,8 @@
-"""One self-contained page that shows pairs of answers with their masks."""
+"""Write one self-contained page that shows pairs of answers with their masks."""
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -16,19 +17,19 @@ from difference_feedback.method.masks import FloatArray
 from difference_feedback.report.mask_pairs import MaskedPair, Tokens
 
 
-class Run(NamedTuple):
-    """Neighbouring tokens that look the same: their text, weight, and whether an edit touches or a gap anchors them."""
+class TokenRun(NamedTuple):
+    """Neighbouring tokens that look the same, with their weight and the reason why they are marked."""
 
     text: str
     weight: float
-    kind: str  # "edit", "anchor", "near" (marked by step or softly), "" (not marked)
+    kind: str  # "edit", "anchor", "near" (marked by its step or by soft weights) or "" (not marked)
 
 
 _EDGES = re.compile(r"(^\s+|\s*\n\s*|\s+$)")
 
 
 def write_mask_page(path: Path, pairs: Sequence[MaskedPair], title: str) -> None:
-    """Write the page. It needs no network; every text of an answer is escaped.
+    """Write the page. It needs no network. Every text of an answer is escaped.
 
     Raises:
         DataError: the file cannot be written.
@@ -49,31 +50,34 @@ def write_mask_page(path: Path, pairs: Sequence[MaskedPair], title: str) -> None
                 cards=(card(pair, cost) for pair, cost in zip(pairs, costs, strict=True)),
             ).dump(file, encoding="utf-8")
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; name a file that can be written") from None
+        raise DataError(f"{path}: cannot be written ({error.strerror}); name another file") from None
 
 
 def card(pair: MaskedPair, cost: float) -> dict[str, Any]:
-    """A pair as it is shown: its sides cut into runs of tokens that look the same."""
-    source, target = np.zeros(len(pair.wrong.ids), bool), np.zeros(len(pair.repaired.ids), bool)
-    for op, i, j in pair.alignment.edits:
-        if op != "insert":
-            source[i] = True
-        if op != "delete":
-            target[j] = True
+    """A pair for the page: both sides are cut into runs of tokens that look the same."""
     alignment = pair.alignment
+    bare = replace(alignment, anchor_gaps=False)  # its masks mark edits alone, without anchors
     return {
         "id": pair.pair.id,
         "question": pair.pair.question,
         "distance": alignment.distance,
         "cost": cost,
         "sides": [
-            ("wrong", "Wrong answer", list(_runs(pair.wrong, pair.wrong_weights, source, alignment.source_mask))),
-            ("repair", "Repair", list(_runs(pair.repaired, pair.repaired_weights, target, alignment.target_mask))),
+            (
+                "wrong",
+                "Wrong answer",
+                list(_runs(pair.wrong, pair.wrong_weights, bare.source_mask, alignment.source_mask)),
+            ),
+            (
+                "repair",
+                "Repair",
+                list(_runs(pair.repair, pair.repair_weights, bare.target_mask, alignment.target_mask)),
+            ),
         ],
     }
 
 
-def _runs(tokens: Tokens, weights: FloatArray, edited: BoolArray, mask: BoolArray) -> Iterator[Run]:
+def _runs(tokens: Tokens, weights: FloatArray, edited: BoolArray, mask: BoolArray) -> Iterator[TokenRun]:
     texts = tokens.texts if tokens.texts is not None else [f" {token}" for token in tokens.ids]
     looks = []
     for text, weight, is_edited, is_marked in zip(texts, weights.tolist(), edited, mask, strict=True):
@@ -82,9 +86,9 @@ def _runs(tokens: Tokens, weights: FloatArray, edited: BoolArray, mask: BoolArra
     for (weight, kind), group in groupby(looks, key=lambda look: look[1:]):
         text = "".join(look[0] for look in group)
         if not kind:
-            yield Run(text, 0.0, "")
-        elif not text.strip():  # marked, and nothing to see: white space, or part of a character
-            yield Run(text.replace("\n", "⏎\n") if "\n" in text else "␣" if text else "▫", weight, kind)
-        else:  # white space at the edges of a line is not shaded
+            yield TokenRun(text, 0.0, "")
+        elif not text.strip():  # marked but invisible: white space, or part of a character
+            yield TokenRun(text.replace("\n", "⏎\n") if "\n" in text else "␣" if text else "▫", weight, kind)
+        else:  # do not shade white space at the edges of a line
             for part in filter(None, _EDGES.split(text)):
-                yield Run(part, 0.0, "") if part.isspace() else Run(part, weight, kind)
+                yield TokenRun(part, 0.0, "") if part.isspace() else TokenRun(part, weight, kind)

@@ -1,7 +1,7 @@
-"""Masks for pairs of answers from a file: no model, no trainer. [DF, Eqs. 2, 8-9]
+"""Masks for pairs of answers from a file, without a model or a trainer. [DF, Eqs. 2, 8-9]
 
-A row is `{"id", "wrong", "repaired"}`, both answers as text or both as token ids, and may hold a `"question"` to be
-shown with them. `"repaired"` may be called `"repair"`.
+A row is `{"id", "wrong", "repaired"}`; both answers are texts, or both are lists of token ids. `"repaired"` may also be
+called `"repair"`. A row may have a `"question"`, which is shown with the answers.
 """
 
 import re
@@ -15,7 +15,7 @@ from difference_feedback.method.masks import FloatArray, Granularity, Side, step
 from difference_feedback.runs.jsonl import Row, RowProblem
 from difference_feedback.runs.renamed import repair_field
 
-Answer = str | list[int]
+RawAnswer = str | list[int]
 
 # A LaTeX command, one CJK or kana character, a run of letters and digits, or one sign of any other kind.
 _WORD = re.compile(
@@ -26,12 +26,12 @@ _WORD = re.compile(
 
 @dataclass(frozen=True)
 class Pair:
-    """A wrong answer and its repair, checked: both are text, or both are token ids."""
+    """A checked pair of a wrong answer and its repair: both are texts, or both are token ids."""
 
     line: int
     id: str | int
-    wrong: Answer
-    repaired: Answer
+    wrong: RawAnswer
+    repair: RawAnswer
     question: str | None = None
 
 
@@ -39,7 +39,7 @@ class Pair:
 class Tokens:
     """An answer cut into tokens.
 
-    `names` are what the output lists. `texts` are what a reader sees, white space included, or None for bare ids.
+    `names` go into the output file. `texts` are shown to readers and include white space; None for bare ids.
     """
 
     ids: list[int]
@@ -53,21 +53,21 @@ class MaskedPair:
 
     pair: Pair
     wrong: Tokens
-    repaired: Tokens
+    repair: Tokens
     alignment: Alignment
     wrong_weights: FloatArray
-    repaired_weights: FloatArray
+    repair_weights: FloatArray
 
     def to_row(self) -> dict[str, Any]:
-        """The row of the output file. Masks are 0 and 1, or weights between them when they are soft."""
+        """The row for the output file. Masks have the values 0 and 1; soft masks also have values between them."""
         row: dict[str, Any] = {"id": self.pair.id}
         if self.pair.question is not None:
             row["question"] = self.pair.question
         return row | {
             "wrong_tokens": self.wrong.names,
-            "repaired_tokens": self.repaired.names,
+            "repaired_tokens": self.repair.names,
             "wrong_mask": _numbers(self.wrong_weights),
-            "repaired_mask": _numbers(self.repaired_weights),
+            "repaired_mask": _numbers(self.repair_weights),
             "edits": [edit._asdict() for edit in self.alignment.edits],
             "distance": self.alignment.distance,
             "edit_cost": edit_cost(self.alignment),
@@ -75,7 +75,7 @@ class MaskedPair:
 
 
 class Tokenizer(Protocol):
-    """What is used of a transformers tokenizer."""
+    """The part of a transformers tokenizer that is used here."""
 
     def __len__(self) -> int: ...
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
@@ -83,18 +83,18 @@ class Tokenizer(Protocol):
 
 
 def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[list[Pair], list[RowProblem]]:
-    """Keep the rows that are pairs, and say what is wrong with the others. `vocabulary`: ids must be below it."""
+    """Return the rows that are pairs, and the problems of the others. Token ids must be below `vocabulary`."""
     pairs: list[Pair] = []
     problems: list[RowProblem] = []
     line_of: dict[str | int, int] = {}
     for line, values in rows:
-        found = list(_problems_of(line, values, vocabulary))
-        if not found and values["id"] in line_of:
+        row_problems = list(_problems_of(line, values, vocabulary))
+        if not row_problems and values["id"] in line_of:
             first = line_of[values["id"]]
-            message = f"{values['id']!r} is the id of line {first} already; give every row its own"
-            found = [RowProblem(line, "id", message)]
-        if found:
-            problems += found
+            message = f"line {first} already has the id {values['id']!r}; give every row its own id"
+            row_problems = [RowProblem(line, "id", message)]
+        if row_problems:
+            problems += row_problems
             continue
         line_of[values["id"]] = line
         pairs.append(Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question")))
@@ -109,34 +109,37 @@ def mask_pair(
     sigma: float | None = None,
     anchor_gaps: bool = True,
 ) -> MaskedPair:
-    """Cut both answers into tokens, align them, and weigh the tokens of both.
+    """Cut both answers into tokens, align them, and compute the weights of the tokens.
 
-    Without a tokenizer a text is cut into words, single signs, LaTeX commands and single CJK characters; white space
-    separates them and is not compared. Options are those of `align` and `token_weights`.
+    Without a tokenizer, a text is cut into words, single signs, LaTeX commands and single CJK characters. White space
+    separates them and is not compared. The options are those of `align` and `token_weights`.
 
     Raises:
-        ConfigError: granularity "step" for bare token ids, which have no sentences.
+        ConfigError: granularity is "step", but the answers are bare token ids, which have no sentences.
     """
     words: dict[str, int] = {}
-    wrong, repaired = (_tokenize(answer, tokenizer, words) for answer in (pair.wrong, pair.repaired))
-    alignment = align(wrong.ids, repaired.ids, method, anchor_gaps)
+    wrong, repair = (_tokenize(answer, tokenizer, words) for answer in (pair.wrong, pair.repair))
+    alignment = align(wrong.ids, repair.ids, method, anchor_gaps)
 
     def weigh(side: Side, tokens: Tokens) -> FloatArray:
         steps = None
         if granularity == "step":
             if tokens.texts is None:
-                raise ConfigError('granularity "step" needs sentences; give texts, or a tokenizer for the token ids')
+                raise ConfigError(
+                    'granularity is "step", but token ids alone have no sentences; give texts, or a tokenizer for the '
+                    "token ids"
+                )
             steps = step_ids(tokens.texts)
         return token_weights(alignment, side, granularity, steps, sigma)
 
-    return MaskedPair(pair, wrong, repaired, alignment, weigh("wrong", wrong), weigh("repair", repaired))
+    return MaskedPair(pair, wrong, repair, alignment, weigh("wrong", wrong), weigh("repair", repair))
 
 
 def load_tokenizer(name: str) -> Tokenizer:
-    """A tokenizer by path or hub name, from this machine if it is here. Code that comes with it is never run.
+    """Load a tokenizer by path or hub name, from this machine if possible. Code that comes with it is never run.
 
     Raises:
-        ConfigError: it is neither here nor on the hub.
+        ConfigError: the tokenizer is neither on this machine nor on the hub.
     """
     from transformers import AutoTokenizer
 
@@ -146,14 +149,16 @@ def load_tokenizer(name: str) -> Tokenizer:
             return cast(
                 Tokenizer, AutoTokenizer.from_pretrained(name, local_files_only=local_only, trust_remote_code=False)
             )
-        except (OSError, ValueError, KeyError) as failure:  # not here, unknown to the hub, or no tokenizer at all
+        except (OSError, ValueError, KeyError) as failure:  # not on this machine, not on the hub, or not a tokenizer
             error = failure
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    raise ConfigError(f"no tokenizer {name!r} ({reason}); give a folder that holds one, or a name on the hub") from None
+    raise ConfigError(
+        f"tokenizer {name!r}: cannot be loaded ({reason}); give a folder that holds one, or a name on the hub"
+    ) from None
 
 
 def word_tokens(text: str) -> tuple[list[str], list[str]]:
-    """Cut a text into words and signs: the tokens, and the same with the white space before each."""
+    """Cut a text into words and signs. Returns the tokens, and the tokens with the white space before each."""
     names: list[str] = []
     texts: list[str] = []
     end = 0
@@ -164,7 +169,7 @@ def word_tokens(text: str) -> tuple[list[str], list[str]]:
     return names, texts
 
 
-def _tokenize(answer: Answer, tokenizer: Tokenizer | None, words: dict[str, int]) -> Tokens:
+def _tokenize(answer: RawAnswer, tokenizer: Tokenizer | None, words: dict[str, int]) -> Tokens:
     if isinstance(answer, str) and tokenizer is None:
         names, texts = word_tokens(answer)
         return Tokens([words.setdefault(name, len(words)) for name in names], names, texts)
@@ -185,12 +190,14 @@ def _problems_of(line: int, values: dict[str, Any], vocabulary: int | None) -> I
     }
     answers_are_fine = True
     for field, check in checks.items():
-        message = check(values[field]) if field in values else "missing; every row needs id, wrong and repaired"
+        message = (
+            check(values[field]) if field in values else "missing; give every row the fields id, wrong and repaired"
+        )
         if message:
             answers_are_fine &= field == "id"
             yield RowProblem(line, field, message)
     if answers_are_fine and type(values["wrong"]) is not type(values[repair]):
-        yield RowProblem(line, repair, "one answer is text, the other token ids; give both in the same form")
+        yield RowProblem(line, repair, "one answer is a text, the other is token ids; give both in the same form")
     question = values.get("question")
     if question is not None and (message := _wrong_with_text(question)):
         yield RowProblem(line, "question", message)
@@ -199,16 +206,16 @@ def _problems_of(line: int, values: dict[str, Any], vocabulary: int | None) -> I
 def _wrong_with_id(value: Any) -> str | None:
     if isinstance(value, str):
         return _wrong_with_text(value)
-    return None if type(value) is int else f"a {type(value).__name__}; use a text or an integer"
+    return None if type(value) is int else f"the type is {type(value).__name__}; give a text or an integer"
 
 
 def _wrong_with_text(value: Any) -> str | None:
     if not isinstance(value, str):
-        return f"a {type(value).__name__}; use a text"
+        return f"the type is {type(value).__name__}; give a text"
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        return f"character {error.start} is half of a surrogate pair; write the whole character"
+        return f"character {error.start} is half of a surrogate pair; give the whole character"
     return None
 
 
@@ -216,16 +223,16 @@ def _wrong_with_answer(value: Any, vocabulary: int | None) -> str | None:
     if isinstance(value, str):
         return _wrong_with_text(value)
     if not isinstance(value, list):
-        return f"a {type(value).__name__}; use a text or a list of token ids"
+        return f"the type is {type(value).__name__}; give a text or a list of token ids"
     largest = MAX_TOKEN_ID if vocabulary is None else vocabulary - 1
     for position, token in enumerate(value):
         if type(token) is not int or not 0 <= token <= largest:
-            return f"token {position} is {str(token)[:40]!r}; token ids are integers from 0 to {largest}"
+            return f"token {position} is {str(token)[:40]!r}; give integers from 0 to {largest} as token ids"
     return None
 
 
 def _numbers(weights: FloatArray) -> list[int] | list[float]:
-    """Weights as JSON numbers: integers when all are 0 or 1."""
+    """Weights as JSON numbers; integers if all of them are 0 or 1."""
     if ((weights == 0) | (weights == 1)).all():
         return weights.astype(int).tolist()
     return [round(float(weight), 6) for weight in weights]

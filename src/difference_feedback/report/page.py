@@ -1,4 +1,4 @@
-"""One self-contained HTML page from run folders: nothing is fetched, and a policy in the page itself forbids it."""
+"""Write one self-contained HTML page from run folders. It loads nothing; a security policy in the page forbids it."""
 
 import base64
 import hashlib
@@ -15,16 +15,16 @@ from difference_feedback import __version__
 from difference_feedback.errors import DataError
 from difference_feedback.report.chart import learning_chart
 from difference_feedback.report.collect import load_report
-from difference_feedback.report.data import Example, MethodResult, ReportData, Side
+from difference_feedback.report.data import Example, MethodResult, ReportData, ShownAnswer
 from difference_feedback.runs.jsonl import write_atomically
 
 HERE = Path(__file__).parent
-SMALL = 160  # pixels: below this width an image is drawn enlarged, with hard edges
+SMALL = 160  # pixels: an image below this width is enlarged without smoothing
 
 
 @dataclass(frozen=True)
 class TokenView:
-    """A token as drawn: its text, classes, height (0..1) of its advantage's bar, pointer's text, line breaks."""
+    """A token as drawn: its text, CSS classes, height of its advantage's bar (0..1), tooltip, and line breaks."""
 
     text: str
     classes: str
@@ -36,24 +36,27 @@ class TokenView:
 
 @dataclass(frozen=True)
 class ExampleView:
-    """An example as drawn. `images` are `(data URL, is small)`; `ghosts` the unweighted heights (0: unknown)."""
+    """An example as drawn. `images` are `(data URL, is small)`.
+
+    `unweighted` are the heights of both sides' advantages without weights; 0 if they are unknown.
+    """
 
     example: Example
     images: list[tuple[str, bool]]
     wrong: list[TokenView]
-    repaired: list[TokenView]
-    ghosts: tuple[float, float]
+    repair: list[TokenView]
+    unweighted: tuple[float, float]
 
 
 def write_report(run_folders: Sequence[str | Path] | str | Path, output: str | Path | None = None) -> Path:
     """Write the report of one or several run folders (see `report.data` for what is read) and return its path.
 
-    `output` defaults to report.html in the first folder. Raises `DataError` for folders that hold no run or files
-    that do not follow the schema.
+    `output` defaults to report.html in the first folder. Raises `DataError` when a folder holds no run, or a file does
+    not follow the schema.
     """
     folders = [run_folders] if isinstance(run_folders, str | Path) else list(run_folders)
     if not folders:
-        raise DataError("No run folder given.")
+        raise DataError("report: there is no run folder: give at least one.")
     data = load_report([Path(folder) for folder in folders])
     path = Path(output) if output else Path(folders[0]) / "report.html"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +65,7 @@ def write_report(run_folders: Sequence[str | Path] | str | Path, output: str | P
 
 
 def render(data: ReportData) -> str:
-    """The page. Everything that comes from data is escaped; only the page's own style and script are not."""
+    """The page as HTML. Everything that comes from data is escaped; only the page's own style and script are not."""
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -87,7 +90,7 @@ def render(data: ReportData) -> str:
 
 
 def verdict(methods: dict[str, MethodResult]) -> str | None:
-    """One sentence on GRPO and DF-GRPO, which says so when the intervals do not settle it."""
+    """A sentence that compares GRPO and DF-GRPO. A second one follows if their intervals overlap."""
     plain, weighted = methods.get("GRPO"), methods.get("DF-GRPO")
     if plain is None or weighted is None:
         return None
@@ -110,13 +113,13 @@ def verdict(methods: dict[str, MethodResult]) -> str | None:
         and plain.interval[0] <= weighted.interval[1]
         and weighted.interval[0] <= plain.interval[1]
     ):
-        text += " The 95 % intervals overlap: this run alone does not settle the difference."
+        text += " The 95 % intervals overlap, so this run alone does not settle which is better."
     return text
 
 
 def view(example: Example) -> ExampleView:
-    """Prepare an example for the template: advantages on one scale for both sides."""
-    sides = (example.wrong, example.repaired)
+    """Prepare an example for the template, with the advantages of both sides on one scale."""
+    sides = (example.wrong, example.repair)
     weighted = [abs(a) for side in sides for a in side.advantages or ()]
     unweighted = [abs(side.advantage or 0.0) for side in sides]
     largest = max([*weighted, *unweighted, 1e-12])
@@ -124,13 +127,13 @@ def view(example: Example) -> ExampleView:
         example=example,
         images=[(url, _is_small(url)) for url in example.images],
         wrong=_tokens(example.wrong, largest),
-        repaired=_tokens(example.repaired, largest),
-        ghosts=(round(unweighted[0] / largest, 3), round(unweighted[1] / largest, 3)),
+        repair=_tokens(example.repair, largest),
+        unweighted=(round(unweighted[0] / largest, 3), round(unweighted[1] / largest, 3)),
     )
 
 
 def _survivals(data: ReportData) -> dict[str, bool]:
-    """Which guards' survival shares the repair model's stages have, so that the page has columns for them."""
+    """Whether the repair model's stages have the shares of the visual and of the audit test; the page shows those."""
     stages = data.repair.stages if data.repair else []
     return {
         "visual": any(stage.visual_survival is not None for stage in stages),
@@ -138,7 +141,7 @@ def _survivals(data: ReportData) -> dict[str, bool]:
     }
 
 
-def _tokens(side: Side, largest: float) -> list[TokenView]:
+def _tokens(side: ShownAnswer, largest: float) -> list[TokenView]:
     views = []
     for position, token in enumerate(side.tokens):
         marked = side.mask[position]
@@ -147,7 +150,7 @@ def _tokens(side: Side, largest: float) -> list[TokenView]:
         advantage = side.advantages[position] if side.advantages is not None else None
         notes = [f"token {position + 1} of {len(side.tokens)}"]
         notes += ["part of an edit"] if marked else []
-        notes += ["in error: the first cause" if root else "in error"] if error or root else []
+        notes += ["wrong, not because of an earlier error" if root else "wrong"] if error or root else []
         notes += [f"weight {side.weights[position]:.2f}"] if side.weights is not None else []
         notes += [f"advantage {advantage:+.3f}"] if advantage is not None else []
         flags = {"m": marked, "e": error or root, "r": root, "neg": (advantage or 0) < 0}
@@ -165,7 +168,7 @@ def _tokens(side: Side, largest: float) -> list[TokenView]:
 
 
 def _is_small(url: str) -> bool:
-    """Whether an image is so small that it is drawn enlarged."""
+    """Whether an image is so small that it must be enlarged."""
     try:
         with Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) as image:
             return image.width < SMALL

@@ -1,6 +1,6 @@
 "use strict";
-// The examples' browser: one example at a time, arrows and buttons to move, a filter by task. Without this script the
-// page shows all examples one below the other.
+// Show one example at a time, with arrow keys and buttons to move and a filter by task. Without this script the page
+// shows all examples one below the other.
 (() => {
   const articles = [...document.querySelectorAll("article.example")];
   if (!articles.length) return;
@@ -30,7 +30,7 @@
     const moves = { ArrowLeft: current - 1, ArrowRight: current + 1, Home: 0, End: shown.length - 1 };
     if (!(event.key in moves)) return;
     const { top, bottom } = document.getElementById("examples").getBoundingClientRect();
-    if (bottom < 0 || top > innerHeight) return; // the examples are out of sight: keys scroll the page
+    if (bottom < 0 || top > innerHeight) return; // the examples are out of view, so the keys scroll the page
     event.preventDefault();
     show(moves[event.key]);
   });

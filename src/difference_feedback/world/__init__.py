@@ -1,4 +1,4 @@
-"""The embedded world: six visual-reasoning tasks whose truth, and whose errors, are known."""
+"""The embedded world: six visual-reasoning tasks with known truth and known errors."""
 
 from difference_feedback.world.forms import ErrorSpan
 from difference_feedback.world.mixture import (
@@ -14,13 +14,13 @@ from difference_feedback.world.mixture import (
     to_dataset,
     unseen_forms,
 )
-from difference_feedback.world.problem import Problem, Split
+from difference_feedback.world.problem import ImageSplit, Problem
 
 __all__ = [
     "TASKS",
     "ErrorSpan",
+    "ImageSplit",
     "Problem",
-    "Split",
     "caption",
     "correct_answers",
     "correctness_reward",

@@ -1,8 +1,8 @@
-"""A rewriter of faultless language with closed eyes: the least that the reference has to give for a draft to end right.
+"""The blind rewriter writes perfect sentences and never sees the image.
 
-It carries readings over from the reference into the draft's own wording and works out again what follows from them. Of
-the image it knows nothing, so a value that the reference states wrongly is carried over like any other. It stands for
-what a repair model could do whose language is faultless and whose eyes are no better than the policy's.
+It copies readings from the reference into the draft's own wording and computes again what follows from them. It copies
+as few as make the draft end right. A value that the reference states wrongly is copied like any other. It shows what a
+repair model could do that writes perfectly but sees no better than the policy.
 """
 
 from collections.abc import Iterator
@@ -15,34 +15,35 @@ from difference_feedback.world.oracle import closest
 
 
 def rewrite_blind(problem: Problem, draft: str, reference: str, tokenizer: Any) -> str | None:
-    """The draft with the fewest readings of `reference` that make it end as the reference does, all else following.
+    """Rewrite the draft with the fewest readings of `reference` that give it the reference's final answer.
 
-    An answer does not say in which direction it reads the image: the reference is taken to read it in the way in which
-    it agrees with the draft most. Of the ways with equally few readings the closest in tokens is taken, the first of
-    equals. None where there is no such way, or draft or reference is written in no known form. The problem's truth is
-    not looked at.
+    An answer does not say in which direction it reads the image. The reference is read in the direction that agrees
+    with the draft most. Among rewrites with equally few readings, the closest in tokens is taken, the first of equals.
+    The result is None when there is no such rewrite, or when draft or reference has no known form. The problem's truth
+    is not used.
     """
     forms = unseen_forms(problem)
-    own = next(_as_read(forms, draft), None)
-    if own is None:
+    draft_reading = next(_as_read(forms, draft), None)
+    if draft_reading is None:
         return None
-    form, stated = own
+    form, stated = draft_reading
 
     def agreement(readings: dict[str, str]) -> int:
         return sum(stated.get(place) == value for place, value in readings.items())
 
-    for given in sorted((readings for _, readings in _as_read(forms, reference)), key=agreement, reverse=True):
-        news = [(place, value) for place, value in given.items() if stated.get(place, value) != value]
-        for size in range(len(news) + 1):
-            ways = (_write(form, stated | dict(carried)) for carried in combinations(news, size))
-            right = [answer for answer in ways if final_answer(answer) == final_answer(reference)]
+    candidates = (readings for _, readings in _as_read(forms, reference))
+    for readings in sorted(candidates, key=agreement, reverse=True):
+        different = [(place, value) for place, value in readings.items() if stated.get(place, value) != value]
+        for size in range(len(different) + 1):
+            rewrites = (_write(form, stated | dict(copied)) for copied in combinations(different, size))
+            right = [rewrite for rewrite in rewrites if final_answer(rewrite) == final_answer(reference)]
             if right:
                 return closest(draft, right, tokenizer)
     return None
 
 
 def _as_read(forms: list[Form], answer: str) -> Iterator[tuple[Form, dict[str, str]]]:
-    """The forms that an answer may be written in, and what it then reads in each place, by the place's name."""
+    """Each form that an answer may have, with the value that the answer then states for each place of the image."""
     for form in forms:
         stated = form.stated(answer.strip())
         if stated is not None:

@@ -7,13 +7,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from difference_feedback.world.forms import Form, Slot, copy, reading
-from difference_feedback.world.problem import SPLITS, Problem, Split
+from difference_feedback.world.problem import SPLITS, ImageSplit, Problem
 from difference_feedback.world.scans import CELL
 from difference_feedback.world.task import Task
 
 COLOURS = {"red": (208, 60, 52), "blue": (52, 96, 200), "green": (60, 160, 84), "black": (40, 40, 40)}
 HEIGHTS = range(1, 10)
-_CHARTS: dict[Split, int] = {"warm": 150, "repair": 500, "rl": 6000, "test": 2000}
+_CHARTS: dict[ImageSplit, int] = {"warm": 150, "repair": 500, "rl": 6000, "test": 2000}
 
 
 class Chart(Task):
@@ -21,8 +21,8 @@ class Chart(Task):
 
     name = "chart"
 
-    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
-        # A chart is known by its seed, of which the split is a part: no image is in two of them.
+    def sample(self, split: ImageSplit, rng: np.random.Generator) -> Problem:
+        # The split is part of the chart's seed, so no image is in two splits.
         chart = np.random.default_rng([1, SPLITS.index(split), int(rng.integers(_CHARTS[split]))])
         names = chart.permutation(list(COLOURS))[: chart.integers(3, 5)].tolist()
         heights = chart.permutation(np.array(HEIGHTS))[: len(names)].tolist()
@@ -45,17 +45,17 @@ class Chart(Task):
         read = {high: reading("high", bars[high], HEIGHTS), low: reading("low", bars[low], HEIGHTS)}
         difference = Slot("difference", lambda stated: str(int(stated["high"]) - int(stated["low"])))
         end = ("minus", copy("low_again", "low"), "is", difference, ".", "answer", copy("answer", "difference"))
-        found = []
+        forms = []
         for a, b in ((high, low), (low, high)):
-            found.append(Form((a, "is", read[a], ".", b, "is", read[b], ".", copy("high_again", "high"), *end)))
-            found.append(
+            forms.append(Form((a, "is", read[a], ".", b, "is", read[b], ".", copy("high_again", "high"), *end)))
+            forms.append(
                 Form(("the", a, "bar", "reaches", read[a], ",", b, read[b], ".", copy("high_again", "high"), *end))
             )
-        return found
+        return forms
 
 
 def _draw(bars: Mapping[str, int], chart: np.random.Generator) -> Image.Image:
-    """Bars on a common ground line, 8 pixels a unit, three cells tall; widths and tones vary."""
+    """Bars on a common ground line, 8 pixels per unit, on a sheet three cells tall. Widths and tones vary."""
     unit, ground = 8, 3 * CELL - 4
     sheet = Image.new("RGB", (CELL * len(bars), 3 * CELL), "white")
     draw = ImageDraw.Draw(sheet)

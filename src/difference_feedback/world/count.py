@@ -7,16 +7,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from difference_feedback.world.forms import Form, Slot, Stated, reading
-from difference_feedback.world.problem import SPLITS, Problem, Split
+from difference_feedback.world.problem import SPLITS, ImageSplit, Problem
 from difference_feedback.world.scans import CELL
 from difference_feedback.world.task import Task
 
 COLOURS = {"red": (208, 60, 52), "blue": (52, 96, 200), "green": (60, 160, 84)}
 SHAPES = ("circle", "square", "triangle")
 NOTHING = "none"
-_SCENES: dict[Split, int] = {"warm": 150, "repair": 500, "rl": 6000, "test": 2000}
+_SCENES: dict[ImageSplit, int] = {"warm": 150, "repair": 500, "rl": 6000, "test": 2000}
 
-Thing = list[str]  # shape and colour; empty where the cell is
+Thing = list[str]  # shape and colour; empty for an empty cell
 
 
 class Count(Task):
@@ -24,8 +24,8 @@ class Count(Task):
 
     name = "count"
 
-    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
-        # A scene is known by its seed, of which the split is a part: no image is in two of them.
+    def sample(self, split: ImageSplit, rng: np.random.Generator) -> Problem:
+        # The split is part of the scene's seed, so no image is in two splits.
         scene = np.random.default_rng([0, SPLITS.index(split), int(rng.integers(_SCENES[split]))])
         columns = int(scene.integers(2, 5))
         cells = [[_thing(scene) for _ in range(columns)] for _ in range(2)]
@@ -46,7 +46,7 @@ class Count(Task):
         return {**facts, "cells": cells}
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
-        found = []
+        forms = []
         choices = [*(SHAPES, COLOURS)[facts["attribute"]], NOTHING]
         for rows in (facts["cells"], facts["cells"][::-1]):
             cells = [
@@ -58,8 +58,8 @@ class Count(Task):
                 a, b = facts["kinds"]
                 counts = (a, _number_of("a", a, names), b, _number_of("b", b, names))
                 verdict = (_winner(a, b), _margin())
-                found.append(Form((see, *cells[0], then, *cells[1], ".", of, *counts, ".", "answer", *verdict)))
-        return found
+                forms.append(Form((see, *cells[0], then, *cells[1], ".", of, *counts, ".", "answer", *verdict)))
+        return forms
 
 
 def _thing(scene: np.random.Generator) -> Thing:
@@ -95,7 +95,7 @@ def _counts(stated: Stated) -> tuple[int, int]:
 
 
 def _draw(cells: list[list[Thing]], scene: np.random.Generator) -> Image.Image:
-    """One shape a cell; its size, place and tone vary, and the sheet is grainy."""
+    """One shape per cell. Size, place and tone vary, and the sheet has noise."""
     sheet = Image.new("RGB", (CELL * len(cells[0]), CELL * len(cells)), "white")
     draw = ImageDraw.Draw(sheet)
     for y, row in enumerate(cells):

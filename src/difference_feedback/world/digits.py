@@ -1,4 +1,4 @@
-"""Tasks on a row or a grid of handwritten digits: sum, running maximum, look-up, order."""
+"""Four tasks on a row or a grid of handwritten digits: sum, running maximum, look-up, order."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from difference_feedback.world.forms import Form, Slot, Stated, copy, reading, total
-from difference_feedback.world.problem import Problem, Split
+from difference_feedback.world.problem import ImageSplit, Problem
 from difference_feedback.world.scans import draw_grid
 from difference_feedback.world.task import Task
 
@@ -28,7 +28,7 @@ class DigitsSum(Task):
 
     name = "digits-sum"
 
-    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
+    def sample(self, split: ImageSplit, rng: np.random.Generator) -> Problem:
         digits = rng.integers(0, 10, size=rng.integers(3, 5)).tolist()
         question = _pick(
             rng, "what is the sum of the digits ?", "add the digits .", "how much do all the digits make ?"
@@ -43,7 +43,7 @@ class DigitsSum(Task):
         return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
-        found = []
+        forms = []
         for digits in _directions(facts["digits"]):
             for first, add, gives in (([], "plus", "is"), (["start"], "add", "makes")):
                 pieces: list[str | Slot] = [*first, reading("d0", digits[0])]
@@ -52,8 +52,8 @@ class DigitsSum(Task):
                     comma = [","] if i > 1 or first else []
                     pieces += [*comma, add, reading(f"d{i}", digit), gives, total(f"s{i}", last, f"d{i}")]
                     last = f"s{i}"
-                found.append(Form((*pieces, ".", "answer", copy("answer", last))))
-        return found
+                forms.append(Form((*pieces, ".", "answer", copy("answer", last))))
+        return forms
 
 
 class DigitsMax(Task):
@@ -61,7 +61,7 @@ class DigitsMax(Task):
 
     name = "digits-max"
 
-    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
+    def sample(self, split: ImageSplit, rng: np.random.Generator) -> Problem:
         digits = rng.integers(0, 10, size=rng.integers(4, 6)).tolist()
         question = _pick(
             rng, "what is the largest digit ?", "find the maximum .", "which of the digits is the greatest ?"
@@ -76,14 +76,14 @@ class DigitsMax(Task):
         return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
-        found = []
+        forms = []
         for digits in _directions(facts["digits"]):
             for see, keep in (("see", "keep"), ("then", "best")):
                 pieces: list[str | Slot] = [see, reading("d0", digits[0]), keep, copy("m0", "d0")]
                 for i, digit in enumerate(digits[1:], 1):
                     pieces += [",", see, reading(f"d{i}", digit), keep, _larger(f"m{i}", f"m{i - 1}", f"d{i}")]
-                found.append(Form((*pieces, ".", "answer", copy("answer", f"m{len(digits) - 1}"))))
-        return found
+                forms.append(Form((*pieces, ".", "answer", copy("answer", f"m{len(digits) - 1}"))))
+        return forms
 
 
 def _larger(name: str, a: str, b: str) -> Slot:
@@ -95,7 +95,7 @@ class GridLookup(Task):
 
     name = "grid-lookup"
 
-    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
+    def sample(self, split: ImageSplit, rng: np.random.Generator) -> Problem:
         rows, columns = int(rng.integers(2, 4)), int(rng.integers(2, 5))
         grid = rng.integers(0, 10, size=(rows, columns)).tolist()
         row, column = int(rng.integers(rows)), int(rng.integers(columns))
@@ -115,15 +115,15 @@ class GridLookup(Task):
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         grid, row, column = facts["grid"], facts["row"], facts["column"]
         lines = (("row", row, "column", column, grid[row]), ("column", column, "row", row, [r[column] for r in grid]))
-        found = []
+        forms = []
         for line, line_index, cross, cross_index, values in lines:
             cells: list[str | Slot] = [reading(f"d{i}", value) for i, value in enumerate(values)]
             chosen = copy("found", f"d{cross_index}")
             here, there = (line, str(line_index + 1)), (cross, str(cross_index + 1))
             end = (".", "answer", copy("answer", "found"))
-            found.append(Form((*here, "reads", *cells, ".", *there, "has", chosen, *end)))
-            found.append(Form(("in", *here, "i", "see", *cells, ".", "at", *there, "is", chosen, *end)))
-        return found
+            forms.append(Form((*here, "reads", *cells, ".", *there, "has", chosen, *end)))
+            forms.append(Form(("in", *here, "i", "see", *cells, ".", "at", *there, "is", chosen, *end)))
+        return forms
 
 
 class Order(Task):
@@ -131,7 +131,7 @@ class Order(Task):
 
     name = "order"
 
-    def sample(self, split: Split, rng: np.random.Generator) -> Problem:
+    def sample(self, split: ImageSplit, rng: np.random.Generator) -> Problem:
         digits = rng.integers(0, 10, size=rng.integers(3, 5)).tolist()
         question = _pick(rng, "sort the digits .", "put the digits in order from small to large .")
         answer = " ".join(map(str, sorted(digits)))

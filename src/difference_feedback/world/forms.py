@@ -1,8 +1,8 @@
-"""Surface forms: the several right ways to write an answer, and where a wrong answer departs from the truth.
+"""Surface forms: the right ways to write an answer, and the places where a wrong answer differs from the truth.
 
-A form is a sequence of fixed words and slots. A slot knows its value from what was written before it: a *reading* from
-the image alone, a *derived* value from earlier slots. So one description writes the right answer, recognises a wrong
-one, and tells a misreading or a slip of arithmetic (`root`) from a value that merely follows from an earlier error.
+A form is a sequence of fixed words and slots. A *reading* slot takes its value from the image alone; a *derived* slot
+computes it from earlier slots. So one description writes the right answer, recognises a wrong one, and separates a root
+error (a misreading, or a slip of arithmetic) from a value that merely follows from an earlier error.
 """
 
 import re
@@ -14,16 +14,16 @@ Stated = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Slot:
-    """A value in an answer; `value(stated)` is what ought to stand here, given the earlier slots as stated."""
+    """A value in an answer. `value(stated)` is the value that is right here, given the earlier slots as stated."""
 
     name: str
     value: Callable[[Stated], str]
     misreadings: tuple[str, ...] = ()
-    """What a reading could be taken for; none for a derived value."""
+    """The values that a reading could be mistaken for; empty for a derived value."""
 
 
 def reading(name: str, truth: object, choices: Sequence[object] = range(10)) -> Slot:
-    """A value read off the image, one of `choices`; it depends on no other slot."""
+    """A value read from the image, one of `choices`; it does not depend on other slots."""
     return Slot(name, lambda _: str(truth), tuple(str(choice) for choice in choices if choice != truth))
 
 
@@ -39,7 +39,7 @@ def copy(name: str, source: str) -> Slot:
 
 @dataclass(frozen=True)
 class ErrorSpan:
-    """Characters `[start, end)` that state a wrong value; `root` when it does not follow from earlier errors."""
+    """Characters `[start, end)` that state a wrong value; `root` if the value does not follow from earlier errors."""
 
     start: int
     end: int
@@ -54,7 +54,7 @@ class Form:
 
     @property
     def readings(self) -> tuple[Slot, ...]:
-        """The slots that are read off the image."""
+        """The slots that are read from the image."""
         return tuple(piece for piece in self.pieces if isinstance(piece, Slot) and piece.misreadings)
 
     def write(self, misread: Stated | None = None) -> str:
@@ -63,12 +63,12 @@ class Form:
         return " ".join(stated.get(slot.name, text) if slot else text for text, slot in self._written(stated))
 
     def stated(self, response: str) -> dict[str, str] | None:
-        """What `response` puts into the slots, by their names, or None when it is not written in this form."""
+        """The values of the slots in `response`, by name; None when it does not have this form."""
         match = re.fullmatch(self._pattern(), response)
         return match and match.groupdict()
 
     def error_spans(self, response: str) -> list[ErrorSpan] | None:
-        """The wrong values in `response`, or None when it is not written in this form."""
+        """The wrong values in `response`; None when it does not have this form."""
         match = re.fullmatch(self._pattern(), response)
         if match is None:
             return None
@@ -80,7 +80,7 @@ class Form:
         return spans
 
     def _written(self, stated: Stated) -> Iterator[tuple[str, Slot | None]]:
-        """Each piece with the text that ought to stand there, given the values in `stated` (else the right ones)."""
+        """Each piece with its right text, given the slots' values in `stated`; slots not in it have right values."""
         values: dict[str, str] = {}
         for piece in self.pieces:
             if not isinstance(piece, Slot):
@@ -88,7 +88,7 @@ class Form:
                 continue
             try:
                 text = piece.value(values)
-            except ValueError:  # an earlier slot holds a word where a number belongs: nothing follows from it
+            except ValueError:  # an earlier slot holds a word instead of a number, so no value follows
                 text = ""
             yield text, piece
             values[piece.name] = stated.get(piece.name, text)

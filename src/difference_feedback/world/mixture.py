@@ -13,7 +13,7 @@ from difference_feedback.world.chart import Chart
 from difference_feedback.world.count import Count
 from difference_feedback.world.digits import DigitsMax, DigitsSum, GridLookup, Order
 from difference_feedback.world.forms import ErrorSpan, Form
-from difference_feedback.world.problem import SPLITS, Problem, Split
+from difference_feedback.world.problem import SPLITS, ImageSplit, Problem
 from difference_feedback.world.task import Task
 
 TASKS: dict[str, Task] = {
@@ -21,32 +21,35 @@ TASKS: dict[str, Task] = {
 }
 
 
-def sample_problems(split: Split, n: int, seed: int, tasks: Sequence[str] | None = None) -> list[Problem]:
+def sample_problems(split: ImageSplit, n: int, seed: int, tasks: Sequence[str] | None = None) -> list[Problem]:
     """Draw `n` problems from the tasks in turn (all six by default); the same arguments give the same problems."""
     return list(islice(stream_problems(split, seed, tasks), n))
 
 
-def stream_problems(split: Split, seed: int, tasks: Sequence[str] | None = None) -> Iterator[Problem]:
-    """`sample_problems` without an end."""
+def stream_problems(split: ImageSplit, seed: int, tasks: Sequence[str] | None = None) -> Iterator[Problem]:
+    """The problems of `sample_problems`, without an end.
+
+    Raises `ConfigError` for an unknown task or split.
+    """
     names = list(tasks or TASKS)
     if unknown := set(names) - set(TASKS):
-        raise ConfigError(f"tasks: no task is called {sorted(unknown)}; choose from {list(TASKS)}")
+        raise ConfigError(f"tasks: unknown {', '.join(sorted(unknown))}; choose from {', '.join(TASKS)}")
     if split not in SPLITS:
-        raise ConfigError(f"split: {split!r} is none; choose from {list(SPLITS)}")
+        raise ConfigError(f"split: there is no split {split!r}; choose from {', '.join(SPLITS)}")
     rng = np.random.default_rng([SPLITS.index(split), seed])
     for name in cycle(names):
         yield TASKS[name].sample(split, rng)
 
 
 def is_correct(problem: Problem, response: str) -> bool:
-    """Whether the final answer, what follows the last `answer`, is right. The steps are not looked at."""
+    """Whether the final answer, the words after the last `answer`, is right. The steps before it do not matter."""
     return final_answer(response) == problem.answer.split()
 
 
 def final_answer(response: str) -> list[str]:
-    """The words after the last `answer`; none where there is no such word."""
-    _, found, final = response.rpartition("answer")
-    return final.split() if found else []
+    """The words after the last `answer`; an empty list when the response lacks that word."""
+    _, separator, final = response.rpartition("answer")
+    return final.split() if separator else []
 
 
 def correct_answers(problem: Problem) -> list[str]:
@@ -60,19 +63,19 @@ def caption(problem: Problem) -> str:
 
 
 def error_spans(problem: Problem, response: str) -> list[ErrorSpan] | None:
-    """The wrong values in a response, in reading order; None when it is written in no known form."""
-    found = [form.error_spans(response.strip()) for form in TASKS[problem.task].forms(problem.facts)]
-    return min((spans for spans in found if spans is not None), key=len, default=None)
+    """The wrong values in a response, in reading order; None when the response has no known form."""
+    by_form = [form.error_spans(response.strip()) for form in TASKS[problem.task].forms(problem.facts)]
+    return min((spans for spans in by_form if spans is not None), key=len, default=None)
 
 
 def unseen_forms(problem: Problem) -> list[Form]:
-    """The forms of its answers with nothing of what the image shows: a reading's value is a name for what is read."""
+    """The forms of the problem's answers without the image: a reading's value is the name of the place that is read."""
     task = TASKS[problem.task]
     return task.forms(task.unseen(problem.facts))
 
 
 def to_dataset(problems: Sequence[Problem]) -> Dataset:
-    """Rows as TRL's trainers read them: `prompt` (chat), `images` (PIL), and what the reward needs."""
+    """Rows as TRL's trainers read them: `prompt` (chat), `images` (PIL), and the columns that the reward needs."""
     return Dataset.from_list(
         [
             {
@@ -92,13 +95,18 @@ def from_row(row: Mapping[str, Any]) -> Problem:
     """The problem behind a row of `to_dataset`."""
     question = row["prompt"][-1]["content"][-1]["text"]
     return Problem(
-        row["task"], cast(Split, row["split"]), question, tuple(row["images"]), row["answer"], json.loads(row["facts"])
+        row["task"],
+        cast(ImageSplit, row["split"]),
+        question,
+        tuple(row["images"]),
+        row["answer"],
+        json.loads(row["facts"]),
     )
 
 
 def correctness_reward(
     prompts: Sequence[Any], completions: Sequence[Any], *, answer: Sequence[str], **_: Any
 ) -> list[float]:
-    """TRL reward function: 1.0 where the final answer is right, else 0.0."""
+    """TRL reward function: 1.0 if the final answer is right, else 0.0."""
     texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
     return [float(final_answer(text) == truth.split()) for text, truth in zip(texts, answer, strict=True)]

@@ -1,4 +1,4 @@
-"""The nano VLM: the real Qwen2.5-VL classes with a configuration that a laptop's processor trains in minutes."""
+"""The nano VLM: the real Qwen2.5-VL classes, configured so small that a laptop's processor trains it in minutes."""
 
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from difference_feedback.world.tokenizer import VISION_TOKENS, train_tokenizer
 SHIPPED = Path(__file__).parent / "shipped_base"
 CAPTION_PROMPT = "describe the image ."
 _PATCH = CELL // 2
-# About 1/sqrt(hidden). The customary 0.02 belongs to widths in the thousands, and learns slowly here.
+# About 1/sqrt(hidden). The usual 0.02 suits widths in the thousands; at this width it learns slowly.
 _INITIAL_SCALE = 0.08
 
 
 def build(seed: int = 0) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
-    """A nano VLM with random weights, and its processor. About 0.66 M parameters, in float32."""
+    """A nano VLM with random weights, about 0.66 M parameters in float32, and its processor."""
     processor = build_processor()
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(_config(processor.tokenizer))
@@ -38,7 +38,7 @@ def build(seed: int = 0) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VL
 
 
 def build_processor() -> Qwen2_5_VLProcessor:
-    """The image processor, and a tokenizer trained on the tasks' own wording."""
+    """The processor: Qwen2-VL's image processor, and a tokenizer trained on the tasks' own wording."""
     problems = sample_problems("warm", 1200, seed=0)
     texts = [
         text
@@ -102,6 +102,6 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
 
 
 def load_base(path: str | Path = SHIPPED) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
-    """The warm-started base and its processor, in evaluation mode: the shipped one, or one made by `build_base`."""
+    """The warm-started base in evaluation mode, and its processor: the shipped one, or one made by `build_base`."""
     model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, use_safetensors=True)
     return model.eval(), Qwen2_5_VLProcessor.from_pretrained(path)

@@ -1,4 +1,4 @@
-"""The embedded world's own oracle, who repairs wrong answers by hand. [DF, Sec. 3, Eq. 1]"""
+"""The oracle of the embedded world: it knows the truth, repairs wrong answers and marks errors. [DF, Sec. 3, Eq. 1]"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,7 @@ from difference_feedback.world import Problem
 
 
 def oracle_repair(problem: Problem, draft: str, tokenizer: Any) -> str:
-    """The closest correct answer: in practice the draft's own form, its wrong values put right.
-
-    Closeness is that of `closest`.
-    """
+    """The correct answer that is `closest` to the draft: in practice the draft's own form with its errors corrected."""
     return closest(draft, world.correct_answers(problem), tokenizer)
 
 
@@ -31,7 +28,7 @@ def closest(draft: str, answers: Sequence[str], tokenizer: Any) -> str:
 
 
 def other_correct_answer(problem: Problem, rng: np.random.Generator) -> str:
-    """A correct answer in a form drawn uniformly: what a correct sibling rollout would look like."""
+    """A correct answer in a uniformly drawn form, as a correct rollout of the same group could have."""
     answers = world.correct_answers(problem)
     return answers[rng.integers(len(answers))]
 
@@ -39,9 +36,9 @@ def other_correct_answer(problem: Problem, rng: np.random.Generator) -> str:
 def error_tokens(
     problem: Problem, draft_ids: Sequence[int], tokenizer: Any, roots_only: bool = False
 ) -> BoolArray | None:
-    """Which tokens of a draft state a wrong value, `(T,)`; None when the draft is written in no known form.
+    """Which tokens of a draft state a wrong value, `(T,)`; None when the draft has no known form.
 
-    With `roots_only`, errors that follow from an earlier one are left out.
+    With `roots_only`, errors that follow from an earlier error are left out.
     """
 
     def text_of(ids: Sequence[int]) -> str:
@@ -51,8 +48,8 @@ def error_tokens(
     spans = world.error_spans(problem, text)
     if spans is None:
         return None
-    shift = len(text) - len(text.lstrip())  # spans count from the first character that is not blank
-    # Where each token ends; from prefixes, since some tokenizers decode a token alone differently.
+    shift = len(text) - len(text.lstrip())  # spans count from the first non-blank character
+    # The end of each token, from decoded prefixes: some tokenizers decode a single token differently.
     ends = np.array([len(text_of(draft_ids[: i + 1])) for i in range(len(draft_ids))], dtype=np.int64)
     starts = np.concatenate(([0], ends[:-1]))
     mask = np.zeros(len(draft_ids), dtype=np.bool_)
@@ -63,7 +60,7 @@ def error_tokens(
 
 @dataclass(frozen=True)
 class MaskQuality:
-    """Marked tokens of wrong answers against the tokens that state a wrong value, summed over answers."""
+    """How well the marked tokens of wrong answers match the tokens that state a wrong value."""
 
     precision: float
     recall: float
@@ -71,7 +68,7 @@ class MaskQuality:
 
 
 def mask_quality(marked: Sequence[BoolArray], errors: Sequence[BoolArray]) -> MaskQuality | None:
-    """Precision, recall and F1 of the marked tokens, summed over answers; None when nothing is wrong anywhere."""
+    """Precision, recall and F1 of the marked tokens, counted over all answers; None when no token is wrong."""
     if not sum(int(mask.sum()) for mask in errors):
         return None
     hits = sum(int((a & b).sum()) for a, b in zip(marked, errors, strict=True))

@@ -1,4 +1,4 @@
-"""What every embedded task produces: a question about images, with the truth that its answers are graded by."""
+"""A problem of the embedded world: a question about images, with the truth by which answers are graded."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -7,17 +7,17 @@ from PIL import Image
 
 from difference_feedback.data.conversations import conversation
 
-Split = Literal["warm", "repair", "rl", "test"]
-"""Sets of images, no image in two: for the labelled warm start, for hand repairs, for RL, and held out."""
-SPLITS: tuple[Split, ...] = ("warm", "repair", "rl", "test")
+ImageSplit = Literal["warm", "repair", "rl", "test"]
+"""Disjoint sets of images: for the labelled warm start, for the oracle's repairs, for RL, and held out for tests."""
+SPLITS: tuple[ImageSplit, ...] = ("warm", "repair", "rl", "test")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A visual question. `facts` is what the images show, as plain JSON values: everything a grader needs."""
+    """A visual question. `facts` say what the images show, as plain JSON values: all that a grader needs."""
 
     task: str
-    split: Split
+    split: ImageSplit
     question: str
     images: tuple[Image.Image, ...]
     answer: str
@@ -25,5 +25,5 @@ class Problem:
 
     @property
     def prompt(self) -> list[dict[str, Any]]:
-        """The chat conversation put to the policy; image parts stand where the images go."""
+        """The chat conversation for the policy, with an image part for each image."""
         return conversation(self.question, len(self.images))

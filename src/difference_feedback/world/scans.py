@@ -1,4 +1,4 @@
-"""Real handwriting: the 1,797 scanned digits that scikit-learn ships, split into disjoint sets of images.
+"""Real handwriting: the 1,797 scanned digits that scikit-learn ships, in disjoint splits.
 
 Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository (1998),
 https://doi.org/10.24432/C50P49, as `sklearn.datasets.load_digits` (8 x 8 pixels, 17 grey levels).
@@ -11,17 +11,21 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from difference_feedback.world.problem import Split
+from difference_feedback.world.problem import ImageSplit
 
-CELL = 28  # pixels a side of one digit: one visual token of the nano model (two by two patches of 14)
-_SCANS: dict[Split, int] = {"warm": 8, "repair": 16, "test": 55}  # of each digit; what is left, about 100, is for RL
-_LEAN = 18.0  # degrees to either side
+CELL = 28  # side of a digit in pixels: one visual token of the nano model (two by two patches of 14)
+_SCANS: dict[ImageSplit, int] = {
+    "warm": 8,
+    "repair": 16,
+    "test": 55,
+}  # scans of each digit; the others, about 100, are for RL
+_LEAN = 18.0  # largest rotation in degrees, to either side
 _INK = (0.5, 1.0)
 
 
 @cache
-def scans(split: Split) -> tuple[tuple[np.ndarray, ...], ...]:
-    """The scans of a split, by digit: `scans(split)[7]` holds (8, 8) arrays of values 0 to 16, all of them sevens."""
+def scans(split: ImageSplit) -> tuple[tuple[np.ndarray, ...], ...]:
+    """The scans of a split by digit: `scans(split)[7]` holds scans of a seven, `(8, 8)` arrays of values 0 to 16."""
     data = load_digits()
     order = np.random.default_rng(0).permutation(len(data.target))
     ends = np.cumsum([0, *_SCANS.values()]).tolist()
@@ -30,11 +34,11 @@ def scans(split: Split) -> tuple[tuple[np.ndarray, ...], ...]:
     return tuple(tuple(data.images[i] for i in order[data.target[order] == digit][part]) for digit in range(10))
 
 
-def draw_digit(digit: int, split: Split, rng: np.random.Generator) -> Image.Image:
-    """A scan of `digit` from the split, dark on light, `CELL` pixels square, its size and place varied a little.
+def draw_digit(digit: int, split: ImageSplit, rng: np.random.Generator) -> Image.Image:
+    """A scan of `digit` from the split, dark on light, `CELL` pixels square, with small changes of size and place.
 
-    The warm start's digits stand upright in full ink. All others lean and fade, as handwriting does in the wild: there
-    is something to learn that its labels have not taught.
+    The digits of the warm start are upright and in full ink. All others are rotated and paler, as real handwriting is,
+    so that RL has something to teach that the warm start's labels have not.
     """
     choices = scans(split)[digit]
     ink = Image.fromarray((choices[rng.integers(len(choices))] * (255 / 16)).astype(np.uint8))
@@ -49,8 +53,8 @@ def draw_digit(digit: int, split: Split, rng: np.random.Generator) -> Image.Imag
     return Image.fromarray((255 - ink_left).astype(np.uint8)).convert("RGB")
 
 
-def draw_grid(digits: list[list[int]], split: Split, rng: np.random.Generator) -> Image.Image:
-    """Rows of handwritten digits on one sheet; a single row is a number as one would write it."""
+def draw_grid(digits: list[list[int]], split: ImageSplit, rng: np.random.Generator) -> Image.Image:
+    """Rows of handwritten digits on one sheet."""
     sheet = Image.new("RGB", (CELL * len(digits[0]), CELL * len(digits)), "white")
     for y, row in enumerate(digits):
         for x, digit in enumerate(row):

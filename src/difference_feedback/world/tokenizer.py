@@ -1,4 +1,4 @@
-"""The nano model's tokenizer: byte-level BPE over the words of the embedded tasks, so that any text has an encoding."""
+"""The nano model's tokenizer: byte-level BPE, trained on the words of the embedded tasks. It can encode any text."""
 
 from collections.abc import Iterable
 
@@ -32,7 +32,7 @@ CHAT_TEMPLATE = """\
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
-    """Train on `texts`: a word with its space becomes one token, each digit is one. Deterministic."""
+    """Train on `texts`: a word with the space before it becomes one token, and so does each digit. Deterministic."""
     tokenizer = Tokenizer(models.BPE())
     words = Regex(r" ?\d| ?[A-Za-z]+| ?[^\sA-Za-z\d]|\s")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(

@@ -1,7 +1,7 @@
 """Every objective in loops, from its own paper, one token at a time. Slow, and plain enough to check by eye.
 
 Each takes a batch (see `objective_batches`), the settings, and `frozen`: the log-probabilities under stop-gradients,
-which are the current ones unless a finite difference holds them. `weights` of None is the method without any gate.
+which are the current ones unless a finite difference holds them. `weights` of None is the method without weights.
 """
 
 import math
@@ -14,27 +14,27 @@ def tokens(batch):
     return [tuple(place) for place in batch["mask"].nonzero().tolist()]
 
 
-def gated_advantage(batch, i, t):
-    own = batch["advantages"][i] if batch["advantages"].dim() == 1 else batch["advantages"][i, t]
-    return own if batch["weights"] is None else batch["weights"][i, t] * own
+def weighted_advantage(batch, i, t):
+    advantage = batch["advantages"][i] if batch["advantages"].dim() == 1 else batch["advantages"][i, t]
+    return advantage if batch["weights"] is None else batch["weights"][i, t] * advantage
 
 
 def ppo_term(batch, i, t, settings, frozen):
     low, high = settings
-    ratio, advantage = torch.exp(batch["logps"][i, t] - batch["old_logps"][i, t]), gated_advantage(batch, i, t)
+    ratio, advantage = torch.exp(batch["logps"][i, t] - batch["old_logps"][i, t]), weighted_advantage(batch, i, t)
     return min(ratio * advantage, torch.clamp(ratio, 1 - low, 1 + high) * advantage)
 
 
 def gspo_term(batch, i, t, settings, frozen):
     low, high = settings
-    own = batch["mask"][i].bool()
-    sequence = torch.exp((frozen[i] - batch["old_logps"][i])[own].mean())
-    ratio, advantage = sequence * torch.exp(batch["logps"][i, t] - frozen[i, t]), gated_advantage(batch, i, t)
+    completion = batch["mask"][i].bool()
+    sequence = torch.exp((frozen[i] - batch["old_logps"][i])[completion].mean())
+    ratio, advantage = sequence * torch.exp(batch["logps"][i, t] - frozen[i, t]), weighted_advantage(batch, i, t)
     return min(ratio * advantage, torch.clamp(ratio, 1 - low, 1 + high) * advantage)
 
 
 def sapo_term(batch, i, t, settings, frozen):
-    advantage = gated_advantage(batch, i, t)
+    advantage = weighted_advantage(batch, i, t)
     tau = settings[0] if advantage > 0 else settings[1]
     ratio = torch.exp(batch["logps"][i, t] - batch["old_logps"][i, t])
     return 4 / tau / (1 + torch.exp(-tau * (ratio - 1))) * advantage
@@ -43,17 +43,19 @@ def sapo_term(batch, i, t, settings, frozen):
 def cispo_term(batch, i, t, settings, frozen):
     low, high = settings
     ratio = math.exp(frozen[i, t] - batch["old_logps"][i, t])
-    return min(max(ratio, 1 - low), 1 + high) * gated_advantage(batch, i, t) * batch["logps"][i, t]
+    return min(max(ratio, 1 - low), 1 + high) * weighted_advantage(batch, i, t) * batch["logps"][i, t]
 
 
 TERM = {
     **dict.fromkeys(("grpo", "ppo", "dapo", "dr_grpo"), ppo_term),
-    **{"gspo": gspo_term, "sapo": sapo_term, "cispo": cispo_term},
+    "gspo": gspo_term,
+    "sapo": sapo_term,
+    "cispo": cispo_term,
 }
 
 
 def divisor(batch, places, length_norm):
-    """Of the sum over these tokens: how many they are, or how much they weigh."""
+    """Divisor of the sum over these tokens: their number, or the sum of their weights."""
     if length_norm == "tokens":
         return len(places)
     weight = sum(batch["weights"][place].item() for place in places)
@@ -99,8 +101,8 @@ def naive_gspo_sequence(batch, settings):
     low, high = settings
     total = 0.0
     for i in range(len(batch["logps"])):
-        own = batch["mask"][i].bool()
-        sequence = torch.exp((batch["logps"][i] - batch["old_logps"][i])[own].mean())
+        completion = batch["mask"][i].bool()
+        sequence = torch.exp((batch["logps"][i] - batch["old_logps"][i])[completion].mean())
         advantage = batch["advantages"][i]
         total = total + min(sequence * advantage, torch.clamp(sequence, 1 - low, 1 + high) * advantage)
     return -total / len(batch["logps"])

@@ -1,4 +1,4 @@
-"""What holds for every objective whatever the batch: order, padding and sharding do not matter, and closed is closed.
+"""Laws of every objective on any batch: order, padding and sharding do not matter, and weight 0 gives gradient 0.
 
 The weights are those of real alignments: Levenshtein or LCS, by token or by step, hard or soft, all edits or the root
 cause.
@@ -49,13 +49,13 @@ def assert_same(found, expected):
 @cases
 @laws
 @given(rows=aligned_weights(), seed=st.integers(0, 99))
-def test_aligned_weights_gate_every_objective(name, length_norm, rows, seed):
+def test_weights_of_an_alignment_act_on_every_objective(name, length_norm, rows, seed):
     batch = aligned_batch(name, rows, seed)
     loss, gradient = loss_and_gradient(name, batch, length_norm=length_norm)
     expected = differentiate(lambda b: naive_loss(name, b, WIDE[name], length_norm), batch)
     assert_same((loss, gradient), expected)
-    closed = (batch["weights"] == 0) | (batch["mask"] == 0)
-    assert torch.equal(gradient[closed], torch.zeros_like(gradient[closed]))
+    inactive = (batch["weights"] == 0) | (batch["mask"] == 0)
+    assert torch.equal(gradient[inactive], torch.zeros_like(gradient[inactive]))
 
 
 @cases
@@ -108,9 +108,9 @@ def test_parts_of_a_batch_add_up_to_the_whole(name, length_norm, rows, seed, pla
         place = place[torch.arange(len(rows)) // 2]
     parts = []
     for k in range(3):
-        own = by_row(batch, lambda key, value: value[place == k])  # noqa: B023 - called at once
-        width = max(1, int(own["mask"].sum(1).max())) if len(own["mask"]) else 1
-        parts.append(by_row(own, lambda key, value: value[:, :width] if value.dim() == 2 else value))  # noqa: B023
+        rows_of_part = by_row(batch, lambda key, value: value[place == k])  # noqa: B023 - called at once
+        width = max(1, int(rows_of_part["mask"].sum(1).max())) if len(rows_of_part["mask"]) else 1
+        parts.append(by_row(rows_of_part, lambda key, value: value[:, :width] if value.dim() == 2 else value))  # noqa: B023
     read = ("weights", "mask", "max_tokens", "pairs")
     count = sum(
         loss_count(**{key: part[key] for key in read if key in part}, objective=name, length_norm=length_norm)
@@ -118,9 +118,9 @@ def test_parts_of_a_batch_add_up_to_the_whole(name, length_norm, rows, seed, pla
     )
     total, gradient = torch.zeros_like(whole[0]), torch.zeros_like(whole[1])
     for k, part in enumerate(parts):
-        loss, own = loss_and_gradient(name, part, length_norm=length_norm, count=count)
+        loss, part_gradient = loss_and_gradient(name, part, length_norm=length_norm, count=count)
         total += loss
-        gradient[place == k, : own.shape[1]] = own
+        gradient[place == k, : part_gradient.shape[1]] = part_gradient
     assert_same((total, gradient), whole)
 
 

@@ -19,7 +19,7 @@ def evaluate(ratios, advantages, weights, mask, logp=-1.0, **options):
     return loss.item(), logps.grad.tolist()
 
 
-# A right answer of one token, and a wrong one of three whose second is closed and whose third is half open.
+# A right answer of one token, and a wrong answer of three tokens with the weights 1, 0 and 0.5.
 RATIOS, ADVANTAGES = [[1.5, 1.0, 1.0], [0.5, 1.0, 2.0]], [1.0, -2.0]
 WEIGHTS, MASK = [[1.0, 1.0, 1.0], [1.0, 0.0, 0.5]], [[1.0, 0.0, 0.0], [1.0, 1.0, 1.0]]
 
@@ -40,10 +40,10 @@ WEIGHTS, MASK = [[1.0, 1.0, 1.0], [1.0, 0.0, 0.5]], [[1.0, 0.0, 0.0], [1.0, 1.0,
     ],
 )
 def test_clipped_ratios(options, value, gradient):
-    loss, found = evaluate(RATIOS, ADVANTAGES, WEIGHTS, MASK, **options)
+    loss, gradients = evaluate(RATIOS, ADVANTAGES, WEIGHTS, MASK, **options)
     assert loss == pytest.approx(value, rel=1e-12)
-    assert found[0] == [0.0, 0.0, 0.0]
-    assert found[1] == [0.0, 0.0, pytest.approx(gradient, rel=1e-12)]
+    assert gradients[0] == [0.0, 0.0, 0.0]
+    assert gradients[1] == [0.0, 0.0, pytest.approx(gradient, rel=1e-12)]
 
 
 def test_gspo_clips_the_geometric_mean_at_its_own_range():
@@ -55,7 +55,7 @@ def test_gspo_clips_the_geometric_mean_at_its_own_range():
     assert gradient == [[pytest.approx(-inside / 4, rel=1e-12), 0.0], [0.0, 0.0]]
 
 
-def test_sapo_gates_softly_and_by_the_sign():
+def test_sapo_clips_softly_and_by_the_sign():
     # σ(ln 3) = 3/4: f = 4/τ * 3/4 = 3/τ, and the gradient's factor is 4 * 3/4 * 1/4 * ρ = 3/4 ρ.
     up, down = 1 + math.log(3), 1 + math.log(3) / 1.05
     loss, gradient = evaluate(
@@ -75,14 +75,16 @@ def test_cispo_clips_the_weight_and_keeps_the_token():
     assert gradient == [[pytest.approx(-5 / 4), 0.0], [pytest.approx(0.3 / 4), pytest.approx(1.5 / 4)]]
 
 
-def test_dpo_gates_inside_the_log_ratios():
+def test_dpo_weights_act_inside_the_log_ratios():
     # Rejected first. Weighted margins: ln 2 for the preferred, -ln 1.5 for the rejected: h = ln 3, σ(h) = 3/4.
     loss, gradient = evaluate(
         [[1 / 1.5, 9.0], [7.0, 4.0]],
         [-0.7, 0.7],
         [[1.0, 0.0], [0.0, 0.5]],
         [[1.0, 1.0]] * 2,
-        **{"objective": "dpo", "beta": 1.0, "pairs": torch.tensor([3, 3])},
+        objective="dpo",
+        beta=1.0,
+        pairs=torch.tensor([3, 3]),
     )
     assert loss == pytest.approx(math.log(4 / 3))
     assert gradient == [[pytest.approx(1 / 4), 0.0], [0.0, pytest.approx(-1 / 8)]]
@@ -105,7 +107,7 @@ def test_what_a_batch_counts(options, count):
 
 
 @pytest.mark.parametrize(("options", "divisor"), [({}, 2), ({"objective": "dapo"}, 3), ({"max_tokens": 8}, 16)])
-def test_the_kl_is_averaged_as_the_objective_is_and_never_gated(options, divisor):
+def test_the_kl_is_averaged_as_the_objective_is_and_has_no_weights(options, divisor):
     # Ratios π_ref/π of 2 and of 1/2 in a row of two tokens and 2 in a row of one; NaN at padding.
     excess, deficit = 2 - math.log(2) - 1, 0.5 + math.log(2) - 1
     logps = torch.tensor([[0.0, 0.0], [0.0, float("nan")]], dtype=torch.float64, requires_grad=True)
@@ -117,8 +119,8 @@ def test_the_kl_is_averaged_as_the_objective_is_and_never_gated(options, divisor
     loss.backward()
     by_length = 2 if divisor == 2 else 1
     assert loss.item() == pytest.approx(((excess + deficit) / by_length + excess) / divisor)
-    found = [[-1 / by_length, 0.5 / by_length], [-1.0, 0.0]]  # 1 - π_ref/π
-    assert logps.grad.tolist() == [[pytest.approx(x / divisor) for x in row] for row in found]
+    expected = [[-1 / by_length, 0.5 / by_length], [-1.0, 0.0]]  # 1 - π_ref/π
+    assert logps.grad.tolist() == [[pytest.approx(x / divisor) for x in row] for row in expected]
 
 
 def test_a_kl_far_from_the_reference_is_finite():
@@ -147,7 +149,7 @@ def test_wrong_use_of_kl_and_anchor_is_named():
     table, rows = torch.zeros(2, 3), torch.ones(2, dtype=torch.bool)
     with pytest.raises(DataError, match=r"ref_logps \(2, 2\).*same \(B, T\)"):
         kl_loss(table, table[:, :2], table)
-    with pytest.raises(ConfigError, match="'dpo' holds the policy near its reference"):
+    with pytest.raises(ConfigError, match=r"'dpo' .*do not add a KL"):
         kl_loss(table, table, table, "dpo")
     with pytest.raises(ConfigError, match="needs max_tokens"):
         kl_loss(table, table, table, "dr_grpo")

@@ -1,7 +1,7 @@
-"""Losses weighted token by token: the specification that the hosts are tested against. [DF, Eqs. 10, 22-28]
+"""Losses with a weight for every token: the specification against which the hosts are tested. [DF, Eqs. 10, 22-28]
 
-`surrogate_loss` is the weighted loss of every objective in `OBJECTIVES`, `kl_loss` the unweighted term beside it,
-`loss_count` what sums over ranks and micro-batches are divided by, and `anchor_logps` the choice of a repair's ratio.
+`surrogate_loss` is the weighted loss of every objective in `OBJECTIVES`. `kl_loss` is the unweighted term beside it.
+`loss_count` is the divisor of sums over ranks and micro-batches. `anchor_logps` chooses a repair's importance ratio.
 """
 
 from difference_feedback.method.objectives.anchor import RepairedRatio, anchor_logps

@@ -1,4 +1,4 @@
-"""What a repair's importance ratio is taken against. [DF, Eqs. 22-23]"""
+"""The denominator of a repair's importance ratio. [DF, Eqs. 22-23]"""
 
 from typing import Literal, get_args
 
@@ -13,25 +13,25 @@ RepairedRatio = Literal["old", "one"]
 def anchor_logps(logps: Tensor, old_logps: Tensor, is_repair: Tensor, repaired_ratio: RepairedRatio = "old") -> Tensor:
     """The denominators' log-probabilities, `(B, T)`, without gradient: the `old_logps` of `surrogate_loss`.
 
-    A repair was written by the repair model, so `π_θ/π_old` is no importance weight there. It only keeps the policy
-    near a point, and which point is a choice (our decision):
+    The repair model wrote the repair, so `π_θ/π_old` is not an importance weight there. It only keeps the policy near
+    a reference point. Which point is our decision:
 
-    - "old": `π_old`, under the policy's own prompt, as in the paper. Rollout and repair are held near the same policy.
-      Costs one forward pass over the repairs before the first update.
-    - "one": the policy at the first update that meets the repair. The ratio is 1 there, no repair is clipped before it
-      has taught anything, and no extra pass is needed. Call this at that update and keep what it returns for the later
-      ones: calling it at every update would leave the repairs without any clipping.
+    - "old": `π_old` under the policy's own prompt, as in the paper. Rollout and repair are kept near the same policy.
+      This costs one forward pass over the repairs before the first update.
+    - "one": the policy at the first update on the repair. The ratio is then 1, no repair is clipped before it has had
+      an effect, and no extra pass is needed. Call this function at that update only, and keep the result for later
+      updates on the same rows. Called at every update, it would switch clipping off for repairs.
 
-    The two are the same when every update is the first one on its rows and the policy has not moved since it sampled.
+    Both are equal if every update is the first on its rows and the policy has not changed since it sampled.
 
     Args:
         logps: `log π_θ(o_t)` now, `(B, T)`.
-        old_logps: `log π_old(o_t)`, `(B, T)`; with "one", not read in the rows of repairs.
+        old_logps: `log π_old(o_t)`, `(B, T)`; with "one", its rows of repairs are not used.
         is_repair: boolean `(B,)`, as `PairGroup.is_repair`.
 
     Raises:
-        DataError: shapes that do not fit.
-        ConfigError: an unknown `repaired_ratio`.
+        DataError: the shapes do not match.
+        ConfigError: `repaired_ratio` is unknown.
     """
     if repaired_ratio not in get_args(RepairedRatio):
         raise ConfigError(f'repaired_ratio is {repaired_ratio!r}; choose "old" or "one"')

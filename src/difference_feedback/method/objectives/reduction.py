@@ -1,4 +1,4 @@
-"""From per-token terms to one number: the sums, and what they are divided by. [DF, Eqs. 22-23, 28]"""
+"""From per-token terms to one number: the sums and their divisors. [DF, Eqs. 22-23, 28]"""
 
 from typing import Literal, get_args
 
@@ -21,12 +21,12 @@ def loss_count(
     max_tokens: float | None = None,
     pairs: Tensor | None = None,
 ) -> Tensor:
-    """What `surrogate_loss` divides its sum by, a scalar: rows, tokens or pairs, as the objective's paper has it.
+    """The divisor in `surrogate_loss`, a scalar: a number of rows, tokens or pairs, as in the objective's paper.
 
-    It is for batches in parts, that is ranks and micro-batches. Add up the counts of the parts and give the sum to
-    `surrogate_loss` as `count`: the losses of the parts, and their gradients, then add up to those of the whole batch.
-    (Where gradients are averaged over ranks and not summed, multiply by the number of ranks.) A row stays whole, and a
-    pair stays in one part. The arguments are those of `surrogate_loss`.
+    Use it when a batch is split into parts, such as ranks or micro-batches. Add up the counts of the parts and pass the
+    sum to `surrogate_loss` as `count`. The losses of the parts, and their gradients, then add up to those of the whole
+    batch. (If gradients are averaged over ranks instead of summed, multiply the loss by the number of ranks.) A part
+    must hold whole rows and whole pairs. The arguments are those of `surrogate_loss`.
     """
     check_reduction(objective, length_norm, max_tokens, pairs)
     mask, weights = mask.bool(), weights.to(torch.promote_types(weights.dtype, torch.float32))
@@ -48,7 +48,7 @@ def total(
     length_norm: LengthNorm = "tokens",
     pairs: Tensor | None = None,
 ) -> Tensor:
-    """The sum of which `loss_count` is the divisor, a scalar. `terms` are `(B, T)`, 0 at padding; `mask` is boolean."""
+    """The sum that `loss_count` divides, a scalar. `terms` are `(B, T)` and 0 at padding; `mask` is boolean."""
     reduction = find_objective(objective).reduction
     if reduction == "sequence":
         return quotient(terms.sum(1), _counted(weights, mask, length_norm).sum(1)).sum()
@@ -61,35 +61,35 @@ def total(
 
 
 def quotient(total: Tensor, count: Tensor) -> Tensor:
-    """`total / count`, and `total` itself, which is 0 then, where nothing was counted."""
+    """`total / count`; where `count` is 0, `total` itself, which is then 0."""
     return total / torch.where(count > 0, count, torch.ones_like(count))
 
 
 def check_reduction(objective: str, length_norm: str, max_tokens: float | None, pairs: Tensor | None) -> None:
-    """Refuse options that the objective's reduction does not have, or lacks.
+    """Check that the options fit the objective's reduction.
 
     Raises:
-        ConfigError: with what to give instead.
+        ConfigError: an option does not belong to the reduction, is missing, or is out of range.
     """
     reduction = find_objective(objective).reduction
     if length_norm not in get_args(LengthNorm):
         raise ConfigError(f'length_norm is {length_norm!r}; choose "tokens" or "weights"')
     if length_norm == "weights" and reduction in ("constant", "pair"):
-        why = "divides by a constant" if reduction == "constant" else "sums over tokens and divides by none"
-        raise ConfigError(f'length_norm is "weights", and objective {objective!r} {why}; leave it at "tokens"')
+        why = "divides by a constant" if reduction == "constant" else "does not divide by a number of tokens"
+        raise ConfigError(f'length_norm is "weights", but objective {objective!r} {why}; leave it at "tokens"')
     if (max_tokens is not None) != (reduction == "constant"):
         raise ConfigError(
-            f"objective {objective!r} needs max_tokens, the constant that divides an answer: the generation limit"
+            f"objective {objective!r} needs max_tokens, the constant that divides an answer; give the generation limit"
             if max_tokens is None
-            else f"max_tokens is {max_tokens}, and objective {objective!r} divides by no constant; leave it out"
+            else f"max_tokens is {max_tokens}, but objective {objective!r} does not divide by a constant; leave it out"
         )
     if max_tokens is not None and not max_tokens > 0:
         raise ConfigError(f"max_tokens is {max_tokens}; give a number above 0")
     if (pairs is not None) != (reduction == "pair"):
         raise ConfigError(
-            f"objective {objective!r} needs pairs, (B,): the number of the pair that each row belongs to"
+            f"objective {objective!r} needs pairs; give the number of each row's pair, (B,)"
             if pairs is None
-            else f"pairs are given, and objective {objective!r} has none; leave them out"
+            else f"pairs are given, but objective {objective!r} does not use them; leave them out"
         )
 
 

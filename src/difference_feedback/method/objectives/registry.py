@@ -1,12 +1,12 @@
-"""Objectives by name: a surrogate, the settings its paper gives it, and how its paper averages.
+"""Objectives by name: for each its surrogate, the settings of its paper, and the way in which its paper averages.
 
 To add an objective, write its surrogate and decorate it:
 
     @register("mine", reduction="sequence")
     def mine(log_ratio, advantages, mask, clip): ...
 
-It must be 0 where the weighted advantage is 0, and one token's advantage must not change another's value. The gate,
-padding, and safety against `0 * inf` are done around it.
+The surrogate must be 0 where the weighted advantage is 0, and the advantage of one token must not change the value of
+another. `surrogate_loss` takes care of the weights, of padding, and of `0 * inf`.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,24 +29,24 @@ class Clip(NamedTuple):
 
 
 class Temperatures(NamedTuple):
-    """Slopes of a soft gate, for tokens of positive and of negative advantage."""
+    """Slopes of SAPO's soft clipping, for tokens of positive and of negative advantage."""
 
     positive: float
     negative: float
 
 
 class Sharpness(NamedTuple):
-    """DPO's `β`: the factor of the log-ratios inside `σ`. Larger keeps the policy nearer to its reference."""
+    """DPO's `β`: the factor of the log-ratios inside `σ`. A larger one keeps the policy nearer to its reference."""
 
     beta: float
 
 
 PPO_CLIP = Clip(0.2, 0.2)
 
-Settings: TypeAlias = Clip | Temperatures | Sharpness
+ObjectiveSettings: TypeAlias = Clip | Temperatures | Sharpness
 Surrogate: TypeAlias = Callable[..., Tensor]
 
-_OPTIONS: dict[type[Settings], tuple[str, ...]] = {
+_OPTIONS: dict[type[ObjectiveSettings], tuple[str, ...]] = {
     Clip: ("clip_low", "clip_high"),
     Temperatures: ("tau_positive", "tau_negative"),
     Sharpness: ("beta",),
@@ -55,19 +55,22 @@ _OPTIONS: dict[type[Settings], tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Objective:
-    """A per-token surrogate to be maximised, and how its paper averages it.
+    """A per-token surrogate to be maximised, and the way in which its paper averages it.
 
     The surrogate maps log-ratios, weighted advantages and the completion mask, each `(B, T)`, and the settings to
-    `(B, T)`; with `reads_logps` it is handed `logps`, `(B, T)`, as well.
+    `(B, T)`. With `reads_logps` it also gets `logps`, `(B, T)`.
 
-    Reductions: "sequence" is the mean over a row's tokens, then over rows (`1/|G'| Σ_i 1/|o_i| Σ_t`); "batch" the mean
-    over all tokens; "constant" the sum over a row's tokens divided by the same number in every row, then the mean over
-    rows; "pair" the sum over the tokens of both rows of a pair, `log σ` of it, then the mean over pairs.
+    Reductions:
+
+    - "sequence": the mean over a row's tokens, then the mean over rows (`1/|G'| Σ_i 1/|o_i| Σ_t`);
+    - "batch": the mean over all tokens;
+    - "constant": the sum over a row's tokens divided by the same number in every row, then the mean over rows;
+    - "pair": `log σ` of the sum over the tokens of both rows of a pair, then the mean over pairs.
     """
 
     surrogate: Surrogate
     reduction: Reduction
-    settings: Settings = PPO_CLIP
+    settings: ObjectiveSettings = PPO_CLIP
     reads_logps: bool = False
 
 
@@ -75,9 +78,9 @@ OBJECTIVES: dict[str, Objective] = {}
 
 
 def register(
-    name: str, reduction: Reduction, settings: Settings = PPO_CLIP, reads_logps: bool = False
+    name: str, reduction: Reduction, settings: ObjectiveSettings = PPO_CLIP, reads_logps: bool = False
 ) -> Callable[[Surrogate], Surrogate]:
-    """Make a surrogate known under `name`, with its default settings. The function itself is returned unchanged."""
+    """Register a surrogate under `name`, with its default settings. The function is returned unchanged."""
 
     def add(surrogate: Surrogate) -> Surrogate:
         OBJECTIVES[name] = Objective(surrogate, reduction, settings, reads_logps)
@@ -90,7 +93,7 @@ def find_objective(name: str) -> Objective:
     """The objective of this name.
 
     Raises:
-        ConfigError: there is none; the message names the nearest.
+        ConfigError: there is no such objective; the message names the most similar one.
     """
     if name not in OBJECTIVES:
         near = get_close_matches(name, OBJECTIVES, n=1, cutoff=0.0)[0]
@@ -98,29 +101,35 @@ def find_objective(name: str) -> Objective:
     return OBJECTIVES[name]
 
 
-def resolve_settings(name: str, options: Mapping[str, float | None]) -> Settings:
-    """The settings of the objective `name`: its own, replaced by those `options` that are not None.
+def resolve_settings(name: str, options: Mapping[str, float | None]) -> ObjectiveSettings:
+    """The settings of the objective `name`: its defaults, replaced by those `options` that are not None.
 
     Raises:
-        ConfigError: an option that this objective does not have, or a value out of range.
+        ConfigError: an option does not belong to this objective, or a value is out of range.
     """
     defaults = find_objective(name).settings
     names = _OPTIONS[type(defaults)]
     for option, value in options.items():
         if value is not None and option not in names:
-            raise ConfigError(f"{option} is {value}, and objective {name!r} has none; it has {', '.join(names)}")
-    given = (options.get(option) for option in names)
-    settings = type(defaults)(*(own if new is None else new for own, new in zip(defaults, given, strict=True)))
+            raise ConfigError(
+                f"{option} is {value}, but objective {name!r} has no such option; leave it out. Its options are "
+                f"{', '.join(names)}"
+            )
+    replacements = (options.get(option) for option in names)
+    settings = type(defaults)(
+        *(default if new is None else new for default, new in zip(defaults, replacements, strict=True))
+    )
     _check(settings)
     return settings
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: ObjectiveSettings) -> None:
     if isinstance(settings, Clip):
         if not (0 <= settings.low <= 1 and settings.high >= 0):
             raise ConfigError(
-                f"clip_low is {settings.low}, clip_high {settings.high}; use 0 to 1 for the first, 0 or more for both"
+                f"clip_low is {settings.low} and clip_high is {settings.high}; give a clip_low from 0 to 1 and a "
+                "clip_high of 0 or more"
             )
     elif not all(0 < value < float("inf") for value in settings):
-        found = ", ".join(f"{name} {value}" for name, value in zip(_OPTIONS[type(settings)], settings, strict=True))
-        raise ConfigError(f"{found}: use numbers above 0")
+        listed = ", ".join(f"{name} is {value}" for name, value in zip(_OPTIONS[type(settings)], settings, strict=True))
+        raise ConfigError(f"{listed}; give finite numbers above 0")
