@@ -85,3 +85,31 @@ def test_no_module_imports_itself_by_way_of_others():
 
 def test_nothing_but_the_entry_points_stands_at_the_root():
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "cli.py", "errors.py"}
+
+
+def public_names() -> dict[str, list[str]]:
+    """Name of a public class or type alias -> the modules that define it."""
+    places: dict[str, list[str]] = {}
+    for module, path in MODULES.items():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            name = defined_type(node)
+            if name and not name.startswith("_"):
+                places.setdefault(name, []).append(module)
+    return places
+
+
+def defined_type(node: ast.stmt) -> str | None:
+    """The class or type alias that a statement defines: `class X`, `X: TypeAlias = ...`, `X = A | B`, `X = list[A]`."""
+    match node:
+        case ast.ClassDef(name=name):
+            return name
+        case ast.AnnAssign(target=ast.Name(id=name), annotation=ast.Name(id="TypeAlias")):
+            return name
+        case ast.Assign(targets=[ast.Name(id=name)], value=ast.Subscript() | ast.BinOp(op=ast.BitOr())):
+            return name if name[0].isupper() and not name.isupper() else None
+    return None
+
+
+def test_no_type_is_defined_twice() -> None:
+    twice = {name: modules for name, modules in public_names().items() if len(modules) > 1}
+    assert not twice
