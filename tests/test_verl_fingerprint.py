@@ -46,7 +46,7 @@ def before(tool: ModuleType, checkout: Path) -> str:
         ("src/difference_feedback/commands/annotate.py", True),  # the command line imports it
         ("src/difference_feedback/annotate/page.py", False),  # the command `annotate` alone imports it
         ("src/difference_feedback/policy/train.py", False),
-        ("src/difference_feedback/report/page.html.j2", False),
+        ("src/difference_feedback/annotate/page.css", False),
         ("tests/conftest.py", True),
         ("tests/verl/requirements.txt", True),
         ("tests/verl/passed", False),
@@ -74,7 +74,7 @@ def test_a_new_import_brings_its_file_in(tool: ModuleType, checkout: Path) -> No
 
 
 def test_every_module_that_python_loads_is_among_the_files(tool: ModuleType) -> None:
-    names = "cli verl.launch verl.settings verl.prompt_pairs verl.reward verl.problems repair.local repair.endpoint"
+    names = "cli verl.launch verl.settings verl.results verl.reward verl.problems repair.local repair.endpoint"
     code = "; ".join(f"import difference_feedback.{name}" for name in names.split())
     code += "; import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('difference_feedback')))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()

@@ -59,7 +59,7 @@ def test_version() -> None:
     [
         (["train", "modle=x"], "override 'modle=x' ... 'modle' ... 'model'"),
         (["train", "nano_grpoo"], "Did you mean 'nano_grpo'?"),
-        (["train", "demo"], "kind is 'demo' ... `kind: train`"),
+        (["train", "demo"], "kind is 'bench' ... `kind: train`"),
         (["evaluate", "evaluation.problems=many"], "evaluation.problems ... 'many' (text) ... integer"),
         (["train", "nano_grpo", "repair_model=x"], "GRPO repairs nothing"),
         (["train", "nano_df_grpo", "repair_model=nano", "trl.learning_rat=1"], "Did you mean 'learning_rate'?"),

@@ -108,7 +108,7 @@ def test_a_training_run_with_a_served_repair_model(openai_server, tmp_path, via)
     assert row["df/requested"] > 0
     assert len(openai_server.requests) == row["df/requested"]
     refused = row["df/refused/too_long"] + row["df/refused/missing"] + row["df/refused/empty"]
-    usable = row["df/requested"] - refused
+    usable = 2 * row["df/requested"] - refused  # K = 2
     assert row["df/projected"] == (usable if via == "endpoint" else 0)
 
 

@@ -172,7 +172,7 @@ def test_bad_rows_name_their_field(values, field, part):
 
 def test_the_repair_may_be_called_repair():
     pairs, problems = check_pairs([Row(1, {"id": 1, "wrong": "a", "repair": "b"})])
-    assert [pair.repaired for pair in pairs] == ["b"]
+    assert [pair.repair for pair in pairs] == ["b"]
     assert problems == []
 
 

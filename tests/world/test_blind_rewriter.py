@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difference_feedback import world
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.embedded import embedded_repairer
 from difference_feedback.world import Problem
@@ -120,5 +120,3 @@ def test_as_a_repairer_it_gives_one_candidate_or_none():
     assert none == []
     with pytest.raises(DataError, match="reference"):
         repairer.repair([request(draft, None)])
-    with pytest.raises(ConfigError, match="blind_rewriter"):
-        embedded_repairer("blind_rewriter", TOKENIZER, None)

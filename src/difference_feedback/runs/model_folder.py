@@ -1,4 +1,4 @@
-"""What the folder of a model holds, read from its files alone: no model is loaded, and nothing heavy is imported."""
+"""What the folder of a model holds, read from its files alone. This loads no model and imports nothing heavy."""
 
 import json
 from pathlib import Path
@@ -23,11 +23,15 @@ def adapter_base(path: str | Path, key: str = "model") -> str | None:
     if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
         return None
     if not (folder / WEIGHTS).is_file():
-        raise ConfigError(f"{key}: {path}: an adapter without {WEIGHTS}; weights are read from safetensors alone.")
+        raise ConfigError(
+            f"{key}: {path} holds an adapter and no {WEIGHTS}: save the adapter as safetensors, the only format that is read."
+        )
     try:
         return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (ValueError, KeyError) as error:
-        raise ConfigError(f"{key}: {path}: {CONFIG} names no base_model_name_or_path ({error}).") from error
+        raise ConfigError(
+            f"{key}: {path}: {CONFIG} has no base_model_name_or_path ({error}): add the name of the base model."
+        ) from error
 
 
 def check_model(name: str, key: str = "model") -> None:
