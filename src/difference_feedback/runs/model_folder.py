@@ -23,9 +23,7 @@ def adapter_base(path: str | Path, key: str = "model") -> str | None:
     if not (folder / CONFIG).is_file() or (folder / "config.json").is_file():
         return None
     if not (folder / WEIGHTS).is_file():
-        raise ConfigError(
-            f"{key}: {path} holds an adapter and no {WEIGHTS}: save the adapter as safetensors, the only format that is read."
-        )
+        raise ConfigError(f"{key}: {path} holds an adapter and no {WEIGHTS}: save it as safetensors.")
     try:
         return str(json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"])
     except (ValueError, KeyError) as error:
