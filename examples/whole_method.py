@@ -187,13 +187,11 @@ def df_grpo_batch(
         for i, reference in references.texts.items():
             candidate = encode(repair(texts[i], reference))  # Eq. 5, K = 1
             candidates[i] = [Answer(candidate, reward(digits[p], candidate))]
-        pairs = pair_prompt(rollouts, references, candidates, settings, list)  # Eqs. 6-8, 14-18
-        for row, weights in pairs.rows:
-            answer = pairs.pairs[row.rollout].repair if row.is_repair else rollouts[row.rollout]
-            batch.problem.append(p)
-            batch.rows.append(list(answer.token_ids))
-            batch.weights.append(weights)
-        batch.advantages = np.append(batch.advantages, [row.advantage for row, _ in pairs.rows])
+        members, _ = pair_prompt(rollouts, references, candidates, settings, list)  # Eqs. 6-8, 14-18
+        batch.problem += [p] * len(members)
+        batch.rows += [list(member.token_ids) for member in members]
+        batch.weights += [member.weights for member in members]
+        batch.advantages = np.append(batch.advantages, [member.advantage for member in members])
     return batch
 
 

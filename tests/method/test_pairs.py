@@ -14,7 +14,6 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.method.ablations import ABLATIONS
 from difference_feedback.method.alignment import align
 from difference_feedback.method.groups import SkipReason
-from difference_feedback.method.limits import Limits
 from difference_feedback.method.pairs import (
     Answer,
     PromptPairs,
@@ -24,10 +23,8 @@ from difference_feedback.method.pairs import (
     group_rows,
     pair_prompt,
     right_answers,
-    row_weights,
-    usable_repairs,
 )
-from difference_feedback.method.repairs import Repair
+from difference_feedback.method.repairs import Limits, Repair, usable_repairs
 from difference_feedback.method.settings import PairSettings
 
 ANSWERS = [
@@ -56,7 +53,7 @@ def run(answers: list[Answer], candidates: dict[int, list[Answer]], seed: int = 
 
 
 def weights_of(pairs: PromptPairs) -> dict[tuple[int, bool], list[float]]:
-    return {(row.rollout, row.is_repair): weights.tolist() for row, weights in pairs.rows}
+    return {(member.row, member.is_repair): member.weights.tolist() for member in pairs.members}
 
 
 PAIR = {(1, False): ONE_EDIT, (1, True): ONE_EDIT}
@@ -140,8 +137,9 @@ def test_siblings_stand_behind_repairs_of_equal_cost() -> None:
 @pytest.mark.parametrize("scale", [True, False])
 def test_advantages_are_those_of_the_rows_own_group(scale: bool) -> None:
     for changes in ({}, {"empty_feasible": "broadcast"}, {"correct_rollouts": "keep"}, {"regroup": False}):
-        rows = group_rows([1.0, 0.0, 0.5, math.nan], {1: 1.0}, PairSettings(**changes), scale)
-        rewards = np.array([row.reward for row in rows])
+        answers = [1.0, 0.0, 0.5, math.nan]
+        rows = group_rows(answers, {1: 1.0}, PairSettings(**changes), scale)
+        rewards = np.array([1.0 if row.is_repair else answers[row.rollout] for row in rows])
         spread = rewards.std(ddof=1) + 1e-4 if scale else 1.0
         np.testing.assert_allclose([row.advantage for row in rows], (rewards - rewards.mean()) / spread)
 
@@ -167,14 +165,9 @@ def test_advantages_are_those_of_the_rows_own_group(scale: bool) -> None:
 def test_references(source: str, rows: list[int], annotated: str | None, expected: Any) -> None:
     answers = [ANSWERS[i] for i in rows]
     rewards, words = [a.reward for a in answers], [a.text for a in answers]
-    found = choose_references(
-        rewards,
-        words,
-        annotated,
-        PairSettings(reference=source),
-        np.random.default_rng(0),  # type: ignore[arg-type]
-    )
-    assert found == ((expected, None) if isinstance(expected, dict) else ({}, expected))
+    chosen = PairSettings(reference=source)  # type: ignore[arg-type]
+    references = choose_references(rewards, words, annotated, chosen, np.random.default_rng(0))
+    assert references == ((expected, None) if isinstance(expected, dict) else ({}, expected))
 
 
 def test_each_wrong_answer_draws_its_own_reference_uniformly() -> None:
@@ -271,20 +264,18 @@ def test_against_the_obvious_reference_and_its_laws(
     chosen = PairSettings(**changes)
     pairs = run(answers, candidates, **changes)
     expected = obvious(answers, candidates, chosen)
-    found = {(row.rollout, row.is_repair): (row.reward, weights.tolist()) for row, weights in pairs.rows}
-    assert found == expected
-    # Every judged wrong answer is in the group or listed, and every answer that nobody judged is listed.
-    for i, answer in enumerate(answers):
-        if answer.reward is None:
-            assert pairs.skipped[i] is SkipReason.UNJUDGED
-        elif answer.reward < 1:
-            assert (i in pairs.pairs) != (i in pairs.skipped)
-    for row, weights in pairs.rows:  # no weight outside the mask
-        pair = pairs.pairs.get(row.rollout)
-        if chosen.weights == "mask" and pair is not None:
-            mask = pair.alignment.target_mask if row.is_repair else pair.alignment.source_mask
-            assert (weights[~mask] == 0).all()
-            assert (weights == row_weights(row, len(weights), pair)).all()
+    assert weights_of(pairs) == {key: weights for key, (_, weights) in expected.items()}
+    values = np.array([expected[member.row, member.is_repair][0] for member in pairs.members])
+    centred = values - values.mean() if len(values) > 1 else 0 * values
+    spread = values.std(ddof=1) + 1e-4 if len(values) > 1 else 1.0
+    np.testing.assert_allclose([member.advantage for member in pairs.members], centred / spread, atol=1e-12)
+    for member in pairs.members:
+        pair = pairs.pairs.get(member.row)
+        whole = pair.repair.token_ids if member.is_repair and pair else answers[member.row].token_ids
+        assert (member.token_ids, len(member.weights)) == (whole, len(whole))
+        if chosen.weights == "mask" and pair is not None:  # no weight outside the mask
+            mask = pair.alignment.target_mask if member.is_repair else pair.alignment.source_mask
+            assert (member.weights[~mask] == 0).all()
 
 
 @settings(max_examples=60, deadline=None)
@@ -300,22 +291,17 @@ def test_the_order_of_answers_changes_nothing(
     moved = run(
         [answers[i] for i in order], {order.index(i): c for i, c in candidates.items() if i in order}, **changes
     )
-    found = {(order[row.rollout], row.is_repair): (weights.tolist(), row.advantage) for row, weights in moved.rows}
-    assert found.keys() == weights_of(plain).keys()
-    for row, weights in plain.rows:
-        same, advantage = found[row.rollout, row.is_repair]
-        assert same == weights.tolist()
-        assert advantage == pytest.approx(row.advantage)
+    in_place = {(order[member.row], member.is_repair): member for member in moved.members}
+    assert in_place.keys() == weights_of(plain).keys()
+    for member in plain.members:
+        same = in_place[member.row, member.is_repair]
+        assert same.weights.tolist() == member.weights.tolist()
+        assert same.advantage == pytest.approx(member.advantage)
 
 
 def test_a_prompt_without_references_has_no_rows() -> None:
-    nothing = pair_prompt(ANSWERS, References({}, SkipReason.NO_REFERENCE), {}, PairSettings(), texts)
-    assert (nothing.rows, nothing.pairs) == ([], {})
-    assert nothing.skipped == {
-        1: SkipReason.NO_REFERENCE,
-        2: SkipReason.NO_REFERENCE,
-        3: SkipReason.UNJUDGED,
-    }
+    references = References({}, SkipReason.NO_REFERENCE)
+    assert pair_prompt(ANSWERS, references, {}, PairSettings(), texts) == ([], {})
 
 
 # ---- settings ----

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from difference_feedback.method.pairs import Member
 from difference_feedback.models.vision_tokens import suppressed, with_logit_bias
-from difference_feedback.trl.pair_batch import Member, build_batch, rows_per_rank, select_rows
+from difference_feedback.trl.pair_batch import build_batch, rows_per_rank, select_rows
 
 
 def _batch(ratio: torch.Tensor) -> dict[str, Any]:

@@ -214,7 +214,8 @@ def dynamic_sampling(
     has_answer = [annotated] * len(rewards) if isinstance(annotated, bool) else list(annotated)
     if len(has_answer) != len(rewards):
         raise DataError(f"annotated has {len(has_answer)} entries for {len(rewards)} prompts; give one for each")
-    reasons = [skip_reason(split_by_reward(own, threshold), has) for own, has in zip(rewards, has_answer, strict=True)]
+    splits = [split_by_reward(of_prompt, threshold) for of_prompt in rewards]
+    reasons = [skip_reason(split, has) for split, has in zip(splits, has_answer, strict=True)]
     kept = np.array([i for i, reason in enumerate(reasons) if reason is None], np.int64)[:wanted]
     skipped = {i: reason for i, reason in enumerate(reasons) if reason is not None}
     return Sampled(kept, skipped, 0 if wanted is None else wanted - len(kept))

@@ -11,9 +11,8 @@ A host that holds a whole prompt calls the composition. One whose groups are spr
 is chosen and weighed where its wrong answer is, and the group needs no more of the others than their rewards.
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -29,9 +28,7 @@ from difference_feedback.method.groups import (
     skip_reason,
     split_by_reward,
 )
-from difference_feedback.method.limits import Limits
 from difference_feedback.method.masks import FloatArray
-from difference_feedback.method.repairs import Repair
 from difference_feedback.method.selection import choose_repair
 from difference_feedback.method.settings import PairSettings, TokenTexts
 
@@ -45,7 +42,7 @@ class Answer:
     text: str = ""
     """Read where the answer can be a reference."""
     lowest_probability: float = 1.0
-    """What the policy gives to the least probable token; 1 where nobody asked. See `min_probability`."""
+    """What the policy gives to the least probable token; 1 where it was not measured. See `min_probability`."""
 
 
 class References(NamedTuple):
@@ -71,22 +68,8 @@ def choose_references(
     reason = skip_reason(split, annotated is not None)
     if reason is None and not by_sibling and annotated is None:
         reason = SkipReason.NO_REFERENCE  # its right answers are not wanted, and the data have none
-    if reason is not None:
-        return References({}, reason)
-    return References(
-        {i: texts[choose_reference(split, rng)] if by_sibling else str(annotated) for i in split.wrong.tolist()}, None
-    )
-
-
-def usable_repairs(repairs: Sequence[Repair], expected: int, limits: Limits) -> tuple[list[Repair], Counter[str]]:
-    """The repairs that the policy can be trained on, and the number of the others by reason. [DF, Eq. 5]
-
-    `expected` were asked for; those that did not come are counted as "missing".
-    """
-    reasons = [limits.refusal(repair.token_ids) for repair in repairs]
-    refused = Counter(reason for reason in reasons if reason is not None)
-    refused["missing"] += max(0, expected - len(repairs))
-    return [repair for repair, reason in zip(repairs, reasons, strict=True) if reason is None], refused
+    wrong = split.wrong.tolist() if reason is None else []
+    return References({i: texts[choose_reference(split, rng)] if by_sibling else str(annotated) for i in wrong}, reason)
 
 
 def right_answers(answers: Sequence[Answer], threshold: float) -> list[Answer]:
@@ -148,15 +131,36 @@ def weigh_pair(alignment: Alignment, place: Sequence[int], settings: PairSetting
 
 
 @dataclass(frozen=True)
+class Member:
+    """A row of the update with its tokens and their weights, `(T,)`."""
+
+    row: int
+    """Index of the rollout whose prompt it answers, among those that the caller holds."""
+    token_ids: Sequence[int]
+    weights: FloatArray
+    advantage: float
+    is_repair: bool
+
+
+@dataclass(frozen=True)
 class GroupRow:
     """A row of the update: a rollout, or where `is_repair` the repair of it."""
 
     rollout: int
     is_repair: bool
-    reward: float
     weight: float | None
     """Of all its tokens; None: they have those of the pair."""
     advantage: float
+
+    def member(self, answer: Sequence[int], pair: WeightedPair | None) -> Member:
+        """The row with its tokens: `answer` are those of its rollout, `pair` the rollout's pair, where it has one."""
+        ids = pair.repair.token_ids if self.is_repair and pair else answer
+        if self.weight is not None:
+            weights = np.full(len(ids), self.weight, np.float32)
+        else:
+            assert pair is not None
+            weights = pair.weights.repair if self.is_repair else pair.weights.wrong
+        return Member(self.rollout, ids, weights, self.advantage, self.is_repair)
 
 
 def group_rows(
@@ -181,34 +185,23 @@ def group_rows(
             empty_feasible=settings.empty_feasible,
             correct_rollouts=settings.correct_rollouts,
         )
-        weights = [None if paired else 1.0 for paired in group.has_mask.tolist()]
-        columns = (group.rollout.tolist(), group.is_repair.tolist(), group.rewards.tolist(), weights)
-        return [GroupRow(*row) for row in zip(*columns, group.advantages(scale=scale).tolist(), strict=True)]
+        weights = [None if has_mask else 1.0 for has_mask in group.has_mask.tolist()]
+        columns = group.rollout.tolist(), group.is_repair.tolist(), weights, group.advantages(scale=scale).tolist()
+        return [GroupRow(*row) for row in zip(*columns, strict=True)]
     split = split_by_reward(rewards, settings.reward_threshold)
     advantages = group_advantages(rewards, np.zeros(len(rewards), np.int64), scale=scale)
     unrepaired = float(settings.empty_feasible == "broadcast" or not settings.makes_pairs)
     weight_of = dict.fromkeys(split.correct.tolist(), 1.0) | {
         i: None if i in repair_rewards else unrepaired for i in split.wrong.tolist()
     }
-    return [GroupRow(i, False, float(rewards[i]), weight_of[i], float(advantages[i])) for i in sorted(weight_of)]
+    return [GroupRow(i, False, weight_of[i], float(advantages[i])) for i in sorted(weight_of)]
 
 
-def row_weights(row: GroupRow, length: int, pair: WeightedPair | None) -> FloatArray:
-    """The weights, `(T,)`, of a row of `length` tokens; `pair` is that of its wrong answer, where it has one."""
-    if row.weight is not None:
-        return np.full(length, row.weight, np.float32)
-    assert pair is not None
-    return pair.weights.repair if row.is_repair else pair.weights.wrong
+class PromptPairs(NamedTuple):
+    """The rows of one prompt in the update, and its pairs by wrong answer."""
 
-
-@dataclass(frozen=True)
-class PromptPairs:
-    """The rows of one prompt in the update with their weights, the pairs by wrong answer, and who was left out."""
-
-    rows: list[tuple[GroupRow, FloatArray]] = field(default_factory=list)
-    pairs: dict[int, WeightedPair] = field(default_factory=dict)
-    skipped: dict[int, SkipReason] = field(default_factory=dict)
-    """Wrong and unjudged answers without a pair, and why. With "broadcast", or without `regroup`, they may be rows."""
+    members: list[Member]
+    pairs: dict[int, WeightedPair]
 
 
 def pair_prompt(
@@ -217,20 +210,16 @@ def pair_prompt(
     candidates: Mapping[int, Sequence[Answer]],
     settings: PairSettings,
     texts: TokenTexts,
-    *,
     place: Sequence[int] = (),
-    scale: bool = True,
 ) -> PromptPairs:
     """Choose among the candidates, weigh, and build the group of one prompt: all steps after the references.
 
     Where the prompt has no references, it has no pairs, and with `regroup` no rows.
 
     Args:
-        candidates: graded repairs by index of the wrong answer; the right siblings are added to them where
-            `sibling_repairs` says so.
+        candidates: graded repairs by index of the wrong answer. With `sibling_repairs` the right siblings are added.
         texts: the text of each token id, for weights by step.
         place: numbers that say where in the run the prompt stands; see `weigh_pair`.
-        scale: as for `group_rows`.
     """
     siblings = right_answers(answers, settings.reward_threshold) if settings.sibling_repairs else []
     pairs = {}
@@ -238,16 +227,8 @@ def pair_prompt(
         pair = choose_pair(answers[i].token_ids, [*candidates.get(i, ()), *siblings], (*place, i), settings, texts)
         if pair is not None:
             pairs[i] = pair
-    rewards = [answer.reward for answer in answers]
-    split = split_by_reward(rewards, settings.reward_threshold)
-    skipped = dict.fromkeys(split.unjudged.tolist(), SkipReason.UNJUDGED)
-    reason = SkipReason.NO_FEASIBLE_REPAIR if references.skipped is None else references.skipped
-    skipped |= {i: reason for i in split.wrong.tolist() if i not in pairs}
     if settings.regroup and references.skipped is not None:
-        return PromptPairs(skipped=skipped)
-    rows = []
-    for row in group_rows(rewards, {i: pair.repair.reward for i, pair in pairs.items()}, settings, scale):
-        pair = pairs.get(row.rollout)
-        length = len(pair.repair.token_ids if row.is_repair and pair else answers[row.rollout].token_ids)
-        rows.append((row, row_weights(row, length, pair)))
-    return PromptPairs(rows, pairs, skipped)
+        return PromptPairs([], pairs)
+    repair_rewards = {i: pair.repair.reward for i, pair in pairs.items()}
+    rows = group_rows([answer.reward for answer in answers], repair_rewards, settings)
+    return PromptPairs([row.member(answers[row.rollout].token_ids, pairs.get(row.rollout)) for row in rows], pairs)

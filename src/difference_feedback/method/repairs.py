@@ -1,10 +1,14 @@
-"""What every repair model offers: a batch of wrong answers in, candidate repairs out. [DF, Sec. 3, Eq. 5]"""
+"""What every repair model offers: wrong answers in, candidates out, and what a candidate must be. [DF, Eq. 5]"""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from PIL import Image
+
+REFUSALS = ("empty", "vision_token", "out_of_range", "too_long", "missing")
+"""Why a repair cannot be used: see `usable_repairs`."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +38,39 @@ class Repair:
 
 
 class Repairer(Protocol):
-    """A repair model. Grading its candidates is the caller's part: it never says whether a repair is right."""
+    """A repair model. The caller grades its candidates: the model never says whether a repair is right."""
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests."""
         ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a repair must keep to so that the policy can be trained on it."""
+
+    vision_ids: frozenset[int]
+    vocabulary: int
+    max_length: int
+    """The policy's longest completion: it could never have sampled a longer one."""
+
+    def refusal(self, token_ids: Sequence[int]) -> str | None:
+        """Why the policy cannot be trained on this repair; None where it can."""
+        if not token_ids:
+            return "empty"
+        if min(token_ids) < 0 or max(token_ids) >= self.vocabulary:
+            return "out_of_range"
+        if not self.vision_ids.isdisjoint(token_ids):
+            return "vision_token"
+        return "too_long" if len(token_ids) > self.max_length else None
+
+
+def usable_repairs(repairs: Sequence[Repair], expected: int, limits: Limits) -> tuple[list[Repair], Counter[str]]:
+    """The repairs that the policy can be trained on, and the number of the others by reason. [DF, Eq. 5]
+
+    `expected` were requested; those that did not come are counted as "missing".
+    """
+    reasons = [limits.refusal(repair.token_ids) for repair in repairs]
+    refused = Counter(reason for reason in reasons if reason is not None)
+    refused["missing"] += max(0, expected - len(repairs))
+    return [repair for repair, reason in zip(repairs, reasons, strict=True) if reason is None], refused

@@ -1,7 +1,7 @@
 """The settings of the method that all hosts share: their names, defaults and help, and one check of their values."""
 # ruff: noqa: RUF009 - `option` returns a dataclass field
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,17 @@ Weights = Literal["mask", "ones", "random", "inverted", "wrong_only", "repair_on
 def option(default: Any, text: str) -> Any:
     """A dataclass field with its help text, as `HfArgumentParser` reads it."""
     return field(default=default, metadata={"help": text})
+
+
+def token_texts(tokenizer: Any) -> TokenTexts:
+    """The text of each token by itself."""
+    return lambda token_ids: [tokenizer.decode([i]) for i in token_ids]
+
+
+def refuse(place: str, problems: Iterable[str]) -> None:
+    """Raise one `ConfigError` of all `problems`, if there are any; each names its key and the remedy."""
+    if messages := [f"{problem}." for problem in problems]:
+        raise ConfigError(f"{place}: {' '.join(messages)}")
 
 
 @dataclass(kw_only=True)

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from difference_feedback.data.image_files import data_url, png_bytes
-from difference_feedback.method.pairs import Answer, GroupRow, WeightedPair, choose_references, pair_prompt
+from difference_feedback.method.pairs import Answer, Member, choose_references, pair_prompt
 from difference_feedback.method.repairs import Repairer, RepairRequest
-from difference_feedback.method.settings import PairSettings
+from difference_feedback.method.settings import PairSettings, token_texts
 from difference_feedback.repair.drafts import RolloutGroup, sample_groups
 from difference_feedback.report.data import Example, ShownAnswer
 from difference_feedback.world import Problem, is_correct
@@ -42,22 +42,21 @@ def _repaired(
         answers += [Answer(sample.token_ids, 1.0, sample.text) for sample in group.correct]
         rewards, texts = [answer.reward for answer in answers], [answer.text for answer in answers]
         references = choose_references(rewards, texts, None, settings, rng)
+        if not references.texts:
+            continue
         requests = [
             RepairRequest(problem.prompt, list(problem.images), list(answers[i].token_ids), reference)
             for i, reference in references.texts.items()
         ]
-        if not requests:
-            continue
         candidates = {
             i: [Answer(repair.token_ids, float(is_correct(problem, repair.text))) for repair in repairs]
             for i, repairs in zip(references.texts, repairer.repair(requests, num_repairs), strict=True)
         }
-        pairs = pair_prompt(answers, references, candidates, settings, lambda ids: [tokenizer.decode([i]) for i in ids])
-        if not pairs.pairs:
+        members, pairs = pair_prompt(answers, references, candidates, settings, token_texts(tokenizer))
+        if not pairs:
             continue
-        shown = min(pairs.pairs)
-        pair = pairs.pairs[shown]
-        wrong, repair = (_side(problem, tokenizer, pair, row) for row, _ in pairs.rows if row.rollout == shown)
+        shown = min(pairs)
+        wrong, repair = (_side(problem, tokenizer, member) for member in members if member.row == shown)
         yield Example(
             id=f"{problem.task} {rng.integers(10**6):06d}",
             task=problem.task,
@@ -67,20 +66,19 @@ def _repaired(
             reference=references.texts[shown],
             wrong=wrong,
             repair=repair,
-            edit_cost=pair.edit_cost,
+            edit_cost=pairs[shown].edit_cost,
         )
 
 
-def _side(problem: Problem, tokenizer: Any, pair: WeightedPair, row: GroupRow) -> ShownAnswer:
-    ids = (pair.alignment.target if row.is_repair else pair.alignment.source).tolist()
-    weights = pair.weights.repair if row.is_repair else pair.weights.wrong
-    errors = [error_tokens(problem, ids, tokenizer, roots_only) for roots_only in (False, True)]
+def _side(problem: Problem, tokenizer: Any, member: Member) -> ShownAnswer:
+    ids = list(member.token_ids)
+    errors, roots = (error_tokens(problem, ids, tokenizer, roots_only) for roots_only in (False, True))
     return ShownAnswer(
         tokens=[tokenizer.decode([i], skip_special_tokens=True) or "⏎" for i in ids],
-        mask=[bool(weight) for weight in weights],
-        advantages=[float(weight * row.advantage) for weight in weights],
-        advantage=row.advantage,
-        errors=None if errors[0] is None else errors[0].tolist(),
-        roots=None if errors[1] is None else errors[1].tolist(),
-        reward=row.reward,
+        mask=[bool(weight) for weight in member.weights],
+        advantages=[float(weight * member.advantage) for weight in member.weights],
+        advantage=member.advantage,
+        errors=None if errors is None else errors.tolist(),
+        roots=None if roots is None else roots.tolist(),
+        reward=float(member.is_repair),
     )

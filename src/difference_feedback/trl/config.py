@@ -1,7 +1,7 @@
-"""Settings of DF-GRPO on top of TRL's, and the combinations that are refused because they cannot be right."""
+"""Settings of DF-GRPO on top of TRL's, and the combinations that are rejected because they would be wrong."""
 # ruff: noqa: RUF009 - `option` returns a dataclass field
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from trl import GRPOConfig
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import LengthNorm
-from difference_feedback.method.settings import PairSettings, option
+from difference_feedback.method.settings import PairSettings, option, refuse
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 
@@ -47,81 +47,48 @@ class DFGRPOConfig(PairSettings, GRPOConfig):
     )
 
     def __post_init__(self) -> None:
-        self._follow_objective()
+        changes = {name: getattr(self, name) for name in trl_settings(self.objective)}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        for name, value in with_objective(self.objective, changes).items():
+            setattr(self, name, value)
         super().__post_init__()
         self.check()
+        refuse("DFGRPOConfig", self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        """What would silently compute something else."""
+        by_weights = self.length_norm == "weights"
         if self.reference == "answer" and self.answer_column is None:
-            raise ConfigError("reference='answer' needs answer_column, the data set's column of annotated answers.")
-        self._check_trl_fields()
-
-    def _follow_objective(self) -> None:
-        given = {name: getattr(self, name) for name in trl_settings(self.objective)}
-        given = {name: value for name, value in given.items() if value is not None}
-        for name, value in with_objective(self.objective, given).items():
-            setattr(self, name, value)
-
-    def _check_trl_fields(self) -> None:
-        """Refuse what would silently compute something else."""
-        refused = {
-            "use_bias_correction_kl=True": (
-                self.use_bias_correction_kl and self.objective == "gspo",
-                "it multiplies the KL by the weighted sequence ratio, and the KL must stay unweighted; switch it off",
-            ),
-            "length_norm='weights'": (
-                self.length_norm == "weights" and self.loss_type == "dr_grpo",
-                "Dr. GRPO's normaliser is a constant; use length_norm='tokens'",
-            ),
-            f"length_norm='weights' with objective={self.objective!r} and a KL": (
-                self.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES and self.beta != 0.0,
-                "it divides policy term and KL by the same number; use beta=0 or length_norm='tokens'",
-            ),
-            f"scale_rewards={self.scale_rewards!r}": (
-                self.scale_rewards not in ("group", "none"),
-                "advantages are taken within each prompt's pairs; use 'group' or 'none'",
-            ),
-            "multi_objective_aggregation='normalize_then_sum'": (
-                self.multi_objective_aggregation != "sum_then_normalize",
-                "the summed reward says who is right; use 'sum_then_normalize'",
-            ),
-            "mask_truncated_completions=True": (
-                self.mask_truncated_completions,
-                "a truncated wrong answer is repaired like any other; penalise truncation in the reward instead",
-            ),
-            "entropy_coef or use_adaptive_entropy": (
-                self.entropy_coef != 0.0 or self.use_adaptive_entropy,
-                "the bonus is a mean over micro-batches of varying size here; use beta to keep the policy close",
-            ),
-            "top_entropy_quantile < 1": (
-                self.top_entropy_quantile < 1.0,
-                "it would put weights of its own on the same tokens; leave it at 1.0",
-            ),
-            "off_policy_mask_threshold": (
-                self.off_policy_mask_threshold is not None,
-                "repairs were never sampled by the policy, so they have no sampling log-probs; leave it None",
-            ),
-            "use_liger_kernel=True": (self.use_liger_kernel, "not verified with weights; leave it off"),
-            "use_transformers_continuous_batching=True": (
-                self.use_transformers_continuous_batching,
-                "TRL supports it for text models only, and it was not verified; leave it off",
-            ),
-        }
-        problems = [f"{what}: {why}." for what, (wrong, why) in refused.items() if wrong]
-        if problems:
-            raise ConfigError("DFGRPOConfig: " + " ".join(problems))
-
-
-def refuse_foreign_rollouts(trl_arguments: Mapping[str, Any]) -> None:
-    """Raise `ConfigError` for rollouts that the trainer does not sample itself."""
-    for name in ("tools", "environment_factory", "rollout_func"):
-        if trl_arguments.get(name):
-            raise ConfigError(f"{name}: answers with tool calls or from elsewhere cannot be repaired; leave it out.")
+            yield "reference='answer' needs answer_column, the data set's column of annotated answers"
+        if self.use_bias_correction_kl and self.objective == "gspo":
+            yield "use_bias_correction_kl would multiply the KL by the weighted sequence ratio; switch it off"
+        if by_weights and self.loss_type == "dr_grpo":
+            yield "length_norm='weights': Dr. GRPO divides by a constant; use length_norm='tokens'"
+        if by_weights and self.loss_type in BATCH_MEAN_LOSSES and self.beta != 0.0:
+            yield "length_norm='weights' would divide the KL as well; use beta=0 or length_norm='tokens'"
+        if self.scale_rewards not in ("group", "none"):
+            yield f"scale_rewards={self.scale_rewards!r}: advantages are taken within a prompt; use 'group' or 'none'"
+        if self.multi_objective_aggregation != "sum_then_normalize":
+            yield "multi_objective_aggregation: the summed reward says who is right; use 'sum_then_normalize'"
+        if self.mask_truncated_completions:
+            yield "mask_truncated_completions: truncated answers are repaired, too; penalise truncation in the reward"
+        if self.entropy_coef != 0.0 or self.use_adaptive_entropy:
+            yield "entropy_coef and use_adaptive_entropy average over micro-batches, which vary in size here; use beta"
+        if self.top_entropy_quantile < 1.0:
+            yield "top_entropy_quantile puts other weights on the same tokens; leave it at 1.0"
+        if self.off_policy_mask_threshold is not None:
+            yield "off_policy_mask_threshold needs sampling log-probabilities, and repairs have none; leave it None"
+        if self.use_liger_kernel:
+            yield "use_liger_kernel was not tested with weights; leave it off"
+        if self.use_transformers_continuous_batching:
+            yield "use_transformers_continuous_batching: TRL supports it for text models only; leave it off"
 
 
 def refuse_shared_shards(repairer: Any, policy: nn.Module, distributed: DistributedType, zero_stage: int) -> None:
     """Raise `ConfigError` for a repair model on weights that are sharded over the ranks.
 
-    Each rank asks for as many repairs as it has wrong answers. Where every forward pass gathers shards from all ranks,
-    the ranks with fewer would leave the others waiting.
+    Each rank needs as many repairs as it has wrong answers. Where every forward pass gathers shards from all ranks, the
+    ranks with more would wait for the others.
     """
     sharded = distributed == DistributedType.FSDP or (distributed == DistributedType.DEEPSPEED and zero_stage == 3)
     model = getattr(repairer, "model", None)
@@ -130,7 +97,7 @@ def refuse_shared_shards(repairer: Any, policy: nn.Module, distributed: Distribu
     shared = {id(parameter) for parameter in model.parameters()}
     if any(id(parameter) in shared for parameter in policy.parameters()):
         raise ConfigError(
-            "The repair model shares the policy's weights, which are sharded over the ranks: ranks that ask for "
-            "unequal numbers of repairs would wait for each other. Give it weights of its own "
+            "The repair model shares the policy's weights, which are sharded over the ranks. Ranks that need unequal "
+            "numbers of repairs would wait for each other. Give it weights of its own "
             "(LocalRepairer.from_pretrained holds a whole copy on each rank), or a server (repairs.via: vllm)."
         )

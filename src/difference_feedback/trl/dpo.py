@@ -4,7 +4,7 @@ The weights go inside the sequence log-ratios: TRL sums a row's `log π_θ(o_t)`
 the trainer makes both sums weighted ones. A token of weight 0 then has no gradient and no part in the margin.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ from trl import DPOConfig, DPOTrainer
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import align
-from difference_feedback.method.settings import MaskSettings, TokenTexts
+from difference_feedback.method.settings import MaskSettings, TokenTexts, refuse, token_texts
 
 
 @dataclass
@@ -28,22 +28,23 @@ class DFDPOConfig(MaskSettings, DPOConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.check()
+        refuse("DFDPOConfig", self._problems())
+
+    def _problems(self) -> Iterator[str]:
         if self.weights not in ("mask", "ones"):
-            raise ConfigError(f"weights={self.weights!r}: preferences have no ablations of the mask; use mask or ones.")
-        refused = {
-            f"loss_type={self.loss_type!r}": (list(self.loss_type) != ["sigmoid"], "verified with ['sigmoid'] only"),
-            "f_divergence_type": (self.f_divergence_type != "reverse_kl", "verified with 'reverse_kl' only"),
-            "ld_alpha": (self.ld_alpha is not None, "it weighs the same tokens by their place; leave it None"),
-            "use_weighting": (self.use_weighting, "it would weigh a pair by its unweighted tokens; leave it off"),
-            "precompute_ref_log_probs": (
-                self.precompute_ref_log_probs,
-                "the sums computed beforehand are not weighted; leave it off",
-            ),
-            "use_liger_kernel": (self.use_liger_kernel, "it never makes the log-probabilities of tokens; leave it off"),
-        }
-        problems = [f"{what}: {why}." for what, (wrong, why) in refused.items() if wrong]
-        if problems:
-            raise ConfigError("DFDPOConfig: " + " ".join(problems))
+            yield f"weights={self.weights!r}: preferences have no ablations of the mask; use mask or ones"
+        if list(self.loss_type) != ["sigmoid"]:
+            yield f"loss_type={self.loss_type!r}: weights are verified with ['sigmoid'] only"
+        if self.f_divergence_type != "reverse_kl":
+            yield "f_divergence_type: weights are verified with 'reverse_kl' only"
+        if self.ld_alpha is not None:
+            yield "ld_alpha weighs the same tokens by their place; leave it None"
+        if self.use_weighting:
+            yield "use_weighting would weigh a pair by its unweighted tokens; leave it off"
+        if self.precompute_ref_log_probs:
+            yield "precompute_ref_log_probs stores sums that are not weighted; leave it off"
+        if self.use_liger_kernel:
+            yield "use_liger_kernel never computes the log-probabilities of tokens; leave it off"
 
 
 @dataclass
@@ -52,20 +53,17 @@ class WeightedPreferences:
 
     collator: Callable[[list[dict[str, Any]]], dict[str, Any]]
     settings: MaskSettings
-    token_texts: TokenTexts
+    texts: TokenTexts
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
         batch = self.collator(examples)
-        ids, completion = batch["input_ids"], batch["completion_mask"].bool()
-        weights = torch.zeros(ids.shape)
-        half = len(ids) // 2
+        weights, half = torch.zeros(batch["input_ids"].shape), len(batch["input_ids"]) // 2
         for i in range(half):
-            chosen, rejected = ids[i][completion[i]].tolist(), ids[half + i][completion[half + i]].tolist()
-            alignment = align(rejected, chosen, **self.settings.alignment_options)
-            wrong = self.settings.side_weights(alignment, "wrong", rejected, self.token_texts)
-            repair = self.settings.side_weights(alignment, "repair", chosen, self.token_texts)
-            weights[i, completion[i]] = torch.from_numpy(repair)
-            weights[half + i, completion[half + i]] = torch.from_numpy(wrong)
+            chosen, rejected = batch["completion_mask"][i].bool(), batch["completion_mask"][half + i].bool()
+            repair, wrong = batch["input_ids"][i][chosen].tolist(), batch["input_ids"][half + i][rejected].tolist()
+            path = align(wrong, repair, **self.settings.alignment_options)
+            weights[i, chosen] = torch.from_numpy(self.settings.side_weights(path, "repair", repair, self.texts))
+            weights[half + i, rejected] = torch.from_numpy(self.settings.side_weights(path, "wrong", wrong, self.texts))
         return {**batch, "weights": weights}
 
 
@@ -88,11 +86,7 @@ class DFDPOTrainer(DPOTrainer):
         if not isinstance(self.args, DFDPOConfig):
             raise ConfigError(f"args is a {type(self.args).__name__}; DFDPOTrainer needs a DFDPOConfig.")
         if self.args.weights == "mask":
-            tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
-
-            def texts(token_ids: Sequence[int]) -> list[str]:
-                return [tokenizer.decode([i]) for i in token_ids]
-
+            texts = token_texts(getattr(self.processing_class, "tokenizer", self.processing_class))
             self.data_collator = WeightedPreferences(self.data_collator, self.args, texts)
 
     def _compute_loss(self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool) -> Any:
@@ -125,5 +119,6 @@ class DFDPOTrainer(DPOTrainer):
         for side, values, tokens in zip(("chosen", "rejected"), weights.chunk(2), mask.chunk(2), strict=True):
             totals = self.accelerator.gather(torch.stack([values.sum(), tokens.sum().float()])[None]).sum(0)
             metrics[f"df/weight_density/{side}"].append((totals[0] / totals[1].clamp(min=1)).item())
-        silent = (weights.chunk(2)[0].sum(1) + weights.chunk(2)[1].sum(1) == 0).sum().float()
-        metrics["df/identical_pairs"].append(self.accelerator.gather(silent[None]).sum().item())
+        chosen, rejected = weights.sum(1).chunk(2)
+        identical = (chosen + rejected == 0).sum().float()
+        metrics["df/identical_pairs"].append(self.accelerator.gather(identical[None]).sum().item())

@@ -1,6 +1,6 @@
 """What is logged about repairs and pairs, summed over ranks, and the pairs as a report shows them."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,26 +8,18 @@ from accelerate.utils import gather_object
 from transformers import PreTrainedTokenizerBase
 
 from difference_feedback.method.groups import SkipReason
-from difference_feedback.method.limits import REFUSALS
-from difference_feedback.method.pairs import Answer, WeightedPair
-from difference_feedback.method.repairs import Repair
-from difference_feedback.trl.pair_batch import Member
+from difference_feedback.method.pairs import Member, WeightedPair
+from difference_feedback.method.repairs import REFUSALS, Repair
 from difference_feedback.trl.rollouts import Rollouts
 
 
 def count_pairs(
-    usable: Mapping[int, Sequence[Repair]],
-    refused: Counter[str],
-    pairs: Mapping[int, WeightedPair],
-    *,
-    requested: int,
-    filler_rows: int,
+    usable: Mapping[int, Sequence[Repair]], refused: Mapping[str, int], pairs: Mapping[int, WeightedPair], **more: float
 ) -> dict[str, float]:
-    """This rank's sums: of repairs that are `usable`, by row, of those refused, by reason, and of the pairs made."""
-    counts: defaultdict[str, float] = defaultdict(float)
+    """This rank's sums: of `usable` repairs, by row, of the others, by reason, of the pairs made, and `more`."""
+    counts: defaultdict[str, float] = defaultdict(float, more, pairs=len(pairs))
     counts |= {f"refused/{reason}": float(number) for reason, number in refused.items()}
     counts["projected"] = sum(repair.projected for repairs in usable.values() for repair in repairs)
-    counts |= {"requested": requested, "pairs": len(pairs), "filler_rows": filler_rows}
     for pair in pairs.values():
         counts["edit_cost"] += pair.edit_cost
         for side, weights in pair.weights._asdict().items():
@@ -45,16 +37,14 @@ def pair_metrics(
     feasible one.
     """
     total: defaultdict[str, float] = defaultdict(float)
-    for rank in ranks:
-        for name, value in rank.items():
-            total[name] += value
-    pairs, requested = total["pairs"], total["requested"]
-    skips = {**skipped, SkipReason.NO_FEASIBLE_REPAIR: unrepaired_prompts}
+    for name, value in (count for rank in ranks for count in rank.items()):
+        total[name] += value
+    pairs, skips = total["pairs"], {**skipped, SkipReason.NO_FEASIBLE_REPAIR: unrepaired_prompts}
     metrics = {name: float(total[name]) for name in ("pairs", "requested", "projected", "filler_rows")}
     metrics |= {f"refused/{reason}": float(total[f"refused/{reason}"]) for reason in REFUSALS}
     metrics |= {f"skipped/{reason.value}": float(skips.get(reason, 0)) for reason in SkipReason}
-    if requested:
-        metrics["feasible_share"] = pairs / requested
+    if total["requested"]:
+        metrics["feasible_share"] = pairs / total["requested"]
     if pairs:
         metrics["edit_cost"] = total["edit_cost"] / pairs
         for side in ("wrong", "repair"):
@@ -72,17 +62,18 @@ def describe_pairs(
     advantages = {(member.row, member.is_repair): member.advantage for member in members}
     described = []
     for row, pair in pairs.items():
-        wrong, path = Answer(rollouts.completion_ids[row], float(rollouts.own_rewards[row])), pair.alignment
-        sides = ((wrong, path.source_mask, pair.weights.wrong), (pair.repair, path.target_mask, pair.weights.repair))
-        prompt = (rollouts.offset + row) // group_size
+        prompt, path = (rollouts.offset + row) // group_size, pair.alignment
         shown = {"prompt_index": prompt, "example": rollouts.examples[row], "edit_cost": pair.edit_cost}
-        for is_repair, (answer, mask, weights) in enumerate(sides):
-            shown["repair" if is_repair else "wrong"] = {
-                "token_ids": list(answer.token_ids),
+        for side, ids, mask, weights, reward in (
+            ("wrong", path.source, path.source_mask, pair.weights.wrong, float(rollouts.own_rewards[row])),
+            ("repair", path.target, path.target_mask, pair.weights.repair, pair.repair.reward),
+        ):
+            shown[side] = {
+                "token_ids": ids.tolist(),
                 "mask": mask.astype(int).tolist(),
                 "weights": weights.tolist(),
-                "reward": answer.reward,
-                "advantage": advantages.get((row, bool(is_repair)), 0.0),
+                "reward": reward,
+                "advantage": advantages.get((row, side == "repair"), 0.0),
             }
         described.append(shown)
     return described
@@ -95,7 +86,7 @@ def log_repairs(
     advantages, repairs = [0.0] * len(rollouts.prompts), [""] * len(rollouts.prompts)
     for member in members:
         if member.is_repair:
-            repairs[member.row] = str(tokenizer.decode(member.token_ids, skip_special_tokens=True))
+            repairs[member.row] = str(tokenizer.decode(list(member.token_ids), skip_special_tokens=True))
         else:
             advantages[member.row] = member.advantage
     for _ in rollouts.rewards:

@@ -2,13 +2,12 @@
 
 Every rank makes the same number of rows, since gathers and micro-batches must agree. A rank that has fewer fills up
 with filler rows: a real prompt with its image, and a completion of no tokens. An empty completion mask takes such a row
-out of every sum that TRL makes; what it still enters is the count of rows in TRL's row means, which `loss_scale`
-undoes.
+out of every sum that TRL makes. TRL's row means still count it, which `loss_scale` undoes.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,8 @@ import numpy.typing as npt
 import torch
 from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
-from difference_feedback.method.masks import FloatArray, pad_weights
-from difference_feedback.method.pairs import GroupRow, WeightedPair, group_rows, row_weights
+from difference_feedback.method.masks import pad_weights
+from difference_feedback.method.pairs import GroupRow, Member, WeightedPair, group_rows
 from difference_feedback.trl.config import DFGRPOConfig
 from difference_feedback.trl.rollouts import Rollouts
 
@@ -49,19 +48,6 @@ _REBUILT = {
 }
 
 
-@dataclass(frozen=True)
-class Member:
-    """One sequence of the optimisation group."""
-
-    row: int
-    """Rollout of this rank whose prompt and images it has."""
-    token_ids: list[int]
-    weights: FloatArray
-    """`(T,)`"""
-    advantage: float
-    is_repair: bool
-
-
 def rows_of_all(
     rewards: npt.NDArray[np.float64],
     requested: Iterable[int],
@@ -88,15 +74,12 @@ def rows_of_all(
 
 def members_here(rows: Iterable[GroupRow], rollouts: Rollouts, pairs: Mapping[int, WeightedPair]) -> list[Member]:
     """This rank's members: a pair stays where its wrong answer was sampled, so that no image has to travel."""
-    members = []
-    for group_row in rows:
-        row = group_row.rollout - rollouts.offset
-        if 0 <= row < len(rollouts.prompts):
-            pair = pairs.get(row)
-            token_ids = list(pair.repair.token_ids) if group_row.is_repair and pair else rollouts.completion_ids[row]
-            weights = row_weights(group_row, len(token_ids), pair)
-            members.append(Member(row, token_ids, weights, group_row.advantage, is_repair=group_row.is_repair))
-    return members
+    here = ((row, row.rollout - rollouts.offset) for row in rows)
+    return [
+        replace(row, rollout=i).member(rollouts.completion_ids[i], pairs.get(i))
+        for row, i in here
+        if 0 <= i < len(rollouts.prompts)
+    ]
 
 
 def rows_per_rank(members: Sequence[int], steps_per_generation: int) -> int:
@@ -117,34 +100,34 @@ def build_batch(
     `(num_rows,)` are not weighted yet. Log-probabilities are left out: the policy's own prompt with the new completions
     needs a forward pass.
     """
-    device = batch["prompt_ids"].device
-    fillers = num_rows - len(members)
-    rows = [member.row for member in members] + [0] * fillers
+    device, prompt_width = batch["prompt_ids"].device, batch["prompt_ids"].size(1)
+    blank = Member(0, [], np.zeros(0, np.float32), 0.0, False)
+    filled = [*members, *[blank] * (num_rows - len(members))]
+    rows = [member.row for member in filled]
     selected = select_rows({k: v for k, v in batch.items() if k not in _REBUILT}, rows)
 
-    token_ids = [torch.tensor(member.token_ids, dtype=torch.long) for member in members]
-    token_ids += [torch.empty(0, dtype=torch.long)] * fillers
-    completion_ids = pad(token_ids, pad_token_id, "right", pad_to_multiple_of)
+    completion_ids = pad(
+        [torch.tensor(member.token_ids, dtype=torch.long) for member in filled],
+        pad_token_id,
+        "right",
+        pad_to_multiple_of,
+    )
     if completion_ids.size(1) == 0:  # fillers alone
         completion_ids = torch.full((num_rows, pad_to_multiple_of or 1), pad_token_id)
     width = completion_ids.size(1)
-    lengths = torch.tensor([len(ids) for ids in token_ids])
-    weights = pad_weights([member.weights for member in members] + [np.zeros(0, np.float32)] * fillers, length=width)
-
+    lengths = torch.tensor([len(member.token_ids) for member in filled])
     selected["completion_ids"] = completion_ids.to(device)
     selected["completion_mask"] = (torch.arange(width) < lengths[:, None]).long().to(device)
-    selected["weights"] = torch.as_tensor(weights, device=device)
-    selected["is_repair"] = torch.tensor([m.is_repair for m in members] + [False] * fillers, device=device)
-    selected["advantages"] = torch.tensor([member.advantage for member in members] + [0.0] * fillers, device=device)
-    prompt_width = batch["prompt_ids"].size(1)
+    selected["weights"] = torch.as_tensor(pad_weights([member.weights for member in filled], width), device=device)
+    selected["is_repair"] = torch.tensor([member.is_repair for member in filled], device=device)
+    selected["advantages"] = torch.tensor([member.advantage for member in filled], device=device)
     for name in _PER_TOKEN_OF_PROMPT:
         if name in batch:
             types = batch[name][rows, :prompt_width]
             selected[name] = torch.cat([types, types.new_zeros(num_rows, width)], dim=1)
     if "importance_sampling_ratio" in batch:
-        selected["importance_sampling_ratio"] = _sampler_ratios(
-            batch["importance_sampling_ratio"], members, num_rows, width
-        )
+        ratios = batch["importance_sampling_ratio"]
+        selected["importance_sampling_ratio"] = _sampler_ratios(ratios, members, num_rows, width)
     return selected
 
 
@@ -158,10 +141,8 @@ def weigh_rollouts(batch: dict[str, Any], members: Sequence[Member]) -> torch.Te
 
 def select_rows(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
     """The rows of a TRL batch in a new order, repeats allowed, each with its own images' pixels."""
-    index = list(rows)
-    split = split_pixel_values_by_grid(batch)
-    selected = {key: _take(value, index) for key, value in split.items()}
-    return unsplit_pixel_values_by_grid(selected)
+    index, split = list(rows), split_pixel_values_by_grid(batch)
+    return unsplit_pixel_values_by_grid({key: _take(value, index) for key, value in split.items()})
 
 
 def _take(value: Any, rows: list[int]) -> Any:
@@ -172,9 +153,9 @@ def _take(value: Any, rows: list[int]) -> Any:
 
 def _sampler_ratios(ratios: torch.Tensor, members: Sequence[Member], num_rows: int, width: int) -> torch.Tensor:
     """vLLM's correction, `(B, 1)` or `(B, T)`: kept for rollouts, 1 for repairs, which the policy never sampled."""
-    chosen = ratios.new_ones(num_rows, ratios.size(1) if ratios.size(1) == 1 else width)
+    chosen = ratios.new_ones(num_rows, 1 if ratios.size(1) == 1 else width)
+    kept = min(chosen.size(1), ratios.size(1))
     for i, member in enumerate(members):
         if not member.is_repair:
-            kept = min(chosen.size(1), ratios.size(1))
             chosen[i, :kept] = ratios[member.row, :kept]
     return chosen

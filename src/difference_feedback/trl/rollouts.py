@@ -13,9 +13,8 @@ import torch
 from difference_feedback.data.conversations import split_images
 from difference_feedback.errors import DataError
 from difference_feedback.method.groups import SkipReason
-from difference_feedback.method.limits import Limits
-from difference_feedback.method.pairs import choose_references, usable_repairs
-from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
+from difference_feedback.method.pairs import choose_references
+from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, usable_repairs
 from difference_feedback.method.settings import PairSettings
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
 
@@ -32,7 +31,7 @@ class Rollouts:
     completion_ids: list[list[int]]
     """As sampled, the end-of-sequence token included when it was sampled."""
     rewards: npt.NDArray[np.float64]
-    """`(N,)`, the weighted sum over the reward functions; NaN where none of them gave a number: unjudged."""
+    """`(N,)`, the weighted sum over the reward functions; NaN where no function gave a number: unjudged."""
     offset: int
 
     @property
@@ -123,7 +122,7 @@ def keep_to_text(trainer: Any) -> Limits:
     if vision and trainer.use_vllm:
         trainer.vllm_generation.generation_kwargs = with_logit_bias(kwargs, vision)
     elif vision:
-        trainer.generation_kwargs["suppress_tokens"] = suppressed(kwargs, vision)
-        trainer.generation_config.suppress_tokens = trainer.generation_kwargs["suppress_tokens"]
+        never = suppressed(kwargs, vision)
+        trainer.generation_kwargs["suppress_tokens"] = trainer.generation_config.suppress_tokens = never
     vocabulary = trainer.model.config.get_text_config().vocab_size
     return Limits(vision, vocabulary, trainer.max_completion_length or sys.maxsize)

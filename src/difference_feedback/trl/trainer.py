@@ -33,17 +33,16 @@ from trl.trainer.utils import use_adapter
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.cost import CostMeter, Counts
-from difference_feedback.method.groups import SkipReason
-from difference_feedback.method.pairs import Answer, choose_pair, right_answers
+from difference_feedback.method.groups import SkipReason, split_by_reward
+from difference_feedback.method.pairs import Answer, Member, choose_pair
 from difference_feedback.method.repairs import Repair, Repairer
-from difference_feedback.method.selection import feasible_candidates
+from difference_feedback.method.settings import token_texts
 from difference_feedback.trl.callbacks import StepHooks
-from difference_feedback.trl.config import DFGRPOConfig, refuse_foreign_rollouts, refuse_shared_shards
+from difference_feedback.trl.config import DFGRPOConfig, refuse_shared_shards
 from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
     FORWARD_FIELDS,
-    Member,
     build_batch,
     members_here,
     rows_of_all,
@@ -89,7 +88,9 @@ class DFGRPOTrainer(ExactResume):
             raise ConfigError(f"args is a {type(args).__name__}; DFGRPOTrainer needs a DFGRPOConfig.")
         if args.needs_repairer and repairer is None:
             raise ConfigError("Pass a repairer, or set weights='ones' and regroup=False for plain GRPO.")
-        refuse_foreign_rollouts(trl_kwargs)
+        for name in ("tools", "environment_factory", "rollout_func"):
+            if trl_kwargs.get(name):
+                raise ConfigError(f"{name}: answers with tool calls or from elsewhere are not repaired; leave it out.")
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         if self.aux_loss_enabled:
             raise ConfigError("A router's auxiliary loss would be scaled with the filler rows: router_aux_loss_coef=0.")
@@ -119,12 +120,12 @@ class DFGRPOTrainer(ExactResume):
                 self._defer_logps = False
         rollouts = self._rollouts
         assert rollouts is not None
-        judged = int(np.isfinite(rollouts.rewards).sum())
-        wrong = int((np.isfinite(rollouts.rewards) & (rollouts.rewards < self.args.reward_threshold)).sum())
-        own = rollouts.own_rewards[np.isfinite(rollouts.own_rewards)]
-        own_wrong = int((own < self.args.reward_threshold).sum())
-        self.cost.window.counts += Counts(len(rollouts.own_rewards), len(own), own_wrong)
-        self._note({"wrong_share": wrong / judged if judged else 0.0, "unjudged": len(rollouts.rewards) - judged})
+        everywhere, here = (
+            split_by_reward(rewards, self.args.reward_threshold) for rewards in (rollouts.rewards, rollouts.own_rewards)
+        )
+        judged = len(everywhere.correct) + len(everywhere.wrong)
+        self._note({"wrong_share": len(everywhere.wrong) / max(judged, 1), "unjudged": len(everywhere.unjudged)})
+        self.cost.window.counts += Counts(sum(map(len, here)), len(here.correct) + len(here.wrong), len(here.wrong))
         batch["loss_scale"] = torch.ones((), device=self.accelerator.device)
         batch["weights"] = torch.ones_like(batch["completion_mask"], dtype=torch.float32)
         return self._difference_feedback(batch, rollouts) if self.args.makes_pairs else batch
@@ -151,16 +152,13 @@ class DFGRPOTrainer(ExactResume):
             repairs, refused = self._sample_repairs(rollouts, requested)
             graded = self._grade(rollouts, repairs)
             self.cost.window.counts += Counts(repaired=len(requested))
-            siblings = self._right_answers(rollouts) if args.sibling_repairs else {}
-            candidates = {
-                row: graded.get(row, []) + siblings.get((offset + row) // group_size, []) for row in requested
-            }
+            siblings = self._right_answers(rollouts)
+            candidates = {row: graded.get(row, []) + siblings[(offset + row) // group_size] for row in requested}
             self._measure_plausibility(batch, candidates)
         with self.cost.measure("align"):
-            drafts, pairs = rollouts.completion_ids, {}
-            for row, answers in candidates.items():
-                if pair := choose_pair(drafts[row], answers, [offset + row], args, self._token_texts):
-                    pairs[row] = pair
+            drafts, texts = rollouts.completion_ids, token_texts(self._tokenizer)
+            chosen = {row: choose_pair(drafts[row], candidates[row], [offset + row], args, texts) for row in candidates}
+            pairs = {row: pair for row, pair in chosen.items() if pair is not None}
             repair_rewards = dict(gather_object([(offset + row, pair.repair.reward) for row, pair in pairs.items()]))
             rows = rows_of_all(rollouts.rewards, references, repair_rewards, group_size, args)
             members = members_here(rows, rollouts, pairs)
@@ -228,27 +226,27 @@ class DFGRPOTrainer(ExactResume):
             graded.setdefault(row, []).append(Answer([int(i) for i in ids], reward))
         return graded
 
-    def _right_answers(self, rollouts: Rollouts) -> dict[int, list[Answer]]:
-        """The right answers to every prompt over all ranks, as sampled: candidates for the wrong ones' repairs."""
-        token_ids, rewards = gather_object(rollouts.completion_ids), rollouts.rewards.tolist()
-        answers = [Answer(ids, reward) for ids, reward in zip(token_ids, rewards, strict=True)]
-        size, threshold = self.num_generations, self.args.reward_threshold
-        return {i // size: right_answers(answers[i : i + size], threshold) for i in range(0, len(answers), size)}
+    def _right_answers(self, rollouts: Rollouts) -> defaultdict[int, list[Answer]]:
+        """With `sibling_repairs`, the right answers to every prompt over all ranks: candidates for the wrong ones."""
+        answers: defaultdict[int, list[Answer]] = defaultdict(list)
+        if self.args.sibling_repairs:
+            token_ids, rewards = gather_object(rollouts.completion_ids), rollouts.rewards.tolist()
+            for i in split_by_reward(rollouts.rewards, self.args.reward_threshold).correct.tolist():
+                answers[i // self.num_generations].append(Answer(token_ids[i], rewards[i]))
+        return answers
 
     def _measure_plausibility(self, batch: dict[str, Any], candidates: dict[int, list[Answer]]) -> None:
         """Note on each right candidate what the policy gives to its least probable token."""
         if self.args.min_probability == 0:
             return
-        right = [
-            (row, i)
-            for row, answers in candidates.items()
-            for i in feasible_candidates([answer.reward for answer in answers], self.args.reward_threshold)
-        ]
+        rewards = {row: [answer.reward for answer in answers] for row, answers in candidates.items()}
+        threshold = self.args.reward_threshold
+        right = [(row, i) for row in candidates for i in split_by_reward(rewards[row], threshold).correct.tolist()]
         sizes = gather_object([len(right)])
         if not max(sizes):
             return
-        blank: dict[str, Any] = {"weights": np.zeros(0, np.float32), "advantage": 0.0, "is_repair": True}
-        members = [Member(row, list(candidates[row][i].token_ids), **blank) for row, i in right]
+        no_weights = np.zeros(0, np.float32)
+        members = [Member(row, candidates[row][i].token_ids, no_weights, 0.0, True) for row, i in right]
         scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
         checkpointing: Any = self.args.gradient_checkpointing_kwargs
         with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
@@ -313,20 +311,12 @@ class DFGRPOTrainer(ExactResume):
             self._weighted_loss = None
 
     def _get_per_token_logps_and_entropies(
-        self,
-        model: nn.Module,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor,
-        logits_to_keep: int,
-        *args: Any,
-        **kwargs: Any,
+        self, model: nn.Module, input_ids: torch.Tensor, mask: torch.Tensor, width: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         if self._defer_logps:
-            return torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device), None, None
-        logps, entropies, aux_loss = super()._get_per_token_logps_and_entropies(
-            model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
-        )
-        return logps if self._weighted_loss is None else self._weighted_loss.apply(logps), entropies, aux_loss
+            return torch.zeros(len(input_ids), width, device=input_ids.device), None, None
+        logps, *others = super()._get_per_token_logps_and_entropies(model, input_ids, mask, width, *args, **kwargs)
+        return logps if self._weighted_loss is None else self._weighted_loss.apply(logps), *others
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.cost.measure("update"):
@@ -337,9 +327,6 @@ class DFGRPOTrainer(ExactResume):
     @property
     def _corrects_sampler(self) -> bool:
         return self.use_vllm and self.vllm_importance_sampling_correction
-
-    def _token_texts(self, token_ids: Sequence[int]) -> list[str]:
-        return [self._tokenizer.decode([i]) for i in token_ids]
 
     def _note(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():

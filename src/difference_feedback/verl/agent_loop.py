@@ -4,6 +4,7 @@
 verl puts them; what is added is a field `df_weights` `(T,)`, a tag `df_role`, and rows for the repairs.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +15,15 @@ from tensordict import TensorDict
 from verl.experimental.agent_loop import AgentLoopOutput
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 
+from difference_feedback.data.conversations import bare
 from difference_feedback.errors import DataError
 from difference_feedback.method.groups import split_by_reward
-from difference_feedback.method.limits import Limits
 from difference_feedback.method.masks import FloatArray
-from difference_feedback.method.pairs import (
-    Answer,
-    PromptPairs,
-    References,
-    choose_references,
-    pair_prompt,
-    usable_repairs,
-)
-from difference_feedback.method.repairs import Repair
+from difference_feedback.method.pairs import Answer, PromptPairs, References, choose_references, pair_prompt
+from difference_feedback.method.repairs import Limits, Repair, RepairRequest, usable_repairs
+from difference_feedback.method.settings import token_texts
 from difference_feedback.models.vision_tokens import vision_token_ids
-from difference_feedback.verl.repair_actor import NAME, request
+from difference_feedback.verl.repair_actor import NAME
 from difference_feedback.verl.settings import settings_of
 
 REPAIR_SESSION = 1_000_000
@@ -67,9 +62,9 @@ class DFAgentLoopWorker(_Worker):
         group = self.answers.setdefault(uid, {})
         group[kwargs["session_id"]] = (outputs[0], kwargs)
         if len(group) == self.config.actor_rollout_ref.rollout.n:
-            await self._repair(uid, self.answers.pop(uid))
+            await self._repair(self.answers.pop(uid))
 
-    async def _repair(self, uid: str, group: dict[int, tuple[AgentLoopOutput, dict[str, Any]]]) -> None:
+    async def _repair(self, group: dict[int, tuple[AgentLoopOutput, dict[str, Any]]]) -> None:
         """Ask for repairs, grade them, and put weights and repairs into the queue, before the prompt is finished."""
         # By content: sessions finish in any order, and the same answers are to be repaired in the same way.
         sessions = sorted(group, key=lambda session: (group[session][0].response_ids, session))
@@ -77,19 +72,19 @@ class DFAgentLoopWorker(_Worker):
         about = group[sessions[0]][1]
         place = [int(about["global_steps"]), int(about.get("index", 0))]
         truth = (about.get("reward_model") or {}).get("ground_truth")
-        settings = self.settings
+        settings, references = self.settings, References({}, None)
         rewards, texts = [answer.reward for answer in answers], [answer.text for answer in answers]
-        rng = np.random.default_rng([settings.reference_seed, *place])
-        references = References({}, None)
         if settings.makes_pairs:
+            rng = np.random.default_rng([settings.reference_seed, *place])
             references = choose_references(rewards, texts, None if truth is None else str(truth), settings, rng)
         candidates: dict[int, list[Answer]] = {}
         refused = 0
         if self.repairer is not None and references.texts:
-            images = (group[sessions[0]][0].multi_modal_data or {}).get("images") or []
-            messages = list(about["raw_prompt"])
+            images = list((group[sessions[0]][0].multi_modal_data or {}).get("images") or [])
+            messages = bare(list(about["raw_prompt"]))  # image parts may hold the images themselves
             requests = [
-                request(messages, images, list(answers[i].token_ids), text) for i, text in references.texts.items()
+                RepairRequest(messages, images, list(answers[i].token_ids), text)
+                for i, text in references.texts.items()
             ]
             call = int(np.random.SeedSequence(place).generate_state(1)[0])
             sampled = await self.repairer.repair.remote(requests, call)
@@ -97,39 +92,40 @@ class DFAgentLoopWorker(_Worker):
                 usable, reasons = usable_repairs(repairs, settings.num_repairs, self.limits)
                 refused += reasons.total()
                 candidates[i] = [await self._grade(*group[sessions[i]], repair) for repair in usable]
-        pairs = pair_prompt(answers, references, candidates, settings, self._texts, place=place)
+        pairs = pair_prompt(answers, references, candidates, settings, token_texts(self.tokenizer), place)
         split = split_by_reward(rewards, settings.reward_threshold)
         counts = {"answers": len(answers), "wrong": len(split.wrong), "unjudged": len(split.unjudged)}
         counts |= {"requested": len(references.texts), "refused": refused}
-        await self._put(uid, group, sessions, pairs, counts)
+        await self._put([group[session] for session in sessions], pairs, counts)
 
-    async def _put(self, uid: str, group: Any, sessions: list[int], pairs: PromptPairs, counts: dict[str, int]) -> None:
+    async def _put(
+        self, group: list[tuple[AgentLoopOutput, dict[str, Any]]], pairs: PromptPairs, counts: dict[str, int]
+    ) -> None:
         """Weights for every answer, zeros for those that leave, and the repairs that enter as rows of their own."""
-        rows = {(row.rollout, row.is_repair): weights for row, weights in pairs.rows}
-        for i, session in enumerate(sessions):
-            sampled, kwargs = group[session]
-            stays = (i, False) in rows
+        members = {(member.row, member.is_repair): member for member in pairs.members}
+        for i, (sampled, kwargs) in enumerate(group):
+            stays = members.get((i, False))
             tag: dict[str, Any] = {"df_role": "answer" if stays else "left", "df_reward": sampled.reward_score}
             if i in pairs.pairs:
                 tag["df_edit_cost"] = pairs.pairs[i].edit_cost
             if i == 0:
-                tag |= {f"df_count/{name}": float(value) for name, value in counts.items()}
-            weights = rows[i, False] if stays else np.zeros(len(sampled.response_ids), np.float32)
-            await self._put_row(f"{uid}_{session}_0", weights, tag)
-            if (i, True) not in rows:
+                tag |= {f"df/{name}": float(value) for name, value in counts.items()}
+            weights = stays.weights if stays else np.zeros(len(sampled.response_ids), np.float32)
+            await self._put_row(kwargs, weights, tag)
+            repair = members.get((i, True))
+            if repair is None:
                 continue
-            repair = pairs.pairs[i].repair
-            assert repair.reward is not None
-            written = self._as_output(sampled, list(repair.token_ids))
-            written.reward_score = repair.reward
+            written = self._as_output(sampled, repair.token_ids)
+            written.reward_score = pairs.pairs[i].repair.reward
             if sampled.response_logprobs is not None:  # the trainer puts the policy's own in their place
                 written.response_logprobs = [0.0] * len(repair.token_ids)
             written.extra_fields["reward_extra_info"] = sampled.extra_fields.get("reward_extra_info", {})
-            of_repair = session + REPAIR_SESSION
-            await super()._agent_loop_postprocess(written, False, **{**kwargs, "session_id": of_repair})
-            await self._put_row(f"{uid}_{of_repair}_0", rows[i, True], {"df_role": "repair"})
+            of_repair = {**kwargs, "session_id": kwargs["session_id"] + REPAIR_SESSION}
+            await super()._agent_loop_postprocess(written, False, **of_repair)
+            await self._put_row(of_repair, repair.weights, {"df_role": "repair"})
 
-    async def _put_row(self, key: str, weights: FloatArray, tag: dict[str, Any]) -> None:
+    async def _put_row(self, kwargs: dict[str, Any], weights: FloatArray, tag: dict[str, Any]) -> None:
+        key = f"{kwargs['uid']}_{kwargs['session_id']}_0"
         fields = torch.nested.as_nested_tensor([torch.from_numpy(weights)], layout=torch.jagged)
         await tq.async_kv_batch_put(
             keys=[key], partition_id="train", fields=TensorDict({"df_weights": fields}, batch_size=1), tags=[tag]
@@ -140,7 +136,7 @@ class DFAgentLoopWorker(_Worker):
         await self._compute_score([written], kwargs=kwargs)
         return Answer(repair.token_ids, written.reward_score)
 
-    def _as_output(self, sampled: AgentLoopOutput, token_ids: list[int]) -> AgentLoopOutput:
+    def _as_output(self, sampled: AgentLoopOutput, token_ids: Sequence[int]) -> AgentLoopOutput:
         """A repair as verl's own output: the policy's prompt and images, another response."""
         return AgentLoopOutput(
             prompt_ids=sampled.prompt_ids,
@@ -156,9 +152,6 @@ class DFAgentLoopWorker(_Worker):
     def _answer(self, output: AgentLoopOutput) -> Answer:
         text = self.tokenizer.decode(output.response_ids, skip_special_tokens=True)
         return Answer(list(output.response_ids), output.reward_score, text)
-
-    def _texts(self, token_ids: Any) -> list[str]:
-        return [self.tokenizer.decode([i]) for i in token_ids]
 
 
 class DFAgentLoopManager(AgentLoopManagerTQ):

@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import ray
-from PIL import Image
 
-from difference_feedback.data.conversations import bare
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.verl.settings import VerlSettings
 
@@ -44,11 +42,6 @@ def start(settings: VerlSettings, policy_path: str, max_tokens: int) -> Any:
     handle = actor.remote(settings, policy_path, max_tokens)
     ray.get(handle.__ray_ready__.remote())
     return handle
-
-
-def request(messages: Sequence[Any], images: Sequence[Image.Image], draft: list[int], reference: str) -> RepairRequest:
-    """A request from verl's chat messages, whose image parts may hold the images themselves."""
-    return RepairRequest(bare(messages), list(images), draft, reference)
 
 
 def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repairer:

@@ -8,6 +8,7 @@ The order of a step is verl's own. Three places are overridden:
 """
 
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +88,18 @@ class DFTrainer(PPOTrainerSync):
         if padding := scored.keys[len(repairs) :]:
             tq.kv_clear(keys=padding, partition_id=scored.partition_id)
         improbable = [i for i in repairs if lowest[batch.keys[i]] < self.settings.min_probability]
-        index = {key: i for i, key in enumerate(batch.keys)}
-        for i in improbable:
-            uid, session, output = batch.keys[i].rsplit("_", 2)
-            wrong = index[f"{uid}_{int(session) - REPAIR_SESSION}_{output}"]
-            del batch.tags[wrong]["df_edit_cost"]
-            batch.tags[i]["df_role"] = "left"
+        tags = dict(zip(batch.keys, batch.tags, strict=True))
+        for key in (batch.keys[i] for i in improbable):
+            uid, session, output = key.rsplit("_", 2)
+            wrong = f"{uid}_{int(session) - REPAIR_SESSION}_{output}"
+            del tags[wrong]["df_edit_cost"]
+            tags[key]["df_role"] = "left"
             if self.settings.empty_feasible == "broadcast":
-                ones = torch.ones(batch.tags[wrong]["response_len"])
-                self._put(batch, [ones], "df_weights", [batch.keys[wrong]])
+                self._put(batch, [torch.ones(tags[wrong]["response_len"])], "df_weights", [wrong])
             else:
-                batch.tags[wrong]["df_role"] = "left"
+                tags[wrong]["df_role"] = "left"
         # Right answers stay only beside wrong ones.
-        stay = {key: tag for key, tag in zip(batch.keys, batch.tags, strict=True) if tag.get("df_role") == "answer"}
+        stay = {key: tag for key, tag in tags.items() if tag.get("df_role") == "answer"}
         right = {key for key, tag in stay.items() if tag["df_reward"] >= self.settings.reward_threshold}
         prompts = {key.rsplit("_", 2)[0] for key in stay.keys() - right}
         for key in right:
@@ -109,18 +109,15 @@ class DFTrainer(PPOTrainerSync):
 
     def _count(self, batch: KVBatchMeta) -> dict[str, float]:
         """Metrics of all answers, also of those that leave."""
-        counted: dict[str, float] = {}
-        for tag in batch.tags:
-            for name, value in tag.items():
-                if name.startswith("df_count/"):
-                    key = f"df/{name.removeprefix('df_count/')}"
-                    counted[key] = counted.get(key, 0.0) + value
+        counted: defaultdict[str, float] = defaultdict(float)
+        for name, value in (item for tag in batch.tags for item in tag.items() if item[0].startswith("df/")):
+            counted[name] += value
         rewards = [tag["df_reward"] for tag in batch.tags if tag.get("df_reward") is not None]
         costs = [tag["df_edit_cost"] for tag in batch.tags if "df_edit_cost" in tag]
         counted["df/pairs"] = len(costs)
         if rewards:
             counted["df/reward_of_answers"] = sum(rewards) / len(rewards)
-        if counted.get("df/requested"):
+        if counted["df/requested"]:
             counted["df/feasible_share"] = len(costs) / counted["df/requested"]
         if costs:
             counted["df/edit_cost"] = sum(costs) / len(costs)
