@@ -26,7 +26,7 @@ comparison at that rate alone would show a gap that tuning closes. The task is f
 
 import argparse
 import time
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ from difference_feedback import (
     split_by_reward,
     surrogate_loss,
 )
-from difference_feedback.method.pairs import Answer, choose_references, pair_prompt
+from difference_feedback.method.pairs import Answer, Member, choose_references, pair_prompt
 from difference_feedback.method.settings import PairSettings
 
 SYMBOLS = "0123456789+=;"
@@ -156,42 +156,28 @@ def accuracy(policy: Policy, handwriting: float, seed: int = 12345, count: int =
     return float(np.mean([reward(d, ids) for d, ids in zip(digits, policy.answer(glyphs), strict=True)]))
 
 
-@dataclass
-class Batch:
-    """What the update needs: which problem each row answers, the answers, their advantages and token weights."""
-
-    problem: list[int]
-    rows: list[list[int]]
-    advantages: np.ndarray
-    weights: list[np.ndarray]
-
-
-def grpo_batch(answers: list[list[int]], rewards: np.ndarray, group: int) -> Batch:
-    """Plain GRPO: every rollout, its group's normalised reward, every token alike."""
-    problem = [i // group for i in range(len(answers))]
-    weights = [np.ones(len(row), np.float32) for row in answers]
-    return Batch(problem, answers, group_advantages(rewards, problem), weights)
+def grpo_batch(answers: list[list[int]], rewards: np.ndarray, group: int) -> list[Member]:
+    """Plain GRPO: every rollout with its advantage in its group, and every token alike."""
+    advantages = group_advantages(rewards, [i // group for i in range(len(answers))])
+    ones = [np.ones(len(ids), np.float32) for ids in answers]
+    return [Member(i, ids, ones[i], float(advantages[i]), False) for i, ids in enumerate(answers)]
 
 
 def df_grpo_batch(
     answers: list[list[int]], rewards: np.ndarray, group: int, digits: np.ndarray, rng: np.random.Generator
-) -> Batch:
+) -> list[Member]:
     """Difference Feedback: each wrong rollout and its repair, weighted by what differs."""
-    batch, settings = Batch([], [], np.zeros(0), []), PairSettings()
+    batch: list[Member] = []
+    settings = PairSettings(num_repairs=1)
     for p, start in enumerate(range(0, len(answers), group)):
-        texts = [decode(ids) for ids in answers[start : start + group]]
-        scores = rewards[start : start + group]
-        rollouts = [Answer(ids, score) for ids, score in zip(answers[start : start + group], scores, strict=True)]
+        scores, sampled = rewards[start : start + group], answers[start : start + group]
+        rollouts = [Answer(ids, score, decode(ids)) for ids, score in zip(sampled, scores, strict=True)]
+        texts = [rollout.text for rollout in rollouts]
         references = choose_references(scores, texts, None, settings, rng)  # Eqs. 11-13
-        candidates = {}
-        for i, reference in references.texts.items():
-            candidate = encode(repair(texts[i], reference))  # Eq. 5, K = 1
-            candidates[i] = [Answer(candidate, reward(digits[p], candidate))]
+        repairs = {i: encode(repair(texts[i], text)) for i, text in references.texts.items()}  # Eq. 5, K = 1
+        candidates = {i: [Answer(ids, reward(digits[p], ids))] for i, ids in repairs.items()}
         members, _ = pair_prompt(rollouts, references, candidates, settings, list)  # Eqs. 6-8, 14-18
-        batch.problem += [p] * len(members)
-        batch.rows += [list(member.token_ids) for member in members]
-        batch.weights += [member.weights for member in members]
-        batch.advantages = np.append(batch.advantages, [member.advantage for member in members])
+        batch += [replace(member, row=start + member.row) for member in members]
     return batch
 
 
@@ -211,21 +197,22 @@ def train(
             batch = grpo_batch(answers, rewards, group)
         else:
             batch = df_grpo_batch(answers, rewards, group, digits, rng)
-        if not batch.rows:
+        if not batch:
             continue
-        ids, mask = pad(batch.rows)
-        weights = torch.from_numpy(pad_weights(batch.weights, LENGTH))
-        log_probs = policy.log_probs(glyphs[batch.problem], ids)
+        ids, mask = pad([list(member.token_ids) for member in batch])
+        weights = torch.from_numpy(pad_weights([member.weights for member in batch], LENGTH))
+        advantages = torch.tensor([member.advantage for member in batch], dtype=torch.float64)
+        log_probs = policy.log_probs(glyphs[[member.row // group for member in batch]], ids)
         # The policy that sampled is still the one that learns, so its log-probabilities are the old ones. A repair was
         # not sampled by it; it is weighed, as in the paper, by the policy's own probabilities before and after.
         loss = surrogate_loss(
-            log_probs, log_probs.detach(), torch.tensor(batch.advantages), weights, mask, length_norm="weights"
+            log_probs, log_probs.detach(), advantages, weights, mask, length_norm="weights"
         )  # Eqs. 19-22
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-        trained += len(batch.rows)
+        trained += len(batch)
         opened += float(weights.sum())
         tokens += int(mask.sum())
     return {

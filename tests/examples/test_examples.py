@@ -47,16 +47,14 @@ def test_the_rule_keeps_the_wrong_answers_order(method, wrong, reference, repair
     assert method.repair(wrong, reference) == repaired
 
 
-def test_pairs_are_gated_and_right_answers_leave(method):
+def test_pairs_are_weighted_and_right_answers_leave(method):
     right, wrong = method.encode("3+8=11+2=13;"), method.encode("3+8=11+1=12;")
     digits = np.array([[3, 8, 2], [3, 8, 2]])
     rewards = np.array([1.0, 0.0, 0.0, 0.0])  # the second problem has no correct answer: skipped
     batch = method.df_grpo_batch([right, wrong, wrong, wrong], rewards, 2, digits, np.random.default_rng(0))
-    assert batch.problem == [0, 0]
-    assert batch.rows == [wrong, right]
-    assert batch.advantages[0] < 0 < batch.advantages[1]
-    marked = [[0] * 7 + [1, 0, 0, 1, 0]] * 2
-    assert [weights.tolist() for weights in batch.weights] == marked
+    assert [(member.row, member.token_ids) for member in batch] == [(1, wrong), (1, right)]
+    assert batch[0].advantage < 0 < batch[1].advantage
+    assert [member.weights.tolist() for member in batch] == [[0] * 7 + [1, 0, 0, 1, 0]] * 2
 
 
 @pytest.mark.slow

@@ -72,12 +72,6 @@ def choose_references(
     return References({i: texts[choose_reference(split, rng)] if by_sibling else str(annotated) for i in wrong}, reason)
 
 
-def right_answers(answers: Sequence[Answer], threshold: float) -> list[Answer]:
-    """The answers that are right: candidates for their wrong siblings' repairs. Beyond the paper."""
-    split = split_by_reward([answer.reward for answer in answers], threshold)
-    return [answers[i] for i in split.correct.tolist()]
-
-
 @dataclass(frozen=True)
 class WeightedPair:
     """A wrong answer's chosen repair, their alignment, and the weights of both sides' tokens."""
@@ -221,7 +215,9 @@ def pair_prompt(
         texts: the text of each token id, for weights by step.
         place: numbers that say where in the run the prompt stands; see `weigh_pair`.
     """
-    siblings = right_answers(answers, settings.reward_threshold) if settings.sibling_repairs else []
+    rewards = [answer.reward for answer in answers]
+    right = split_by_reward(rewards, settings.reward_threshold).correct
+    siblings = [answers[i] for i in right] if settings.sibling_repairs else []
     pairs = {}
     for i in references.texts:
         pair = choose_pair(answers[i].token_ids, [*candidates.get(i, ()), *siblings], (*place, i), settings, texts)
@@ -230,5 +226,5 @@ def pair_prompt(
     if settings.regroup and references.skipped is not None:
         return PromptPairs([], pairs)
     repair_rewards = {i: pair.repair.reward for i, pair in pairs.items()}
-    rows = group_rows([answer.reward for answer in answers], repair_rewards, settings)
+    rows = group_rows(rewards, repair_rewards, settings)
     return PromptPairs([row.member(answers[row.rollout].token_ids, pairs.get(row.rollout)) for row in rows], pairs)

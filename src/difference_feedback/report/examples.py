@@ -1,7 +1,6 @@
 """Examples for the report: wrong answers with their repairs, masks, known errors and weighted advantages."""
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.method.pairs import Answer, Member, choose_references, pair_prompt
 from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.method.settings import PairSettings, token_texts
-from difference_feedback.repair.drafts import RolloutGroup, sample_groups
+from difference_feedback.repair.drafts import sample_groups
 from difference_feedback.report.data import Example, ShownAnswer
 from difference_feedback.world import Problem, is_correct
 from difference_feedback.world.oracle import error_tokens
@@ -28,15 +27,11 @@ def make_examples(
     seed: int = 0,
 ) -> list[Example]:
     """At most `n` repaired wrong answers of `policy`, one a problem, taken through the method as training does it."""
-    groups = sample_groups(policy, processor, problems, group_size=group_size, seed=seed)
-    return list(islice(_repaired(groups, processor.tokenizer, repairer, num_repairs, np.random.default_rng(seed)), n))
-
-
-def _repaired(
-    groups: Sequence[RolloutGroup], tokenizer: Any, repairer: Repairer, num_repairs: int, rng: np.random.Generator
-) -> Iterator[Example]:
-    settings = PairSettings(num_repairs=num_repairs)
-    for group in groups:
+    settings, rng, tokenizer = PairSettings(num_repairs=num_repairs), np.random.default_rng(seed), processor.tokenizer
+    examples: list[Example] = []
+    for group in sample_groups(policy, processor, problems, group_size=group_size, seed=seed):
+        if len(examples) == n:
+            break
         problem = group.problem
         answers = [Answer(sample.token_ids, 0.0, sample.text) for sample in group.wrong]
         answers += [Answer(sample.token_ids, 1.0, sample.text) for sample in group.correct]
@@ -57,7 +52,7 @@ def _repaired(
             continue
         shown = min(pairs)
         wrong, repair = (_side(problem, tokenizer, member) for member in members if member.row == shown)
-        yield Example(
+        example = Example(
             id=f"{problem.task} {rng.integers(10**6):06d}",
             task=problem.task,
             question=problem.question,
@@ -68,6 +63,8 @@ def _repaired(
             repair=repair,
             edit_cost=pairs[shown].edit_cost,
         )
+        examples.append(example)
+    return examples
 
 
 def _side(problem: Problem, tokenizer: Any, member: Member) -> ShownAnswer:

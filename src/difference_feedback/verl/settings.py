@@ -1,12 +1,12 @@
 """The `difference_feedback:` block of a verl configuration, checked before anything starts."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.method.settings import PairSettings
+from difference_feedback.method.settings import PairSettings, refuse
 from difference_feedback.runs.renamed import rename
 from difference_feedback.runs.validation import build_config
 
@@ -45,7 +45,7 @@ class VerlSettings(PairSettings):
                 "num_repairs=0 with sibling_repairs=True."
             )
         if self.needs_repairer and self.via != "local" and not {"url", "model"} <= set(self.endpoint):
-            raise ConfigError(f"endpoint is missing its url or model: via={self.via} asks a server for repairs.")
+            raise ConfigError(f"endpoint.url or endpoint.model is missing: via={self.via} needs a server; give both.")
 
 
 def settings_of(config: Mapping[str, Any]) -> VerlSettings | None:
@@ -65,7 +65,7 @@ def settings_of(config: Mapping[str, Any]) -> VerlSettings | None:
     settings = build_config(VerlSettings, block, source="difference_feedback")
     if by_critic(config):
         settings = replace(settings, regroup=False)
-    refuse(config, settings)
+    refuse("difference_feedback", _problems(config, settings))
     return settings
 
 
@@ -74,60 +74,39 @@ def by_critic(config: Mapping[str, Any]) -> bool:
     return config["algorithm"]["adv_estimator"] == "gae"
 
 
-def refuse(config: Mapping[str, Any], settings: VerlSettings) -> None:
-    """Raise `ConfigError` for settings of verl's with which ours would not do what they say."""
+def _problems(config: Mapping[str, Any], settings: VerlSettings) -> Iterator[str]:
+    """verl's settings with which ours would not do what they say."""
     algorithm, actor = config["algorithm"], config["actor_rollout_ref"]["actor"]
+    grader = config["reward"]["reward_model"]
     loss = actor["policy_loss"].get("loss_mode", "vanilla")
     updates = actor["ppo_epochs"] * optimiser_steps(config)
-    problems = {
-        f"algorithm.adv_estimator={algorithm['adv_estimator']}": (
-            algorithm["adv_estimator"] not in ("grpo", "gae"),
-            "weights are verified with grpo (also for GSPO, DAPO and Dr. GRPO) and gae (PPO)",
-        ),
-        f"actor.policy_loss.loss_mode={loss}": (
-            loss not in ("vanilla", "gspo"),
-            "weights are verified with vanilla and gspo",
-        ),
-        "trainer.v1.trainer_mode": (
-            config["trainer"]["v1"]["trainer_mode"] != "sync",
-            "only the synchronous trainer makes pairs; use sync",
-        ),
-        "algorithm.use_kl_in_reward=True": (
-            bool(algorithm["use_kl_in_reward"]) and not by_critic(config),
-            "the KL would enter the split into right and wrong; use actor.use_kl_loss",
-        ),
-        "distillation.enabled=True": (
-            bool((config.get("distillation") or {}).get("enabled", False)),
-            "the distillation loss would not be weighted; switch it off",
-        ),
-        "reward.reward_model.enable=True without a resource pool": (
-            bool(config["reward"]["reward_model"]["enable"])
-            and not config["reward"]["reward_model"]["enable_resource_pool"],
-            "rewards must be there when a prompt's answers are; set reward.reward_model.enable_resource_pool=True",
-        ),
-    }
-    problems |= {
-        "algorithm.rollout_correction.bypass_mode=True": (
-            settings.regroup and bool((algorithm.get("rollout_correction") or {}).get("bypass_mode", False)),
-            "the rollout engine has no log-probabilities of repairs; switch it off",
-        ),
-        f"min_probability={settings.min_probability}": (
-            settings.min_probability > 0 and not settings.regroup,
-            "without repairs in the batch, as with a critic, the actor never scores them; use 0",
-        ),
-        f"repaired_ratio={settings.repaired_ratio!r} with {updates} updates per batch": (
-            settings.repaired_ratio == "one" and updates > 1,
-            "verl takes the old log-probabilities once, before the first of them; use 'old', or ppo_epochs=1 and "
-            "ppo_mini_batch_size=train_batch_size, where both are the same",
-        ),
-    }
-    refused = [f"{what}: {why}." for what, (wrong, why) in problems.items() if wrong]
-    if refused:
-        raise ConfigError("difference_feedback: " + " ".join(refused))
+    if (estimator := algorithm["adv_estimator"]) not in ("grpo", "gae"):
+        yield f"algorithm.adv_estimator={estimator}: weights are verified with grpo and gae (PPO); use one of them"
+    if loss not in ("vanilla", "gspo"):
+        yield f"actor.policy_loss.loss_mode={loss}: weights are verified with vanilla and gspo; use one of them"
+    if config["trainer"]["v1"]["trainer_mode"] != "sync":
+        yield "trainer.v1.trainer_mode: only the synchronous trainer makes pairs; use sync"
+    if algorithm["use_kl_in_reward"] and not by_critic(config):
+        yield "algorithm.use_kl_in_reward: the KL would help to decide who is right; use actor.use_kl_loss"
+    if (config.get("distillation") or {}).get("enabled", False):
+        yield "distillation.enabled: the distillation loss would not be weighted; switch it off"
+    if grader["enable"] and not grader["enable_resource_pool"]:
+        yield (
+            "reward.reward_model.enable: a prompt's rewards are needed as soon as its answers are complete; set "
+            "reward.reward_model.enable_resource_pool=True"
+        )
+    if settings.regroup and (algorithm.get("rollout_correction") or {}).get("bypass_mode", False):
+        yield "algorithm.rollout_correction.bypass_mode: the engine has no log-probabilities of repairs; switch it off"
+    if settings.min_probability > 0 and not settings.regroup:
+        yield f"min_probability={settings.min_probability}: without repairs in the batch the actor scores none; use 0"
+    if settings.repaired_ratio == "one" and updates > 1:
+        yield (
+            f"repaired_ratio='one' with {updates} updates per batch: verl computes old log-probabilities once, before "
+            "the first update; use 'old', or ppo_epochs=1 and ppo_mini_batch_size=train_batch_size"
+        )
 
 
 def optimiser_steps(config: Mapping[str, Any]) -> int:
-    """Of an epoch over a batch: its prompts by the prompts of a mini-batch, as it would be without pairs."""
-    return max(
-        1, math.ceil(config["data"]["train_batch_size"] / config["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"])
-    )
+    """Optimiser steps of one epoch over a batch: as many as without pairs."""
+    mini_batch = config["actor_rollout_ref"]["actor"]["ppo_mini_batch_size"]
+    return max(1, math.ceil(config["data"]["train_batch_size"] / mini_batch))

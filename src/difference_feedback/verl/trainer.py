@@ -158,13 +158,11 @@ class DFTrainer(PPOTrainerSync):
         batch = super()._compute_advantage(batch, metrics)
         fields = ["advantages", "df_weights", "old_log_probs", "response_mask"]
         data = tq.kv_batch_get(keys=batch.keys, partition_id=batch.partition_id, select_fields=fields)
-        weighted, weights = [], []
-        for i, tag in enumerate(batch.tags):
-            advantage = data["advantages"][i]
-            padding = tag.get("is_padding", False)
-            row = torch.zeros_like(advantage) if padding else data["df_weights"][i].to(advantage.dtype)
-            weights.append(row)
-            weighted.append(gate_advantages(advantage[None], row[None])[0])
+        weights = [
+            torch.zeros_like(advantage) if tag.get("is_padding", False) else row.to(advantage.dtype)
+            for advantage, row, tag in zip(data["advantages"], data["df_weights"], batch.tags, strict=True)
+        ]
+        weighted = [gate_advantages(a[None], w[None])[0] for a, w in zip(data["advantages"], weights, strict=True)]
         metrics["df/weighted_tokens"] = sum(float((row > 0).sum()) for row in weights)
         metrics["df/weight_density"] = metrics["df/weighted_tokens"] / max(1, sum(int(row.numel()) for row in weights))
         if self.settings.dump:
@@ -175,28 +173,24 @@ class DFTrainer(PPOTrainerSync):
     # ---- update ----
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """With the original group it is verl's. On pairs, `2|Y⁻|` varies: the batch is cut into the configured number
-        of optimiser steps, and row means divide by real rows, so padding takes nothing from the gradient."""
+        """With pairs, the batch is cut into the configured number of optimiser steps, and row means divide by real rows,
+        so that padding takes nothing from the gradient. With the original group the update is verl's."""
         if not self.settings.regroup:
             return super()._update_actor(batch, metrics)
         if self._no_pairs:
             return batch  # an update without gradients would still move the weights by the optimiser's moments
         actor = self.config.actor_rollout_ref.actor
-        mini_batch = len(batch.keys) // optimiser_steps(self.config)
-        real = metrics["df/rows"] / optimiser_steps(self.config)
-        batch.extra_info.update(
-            {
-                "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
-                "distillation_use_topk": False,
-                "distillation_only": False,
-                "global_batch_size": real,
-                "mini_batch_size": mini_batch,
-                "epochs": actor.ppo_epochs,
-                "seed": actor.data_loader_seed,
-                "dataloader_kwargs": {"shuffle": actor.shuffle},
-                "temperature": self.config.actor_rollout_ref.rollout.temperature,
-            }
-        )
+        batch.extra_info |= {
+            "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,
+            "distillation_use_topk": False,
+            "distillation_only": False,
+            "global_batch_size": metrics["df/rows"] / optimiser_steps(self.config),
+            "mini_batch_size": len(batch.keys) // optimiser_steps(self.config),
+            "epochs": actor.ppo_epochs,
+            "seed": actor.data_loader_seed,
+            "dataloader_kwargs": {"shuffle": actor.shuffle},
+            "temperature": self.config.actor_rollout_ref.rollout.temperature,
+        }
         output = rename_dict(self.actor_rollout_wg.update_actor(batch)["metrics"], "actor/")
         output["perf/mfu/actor"] = output.pop("actor/mfu")
         metrics.update(reduce_metrics(output))

@@ -36,10 +36,8 @@ _SAME = {
     "gradient_checkpointing": "actor_rollout_ref.model.enable_gradient_checkpointing",
     "beta": f"{ACTOR}.kl_loss_coef",
 }
-_ELSEWHERE = {  # said by other keys, or of no meaning there
-    *("per_device_train_batch_size", "gradient_accumulation_steps", "generation_batch_size", "steps_per_generation"),
-    *("lr_scheduler_type", "bf16", "logging_steps", "report_to", "answer_column"),
-}
+_SIZES = ("per_device_train_batch_size", "gradient_accumulation_steps", "generation_batch_size", "steps_per_generation")
+_OTHERS = ("lr_scheduler_type", "bf16", "logging_steps", "report_to", "answer_column")
 _SCHEDULES = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine"}
 
 
@@ -50,12 +48,11 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
         ConfigError: a key that verl has no counterpart of. `runs.check` has seen to the objective.
     """
     df_fields = {field.name for field in fields(VerlSettings)}
-    unknown = set(recipe.trl) - set(_SAME) - _ELSEWHERE - df_fields
-    if unknown:
-        key = sorted(unknown)[0]
+    known = {*_SAME, *_SIZES, *_OTHERS, *df_fields}
+    if unknown := sorted(set(recipe.trl) - known):
         raise ConfigError(
-            f"trl.{key} has no counterpart on verl.{nearest(key, {*_SAME, *_ELSEWHERE, *df_fields})} Leave it out, or "
-            "give verl's own setting under `verl:`."
+            f"trl.{unknown[0]} has no counterpart on verl.{nearest(unknown[0], known)} Leave it out, or give verl's own "
+            "setting under `verl:`."
         )
     settings = _objective(recipe) | _batches(recipe.trl)
     settings |= {_SAME[key]: value for key, value in recipe.trl.items() if key in _SAME}
