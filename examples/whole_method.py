@@ -32,15 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from difference_feedback import (
-    align,
-    choose_reference,
-    group_advantages,
-    pad_weights,
-    skip_reason,
-    split_by_reward,
-    surrogate_loss,
-)
+from difference_feedback import align, group_advantages, pad_weights, surrogate_loss
 from difference_feedback.method.pairs import Answer, Member, choose_references, pair_prompt
 from difference_feedback.method.settings import PairSettings
 
@@ -187,7 +179,7 @@ def train(
     """Reinforcement learning, `updates` batches of 24 problems. Returns what the table shows."""
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(policy.parameters(), lr=learning_rate)
-    began, sampled, trained, opened, tokens = time.perf_counter(), 0, 0, 0.0, 0
+    began, sampled, trained, marked, tokens = time.perf_counter(), 0, 0, 0.0, 0
     for _ in range(updates):
         glyphs, digits = make_problems(rng, 24, handwriting)
         answers = policy.answer(glyphs.repeat_interleave(group, 0), generator)
@@ -213,13 +205,13 @@ def train(
         nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
         trained += len(batch)
-        opened += float(weights.sum())
+        marked += float(weights.sum())
         tokens += int(mask.sum())
     return {
         "accuracy": accuracy(policy, handwriting),
         "sampled": sampled,
         "trained": trained,
-        "density": opened / max(tokens, 1),
+        "density": marked / max(tokens, 1),
         "seconds": time.perf_counter() - began,
     }
 
@@ -229,18 +221,16 @@ def example(policy: Policy, handwriting: float) -> str:
     rng, generator = np.random.default_rng(5), torch.Generator().manual_seed(5)
     for _ in range(200):
         glyphs, digits = make_problems(rng, 1, handwriting)
-        answers = policy.answer(glyphs.repeat_interleave(8, 0), generator)
-        split = split_by_reward([reward(digits[0], ids) for ids in answers])
-        if skip_reason(split):
-            continue
-        wrong, reference = decode(answers[split.wrong[0]]), decode(answers[choose_reference(split, rng)])
-        repaired = repair(wrong, reference)
-        if repaired == reference or not reward(digits[0], encode(repaired)):
-            continue  # show one where the reference itself would not do
-        alignment = align(encode(wrong), encode(repaired))
-        marks = ["".join("^" if m else " " for m in mask) for mask in (alignment.source_mask, alignment.target_mask)]
-        lines = {"reference": reference, "wrong": wrong, " ": marks[0], "repair": repaired, "  ": marks[1]}
-        return "\n".join(f"{name:<11}{line}" for name, line in lines.items())
+        texts = [decode(ids) for ids in policy.answer(glyphs.repeat_interleave(8, 0), generator)]
+        scores = [reward(digits[0], encode(text)) for text in texts]
+        for i, reference in choose_references(scores, texts, None, PairSettings(), rng).texts.items():
+            repaired = repair(texts[i], reference)
+            if repaired == reference or not reward(digits[0], encode(repaired)):
+                continue  # show one where the reference itself would not do
+            path = align(encode(texts[i]), encode(repaired))
+            marks = ["".join("^" if m else " " for m in mask) for mask in (path.source_mask, path.target_mask)]
+            lines = {"reference": reference, "wrong": texts[i], " ": marks[0], "repair": repaired, "  ": marks[1]}
+            return "\n".join(f"{name:<11}{line}" for name, line in lines.items())
     return "no repair among 200 problems that is not the reference itself"
 
 
@@ -261,9 +251,8 @@ def main() -> None:
     print(f"start: {printed:.1%} of printed and {written:.1%} of handwritten sums\n")
     print(example(base, options.handwriting), end="\n\n")
 
-    print(
-        f"{'method':<10}{'seed':>5}{'accuracy':>10}{'sampled':>10}{'trained on':>12}{'open tokens':>13}{'seconds':>9}"
-    )
+    header = f"{'method':<10}{'seed':>5}{'accuracy':>10}{'sampled':>10}{'trained on':>12}{'marked':>10}{'seconds':>9}"
+    print(header)
     for method in ("GRPO", "DF-GRPO"):
         for seed in range(options.seeds):
             policy = Policy()
@@ -271,7 +260,7 @@ def main() -> None:
             row = train(policy, method, options.updates, seed, options.handwriting, options.learning_rate)
             print(
                 f"{method:<10}{seed:>5}{row['accuracy']:>10.1%}{row['sampled']:>10.0f}{row['trained']:>12.0f}"
-                f"{row['density']:>13.1%}{row['seconds']:>9.1f}"
+                f"{row['density']:>10.1%}{row['seconds']:>9.1f}"
             )
 
 

@@ -38,7 +38,7 @@ def test_rows_keep_their_own_images() -> None:
 def test_members_and_fillers_become_rows() -> None:
     ratios = torch.tensor([[0.1, 0.2, 0.3, 0.4, 0.5], [0.6, 0.7, 0.8, 0.9, 1.0], [2.0] * 5])
     members = [_member(1, 4, False), _member(1, 6, True)]
-    batch = build_batch(_batch(ratios), members, 4, pad_token_id=0)
+    batch = build_batch(_batch(ratios), members, 4, pad_id=0)
     assert batch["completion_ids"].tolist() == [[1, 2, 3, 4, 0, 0], [1, 2, 3, 4, 5, 6], [0] * 6, [0] * 6]
     assert batch["completion_mask"].sum(1).tolist() == [4, 6, 0, 0]
     assert (batch["weights"] == 0.5 * batch["completion_mask"]).all()
@@ -48,12 +48,12 @@ def test_members_and_fillers_become_rows() -> None:
     torch.testing.assert_close(
         batch["importance_sampling_ratio"], torch.tensor([[0.6, 0.7, 0.8, 0.9, 1.0, 1.0], *[[1.0] * 6] * 3])
     )
-    by_sequence = build_batch(_batch(torch.tensor([[0.5], [0.7], [0.9]])), members, 2, pad_token_id=0)
+    by_sequence = build_batch(_batch(torch.tensor([[0.5], [0.7], [0.9]])), members, 2, pad_id=0)
     torch.testing.assert_close(by_sequence["importance_sampling_ratio"], torch.tensor([[0.7], [1.0]]))
 
 
 def test_without_members_there_are_fillers_alone() -> None:
-    batch = build_batch(_batch(torch.ones(3, 1)), [], 2, pad_token_id=9)
+    batch = build_batch(_batch(torch.ones(3, 1)), [], 2, pad_id=9)
     assert batch["completion_ids"].tolist() == [[9], [9]]
     assert batch["completion_mask"].sum() == 0
 

@@ -113,15 +113,13 @@ def pair_group(
         rewards: reward of each rollout, `(G,)`.
         repair_rewards: by index of the wrong rollout, the reward of its repair. A rollout that is absent, or whose
             repair is unjudged or below `threshold`, has no feasible repair.
-        empty_feasible: what becomes of a wrong rollout without a feasible repair (our decision). "drop" it: nothing
-            says which of its tokens were wrong, and blaming all alike is what the method is there to avoid.
-            "broadcast": keep it alone, with weights of one, as plain GRPO would, so that answers too hard for the
-            repair model still push the policy. Where no repair of a prompt succeeded at all, rewards of 0 alone have
-            no spread, and it pushes nowhere.
+        empty_feasible: what happens to a wrong rollout without a feasible repair (our decision). "drop" it: nothing
+            says which of its tokens were wrong, and the method is there to avoid blaming all alike. "broadcast": keep
+            it alone, with weights of one, as plain GRPO would, so that answers too hard for the repair model still
+            push the policy. Where no repair of a prompt succeeded, its rewards of 0 have no spread and push nowhere.
         correct_rollouts: "leave", as in the paper. "keep" them, with weights of one, beside the pairs (ours): they hold
-            what the policy can do already, as Eq. 26 has it for PPO. Where no other row is left they leave, since
-            rewards of 1 alone push nowhere. With `empty_feasible="broadcast"` a prompt without a feasible repair is
-            then plain GRPO's.
+            what the policy can do already, as Eq. 26 does for PPO. Without another row they leave, since rewards of 1
+            alone push nowhere. With `empty_feasible="broadcast"` a prompt without a feasible repair is then plain GRPO.
 
     Raises:
         DataError: a repair is given for a rollout that is not a wrong one.
@@ -198,9 +196,8 @@ def dynamic_sampling(
     """Keep prompts that have something to learn from: `0 < |Y⁺| < G`. [DAPO, arXiv 2503.14476, Eq. 11]
 
     A group that is all right or all wrong has advantages of 0; it takes up room in the batch and shrinks its gradient.
-    Sample more prompts, hand in all so far, until `missing` is 0. For Difference Feedback the prompts kept are those
-    with a wrong answer to repair and a reference to repair it by, which with an annotated answer is also a prompt that
-    nobody solved: its repairs bring the right answers into the group.
+    Sample more prompts, and pass all so far, until `missing` is 0. A prompt is kept if it has a wrong answer and a
+    reference. With an annotated answer this includes a prompt that nobody solved: its repairs bring in right answers.
 
     Args:
         rewards: of each prompt, the rewards of its rollouts, in the order of sampling.

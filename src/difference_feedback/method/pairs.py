@@ -62,12 +62,11 @@ def choose_references(
         annotated: the data's own right answer, where there is one.
     """
     split = split_by_reward(rewards, settings.reward_threshold)
-    if settings.reference == "sibling":
-        annotated = None
     by_sibling = settings.reference != "answer" and len(split.correct) > 0
-    reason = skip_reason(split, annotated is not None)
-    if reason is None and not by_sibling and annotated is None:
-        reason = SkipReason.NO_REFERENCE  # its right answers are not wanted, and the data have none
+    by_answer = settings.reference != "sibling" and annotated is not None
+    reason = skip_reason(split, by_answer)
+    if reason is None and not by_sibling and not by_answer:
+        reason = SkipReason.NO_REFERENCE  # the settings exclude its right answers, and the data have none
     wrong = split.wrong.tolist() if reason is None else []
     return References({i: texts[choose_reference(split, rng)] if by_sibling else str(annotated) for i in wrong}, reason)
 
@@ -87,11 +86,8 @@ def choose_pair(
 ) -> WeightedPair | None:
     """The cheapest of the candidates that are right and plausible, the first of equals, weighed. [DF, Eqs. 6-10]
 
-    None where no candidate is right, or the cheapest changes more than `max_edit_cost`.
-
-    Args:
-        wrong: token ids of the wrong answer.
-        place: as for `weigh_pair`.
+    None where no candidate is right, or the cheapest changes more than `max_edit_cost`. `wrong` are the token ids of
+    the wrong answer; `place` are numbers that say where in the run it stands.
     """
     choice = choose_repair(
         wrong,
@@ -110,8 +106,7 @@ def choose_pair(
 def weigh_pair(alignment: Alignment, place: Sequence[int], settings: PairSettings, texts: TokenTexts) -> PairWeights:
     """The weights of both sides, `(T,)` and `(T̃,)`: mask, soft or by steps, or an ablation of it. [DF, Eqs. 8-10]
 
-    What an ablation draws at random depends on `reference_seed`, `place` and the wrong answer alone. `place` are
-    numbers that say where in the run the wrong answer stands.
+    What an ablation draws at random depends on `reference_seed`, `place` and the wrong answer alone.
     """
     wrong, repair = alignment.source.tolist(), alignment.target.tolist()
     if settings.weights == "ones":
@@ -213,7 +208,7 @@ def pair_prompt(
     Args:
         candidates: graded repairs by index of the wrong answer. With `sibling_repairs` the right siblings are added.
         texts: the text of each token id, for weights by step.
-        place: numbers that say where in the run the prompt stands; see `weigh_pair`.
+        place: numbers that say where in the run the prompt stands.
     """
     rewards = [answer.reward for answer in answers]
     right = split_by_reward(rewards, settings.reward_threshold).correct

@@ -1,6 +1,6 @@
-"""What happens around optimiser steps: a budget of processor time, rows in a file, a progress bar, the bill."""
+"""What happens around optimiser steps: a budget of processor time, rows in a file, a progress bar, the ledger."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,9 @@ class StopAtBudget(TrainerCallback, ExportableState):
     With `cpu_seconds=None` it only counts. A learning-rate schedule runs over the budget: its place is the share of the
     budget, or of the steps, that is used up, whichever is larger.
 
-    Counted are the CPU seconds of all ranks from the start of training on, plus `already_spent`: the bill of what came
-    before, such as training the repair model. The running total is logged on every line as `cpu_seconds`. It is kept
-    in the checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
+    It counts the CPU seconds of all ranks from the start of training, plus `already_spent`: the seconds of what came
+    before, such as training the repair model. It logs the running total on every line as `cpu_seconds`, and keeps it in
+    the checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
     """
 
     def __init__(self, cpu_seconds: float | None, already_spent: float = 0.0) -> None:
@@ -46,7 +46,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """What happens inside, such as an evaluation between two steps, is not billed, here and in ledgers."""
+        """What happens inside, such as an evaluation between two steps, counts neither here nor in ledgers."""
         with BILL.paused(), uncounted():
             yield
 
@@ -63,19 +63,14 @@ class StopAtBudget(TrainerCallback, ExportableState):
         self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
         if self.cpu_seconds is None:
             return
-        self._move_schedule(state, kwargs["lr_scheduler"])
-        if self.total >= self.cpu_seconds:
-            control.should_training_stop = True
-            control.should_log = True
-
-    def _move_schedule(self, state: TrainerState, schedule: Any) -> None:
-        """What was spent before the first step is not part of the schedule."""
-        assert self.cpu_seconds is not None
+        # The schedule starts with the first step: what was spent before is not part of it.
         spent, whole = self.total - self.already_spent, max(self.cpu_seconds - self.already_spent, 1e-9)
-        place = int(min(1.0, spent / whole) * state.max_steps)
+        place, schedule = int(min(1.0, spent / whole) * state.max_steps), kwargs["lr_scheduler"]
         if place > state.global_step and isinstance(schedule, LambdaLR):  # others go by their own clocks
             schedule.last_epoch = place - 1
             schedule.step()
+        if self.total >= self.cpu_seconds:
+            control.should_training_stop = control.should_log = True
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if logs is not None:
@@ -127,7 +122,7 @@ class ShowProgress(TrainerCallback):
 
 
 class StepHooks(TrainerCallback):
-    """Installed by the trainer itself."""
+    """Keeps the trainer's ledger, and lets nothing move in a step without a single pair. The trainer adds it itself."""
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
@@ -137,23 +132,13 @@ class StepHooks(TrainerCallback):
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.cost.begin("update")
-        if self.trainer.args.regroup:
-            drop_zero_gradients(self.trainer.model.parameters())
+        gradients = (parameter.grad for parameter in self.trainer.model.parameters())
+        if self.trainer.args.regroup and not any(bool(grad.any()) for grad in gradients if grad is not None):
+            # To None: with gradients of 0, Adam would still move the weights by its moments and by weight decay.
+            self.trainer.model.zero_grad(set_to_none=True)
 
     def on_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.cost.end()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.close_cost_window()
-
-
-def drop_zero_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Set all gradients to None when every one of them is exactly zero: a batch without a single pair.
-
-    An optimiser skips parameters without a gradient; with a zero gradient Adam would still move them, by its moments
-    and by weight decay.
-    """
-    kept = [p for p in parameters if p.grad is not None]
-    if not any(bool(p.grad.any()) for p in kept if p.grad is not None):
-        for parameter in kept:
-            parameter.grad = None

@@ -88,11 +88,7 @@ def rows_per_rank(members: Sequence[int], steps_per_generation: int) -> int:
 
 
 def build_batch(
-    batch: dict[str, Any],
-    members: Sequence[Member],
-    num_rows: int,
-    pad_token_id: int,
-    pad_to_multiple_of: int | None = None,
+    batch: dict[str, Any], members: Sequence[Member], num_rows: int, pad_id: int, pad_to_multiple_of: int | None = None
 ) -> dict[str, Any]:
     """Make the batch that TRL's loss reads, from its batch of rollouts and this rank's members.
 
@@ -106,16 +102,12 @@ def build_batch(
     rows = [member.row for member in filled]
     selected = select_rows({k: v for k, v in batch.items() if k not in _REBUILT}, rows)
 
-    completion_ids = pad(
-        [torch.tensor(member.token_ids, dtype=torch.long) for member in filled],
-        pad_token_id,
-        "right",
-        pad_to_multiple_of,
-    )
+    token_ids = [torch.tensor(member.token_ids, dtype=torch.long) for member in filled]
+    completion_ids = pad(token_ids, pad_id, "right", pad_to_multiple_of)
     if completion_ids.size(1) == 0:  # fillers alone
-        completion_ids = torch.full((num_rows, pad_to_multiple_of or 1), pad_token_id)
+        completion_ids = torch.full((num_rows, pad_to_multiple_of or 1), pad_id)
     width = completion_ids.size(1)
-    lengths = torch.tensor([len(member.token_ids) for member in filled])
+    lengths = torch.tensor([len(ids) for ids in token_ids])
     selected["completion_ids"] = completion_ids.to(device)
     selected["completion_mask"] = (torch.arange(width) < lengths[:, None]).long().to(device)
     selected["weights"] = torch.as_tensor(pad_weights([member.weights for member in filled], width), device=device)

@@ -27,7 +27,7 @@ class Rollouts:
     """Rows of the data set."""
     prompts: list[list[dict[str, Any]]]
     """Chat conversations with the images inside."""
-    completions: list[Any]
+    texts: list[str]
     completion_ids: list[list[int]]
     """As sampled, the end-of-sequence token included when it was sampled."""
     rewards: npt.NDArray[np.float64]
@@ -38,10 +38,6 @@ class Rollouts:
     def own_rewards(self) -> npt.NDArray[np.float64]:
         """`(n,)`"""
         return self.rewards[self.offset : self.offset + len(self.prompts)]
-
-    @property
-    def texts(self) -> list[str]:
-        return [c if isinstance(c, str) else str(c[-1]["content"]) for c in self.completions]
 
 
 def total_rewards(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor) -> npt.NDArray[np.float64]:

@@ -137,9 +137,9 @@ class DFGRPOTrainer(ExactResume):
         if self.model.training:
             if self.args.makes_pairs and isinstance(prompts[0], str):
                 raise DataError("field 'prompt': a repair extends a conversation; give prompts as lists of messages.")
-            offset = self.accelerator.process_index * len(prompts)
-            totals = total_rewards(rewards, self.reward_weights)
-            self._rollouts = Rollouts(inputs, prompts, completions, completion_ids_list, totals, offset)
+            offset, totals = self.accelerator.process_index * len(prompts), total_rewards(rewards, self.reward_weights)
+            texts = [answer if isinstance(answer, str) else str(answer[-1]["content"]) for answer in completions]
+            self._rollouts = Rollouts(inputs, prompts, texts, completion_ids_list, totals, offset)
         return rewards
 
     def _difference_feedback(self, batch: dict[str, Any], rollouts: Rollouts) -> dict[str, Any]:
@@ -294,8 +294,7 @@ class DFGRPOTrainer(ExactResume):
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         fields = {name: batch[name] for name in FORWARD_FIELDS if name in batch}
-        rows = len(ids) // self._steps_per_generation
-        width = batch["completion_ids"].size(1)
+        rows, width = len(ids) // self._steps_per_generation, batch["completion_ids"].size(1)
         return self._get_per_token_logps_and_entropies(model, ids, mask, width, batch_size=rows, **fields)[0]
 
     # ---- loss ----

@@ -68,24 +68,24 @@ class DFAgentLoopWorker(_Worker):
         """Ask for repairs, grade them, and put weights and repairs into the queue, before the prompt is finished."""
         # By content: sessions finish in any order, and the same answers are to be repaired in the same way.
         sessions = sorted(group, key=lambda session: (group[session][0].response_ids, session))
-        answers = [self._answer(group[session][0]) for session in sessions]
+        outputs = [group[session][0] for session in sessions]
+        token_ids = [list(output.response_ids) for output in outputs]
+        texts = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+        rewards = [output.reward_score for output in outputs]
+        answers = [Answer(*answer) for answer in zip(token_ids, rewards, texts, strict=True)]
         about = group[sessions[0]][1]
         place = [int(about["global_steps"]), int(about.get("index", 0))]
         truth = (about.get("reward_model") or {}).get("ground_truth")
         settings, references = self.settings, References({}, None)
-        rewards, texts = [answer.reward for answer in answers], [answer.text for answer in answers]
         if settings.makes_pairs:
             rng = np.random.default_rng([settings.reference_seed, *place])
             references = choose_references(rewards, texts, None if truth is None else str(truth), settings, rng)
         candidates: dict[int, list[Answer]] = {}
         refused = 0
         if self.repairer is not None and references.texts:
-            images = list((group[sessions[0]][0].multi_modal_data or {}).get("images") or [])
+            images = list((outputs[0].multi_modal_data or {}).get("images") or [])
             messages = bare(list(about["raw_prompt"]))  # image parts may hold the images themselves
-            requests = [
-                RepairRequest(messages, images, list(answers[i].token_ids), text)
-                for i, text in references.texts.items()
-            ]
+            requests = [RepairRequest(messages, images, token_ids[i], text) for i, text in references.texts.items()]
             call = int(np.random.SeedSequence(place).generate_state(1)[0])
             sampled = await self.repairer.repair.remote(requests, call)
             for i, repairs in zip(references.texts, sampled, strict=True):
@@ -148,10 +148,6 @@ class DFAgentLoopWorker(_Worker):
             metrics=sampled.metrics.model_copy(),
             extra_fields={**sampled.extra_fields},
         )
-
-    def _answer(self, output: AgentLoopOutput) -> Answer:
-        text = self.tokenizer.decode(output.response_ids, skip_special_tokens=True)
-        return Answer(list(output.response_ids), output.reward_score, text)
 
 
 class DFAgentLoopManager(AgentLoopManagerTQ):

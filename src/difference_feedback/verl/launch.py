@@ -36,10 +36,9 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
     keep_metrics(recipe, run, metrics, {})
     log = run.folder / "verl.log"
     print(f"verl's log: {log}", flush=True)
+    environment = os.environ | {"VERL_FILE_LOGGER_PATH": str(metrics)}
     with log.open("a") as output:
-        code = subprocess.run(
-            command, env=os.environ | {"VERL_FILE_LOGGER_PATH": str(metrics)}, stdout=output, stderr=subprocess.STDOUT
-        ).returncode
+        code = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT).returncode
     if code:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
         raise DifferenceFeedbackError(f"verl ended with exit code {code}. The end of {log}:\n{tail}")
@@ -49,31 +48,30 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
 def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     """The command line; writes the data files that it names."""
     translated = overrides(recipe)
-    files = {"train": run.folder / "train.parquet", "val": run.folder / "test.parquet"}
-    write_questions(files["train"], training_questions(recipe), rule_of(recipe.data, recipe.reward).name)
+    train, test = run.folder / "train.parquet", run.folder / "test.parquet"
+    write_questions(train, training_questions(recipe), rule_of(recipe.data, recipe.reward).name)
     questions, grader = held_out(recipe)
-    assert isinstance(grader, Rule)  # `check` refuses a judge
-    write_questions(files["val"], questions or training_questions(recipe), grader.name)  # verl needs a test set
+    assert isinstance(grader, Rule)  # `check` rejects a judge
+    write_questions(test, questions or training_questions(recipe), grader.name)  # verl needs a test set
     fixed: dict[str, Any] = {
-        "data.train_files": files["train"],
-        "data.val_files": files["val"],
+        "data.train_files": train,
+        "data.val_files": test,
         "data.seed": recipe.seed,
         "actor_rollout_ref.model.path": SHIPPED if recipe.model == "nano" else recipe.model,
         "reward.custom_reward_function.path": Path(__file__).with_name("reward.py"),
         "trainer.default_local_dir": run.checkpoints,
         "trainer.resume_mode": "auto",
         "trainer.logger": "[console,file]",
+        "trainer.val_before_train": is_evaluated(recipe),
+        "trainer.test_freq": -1,
     }
     if is_evaluated(recipe):
         fixed |= {
             "trainer.validation_data_dir": validation_folder(run),
-            "trainer.val_before_train": True,
             "trainer.test_freq": recipe.evaluation.every or AT_THE_END,
             f"{ROLLOUT}.val_kwargs.temperature": recipe.evaluation.temperature,
             f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
         }
-    else:
-        fixed |= {"trainer.val_before_train": False, "trainer.test_freq": -1}
     return [f"{key}={_word(value)}" for key, value in (fixed | translated).items()]
 
 

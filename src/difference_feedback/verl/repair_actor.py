@@ -45,6 +45,7 @@ def start(settings: VerlSettings, policy_path: str, max_tokens: int) -> Any:
 
 
 def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repairer:
+    sampling: dict[str, Any] = {"temperature": settings.temperature, "seed": settings.reference_seed}
     if settings.via == "local":
         import torch
 
@@ -58,9 +59,8 @@ def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repa
             attention=settings.attention,
             style=settings.style,
             max_new_tokens=max_tokens,
-            temperature=settings.temperature,
             batch_size=settings.batch_size,
-            seed=settings.reference_seed,
+            **sampling,
         )
     from transformers import AutoTokenizer
 
@@ -68,11 +68,5 @@ def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repa
     from difference_feedback.runs.sections import Endpoint
 
     kind = VLLMServerRepairer if settings.via == "vllm" else EndpointRepairer
-    tokenizer = AutoTokenizer.from_pretrained(policy_path)
-    return kind(
-        Endpoint.model_validate(settings.endpoint),
-        tokenizer,
-        style=settings.style or "full",
-        temperature=settings.temperature,
-        seed=settings.reference_seed,
-    )
+    endpoint, tokenizer = Endpoint.model_validate(settings.endpoint), AutoTokenizer.from_pretrained(policy_path)
+    return kind(endpoint, tokenizer, style=settings.style or "full", **sampling)

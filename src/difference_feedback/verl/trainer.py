@@ -56,17 +56,15 @@ class DFTrainer(PPOTrainerSync):
         self._no_pairs = False
         if self.settings.regroup:
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
-            if not stay:  # nothing to learn from in this batch; verl still needs a row to go through the step with
+            if not stay:  # verl still needs a row to go through the step with
                 self._no_pairs, stay = True, [0]
-            leaving = sorted(set(range(len(batch))) - set(stay))
-            if leaving:
-                tq.kv_clear(keys=[batch.keys[i] for i in leaving], partition_id=batch.partition_id)
+            if leaving := sorted(set(batch.keys) - {batch.keys[i] for i in stay}):
+                tq.kv_clear(keys=leaving, partition_id=batch.partition_id)
             batch = _rows(batch, stay)
         # Groups of which an answer failed were never completed, and have no weights: they leave the update.
-        failed = [i for i, tag in enumerate(batch.tags) if "df_role" not in tag]
-        if failed:
-            lengths = [batch.tags[i]["response_len"] for i in failed]
-            self._put(batch, [torch.zeros(n) for n in lengths], "df_weights", [batch.keys[i] for i in failed])
+        if failed := [i for i, tag in enumerate(batch.tags) if "df_role" not in tag]:
+            zeros = [torch.zeros(batch.tags[i]["response_len"]) for i in failed]
+            self._put(batch, zeros, "df_weights", [batch.keys[i] for i in failed])
         batch = super()._balance_batch(batch, metrics=metrics, **kwargs)
         metrics["df/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
         metrics["df/padding_rows"] = len(batch.keys) - metrics["df/rows"]
@@ -173,8 +171,8 @@ class DFTrainer(PPOTrainerSync):
     # ---- update ----
 
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """With pairs, the batch is cut into the configured number of optimiser steps, and row means divide by real rows,
-        so that padding takes nothing from the gradient. With the original group the update is verl's."""
+        """With pairs, the batch is cut into the configured number of optimiser steps. Row means divide by real rows, so
+        that padding takes nothing from the gradient. With the original group the update is verl's."""
         if not self.settings.regroup:
             return super()._update_actor(batch, metrics)
         if self._no_pairs:
@@ -219,8 +217,5 @@ class DFTrainer(PPOTrainerSync):
 
 def _rows(batch: KVBatchMeta, rows: list[int]) -> KVBatchMeta:
     """Some rows of a batch, with the batch's own further information."""
-    part = KVBatchMeta(
-        partition_id=batch.partition_id, keys=[batch.keys[i] for i in rows], tags=[batch.tags[i] for i in rows]
-    )
-    part.extra_info = dict(batch.extra_info)
-    return part
+    keys, tags = [batch.keys[i] for i in rows], [batch.tags[i] for i in rows]
+    return KVBatchMeta(keys=keys, tags=tags, partition_id=batch.partition_id, extra_info=dict(batch.extra_info))

@@ -51,8 +51,8 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
     known = {*_SAME, *_SIZES, *_OTHERS, *df_fields}
     if unknown := sorted(set(recipe.trl) - known):
         raise ConfigError(
-            f"trl.{unknown[0]} has no counterpart on verl.{nearest(unknown[0], known)} Leave it out, or give verl's own "
-            "setting under `verl:`."
+            f"trl.{unknown[0]} has no counterpart on verl.{nearest(unknown[0], known)} "
+            "Leave it out, or give verl's own setting under `verl:`."
         )
     settings = _objective(recipe) | _batches(recipe.trl)
     settings |= {_SAME[key]: value for key, value in recipe.trl.items() if key in _SAME}
@@ -98,12 +98,9 @@ def _batches(trl: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _block(recipe: TrainRecipe, df_fields: set[str]) -> dict[str, Any]:
-    repairs = recipe.repairs
     block = {key: value for key, value in recipe.trl.items() if key in df_fields and key not in _SAME}
-    block |= {"via": repairs.via, "temperature": repairs.temperature, "batch_size": repairs.batch_size}
-    block |= {"repair_model": recipe.repair_model, "style": repairs.style, "dtype": recipe.dtype}
-    if repairs.endpoint is not None:
-        block["endpoint"] = repairs.endpoint.model_dump(mode="json", exclude_none=True)
+    block |= recipe.repairs.model_dump(mode="json", exclude_none=True)
+    block |= {"repair_model": recipe.repair_model, "dtype": recipe.dtype}
     return {key: value for key, value in block.items() if value is not None}
 
 
