@@ -2,25 +2,25 @@
 
     python examples/whole_method.py            # about a minute on one core
 
-The task. Three glyphs (vectors of 12 numbers) are read and added up, as in "3+8=11+2=13;". They may be read from the
-left or from the right. Only the last number is rewarded. The policy, a small recurrent network, was taught to write and
-to add on printed glyphs; here it meets handwriting, misreads some, and has nothing but the reward to learn from.
+The task. The policy reads three glyphs (vectors of 12 numbers) from the left or from the right and adds them up, as in
+"3+8=11+2=13;". Only the last number is rewarded. The policy, a small recurrent network, was taught to write and to add
+on printed glyphs. Here it meets handwriting, misreads some glyphs, and learns from the reward alone.
 
-What is real: sampling, rewards, groups, alignment, masks, weighted loss and optimiser; the TRL host calls the same
-functions. What is simplified: the "images" are synthetic vectors; there is no KL term, and one update a batch;
-and the repair model is a rule. It sees what a repair model sees, the wrong answer and a correct one of the same group,
-and writes the readings of the correct answer in the wrong answer's own order. A rule costs nothing, which flatters
-DF-GRPO: with a learned repair model its training and sampling are to be billed (Eq. 29).
+What is real: sampling, rewards, groups, alignment, masks, weighted loss and optimiser. The TRL host calls the same
+functions. What is simplified: the "images" are synthetic vectors, there is no KL term, a batch serves one update, and
+the repair model is a rule. The rule sees what a repair model sees: the wrong answer and a correct one of the same
+group. It writes the readings of the correct answer in the wrong answer's own order. A rule costs nothing, which favours
+DF-GRPO: with a learned repair model, Eq. 29 counts its training and sampling.
 
-What to expect: no winner. Mean accuracy of two seeds on validation problems after 100 updates from 30 %, a grid run
-once with seeds other than the table's:
+What to expect: no winner. The table has the mean accuracy of two seeds on validation problems after 100 updates, from a
+start of 30 %. The grid was run once, with seeds other than those of the table that this script prints:
 
     learning rate   1.25e-4   2.5e-4    5e-4    1e-3
     GRPO             63.0 %   67.8 %  65.5 %  27.5 %
     DF-GRPO          62.2 %   68.2 %  66.3 %  62.5 %
 
 Seeds differ by up to 23 points for GRPO at 1e-3 and 9 for DF-GRPO at 5e-4, otherwise by 4 or less. At the best rate of
-both, the default here, the two are equal within that. GRPO falls below the start at 1e-3 where DF-GRPO does not, so a
+both, the default here, the difference is smaller than that. At 1e-3 GRPO falls below its start and DF-GRPO does not: a
 comparison at that rate alone would show a gap that tuning closes. The task is for reading the code, not for a claim.
 """
 
@@ -63,7 +63,7 @@ def decode(ids: list[int]) -> str:
 
 
 def reward(digits: np.ndarray, ids: list[int]) -> float:
-    """1 when the last number is the sum, else 0. How it came about is not looked at."""
+    """1 when the last number is the sum, else 0. The steps before it do not count."""
     text = decode(ids)
     return float(text.endswith(f"={digits.sum()};"))
 
@@ -195,8 +195,8 @@ def train(
         weights = torch.from_numpy(pad_weights([member.weights for member in batch], LENGTH))
         advantages = torch.tensor([member.advantage for member in batch], dtype=torch.float64)
         log_probs = policy.log_probs(glyphs[[member.row // group for member in batch]], ids)
-        # The policy that sampled is still the one that learns, so its log-probabilities are the old ones. A repair was
-        # not sampled by it; it is weighed, as in the paper, by the policy's own probabilities before and after.
+        # The policy that sampled is still the one that learns, so its log-probabilities are the old ones. It did not
+        # sample the repairs; their ratio is, as in the paper, of its own probabilities after and before the update.
         loss = surrogate_loss(
             log_probs, log_probs.detach(), advantages, weights, mask, length_norm="weights"
         )  # Eqs. 19-22

@@ -37,29 +37,24 @@ def refuse(place: str, problems: Iterable[str]) -> None:
 class MaskSettings:
     """From the alignment of two answers to the weights of one side's tokens. [DF, Eqs. 8-9]"""
 
-    alignment_method: AlignmentMethod = option("levenshtein", "Edit path between wrong answer and repair.")
-    anchor_gaps: bool = option(True, "A gap marks its place on the other side as well.")
+    alignment_method: AlignmentMethod = option("levenshtein", "Edit path from the wrong answer to the repair.")
+    anchor_gaps: bool = option(True, "A gap also marks the token in its place on the other side.")
     granularity: Granularity = option("token", "`step` marks the whole sentence or line around a marked token.")
     sigma: float | None = option(None, "Soft weights exp(-d / sigma), d in tokens. None: the hard mask.")
-    root_cause: bool = option(False, "On the wrong side, mark the first edited span alone; beyond the paper.")
+    root_cause: bool = option(False, "On the wrong side, mark only the first edited span; beyond the paper.")
     weights: Weights = option(
-        "mask",
-        "`ones`: the same repairs, and every token counts. The others change which tokens the mask marks; "
-        "see `difference_feedback.method.ablations`.",
+        "mask", "`ones`: the same repairs, every token counts. The others are ablations: see method/ablations.py."
     )
 
     def check(self) -> None:
-        """Raise `ConfigError` for values that a field does not have, and for fields that contradict each other."""
+        """Raise `ConfigError` for values that a field cannot have, and for fields that contradict each other."""
         for name, hint in get_type_hints(type(self)).items():
             if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
                 raise ConfigError(f"{name}={getattr(self, name)!r}: choose one of {', '.join(get_args(hint))}.")
         if self.sigma is not None and not self.sigma > 0:
             raise ConfigError(f"sigma={self.sigma}: give a positive number of tokens, or None for the hard mask.")
         if self.root_cause and self.weights != "mask":
-            raise ConfigError(
-                f"root_cause=True narrows the mask, and weights={self.weights!r} puts others in its place; use "
-                "weights='mask'."
-            )
+            raise ConfigError(f"root_cause=True changes the mask, not weights={self.weights!r}; use weights='mask'.")
 
     @property
     def alignment_options(self) -> dict[str, Any]:
@@ -76,43 +71,40 @@ class MaskSettings:
 class PairSettings(MaskSettings):
     """From one prompt's answers and their repairs to the group that is optimised. [DF, Eqs. 5-7, 13-18, 26]"""
 
-    reward_threshold: float = option(1.0, "tau: an answer, or a repair, is correct from this reward on.")
-    num_repairs: int = option(
-        2, "K: repairs sampled per wrong answer. 0: no repair model is needed, with sibling_repairs alone."
-    )
+    reward_threshold: float = option(1.0, "tau: an answer or a repair is right if its reward is at least this.")
+    num_repairs: int = option(2, "K: repairs sampled per wrong answer. 0 needs sibling_repairs, and no repair model.")
     sibling_repairs: bool = option(
-        False,
-        "The group's right answers are candidates for a wrong answer's repair as well, at no cost; beyond the paper.",
+        False, "The group's right answers are candidate repairs as well, at no cost; beyond the paper."
     )
     max_edit_cost: float = option(
         1.0, "A repair that changes more than this share of the tokens is not used; beyond the paper. 1: all are used."
     )
     min_probability: float = option(
         0.0,
-        "A repair is used only if the policy gives each of its tokens at least this probability. One that is "
-        "right by its end alone has tokens that do not follow; beyond the paper. 0: all right ones are used.",
+        "A repair is used only if the policy gives each of its tokens at least this probability: if only its end is "
+        "right, other tokens do not follow. Beyond the paper. 0: all right repairs are used.",
     )
     reference: ReferenceSource = option(
         "sibling_then_answer",
-        "Where a repair's reference comes from: a correct answer drawn uniformly from the group, the "
-        "annotated answer, or the first with the second as a fallback.",
+        "What a repair is made towards: a right answer drawn uniformly from the group (`sibling`), the annotated "
+        "answer (`answer`), or the annotated answer only where the group has no right one.",
     )
     reference_seed: int = option(0, "Seed of the draws of references, and of `weights=random`.")
     empty_feasible: EmptyFeasible = option(
         "drop", "A wrong answer without a right repair is dropped, or kept with weights of one (`broadcast`)."
     )
     correct_rollouts: CorrectRollouts = option(
-        "leave", "Correct answers leave the group, as in the paper, or stay in it with weights of one (`keep`)."
+        "leave", "Right answers leave the group, as in the paper, or stay in it with weights of one (`keep`)."
     )
     regroup: bool = option(
         True,
-        "Optimise over wrong answers and their repairs. False keeps the original group, no repairs added; "
-        "with weights='ones' that is the host's own method, and no repair model is needed.",
+        "Optimise over wrong answers and their repairs. False keeps the original group and adds no repairs. With "
+        "weights='ones' that is the host's own method, without a repair model.",
     )
     repaired_ratio: RepairedRatio = option(
         "old",
-        "A repair's ratio is taken against the policy that sampled the rollouts, as in the paper, or `one` "
-        "at its first update. They differ when a batch of rollouts serves several updates.",
+        "Denominator of a repair's ratio: the policy that sampled the rollouts, as in the paper, or the policy at the "
+        "repair's first update (`one`). They differ only if a batch of rollouts serves several updates.",
     )
 
     @property
@@ -122,7 +114,7 @@ class PairSettings(MaskSettings):
 
     @property
     def needs_repairer(self) -> bool:
-        """Whether a repair model is asked for them."""
+        """Whether a repair model makes them."""
         return self.makes_pairs and self.num_repairs > 0
 
     def check(self) -> None:

@@ -19,9 +19,9 @@ from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES,
 class DFGRPOConfig(PairSettings, GRPOConfig):
     """TRL's `GRPOConfig` with the settings of Difference Feedback. [DF, Sec. 3]
 
-    `objective` sets TRL's loss, ratio, clipping range or temperatures, and scaling of advantages; those fields are None
-    here unless you give your own. `use_bias_correction_kl` is off, since it changes the KL gradient even on-policy and
-    the paper's KL has none; `beta` is 0 as in TRL, and stated here because a reference model doubles the memory.
+    `objective` sets TRL's loss, ratio, clipping range or temperatures, and scaling of advantages; a field of these that
+    is not None overrides it. `use_bias_correction_kl` is off: the paper's KL has no such correction, which changes the
+    gradient even on-policy. `beta` is 0 as in TRL: a reference model doubles the memory.
 
     Raises `ConfigError` for combinations that are wrong or untested, each with its remedy.
     """
@@ -33,18 +33,15 @@ class DFGRPOConfig(PairSettings, GRPOConfig):
     epsilon: float | None = option(None, "Clipping range below 1. None: the objective's.")  # type: ignore[assignment]
     epsilon_high: float | None = option(
         None,
-        "Clipping range above 1. None: that below, where one is given, else the objective's. For cispo the "
-        "largest importance weight.",
+        "Clipping range above 1; for cispo the largest weight. None: `epsilon` if it is set, else the objective's.",
     )
-    beta: float = option(0.0, "Weight of the KL to the reference model. No weights apply to it.")
+    beta: float = option(
+        0.0, "Coefficient of the KL to the reference model. The weights of tokens do not apply to the KL."
+    )
     use_bias_correction_kl: bool = option(False, "TRL's importance-weighted KL. Token-level ratios only.")
 
-    answer_column: str | None = option(
-        None, "Data set column of the annotated answer, a `reference`. None: there is none."
-    )
-    length_norm: LengthNorm = option(
-        "tokens", "Per-sequence normaliser: all tokens, as in the paper, or the sum of the weights."
-    )
+    answer_column: str | None = option(None, "Data set column of the annotated answers. None: there are none.")
+    length_norm: LengthNorm = option("tokens", "A sequence's divisor: its tokens, as in the paper, or its `weights`.")
 
     def __post_init__(self) -> None:
         changes = {name: getattr(self, name) for name in trl_settings(self.objective)}
