@@ -1,4 +1,4 @@
-"""Controls of the gate: what each keeps and what it changes."""
+"""Mask ablations: what each keeps and what it changes."""
 
 import numpy as np
 import pytest

@@ -87,7 +87,7 @@ def test_rollouts_without_a_feasible_repair_are_dropped_with_their_reason():
     assert group.skipped == {1: missing, 2: missing, 3: SkipReason.UNJUDGED, 5: missing}
 
 
-def test_broadcast_keeps_them_alone_and_ungated():
+def test_broadcast_keeps_them_alone_with_weights_of_one():
     group = pair_group([0, 0, None], {0: 1.0}, empty_feasible="broadcast")
     assert group.rollout.tolist() == [0, 0, 1]
     assert group.is_repair.tolist() == [False, True, False]

@@ -1,4 +1,4 @@
-"""The gate: exact zeros, and PPO untouched where answers are right."""
+"""Weighted advantages: exact zeros, and PPO untouched where answers are right."""
 
 import pytest
 import torch

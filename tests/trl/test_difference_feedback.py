@@ -294,7 +294,7 @@ def test_references_are_drawn_alike_in_equal_runs(make_trainer: Callable[..., An
     assert references(0) != references(1)
 
 
-def test_the_original_group_can_be_gated_without_repairs_in_it(make_trainer: Callable[..., Any]) -> None:
+def test_the_original_group_can_have_weights_without_repairs_in_it(make_trainer: Callable[..., Any]) -> None:
     trainer = make_trainer(ScriptedTrainer, regroup=False, per_device_train_batch_size=24)
     inputs = first_batch(trainer)
     by_ids = {tuple(pair["wrong"]["token_ids"]): pair["wrong"] for pair in trainer.last_pairs}

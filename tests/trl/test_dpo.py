@@ -123,7 +123,7 @@ def test_unweighted_tokens_get_no_gradient(make: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_without_the_gate_it_is_trls(make: Callable[..., Any], lora: bool) -> None:
+def test_without_weights_it_is_trls(make: Callable[..., Any], lora: bool) -> None:
     adapter = {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"])} if lora else {}
     trained = []
     for trainer in (make(DPOTrainer, DPOConfig, **adapter), make(weights="ones", **adapter)):
@@ -134,7 +134,7 @@ def test_without_the_gate_it_is_trls(make: Callable[..., Any], lora: bool) -> No
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_training_raises_the_gated_margin(make: Callable[..., Any], lora: bool) -> None:
+def test_training_raises_the_weighted_margin(make: Callable[..., Any], lora: bool) -> None:
     adapter = {"peft_config": LoraConfig(r=4, target_modules=["q_proj", "v_proj"])} if lora else {}
     trainer = make(max_steps=8, learning_rate=3e-2 if lora else 1e-2, **adapter)
     trainer.train()

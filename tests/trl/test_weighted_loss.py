@@ -162,7 +162,7 @@ def test_a_repairs_ratio_can_be_one_at_its_first_update(make_trainer: Callable[.
     assert ratios["one"][1].abs().max() > 1e-4
 
 
-def test_the_kl_is_trls_own_under_the_sequence_gate(make_trainer: Callable[..., Any]) -> None:
+def test_the_kl_is_trls_own_under_sequence_weights(make_trainer: Callable[..., Any]) -> None:
     """GSPO: gradient with beta minus gradient without is the gradient of an unweighted KL."""
     trainer = make_trainer(ScriptedTrainer, objective="gspo", beta=0.2)
     inputs = first_batch(trainer)

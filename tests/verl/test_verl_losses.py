@@ -80,7 +80,7 @@ def test_verls_loss_is_the_specification(objective: str) -> None:
     assert (theirs.grad != 0).sum() > 3
 
 
-def test_gae_is_whitened_before_the_gate() -> None:
+def test_gae_is_whitened_before_the_weights() -> None:
     """Whitening first: unweighted tokens end at exactly 0, and with every answer right DF-PPO is PPO, bit for bit.
 
     The other order would subtract a mean from the zeros, and so give every unweighted token an advantage again.

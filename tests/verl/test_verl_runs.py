@@ -102,7 +102,7 @@ def test_repairs_are_sifted_and_an_ablation_takes_the_masks_place(tmp_path: Path
         check_loss(row, tensors, "grpo")
 
 
-def test_ppo_keeps_its_answers_and_gates_the_wrong_ones(tmp_path: Path) -> None:
+def test_ppo_keeps_its_answers_and_weighs_the_wrong_ones(tmp_path: Path) -> None:
     rows, dumped = train(tmp_path / "ppo", *PPO)
     for row, tensors in zip(rows, dumped, strict=True):
         assert row["df/rows"] == row["df/answers"] == ANSWERS

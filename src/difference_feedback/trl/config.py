@@ -32,12 +32,9 @@ class DFGRPOConfig(PairSettings, GRPOConfig):
     scale_rewards: str | None = option(None, "`group` or `none`: advantages divided by the group's deviation, or not.")  # type: ignore[assignment]
     epsilon: float | None = option(None, "Clipping range below 1. None: the objective's.")  # type: ignore[assignment]
     epsilon_high: float | None = option(
-        None,
-        "Clipping range above 1; for cispo the largest weight. None: `epsilon` if it is set, else the objective's.",
+        None, "Clipping range above 1; for cispo the largest weight. None: `epsilon` if set, else the objective's."
     )
-    beta: float = option(
-        0.0, "Coefficient of the KL to the reference model. The weights of tokens do not apply to the KL."
-    )
+    beta: float = option(0.0, "Coefficient of the KL to the reference model. No weights apply to the KL.")
     use_bias_correction_kl: bool = option(False, "TRL's importance-weighted KL. Token-level ratios only.")
 
     answer_column: str | None = option(None, "Data set column of the annotated answers. None: there are none.")
