@@ -82,7 +82,7 @@ def describe_pairs(
 def log_repairs(
     logs: dict[str, Any], members: Sequence[Member], rollouts: Rollouts, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    """TRL's table of completions: the advantages of this group, 0 for answers that left it, and the repairs."""
+    """Fill TRL's table of completions: the advantages of this group, 0 for answers that left it, and the repairs."""
     advantages, repairs = [0.0] * len(rollouts.prompts), [""] * len(rollouts.prompts)
     for member in members:
         if member.is_repair:

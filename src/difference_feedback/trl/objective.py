@@ -1,4 +1,4 @@
-"""The objectives that TRL's loss computes, by the names of the core, with the settings of their own papers."""
+"""The objectives that TRL's loss computes, by the names of `method.objectives`, with their papers' settings."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -44,21 +44,21 @@ def trl_settings(objective: str) -> dict[str, Any]:
     return settings
 
 
-def with_objective(objective: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """TRL's settings for an objective, with those that a user has `given` put over them.
+def with_objective(objective: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """TRL's settings for an objective, with a user's `changes`.
 
-    A clipping range given below alone is symmetric, as in TRL.
+    If only the lower clipping range changes, the upper one equals it, as in TRL.
 
     Raises:
-        ConfigError: what is given makes another objective, or there is none of this name.
+        ConfigError: the changes make another objective, or there is no objective of this name.
     """
     settings = trl_settings(objective)
     for name in ("loss_type", "importance_sampling_level"):
-        if given.get(name, settings[name]) != settings[name]:
+        if changes.get(name, settings[name]) != settings[name]:
             raise ConfigError(
-                f"{name}={given[name]!r} is not that of objective={objective!r}, {settings[name]!r}; leave it out and "
-                f"choose the objective: {', '.join(TRL_OBJECTIVES)}."
+                f"{name}={changes[name]!r} is not that of objective={objective!r}, {settings[name]!r}; leave it "
+                f"out and choose the objective: {', '.join(TRL_OBJECTIVES)}."
             )
-    if "epsilon" in given and objective != "cispo":
+    if "epsilon" in changes and objective != "cispo":
         settings.pop("epsilon_high", None)
-    return settings | dict(given)
+    return settings | dict(changes)

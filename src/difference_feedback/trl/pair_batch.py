@@ -124,7 +124,7 @@ def build_batch(
 
 
 def weigh_rollouts(batch: dict[str, Any], members: Sequence[Member]) -> torch.Tensor:
-    """Weights `(B, T)` for the original group, no repairs in it; ones for answers that nobody could judge."""
+    """Weights `(B, T)` for the original group, without repairs; ones for unjudged answers."""
     weights = batch["completion_mask"].float()
     for member in members:
         weights[member.row, : len(member.weights)] = torch.as_tensor(member.weights, device=weights.device)

@@ -1,14 +1,14 @@
 """Resume so that the run goes on as if it had never stopped. For any of TRL's GRPO trainers.
 
-What TRL 1.16 on transformers 5 loses on `resume_from_checkpoint`, and what is done about it:
+TRL 1.16 on transformers 5 loses three things on `resume_from_checkpoint`, which are restored here:
 
 - Weights of models whose saved names differ from those in memory (Qwen2.5-VL): `load_state_dict(strict=False)` warns
-  and keeps the initial ones. Here they are loaded by `from_pretrained`, which knows the names.
+  and keeps the initial weights. `from_pretrained` knows the names and loads them.
 - `_step`, which says when to generate and which slice of the generated batch comes next: it restarts at 0.
-- The sampler's order from the second epoch on: its generator has not drawn the finished epochs' permutations.
+- The sampler's order from the second epoch on: its generator has not drawn the permutations of the finished epochs.
 
-With these, a run resumed where a new batch is generated equals an uninterrupted one bit for bit. Between two
-generations it does not, since the generated batch is not saved: a warning says so.
+A run that resumes where a new batch is generated then equals an uninterrupted one bit for bit. Between two generations
+it does not, since the generated batch is not saved: a warning says so.
 """
 
 import os
@@ -32,7 +32,7 @@ class ExactResume(GRPOTrainer):
     num_generations: int
     _train_sampler: Any = None
     watch: Callable[[list[dict[str, Any]], list[Any], torch.Tensor], None] | None = None
-    """Told of every batch of graded answers: rows of the data set, completions, and their rewards `(n, F)`."""
+    """Called with every batch of graded answers: rows of the data set, completions, and their rewards `(n, F)`."""
 
     def _calculate_rewards(
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[Any]
@@ -45,7 +45,7 @@ class ExactResume(GRPOTrainer):
 
     @property
     def _steps_per_generation(self) -> int:
-        """Micro-batches that one batch of rollouts is cut into; never None once the configuration is resolved."""
+        """Micro-batches of one batch of rollouts; never None once the configuration is resolved."""
         return self.args.steps_per_generation or self.args.gradient_accumulation_steps
 
     @property

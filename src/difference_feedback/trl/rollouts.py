@@ -52,7 +52,7 @@ def annotated_answers(examples: Sequence[dict[str, Any]], column: str | None) ->
     if column is None:
         return [None] * len(examples)
     if examples and column not in examples[0]:
-        raise DataError(f"answer_column={column!r} is no column of the data set; it has {', '.join(examples[0])}.")
+        raise DataError(f"answer_column={column!r} is no column of the data: choose one of {', '.join(examples[0])}.")
     return [None if example[column] is None else str(example[column]) for example in examples]
 
 
@@ -66,8 +66,8 @@ def references_of_all(
 ) -> tuple[dict[int, str], Counter[SkipReason]]:
     """The references by row, and the number of prompts without one by reason, over all ranks' rows, `(N,)`.
 
-    Every rank calls this with the same rows and an equal generator, so all agree, and the choice does not depend on how
-    rows are spread over ranks. A prompt has `group_size` rows.
+    Every rank calls this with the same rows and an equal generator, so all ranks agree, and the choice does not depend
+    on how rows are spread over ranks. A prompt has `group_size` rows.
     """
     references: dict[int, str] = {}
     skipped: Counter[SkipReason] = Counter()
@@ -83,7 +83,7 @@ def references_of_all(
 def sample_repairs(
     repairer: Repairer, rollouts: Rollouts, references: Mapping[int, str], num_repairs: int, limits: Limits
 ) -> tuple[dict[int, list[Repair]], Counter[str]]:
-    """`num_repairs` repairs of each wrong answer (row -> reference): the usable ones by row, and the refused by reason.
+    """`num_repairs` repairs of each wrong answer (row -> reference): the usable ones by row, others counted by reason.
 
     Raises `DataError` when the repairer does not answer every request.
     """
@@ -109,7 +109,7 @@ def sample_repairs(
 
 
 def keep_to_text(trainer: Any) -> Limits:
-    """Keep a trainer's policy from sampling vision tokens; returns the limits that its repairs must keep to as well.
+    """Keep a trainer's policy from sampling vision tokens; returns the limits for its repairs.
 
     A sampled vision token would no longer match the image features, and TRL suppresses the image token alone.
     """

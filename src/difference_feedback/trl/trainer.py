@@ -5,16 +5,16 @@ A generation step, in the order of the methods below:
     _generate_and_score_completions   TRL samples and grades, then `_difference_feedback`:
       _choose_references                a right answer for every wrong one, over all ranks
       _sample_repairs, _grade           candidates from the repair model, graded by TRL's reward functions
-      _measure_plausibility             the policy's probability of them, where `min_probability` asks for it
+      _measure_plausibility             the policy's probability of them, where `min_probability` is set
       choose_pair, rows_of_all          the method: `method.pairs`
       _regroup                          wrong answers and repairs in place of the rollouts
     _compute_loss                     TRL's own, on weighted inputs: `weighted_loss.py`
 
-Three fields carry something past a method of TRL's that has no argument for it. They rely on TRL's order of calls:
+Three fields carry a value through a method of TRL's that has no argument for it. They rely on TRL's order of calls:
 
-    _defer_logps     set while TRL samples and grades: log-probabilities asked for then are of rows that leave
+    _defer_logps     set while TRL samples and grades: log-probabilities requested then are of rows that leave
     _rollouts        set by `_calculate_rewards`, which TRL calls in `_generate_and_score_completions`; read after it
-    _weighted_loss   set while TRL computes the loss: log-probabilities asked for then are given weighted gradients
+    _weighted_loss   set while TRL computes the loss: log-probabilities requested then get weighted gradients
 """
 
 from collections import Counter, defaultdict
@@ -87,13 +87,13 @@ class DFGRPOTrainer(ExactResume):
         if not isinstance(args, DFGRPOConfig):
             raise ConfigError(f"args is a {type(args).__name__}; DFGRPOTrainer needs a DFGRPOConfig.")
         if args.needs_repairer and repairer is None:
-            raise ConfigError("Pass a repairer, or set weights='ones' and regroup=False for plain GRPO.")
+            raise ConfigError("repairer is missing: pass one, or set weights='ones' and regroup=False for plain GRPO.")
         for name in ("tools", "environment_factory", "rollout_func"):
             if trl_kwargs.get(name):
                 raise ConfigError(f"{name}: answers with tool calls or from elsewhere are not repaired; leave it out.")
         super().__init__(model, reward_funcs, args, *trl_args, **trl_kwargs)
         if self.aux_loss_enabled:
-            raise ConfigError("A router's auxiliary loss would be scaled with the filler rows: router_aux_loss_coef=0.")
+            raise ConfigError("router_aux_loss_coef: filler rows would scale the auxiliary loss; set it to 0.")
         plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
         zero_stage = plugin.zero_stage if plugin else 0
         refuse_shared_shards(repairer, self.model, self.accelerator.distributed_type, zero_stage)
@@ -112,7 +112,7 @@ class DFGRPOTrainer(ExactResume):
         if not self.model.training:
             return super()._generate_and_score_completions(inputs)
         with self.cost.measure("rollout"):
-            # The rollouts that leave the group need no log-probabilities, and the repairs do not exist yet.
+            # Rollouts that leave the group need no log-probabilities, and the repairs do not exist yet.
             self._defer_logps = self.args.regroup and not self._corrects_sampler
             try:
                 batch = super()._generate_and_score_completions(inputs)
@@ -207,7 +207,7 @@ class DFGRPOTrainer(ExactResume):
         count = max(gather_object([len(flat)]))
         if not count:
             return {}
-        # Scoring ends in a gather, so every rank scores equally many: a rollout fills up.
+        # Scoring ends in a gather, so every rank scores equally many: copies of a rollout fill up.
         rows, token_ids = zip(*flat, *[(0, rollouts.completion_ids[0])] * (count - len(flat)), strict=True)
         texts = self.processing_class.batch_decode(list(token_ids), skip_special_tokens=True)
         completions = [[{"role": "assistant", "content": text}] for text in texts]
@@ -216,7 +216,7 @@ class DFGRPOTrainer(ExactResume):
         pending = self._pending_extra_logs, self._pending_metrics
         self._pending_extra_logs, self._pending_metrics = defaultdict(list), defaultdict(list)
         try:
-            # TRL's own: what watches the policy's answers is not to see repairs.
+            # TRL's own method: `watch` sees only the policy's answers, not repairs.
             rewards = GRPOTrainer._calculate_rewards(self, examples, prompts, completions, list(token_ids))
         finally:
             self._pending_extra_logs, self._pending_metrics = pending
@@ -236,7 +236,7 @@ class DFGRPOTrainer(ExactResume):
         return answers
 
     def _measure_plausibility(self, batch: dict[str, Any], candidates: dict[int, list[Answer]]) -> None:
-        """Note on each right candidate what the policy gives to its least probable token."""
+        """Store with each right candidate the policy's probability of its least probable token."""
         if self.args.min_probability == 0:
             return
         rewards = {row: [answer.reward for answer in answers] for row, answers in candidates.items()}
@@ -266,7 +266,7 @@ class DFGRPOTrainer(ExactResume):
         batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
         total: int = np.sum(rank_sizes).item()
         if self.loss_type in ROW_MEAN_LOSSES and total:
-            # TRL's mean runs over filler rows as well; this makes it the mean over members.
+            # TRL's mean includes filler rows; this makes it the mean over members.
             batch["loss_scale"] *= len(rank_sizes) * num_rows / total
         with self.cost.measure("update"):
             self._score_policy(batch)

@@ -1,7 +1,7 @@
 """Weights in TRL's loss: onto advantages, and onto gradients where ratios are per sequence. [DF, Eqs. 10-23]
 
-Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so `w_t A` is all there is
-to it. The KL has no advantage in it and stays unweighted.
+Token-level ratios (GRPO, DAPO, Dr. GRPO, SAPO, CISPO). TRL's loss takes advantages `(B, T)`, so it gets `w_t A`. The KL
+has no advantage in it and stays unweighted.
 
 Sequence-level ratios (GSPO). The ratio `s = exp(mean_t(log pi_t - log pi_old_t))` carries gradient into every token,
 whatever the advantages are. With the advantage `mean(w) A`, and the gradient of each `log pi_t` multiplied by
@@ -48,8 +48,8 @@ def weighted_advantages(
 class WeightedLoss:
     """One computation of TRL's loss: the inputs that it reads, and the gradients of its log-probabilities.
 
-    `buffered` is TRL's batch, `(B, T)` and `(B,)` tensors, which comes again at the next update on it. `by_weights`
-    divides each row by the sum of its weights and not by its tokens.
+    `buffered` is TRL's batch, `(B, T)` and `(B,)` tensors, which every update on it reads again. `by_weights` divides
+    each row by the sum of its weights and not by its number of tokens.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class WeightedLoss:
             return logps
         weighted = logps.detach() + self._factors * (logps - logps.detach())
         if "ref_per_token_logps" in self.inputs:
-            # The KL is a function of `reference - logps`. This takes the weights off that difference again: the term
-            # added is 0 in value, and its gradient is what the weights took away.
+            # The KL is a function of `reference - logps`. The added term keeps the weights out of that difference: its
+            # value is 0, and its gradient is what the weights took away.
             self.inputs["ref_per_token_logps"] = self.inputs["ref_per_token_logps"] + (weighted - logps)
         return weighted

@@ -1,4 +1,4 @@
 """Host: Difference Feedback on verl's Ray trainer, as a plug-in: `python -m difference_feedback.verl.main_df`.
 
-Nothing here is imported by the rest of the package: verl lives in an environment of its own, without TRL.
+Of the rest of the package only `commands` imports it, for `host: verl`: verl needs its own environment, without TRL.
 """

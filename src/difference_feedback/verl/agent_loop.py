@@ -1,7 +1,7 @@
-"""verl's agent loops, repairing each prompt's wrong answers as soon as its last answer is there. [DF, Eqs. 5-9, 13]
+"""verl's agent loops, which repair a prompt's wrong answers as soon as its last answer is complete. [DF, Eqs. 5-9, 13]
 
-`actor_rollout_ref.rollout.agent.agent_loop_manager_class` is verl's own place for it. Rows go to the TransferQueue as
-verl puts them; what is added is a field `df_weights` `(T,)`, a tag `df_role`, and rows for the repairs.
+verl loads them by `actor_rollout_ref.rollout.agent.agent_loop_manager_class`. Rows go to the TransferQueue as verl puts
+them, with a field `df_weights` `(T,)` and a tag `df_role`, and repairs get rows of their own.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,13 @@ from difference_feedback.verl.repair_actor import NAME
 from difference_feedback.verl.settings import settings_of
 
 REPAIR_SESSION = 1_000_000
-"""Added to the session of a wrong answer, it is the session of its repair: keys say what belongs together."""
+"""A repair's session is that of its wrong answer plus this number, so that keys tell which rows form a pair."""
 
 _Worker: Any = AgentLoopWorkerTQ.__ray_metadata__.modified_class
 
 
 class DFAgentLoopWorker(_Worker):
-    """Collects the answers of a prompt; the last one to come repairs the wrong ones."""
+    """Collects the answers of a prompt; when the last one arrives, it repairs the wrong ones."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,8 +55,8 @@ class DFAgentLoopWorker(_Worker):
         outputs = output if isinstance(output, list) else [output]
         if len(outputs) != 1:
             raise DataError(
-                f"an answer came in {len(outputs)} parts, and only answers of one can be repaired; "
-                "use single_turn_agent"
+                f"an answer has {len(outputs)} parts, and only answers of one part can be repaired: set "
+                "actor_rollout_ref.rollout.agent.default_agent_loop=single_turn_agent"
             )
         uid = kwargs["uid"]
         group = self.answers.setdefault(uid, {})
@@ -65,8 +65,8 @@ class DFAgentLoopWorker(_Worker):
             await self._repair(self.answers.pop(uid))
 
     async def _repair(self, group: dict[int, tuple[AgentLoopOutput, dict[str, Any]]]) -> None:
-        """Ask for repairs, grade them, and put weights and repairs into the queue, before the prompt is finished."""
-        # By content: sessions finish in any order, and the same answers are to be repaired in the same way.
+        """Sample and grade repairs, and put weights and repairs into the queue, before the prompt is finished."""
+        # By content: sessions finish in any order, and the order must not change the repairs.
         sessions = sorted(group, key=lambda session: (group[session][0].response_ids, session))
         outputs = [group[session][0] for session in sessions]
         token_ids = [list(output.response_ids) for output in outputs]

@@ -1,4 +1,4 @@
-"""Run a `train` recipe on verl: its data as parquet, its keys as verl's, its metrics in the run's folder."""
+"""Run a `train` recipe on verl: write its data as parquet, translate its keys, collect its metrics in the folder."""
 
 import json
 import os
@@ -17,17 +17,14 @@ from difference_feedback.verl.results import collect, is_evaluated, keep_metrics
 from difference_feedback.verl.translate import ROLLOUT, overrides
 from difference_feedback.world.nano import SHIPPED
 
-AT_THE_END = 2**31 - 1
-"""As a validation frequency: after the last step alone."""
-
 
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
     """Train by `python -m difference_feedback.verl.main_df` in this environment; returns what summary.json holds.
 
-    An interrupted run goes on from verl's last checkpoint in the folder.
+    An interrupted run continues from verl's last checkpoint in the folder.
 
     Raises:
-        ConfigError: verl is not installed here, or the recipe asks for what verl does not have.
+        ConfigError: verl is not installed here, or the recipe has a setting without a counterpart on verl.
         DifferenceFeedbackError: the run failed; its log is in the folder.
     """
     check(recipe)
@@ -68,7 +65,7 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     if is_evaluated(recipe):
         fixed |= {
             "trainer.validation_data_dir": validation_folder(run),
-            "trainer.test_freq": recipe.evaluation.every or AT_THE_END,
+            "trainer.test_freq": recipe.evaluation.every or 2**31 - 1,  # 0: only after the last step
             f"{ROLLOUT}.val_kwargs.temperature": recipe.evaluation.temperature,
             f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
         }

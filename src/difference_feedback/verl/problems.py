@@ -12,12 +12,12 @@ from difference_feedback.errors import DataError
 
 
 def write_questions(path: Path, questions: Iterable[Question], source: str) -> int:
-    """Write chat prompts with `<image>` in the places of images, the answers as ground truth; returns their number.
+    """Write chat prompts with `<image>` in the place of each image, and the answers; returns the number of rows.
 
     `source` tells `reward.compute_score` the rule: "embedded", or anything else for the final-answer rule.
 
     Raises:
-        DataError: a question whose own text has `<image>` in it, which verl would take for a place.
+        DataError: a question whose text contains `<image>`, which verl would replace.
     """
     rows = [_row(i, question, source) for i, question in enumerate(questions)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -26,9 +26,9 @@ def write_questions(path: Path, questions: Iterable[Question], source: str) -> i
 
 
 def _row(index: int, question: Question, source: str) -> dict[str, Any]:
-    content = str(without_images(question.prompt))  # image parts are the places that verl is to fill
+    content = str(without_images(question.prompt))  # verl fills the places of image parts
     if "<image>" in content or "<video>" in content:
-        raise DataError(f"question {index}: its text has <image> or <video> in it; write it differently.")
+        raise DataError(f"question {index}: verl would replace <image> or <video> in its text; write it differently.")
     messages = [
         {"role": message["role"], "content": "".join(map(_text, message["content"]))} for message in question.prompt
     ]

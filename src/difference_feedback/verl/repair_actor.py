@@ -1,4 +1,4 @@
-"""The repair model as a Ray resource of its own: agent loops call it while other prompts still roll out. [DF, Eq. 5]"""
+"""The repair model as its own Ray actor: agent loops call it while other prompts are still sampled. [DF, Eq. 5]"""
 
 import time
 from collections.abc import Sequence

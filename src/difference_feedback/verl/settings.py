@@ -1,4 +1,4 @@
-"""The `difference_feedback:` block of a verl configuration, checked before anything starts."""
+"""The `difference_feedback:` block of a verl configuration, checked before the run starts."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from difference_feedback.runs.validation import build_config
 
 @dataclass(kw_only=True)
 class VerlSettings(PairSettings):
-    """The settings of the method, those of the repair model's actor, and a folder for tensors.
+    """The settings of the method, of the repair model's actor, and a folder for tensors.
 
     Raises `ConfigError` for values that cannot work, each with its remedy.
     """
 
     repair_model: str | None = None
-    """Folder or hub name of the repair model, which a Ray actor of its own holds."""
+    """Folder or hub name of the repair model, which its own Ray actor holds."""
     style: Literal["nano", "full"] | None = None
     """Prompt of the repair model; by default that of its training."""
     temperature: float = 0.7
@@ -35,7 +35,7 @@ class VerlSettings(PairSettings):
     """The server: url, model, api_key_env, concurrency, timeout, ..."""
 
     dump: str | None = None
-    """Folder for each step's tensors, as the update reads them: for tests and for those who study masks."""
+    """Folder for each step's tensors, as the update reads them, for tests and for the study of masks."""
 
     def __post_init__(self) -> None:
         self.check()

@@ -1,4 +1,4 @@
-"""A `train` recipe in verl's words: the same keys, or a clear error for those that verl has no counterpart of."""
+"""A `train` recipe as verl's configuration. A key without a counterpart on verl is an error."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -42,10 +42,10 @@ _SCHEDULES = {"constant": "constant", "constant_with_warmup": "constant", "cosin
 
 
 def overrides(recipe: TrainRecipe) -> dict[str, Any]:
-    """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` has the last word.
+    """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` overrides the rest.
 
     Raises:
-        ConfigError: a key that verl has no counterpart of. `runs.check` has seen to the objective.
+        ConfigError: a key without a counterpart on verl. `runs.check` has checked the objective.
     """
     df_fields = {field.name for field in fields(VerlSettings)}
     known = {*_SAME, *_SIZES, *_OTHERS, *df_fields}
@@ -63,7 +63,7 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
     if "lr_scheduler_type" in recipe.trl:
         schedule = recipe.trl["lr_scheduler_type"]
         if schedule not in _SCHEDULES:
-            raise ConfigError(f"trl.lr_scheduler_type={schedule!r}: verl has {', '.join(_SCHEDULES)}.")
+            raise ConfigError(f"trl.lr_scheduler_type={schedule!r}: verl has {', '.join(_SCHEDULES)}; use one of them.")
         settings[f"{ACTOR}.optim.lr_scheduler_type"] = _SCHEDULES[schedule]
     if recipe.method == "df-grpo":
         settings |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, df_fields).items()}
@@ -88,12 +88,12 @@ def _objective(recipe: TrainRecipe) -> dict[str, Any]:
 
 
 def _batches(trl: Mapping[str, Any]) -> dict[str, Any]:
-    """TRL counts answers, verl prompts."""
+    """verl counts prompts where TRL counts answers."""
     answers = trl.get("num_generations", 8)
     step = trl.get("per_device_train_batch_size", 8) * trl.get("gradient_accumulation_steps", 1)
     rows = trl.get("generation_batch_size") or step * trl.get("steps_per_generation", 1)
     if rows % answers:
-        raise ConfigError(f"{rows} answers a batch are no whole prompts of trl.num_generations={answers}.")
+        raise ConfigError(f"trl.num_generations={answers} makes no whole prompts of {rows} answers: use a divisor.")
     return {"data.train_batch_size": rows // answers, f"{ACTOR}.ppo_mini_batch_size": rows // answers}
 
 
