@@ -18,7 +18,7 @@ from difference_feedback.method.repairs import Repair, RepairRequest
 
 STEPS = 2
 ROWS = 12
-"""Rows of a micro-batch over all ranks: three questions with four answers, so the second straddles two ranks."""
+"""Rows of a micro-batch over all ranks: three questions with four answers, so the second spans two ranks."""
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "grpo": {},
@@ -40,7 +40,7 @@ class Picky(trl_world.FlipParity):
 
 
 class OnOneRank(Picky):
-    """Finds repairs on the first rank alone."""
+    """Finds repairs on the first rank only."""
 
     trainer: Any = None
 

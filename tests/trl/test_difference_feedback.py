@@ -1,4 +1,4 @@
-"""From rollouts to pairs: what is asked, refused, skipped, chosen, counted; and what moves no weights."""
+"""From rollouts to pairs: what is requested, rejected, skipped, chosen and counted, and what changes no weights."""
 
 import math
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
 
 
 class Fixed:
-    """Returns the same candidates for every request and remembers what it was asked."""
+    """Returns the same candidates for every request and remembers the requests."""
 
     def __init__(self, *candidates: list[int]) -> None:
         self.candidates = candidates

@@ -1,4 +1,4 @@
-"""Objectives by name: what TRL is told, and that a contradiction is refused."""
+"""Objectives by name: the settings that TRL gets, and that a contradiction is rejected."""
 
 from pathlib import Path
 from typing import Any

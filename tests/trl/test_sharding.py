@@ -1,4 +1,4 @@
-"""Weights that are cut up over ranks: the launch configurations, and what would hang."""
+"""Weights that are sharded over ranks: the launch configurations, and what would hang."""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ CONFIGS = Path(__file__).parents[2] / "recipes" / "accelerate"
 
 
 def test_the_launch_configurations_load() -> None:
-    """accelerate itself refuses unknown keys."""
+    """accelerate itself rejects unknown keys."""
     fsdp, zero = (load_config_from_file(str(CONFIGS / name)) for name in ("fsdp2.yaml", "zero3.yaml"))
     assert (fsdp.distributed_type, fsdp.num_processes) == (DistributedType.FSDP, 8)
     assert fsdp.fsdp_config["fsdp_version"] == 2

@@ -1,4 +1,4 @@
-"""Two processes over gloo, with groups that straddle them, train the weights that one process trains."""
+"""Two processes over gloo, with groups that span both, train the weights that one process trains."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""An answer that nobody could judge takes no part in the update: not in the group's mean, not by an advantage."""
+"""An unjudged answer takes no part in the update: it does not count in the mean and has no advantage."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A hash of every file that the tests of the verl host can reach: while it stays, they need not be run again.
+"""A hash of every file that the tests of the verl host can reach: while it does not change, they need not run again.
 
 Reached are the files of the host, of its tests and of its recipes; the modules that they import, at the top or inside a
 function, or start by name (`python -m difference_feedback.cli`); what those import; and the files that one of them
@@ -90,7 +90,7 @@ def nodes(tree: ast.AST, in_functions: bool, for_types: bool) -> Iterator[ast.AS
 
 
 def strings(path: Path) -> set[str]:
-    """The texts that stand in a module."""
+    """The string constants of a module."""
     tree = ast.parse(path.read_bytes())
     return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 

@@ -1,4 +1,4 @@
-"""A `train` recipe in verl's words, and its questions as verl's data. Needs neither verl nor Ray."""
+"""A `train` recipe as verl's configuration, and its questions as verl's data. Needs neither verl nor Ray."""
 
 import io
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""verl's recipes: they compose with verl's own configuration, and what cannot be right is refused before Ray starts."""
+"""verl's recipes: they compose with verl's own configuration, and what would be wrong is rejected before Ray starts."""
 
 from pathlib import Path
 from typing import Any

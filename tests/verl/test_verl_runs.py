@@ -134,7 +134,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
 
 
 def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
-    """`difference-feedback train RECIPE host=verl`: the recipe's keys in verl's words, the harness under `verl:`."""
+    """`difference-feedback train RECIPE host=verl`: the recipe's keys as verl's, the harness under `verl:`."""
     harness = dict(line.split("=", 1) for line in runs.settings(tmp_path / "run"))
     translated = {
         *("data.train_files", "data.val_files", "data.train_batch_size", "data.max_response_length"),

@@ -26,7 +26,7 @@ class SkipReason(StrEnum):
 
 
 class Split(NamedTuple):
-    """Indices of a prompt's rollouts, ascending, by outcome: `Y⁺`, `Y⁻`, and those that nobody could judge."""
+    """Indices of a prompt's rollouts, ascending, by outcome: `Y⁺`, `Y⁻`, and the unjudged ones."""
 
     correct: IntArray
     wrong: IntArray
@@ -134,7 +134,7 @@ def pair_group(
     stray = sorted(set(repair_rewards) - set(split.wrong.tolist()))
     if stray:
         raise DataError(
-            f"rollouts {stray} have a repair, and are not wrong; repair those of split_by_reward(...).wrong"
+            f"rollouts {stray} have a repair and are not wrong; repair only those of split_by_reward(...).wrong"
         )
     skipped = {int(i): SkipReason.UNJUDGED for i in split.unjudged}
     rows: list[tuple[int, bool, float, bool]] = []
@@ -160,7 +160,7 @@ def group_advantages(
     """`Â_i = (R_i - mean) / (std + eps)` within each group, `(B,)`. [DF, Eqs. 17-18]
 
     The standard deviation has Bessel's correction, as TRL's has: one pair with rewards 0 and 1 gets ∓0.707. With
-    `scale=False` (as in Dr. GRPO) the mean alone is taken off. Rewards that are None, NaN or infinite are left out of
+    `scale=False` (as in Dr. GRPO) only the mean is subtracted. Rewards that are None, NaN or infinite are left out of
     mean and deviation and get advantage 0, as does a group of one.
 
     Raises:

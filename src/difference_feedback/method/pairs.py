@@ -2,13 +2,13 @@
 
 Four steps without a host, and their composition `pair_prompt`:
 
-    choose_references   which wrong answers get a repair, each towards which right answer   [Eqs. 11-13]
+    choose_references   which wrong answers get a repair, and towards which right answer    [Eqs. 11-13]
     choose_pair         the cheapest right candidate, aligned with the wrong answer         [Eqs. 6-8]
     weigh_pair          the weights of both sides' tokens                                   [Eqs. 8-10]
     group_rows          the rows of the update and their advantages                         [Eqs. 14-18, 26]
 
-A host that holds a whole prompt calls the composition. One whose groups are spread over ranks calls the steps: a pair
-is chosen and weighed where its wrong answer is, and the group needs no more of the others than their rewards.
+A host that holds a whole prompt calls the composition. A host whose groups are spread over ranks calls the steps: it
+chooses and weighs a pair on the rank of its wrong answer, and needs only the rewards of the others to build the group.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,14 +35,14 @@ from difference_feedback.method.settings import PairSettings, TokenTexts
 
 @dataclass(frozen=True)
 class Answer:
-    """A sampled answer, or a candidate repair of one; `reward` is None or NaN where nobody could judge it."""
+    """A sampled answer, or a candidate repair of one; `reward` is None or NaN where it is unjudged."""
 
     token_ids: Sequence[int]
     reward: float | None
     text: str = ""
-    """Read where the answer can be a reference."""
+    """Needed where the answer can be a reference."""
     lowest_probability: float = 1.0
-    """What the policy gives to the least probable token; 1 where it was not measured. See `min_probability`."""
+    """The policy's probability of the least probable token; 1 where it was not measured. See `min_probability`."""
 
 
 class References(NamedTuple):
@@ -55,11 +55,11 @@ class References(NamedTuple):
 def choose_references(
     rewards: Rewards, texts: Sequence[str], annotated: str | None, settings: PairSettings, rng: np.random.Generator
 ) -> References:
-    """A reference for every wrong answer: one draw of `rng` each, where it is a right answer's text. [DF, Eq. 13]
+    """A reference for every wrong answer; a right answer's text costs one draw of `rng`. [DF, Eq. 13]
 
     Args:
         rewards, texts: of the prompt's answers, `(G,)`.
-        annotated: the data's own right answer, where there is one.
+        annotated: the right answer in the data, if there is one.
     """
     split = split_by_reward(rewards, settings.reward_threshold)
     by_sibling = settings.reference != "answer" and len(split.correct) > 0
@@ -84,9 +84,9 @@ class WeightedPair:
 def choose_pair(
     wrong: Sequence[int], candidates: Sequence[Answer], place: Sequence[int], settings: PairSettings, texts: TokenTexts
 ) -> WeightedPair | None:
-    """The cheapest of the candidates that are right and plausible, the first of equals, weighed. [DF, Eqs. 6-10]
+    """The candidate with the fewest edits among the right and plausible ones, with its weights. [DF, Eqs. 6-10]
 
-    None where no candidate is right, or the cheapest changes more than `max_edit_cost`. `wrong` are the token ids of
+    None where no candidate is right, or this one changes more than `max_edit_cost`. `wrong` are the token ids of
     the wrong answer; `place` are numbers that say where in the run it stands.
     """
     choice = choose_repair(

@@ -79,7 +79,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
 
 
 class MetricsToJsonl(TrainerCallback):
-    """Appends `{"step": ..., ...}` to a file at every log, from the first process alone.
+    """Appends `{"step": ..., ...}` to a file at every log, from the first process only.
 
     Add it after the callbacks that put something into the row, such as `StopAtBudget`. Numbers that are not finite are
     written as null.
@@ -95,7 +95,7 @@ class MetricsToJsonl(TrainerCallback):
 
 
 class ShowProgress(TrainerCallback):
-    """A progress bar with the latest reward and the processor time billed so far, on the first process."""
+    """A progress bar with the latest reward and the processor time so far, on the first process."""
 
     def __init__(self, name: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

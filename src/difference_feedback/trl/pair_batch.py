@@ -104,7 +104,7 @@ def build_batch(
 
     token_ids = [torch.tensor(member.token_ids, dtype=torch.long) for member in filled]
     completion_ids = pad(token_ids, pad_id, "right", pad_to_multiple_of)
-    if completion_ids.size(1) == 0:  # fillers alone
+    if completion_ids.size(1) == 0:  # only fillers
         completion_ids = torch.full((num_rows, pad_to_multiple_of or 1), pad_id)
     width = completion_ids.size(1)
     lengths = torch.tensor([len(ids) for ids in token_ids])

@@ -111,7 +111,7 @@ def sample_repairs(
 def keep_to_text(trainer: Any) -> Limits:
     """Keep a trainer's policy from sampling vision tokens; returns the limits for its repairs.
 
-    A sampled vision token would no longer match the image features, and TRL suppresses the image token alone.
+    A sampled vision token would no longer match the image features, and TRL suppresses only the image token.
     """
     vision = vision_token_ids(trainer.model.config, trainer._tokenizer)
     kwargs = trainer.args.generation_kwargs

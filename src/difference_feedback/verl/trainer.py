@@ -1,10 +1,10 @@
-"""verl's synchronous trainer on pairs: correct answers leave, repairs enter, advantages are weighted. [DF, Eqs. 14-28]
+"""verl's synchronous trainer on pairs: right answers leave, repairs enter, advantages get weights. [DF, Eqs. 14-28]
 
-The order of a step is verl's own. Three places are overridden:
+The order of a step is verl's. Three methods are overridden for it:
 
     _balance_batch        rows that leave the optimisation group are cleared from the queue
     _compute_advantage    verl's advantages, times the weights (GAE whitens before)
-    _update_actor         as many optimiser steps as configured, and means over real rows, whatever `2|Y⁻|` is
+    _update_actor         as many optimiser steps as configured, and means over real rows, for any `2|Y⁻|`
 """
 
 import math
@@ -51,7 +51,7 @@ class DFTrainer(PPOTrainerSync):
         metrics.update(self._count(batch))
         metrics["df/answers_of_failed_prompts"] = sum("df_role" not in tag for tag in batch.tags)
         if metrics["df/answers_of_failed_prompts"] == len(batch):
-            raise DataError("every prompt of the batch failed: verl's log says why, at 'Error in _run_prompt'.")
+            raise DataError("every prompt of the batch failed: look in verl's log for 'Error in _run_prompt'.")
         metrics["df/seconds/repair"] = ray.get(self.repairer.take_seconds.remote()) if self.repairer else 0.0
         self._no_pairs = False
         if self.settings.regroup:
@@ -61,7 +61,7 @@ class DFTrainer(PPOTrainerSync):
             if leaving := sorted(set(batch.keys) - {batch.keys[i] for i in stay}):
                 tq.kv_clear(keys=leaving, partition_id=batch.partition_id)
             batch = _rows(batch, stay)
-        # Groups of which an answer failed were never completed, and have no weights: they leave the update.
+        # Prompts of which an answer failed were never completed, and have no weights: they get weights of 0.
         if failed := [i for i, tag in enumerate(batch.tags) if "df_role" not in tag]:
             zeros = [torch.zeros(batch.tags[i]["response_len"]) for i in failed]
             self._put(batch, zeros, "df_weights", [batch.keys[i] for i in failed])
@@ -71,9 +71,9 @@ class DFTrainer(PPOTrainerSync):
         return batch
 
     def _drop_implausible(self, batch: KVBatchMeta) -> int:
-        """Take pairs out of `G'` whose repair has a token that the actor finds too improbable; returns their number.
+        """Remove pairs from `G'` whose repair has a token that the actor finds too improbable; returns their number.
 
-        The agent loops chose the repairs without the actor, so no other candidate takes a dropped one's place.
+        The agent loops chose the repairs without the actor, so no other candidate replaces a removed one.
         """
         repairs = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") == "repair"]
         if not repairs:
@@ -134,7 +134,7 @@ class DFTrainer(PPOTrainerSync):
     # ---- log-probabilities and advantages ----
 
     def _compute_old_log_prob(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
-        """Repairs get the actor's log-probabilities like all rows; they also stand in for those of a rollout engine."""
+        """Repairs get the actor's log-probabilities like all rows, also in place of a rollout engine's."""
         batch = super()._compute_old_log_prob(batch, metrics)
         if not self.config.actor_rollout_ref.rollout.calculate_log_probs:
             return batch

@@ -1,7 +1,7 @@
 """A critic for Qwen2.5-VL: its backbone with one value per token.
 
-verl 0.9.1 builds critics by `AutoModelForTokenClassification`, which transformers has for text models alone, or else by
-a class that TRL no longer has. Importing this file fills the gap; `main_df` has verl import it in every worker.
+verl 0.9.1 builds critics by `AutoModelForTokenClassification`, which transformers has for text models only, or else by
+a class that TRL no longer has. This module registers one when it is imported, which verl does in every worker.
 """
 
 from transformers import AutoModelForTokenClassification, Qwen2_5_VLConfig, Qwen2_5_VLPreTrainedModel
@@ -14,7 +14,7 @@ class Qwen2_5_VLForTokenClassification(GenericForTokenClassification, Qwen2_5_VL
 
 
 AutoModelForTokenClassification.register(Qwen2_5_VLConfig, Qwen2_5_VLForTokenClassification, exist_ok=True)
-# Without the renaming that its generating sister has, all of a checkpoint's text weights would silently be left out.
+# Without the renaming of the generating class, none of a checkpoint's text weights would be loaded, without a warning.
 register_checkpoint_conversion_mapping(
     Qwen2_5_VLForTokenClassification.__name__,
     get_checkpoint_conversion_mapping("Qwen2_5_VLForConditionalGeneration"),
