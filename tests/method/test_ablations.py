@@ -21,8 +21,8 @@ def test_shapes_and_bounds_are_kept_and_the_same_seed_draws_the_same(
     wrong: np.ndarray, repair: np.ndarray, name: str
 ) -> None:
     before = wrong.copy(), repair.copy()
-    found = ablated_weights(name, wrong, repair, rng())
-    for given_side, side, again in zip(before, found, ablated_weights(name, wrong, repair, rng()), strict=True):
+    ablated = ablated_weights(name, wrong, repair, rng())
+    for given_side, side, again in zip(before, ablated, ablated_weights(name, wrong, repair, rng()), strict=True):
         assert side.shape == given_side.shape
         assert side.dtype == np.float32
         assert np.all((side >= 0) & (side <= 1))
@@ -33,9 +33,9 @@ def test_shapes_and_bounds_are_kept_and_the_same_seed_draws_the_same(
 
 @given(SIDES, SIDES)
 def test_random_tokens_keep_the_density(wrong: np.ndarray, repair: np.ndarray) -> None:
-    found = ablated_weights("random", wrong, repair, rng())
-    np.testing.assert_array_equal(np.sort(found.wrong), np.sort(wrong))
-    np.testing.assert_array_equal(np.sort(found.repair), np.sort(repair))
+    ablated = ablated_weights("random", wrong, repair, rng())
+    np.testing.assert_array_equal(np.sort(ablated.wrong), np.sort(wrong))
+    np.testing.assert_array_equal(np.sort(ablated.repair), np.sort(repair))
 
 
 def test_random_tokens_are_drawn_evenly() -> None:
@@ -65,7 +65,7 @@ def test_one_side_is_left_as_it_is_and_the_other_is_silent(wrong: np.ndarray, re
 
 def test_the_mask_is_no_control_and_unknown_ones_are_refused() -> None:
     mask = np.array([1, 0], np.float32)
-    found = ablated_weights("mask", mask, mask, rng())
-    assert found.wrong is mask
+    ablated = ablated_weights("mask", mask, mask, rng())
+    assert ablated.wrong is mask
     with pytest.raises(ConfigError, match="inverted"):
         ablated_weights("invert", mask, mask, rng())

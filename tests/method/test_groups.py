@@ -207,7 +207,7 @@ def test_dynamic_sampling_keeps_unsolved_prompts_that_have_an_annotated_answer()
 @given(st.lists(st.lists(st.sampled_from([0.0, 1.0]), max_size=5), max_size=6))
 def test_dynamic_sampling_keeps_just_the_groups_with_advantages(rewards):
     kept = dynamic_sampling(rewards).kept
-    spread = [group_advantages(own, [0] * len(own)).any() for own in rewards]
+    spread = [group_advantages(of_prompt, [0] * len(of_prompt)).any() for of_prompt in rewards]
     assert kept.tolist() == np.flatnonzero(spread).tolist()
 
 

@@ -36,7 +36,7 @@ class Picky(trl_world.FlipParity):
 
     def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         repairs = super().repair(requests, num_samples)
-        return [[] if sum(r.draft_ids) % 3 == 0 else found for r, found in zip(requests, repairs, strict=True)]
+        return [[] if sum(r.draft_ids) % 3 == 0 else drawn for r, drawn in zip(requests, repairs, strict=True)]
 
 
 class OnOneRank(Picky):

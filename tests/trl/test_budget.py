@@ -43,8 +43,8 @@ def test_the_learning_rate_decays_over_the_budget(make_trainer: Callable[..., An
     assert 2 < len(rows) < 100
     assert rows[0]["learning_rate"] == 1e-3
     for before, row in pairwise(rows):
-        left = (102.0 - before["cpu_seconds"]) / 2.0
-        assert row["learning_rate"] == pytest.approx(1e-3 * left, abs=1.001e-6)  # a step of the schedule's thousand
+        remaining = (102.0 - before["cpu_seconds"]) / 2.0
+        assert row["learning_rate"] == pytest.approx(1e-3 * remaining, abs=1.001e-6)  # one of a thousand steps
     assert trainer.optimizer.param_groups[0]["lr"] == 0.0
 
 

@@ -90,12 +90,12 @@ def test_the_cheapest_right_candidate_is_chosen(make_trainer: Callable[..., Any]
 
 def costs_of_siblings(rollouts: Any) -> dict[int, list[float]]:
     """Row of a wrong answer -> edit cost of each right answer of its group."""
-    found = {}
+    costs = {}
     for row in repairable(rollouts):
         group = range(row // 4 * 4, row // 4 * 4 + 4)
         right = [rollouts.completion_ids[i] for i in group if rollouts.own_rewards[i] == 1]
-        found[row] = [edit_cost(align(rollouts.completion_ids[row], ids)) for ids in right]
-    return found
+        costs[row] = [edit_cost(align(rollouts.completion_ids[row], ids)) for ids in right]
+    return costs
 
 
 def test_the_closest_right_sibling_is_a_repair_that_no_model_makes(make_trainer: Callable[..., Any]) -> None:
@@ -104,8 +104,8 @@ def test_the_closest_right_sibling_is_a_repair_that_no_model_makes(make_trainer:
     )
     first_batch(trainer)
     costs = costs_of_siblings(trainer._rollouts)
-    assert any(len(own) > 1 for own in costs.values())
-    assert [pair["edit_cost"] for pair in trainer.last_pairs] == [min(own) for own in costs.values()]
+    assert any(len(of_siblings) > 1 for of_siblings in costs.values())
+    assert [pair["edit_cost"] for pair in trainer.last_pairs] == [min(of_siblings) for of_siblings in costs.values()]
     assert df(trainer)["feasible_share"] == 1
     predicted = [value for name, value in df(trainer).items() if name.endswith("/predicted")]
     assert all(map(math.isfinite, predicted))
@@ -120,8 +120,8 @@ def test_siblings_stand_behind_a_models_repairs_and_fill_in_for_them(make_traine
         """A repair of one edit or two for every second request, none for the others."""
 
         def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-            found = super().repair(requests, num_samples)
-            return [own if i % 2 else [] for i, own in enumerate(found)]
+            repairs = super().repair(requests, num_samples)
+            return [candidates if i % 2 else [] for i, candidates in enumerate(repairs)]
 
     trainer = make_trainer(ScriptedTrainer, repairer=Half(), sibling_repairs=True, per_device_train_batch_size=48)
     first_batch(trainer)
@@ -215,8 +215,8 @@ def test_repairs_that_are_improbable_to_the_policy_are_not_used(make_trainer: Ca
         logps = plain_logps(every.model, inputs)
     lowest = {}
     for row in torch.where(inputs["is_repair"])[0].tolist():
-        own = inputs["completion_mask"][row].bool()
-        lowest[tuple(inputs["completion_ids"][row][own].tolist())] = logps[row][own].min().exp().item()
+        tokens = inputs["completion_mask"][row].bool()
+        lowest[tuple(inputs["completion_ids"][row][tokens].tolist())] = logps[row][tokens].min().exp().item()
     ranked = sorted(lowest.values())
     threshold = (ranked[len(ranked) // 2 - 1] + ranked[len(ranked) // 2]) / 2
 

@@ -81,7 +81,7 @@ def test_equals_the_specification(make: Callable[..., Any], changes: dict[str, A
     inputs = batch_of(trainer)
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
-    found = gradients(trainer.model)
+    actual = gradients(trainer.model)
     trainer.model.zero_grad()
 
     weights, mask = inputs["weights"][:, 1:], inputs["completion_mask"][:, 1:]
@@ -100,7 +100,7 @@ def test_equals_the_specification(make: Callable[..., Any], changes: dict[str, A
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     wanted = gradients(trainer.model)
     scale = max(float(g.abs().max()) for g in wanted.values())
-    for name, gradient in found.items():
+    for name, gradient in actual.items():
         torch.testing.assert_close(gradient, wanted[name], rtol=1e-3, atol=1e-5 * scale, msg=name)
 
 

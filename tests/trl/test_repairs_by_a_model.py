@@ -55,5 +55,5 @@ def test_repairs_are_sampled_alike_after_resuming(
     resumed = make_trainer(kind, repairer=_repairer(base), folder=tmp_path / "resumed", **changes)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-2"))
     assert [pair["repair"] for pair in whole.last_pairs] == [pair["repair"] for pair in resumed.last_pairs]
-    found = weights_of(resumed.model)
-    assert all(torch.equal(value, found[name]) for name, value in weights_of(whole.model).items())
+    actual = weights_of(resumed.model)
+    assert all(torch.equal(value, actual[name]) for name, value in weights_of(whole.model).items())

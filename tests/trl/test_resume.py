@@ -35,10 +35,10 @@ def test_resumed_equals_uninterrupted(
     start = weights_of(resumed.model)
     resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-4"))
     assert resumed.state.global_step == 6
-    expected, found = weights_of(whole.model), weights_of(resumed.model)
-    assert any(not torch.equal(start[name], found[name]) for name in start)
+    expected, actual = weights_of(whole.model), weights_of(resumed.model)
+    assert any(not torch.equal(start[name], actual[name]) for name in start)
     for name, value in expected.items():
-        assert torch.equal(value, found[name]), name
+        assert torch.equal(value, actual[name]), name
     assert whole.state.num_input_tokens_seen == resumed.state.num_input_tokens_seen
     if kind is DFGRPOTrainer:
         sides = [

@@ -62,17 +62,17 @@ def test_equals_the_specification(
 
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
-    found = gradients(trainer.model)
+    actual = gradients(trainer.model)
     trainer.model.zero_grad()
     expected = specification(inputs, plain_logps(trainer.model, inputs), inputs["old_per_token_logps"], trainer.args)
     expected.backward()
     wanted = gradients(trainer.model)
 
     torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
-    assert found.keys() == wanted.keys()
+    assert actual.keys() == wanted.keys()
     scale = max(g.abs().max() for g in wanted.values())
     assert scale > 1e-4
-    for name, gradient in found.items():
+    for name, gradient in actual.items():
         torch.testing.assert_close(gradient, wanted[name], rtol=1e-4, atol=1e-5 * float(scale), msg=name)
 
 
@@ -108,16 +108,16 @@ def test_unweighted_tokens_get_no_gradient_but_the_kl_reaches_them(
 
 @pytest.mark.parametrize("objective", ["grpo", "gspo"])
 def test_gradient_checkpointing_changes_nothing(make_trainer: Callable[..., Any], objective: str) -> None:
-    found = []
+    actual = []
     for checkpointing in (False, True):
         changes = {"gradient_checkpointing": checkpointing, "objective": objective, "num_iterations": 2}
         trainer = make_trainer(ScriptedTrainer, **changes)
         loss = trainer.compute_loss(trainer.model, first_batch(trainer))
         loss.backward()
-        found.append({"loss": loss.detach(), **gradients(trainer.model)})
-    assert found[0].keys() == found[1].keys()
-    for name, value in found[0].items():
-        torch.testing.assert_close(value, found[1][name], msg=name)
+        actual.append({"loss": loss.detach(), **gradients(trainer.model)})
+    assert actual[0].keys() == actual[1].keys()
+    for name, value in actual[0].items():
+        torch.testing.assert_close(value, actual[1][name], msg=name)
 
 
 @pytest.mark.parametrize("objective", ["grpo", "gspo"])

@@ -25,7 +25,7 @@ def translated(name: str, *changes: str) -> dict[str, Any]:
 
 
 def test_the_nano_recipe() -> None:
-    found = translated("nano_df_grpo", "objective=gspo", "trl.root_cause=true", "trl.beta=0.1")
+    settings = translated("nano_df_grpo", "objective=gspo", "trl.root_cause=true", "trl.beta=0.1")
     expected = {
         "algorithm.adv_estimator": "grpo",
         f"{ACTOR}.policy_loss.loss_mode": "gspo",
@@ -43,14 +43,14 @@ def test_the_nano_recipe() -> None:
         "+difference_feedback.repair_model": "runs/nano_repair_rl/model",
         "+difference_feedback.style": "nano",
     }
-    assert {key: found.get(key) for key in expected} == expected
+    assert {key: settings.get(key) for key in expected} == expected
 
 
 def test_without_difference_feedback_there_is_no_block() -> None:
-    found = translated("nano_grpo", "objective=ppo", "verl.trainer.nnodes=2")
-    assert not any("difference_feedback" in key for key in found)
-    assert found["algorithm.adv_estimator"] == "gae"
-    assert found["trainer.nnodes"] == 2
+    settings = translated("nano_grpo", "objective=ppo", "verl.trainer.nnodes=2")
+    assert not any("difference_feedback" in key for key in settings)
+    assert settings["algorithm.adv_estimator"] == "gae"
+    assert settings["trainer.nnodes"] == 2
 
 
 @pytest.mark.parametrize(
@@ -95,9 +95,9 @@ def test_questions_become_rows_and_are_graded(tmp_path: Path) -> None:
     rows = Dataset.from_parquet(str(tmp_path / "data" / "rows.parquet"))
     for row, problem in zip(rows, problems, strict=True):
         assert row["prompt"] == [{"role": "user", "content": "<image>" * len(problem.images) + problem.question}]
-        for image, given in zip(row["images"], problem.images, strict=True):
-            assert Image.open(io.BytesIO(image["bytes"])).tobytes() == given.tobytes()
-            assert image["min_pixels"] <= given.width * given.height, "verl would enlarge it"
+        for image, original in zip(row["images"], problem.images, strict=True):
+            assert Image.open(io.BytesIO(image["bytes"])).tobytes() == original.tobytes()
+            assert image["min_pixels"] <= original.width * original.height, "verl would enlarge it"
         truth = row["reward_model"]["ground_truth"]
         assert compute_score("embedded", f"so it is . answer {truth}", truth)["score"] == 1.0
         assert compute_score("embedded", "so it is . answer never", truth)["score"] == 0.0

@@ -10,7 +10,7 @@ def compute_score(
 ) -> dict[str, Any]:
     """1.0 for a right answer, else 0.0: by the embedded tasks' rule, or by the final-answer rule for other data.
 
-    verl reads `score`, and writes the rest beside each answer of its validation. `question` is the row of the data file.
+    verl reads `score`, and writes the rest beside each validated answer. `question` is the row of the data file.
     """
     details = extra_info or {}
     rule = EMBEDDED if data_source == EMBEDDED.name else FINAL_ANSWER

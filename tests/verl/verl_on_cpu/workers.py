@@ -20,8 +20,8 @@ from verl.workers.rollout.replica import RolloutReplica, RolloutReplicaRegistry,
 class Server:
     """A transformers model that answers verl's rollout requests, one after the other, as a Ray actor.
 
-    An answer is drawn by a stream of its own, from its prompt, how often that was asked since the last weights, and the
-    training step: the order in which requests come in does not matter, and a resumed run draws the same.
+    Each answer has its own random stream. Its seed is made of the prompt, the number of requests for it since the last
+    weights, and the training step. So the order of requests does not matter, and a resumed run draws the same answers.
     """
 
     def __init__(self, path: str, seed: int) -> None:
@@ -32,23 +32,23 @@ class Server:
         self.config, self.processor = config, AutoProcessor.from_pretrained(path)
         end = self.model.generation_config.eos_token_id
         self.ends = set(end if isinstance(end, list) else [end])
-        self.seed, self.global_steps, self.asked = seed, 0, {}
+        self.seed, self.global_steps, self.requests = seed, 0, {}
         self.suppressed = list(range(config.vision_start_token_id, config.video_token_id + 1))
         self.lock = asyncio.Lock()
 
     async def load_weights(self, weights: dict[str, torch.Tensor], global_steps: int | None) -> list[str]:
-        own = self.model.state_dict()
+        state = self.model.state_dict()
         with torch.no_grad():
             for name, value in weights.items():
-                own[name].copy_(value)
-        self.global_steps, self.asked = global_steps or 0, {}
+                state[name].copy_(value)
+        self.global_steps, self.requests = global_steps or 0, {}
         tied = {"lm_head.weight"} if getattr(self.config, "tie_word_embeddings", False) else set()
-        return [name for name in own if name not in weights and name not in tied]
+        return [name for name in state if name not in weights and name not in tied]
 
     @torch.no_grad()
     def _sample(self, prompt_ids: list[int], params: dict[str, Any], images: Any) -> tuple[list[int], list[float]]:
-        asked = self.asked[tuple(prompt_ids)] = self.asked.get(tuple(prompt_ids), -1) + 1
-        stream = hash((self.seed, self.global_steps, asked, *prompt_ids)) % 2**31
+        count = self.requests[tuple(prompt_ids)] = self.requests.get(tuple(prompt_ids), -1) + 1
+        stream = hash((self.seed, self.global_steps, count, *prompt_ids)) % 2**31
         generator = torch.Generator().manual_seed(stream)
         temperature = params.get("temperature", 1.0)
         ids, fields = torch.tensor([prompt_ids]), {}
