@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.method.objectives import surrogate_loss
-from difference_feedback.policy.evaluation import Evaluation
 from difference_feedback.report import write_report
 from difference_feedback.report.collect import load_report
+from difference_feedback.runs.sections import EvaluationSettings
 from difference_feedback.world import sample_problems
 
 pytest.importorskip("verl", reason="verl has an environment of its own")
@@ -174,7 +174,7 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
     right = sum(prediction["correct"] for prediction in predictions)
     assert (summary["problems"], summary["accuracy"]) == (4, right / 4)
     assert summary["interval"] == list(wilson_interval(right, 4))
-    test = sample_problems("test", 4, Evaluation().seed)
+    test = sample_problems("test", 4, EvaluationSettings().seed)
     assert set(summary["tasks"]) == {problem.task for problem in test}
     assert sorted((p["task"], p["answer"]) for p in predictions) == sorted((p.task, p.answer) for p in test)
     assert (start["step"], start["accuracy"]) == (0, summary["base_accuracy"])
