@@ -85,7 +85,8 @@ def test_special_tokens_in_a_data_file_do_not_reach_the_labels(frozen):
 def test_training_lowers_the_loss_and_the_trained_model_repairs(tmp_path, nano_model, rows):
     model, processor = nano_model
     one = [rows[0]]
-    trainer = fit_sft(model, processor, one * 4, settings(tmp_path, max_steps=25), style="nano")
+    dataset = sft_dataset(one * 4, processor, "nano")
+    trainer = fit_sft(model, processor, dataset, settings(tmp_path, max_steps=25))
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[-1] < 0.3 * losses[0]
     from difference_feedback.method.repairs import RepairRequest
@@ -101,8 +102,8 @@ def test_training_lowers_the_loss_and_the_trained_model_repairs(tmp_path, nano_m
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path, frozen):
-    with pytest.raises(DataError, match="no hand-repaired answers"):
-        fit_sft(*frozen, [], settings(tmp_path), style="nano")
+    with pytest.raises(DataError, match="no repaired answers"):
+        fit_sft(*frozen, sft_dataset([], frozen[1], "nano"), settings(tmp_path))
 
 
 @pytest.fixture

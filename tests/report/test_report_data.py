@@ -79,7 +79,7 @@ def test_repair_runs_show_their_stages_in_order(tmp_path: Path) -> None:
         Run(tmp_path / name, recipe).finish({"before": before, "after": after, "cpu_seconds": 30.0 + i})
     figures = load_report([tmp_path / "sft", tmp_path / "rl"]).repair
     assert figures is not None
-    assert [(s.name, s.accuracy, s.cpu_seconds) for s in figures.stages] == [
+    assert [(s.name, s.accuracy_at_1, s.cpu_seconds) for s in figures.stages] == [
         ("start", 0.2, None),
         ("sft", 0.6, 30.0),
         ("rl", 0.7, 31.0),

@@ -82,7 +82,7 @@ def test_a_folder_of_something_else_is_never_touched(tmp_path: Path) -> None:
 
 def test_overwriting_removes_the_run_s_own_files_and_nothing_else(tmp_path: Path) -> None:
     run = Run(tmp_path, TrainRecipe())
-    part = run.child("part", EvaluateRecipe())
+    part = Run(run.folder / "part", EvaluateRecipe())
     (run.checkpoints / "checkpoint-1").mkdir()
     (tmp_path / "notes.json").write_text("mine")
     (tmp_path / "pictures").mkdir()

@@ -12,14 +12,17 @@ from typing import Any
 
 from filelock import FileLock
 
+from difference_feedback.bench.base import measure, train_upper_bound
 from difference_feedback.bench.cells import Cell
 from difference_feedback.bench.drift import kl_from_start
+from difference_feedback.bench.policy_sft import train_policy_sft
 from difference_feedback.bench.results import mask_figures
 from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
-from difference_feedback.judges.questions import held_out
 from difference_feedback.models.flops import FlopMeter, Work
 from difference_feedback.models.load import load_model
-from difference_feedback.policy.evaluation import evaluate
+from difference_feedback.policy.train import train
+from difference_feedback.repair.rl import train_rl
+from difference_feedback.repair.sft import train_sft
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import to_json, write_atomically
 from difference_feedback.runs.loading import fingerprint
@@ -47,13 +50,11 @@ def run_cell(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 def _base(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=plan.tasks[cell.tasks]))
     if not run.finished:
-        run.finish(_measure(plan, cell, *load_model("nano"), run))
+        run.finish(measure(*load_model("nano"), plan.evaluation, plan.tasks[cell.tasks]).summary())
     return _row(run, run.summary() | {"cpu_seconds": 0.0}, Work())
 
 
 def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    from difference_feedback.bench.base import train_upper_bound
-
     tasks = plan.tasks[cell.tasks]
     run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=tasks, seed=cell.seed))
     if not run.finished:
@@ -64,19 +65,19 @@ def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
             train_upper_bound(model, processor, run, plan.methods[cell.method].steps, seed=cell.seed, tasks=tasks)
         spent = time.process_time() - start
         _write_work(run, meter.work)
-        run.finish(_measure(plan, cell, model, processor, run) | {"cpu_seconds": spent})
+        run.finish(measure(model, processor, plan.evaluation, tasks).summary() | {"cpu_seconds": spent})
     return _row(run, run.summary(), _read_work(run))
 
 
 def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    from difference_feedback.policy.train import train
-
     method = plan.methods[cell.method]
     setup: list[Setup] = []
     recipe = cell.parts["train"]
     assert isinstance(recipe, TrainRecipe)
     if method.oracle_repairs_first:
-        setup.append(_policy_sft(cell.parts["sft"], root))
+        sft = cell.parts["sft"]
+        assert isinstance(sft, RepairSFTRecipe)
+        setup.append(_shared(sft, root, "policy_sft", lambda run: train_policy_sft(sft, run)))
         recipe = recipe.model_copy(update={"model": str(setup[-1][0])})
     if method.repair_model:
         stages = _repair_model(cell.parts, root)
@@ -103,9 +104,6 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 
 def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:
     """Its stages, each made once for all cells that share it, and billed to each of them."""
-    from difference_feedback.repair.rl import train_rl
-    from difference_feedback.repair.sft import train_sft
-
     sft = parts["sft"]
     assert isinstance(sft, RepairSFTRecipe)
     stages = [_shared(sft, root, "repair_sft", lambda run: train_sft(sft, run))]
@@ -114,14 +112,6 @@ def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:
         rl = parts["rl"].model_copy(update={"model": str(stages[0][0])})
         stages.append(_shared(rl, root, "repair_rl", lambda run: train_rl(rl, run)))
     return stages
-
-
-def _policy_sft(recipe: Recipe, root: Path) -> Setup:
-    """The policy trained on the hand-repaired answers: what their labels are worth without a repair model."""
-    from difference_feedback.bench.policy_sft import train_policy_sft
-
-    assert isinstance(recipe, RepairSFTRecipe)
-    return _shared(recipe, root, "policy_sft", lambda run: train_policy_sft(recipe, run))
 
 
 def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -> Setup:
@@ -134,12 +124,6 @@ def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -
                 make(run)
             _write_work(run, meter.work)
     return run.model_path, run.summary()["cpu_seconds"], _read_work(run)
-
-
-def _measure(plan: BenchRecipe, cell: Cell, model: Any, processor: Any, run: Run) -> dict[str, Any]:
-    questions, grade = held_out(EvaluateRecipe(evaluation=plan.evaluation, tasks=plan.tasks[cell.tasks]))
-    settings = plan.evaluation
-    return evaluate(model, processor, questions, grade=grade, seed=settings.seed, **settings.generation).summary()
 
 
 def _drift(recipe: TrainRecipe, run: Run) -> float:

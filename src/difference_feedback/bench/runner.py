@@ -132,8 +132,13 @@ def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
     result = run_cell(plan, cell, root)
     method = plan.methods[cell.method]
     return {
-        **{"method": cell.method, "label": method.label, "group": method.group, "tasks": cell.tasks},
-        **{"seed": cell.seed, "settings": cell.settings, "hash": cell.hash},
+        "method": cell.method,
+        "label": method.label,
+        "group": method.group,
+        "tasks": cell.tasks,
+        "seed": cell.seed,
+        "settings": cell.settings,
+        "hash": cell.hash,
         "budget_cpu_seconds": getattr(cell.parts.get("train"), "budget_cpu_seconds", None),
         **result,
         "wall_seconds": time.perf_counter() - start,

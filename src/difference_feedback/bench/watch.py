@@ -10,13 +10,10 @@ from difference_feedback.policy.callbacks import Watcher
 from difference_feedback.world.mixture import from_row
 from difference_feedback.world.oracle import error_tokens
 
-WORK = {"flops/forward": "forward", "flops/backward": "backward", "flops/generated_tokens": "generated_tokens"}
-"""Key of a logged row -> field of `Work`."""
-
 
 def work_of(row: dict[str, Any]) -> Work:
     """The running total of a logged row."""
-    return Work(row["flops/forward"], row["flops/backward"], row["flops/generated_tokens"])
+    return Work(**{name: row[f"flops/{name}"] for name in vars(Work())})
 
 
 class CountWork(Watcher):
@@ -39,11 +36,9 @@ class CountWork(Watcher):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.meter.__exit__()
 
-    def on_log(
-        self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
         if logs is not None:
-            totals = {key: getattr(self.work, name) for key, name in WORK.items()}
+            totals = {f"flops/{name}": value for name, value in vars(self.work).items()}
             logs |= totals
             state.log_history[-1] |= totals
 
@@ -68,7 +63,7 @@ class MeasureMasks(Watcher):
         with self.budget.paused():
             self.sums = weights_against_errors(pairs, self.trainer.processing_class.tokenizer)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs is not None:
             logs |= self.sums
         self.sums = {}

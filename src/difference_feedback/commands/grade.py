@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-_SHOWN_PROBLEMS = 50
-
 
 def grade(
     rows: Annotated[Path, typer.Argument(help='JSON Lines: {"response", "answer", "options"?}.')],
@@ -31,6 +29,7 @@ def grade(
     from rich.console import Console
 
     from difference_feedback.judges.grading import grade_file
+    from difference_feedback.runs.jsonl import print_problems
 
     console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True)
     result = grade_file(rows, output or rows.with_suffix(".graded.jsonl"), compare, errors)
@@ -43,8 +42,5 @@ def grade(
             console.print(f"  {line}", markup=False)
     if result.problems:
         errors.print(f"{len(result.problems)} rows of {rows} could not be used:", style="bold red", markup=False)
-        for problem in result.problems[:_SHOWN_PROBLEMS]:
-            errors.print(f"  {problem}", markup=False, highlight=False)
-        if len(result.problems) > _SHOWN_PROBLEMS:
-            errors.print(f"  and {len(result.problems) - _SHOWN_PROBLEMS} more")
+        print_problems(result.problems, errors, shown=50)
         raise typer.Exit(1)

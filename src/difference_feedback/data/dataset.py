@@ -22,11 +22,10 @@ from rich.console import Console
 from difference_feedback.data.conversations import marked_conversation
 from difference_feedback.data.image_files import OpenedImage, open_image
 from difference_feedback.errors import ConfigError, DataError, FieldError
-from difference_feedback.runs.jsonl import RowProblem, read_jsonl
+from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl
 from difference_feedback.runs.sections import Data
 
 PLACEHOLDER = re.compile(r"<image[ _]?(\d*)>", re.IGNORECASE)
-LISTED = 30  # number of problems that are printed; all are in `LoadedData.problems`
 FEATURES = datasets.Features(
     {
         "id": datasets.Value("string"),
@@ -74,11 +73,6 @@ class LoadedData:
         """The columns that TRL's trainers and the reward functions read: prompt, images, answer, options."""
         prompts = [marked_conversation(question) for question in self.dataset["question"]]
         return self.dataset.remove_columns("question").add_column("prompt", prompts)
-
-
-def load_questions(data: Data) -> list[VisualQuestion]:
-    """Load `data` as questions for an evaluation; see `load_data`."""
-    return load_data(data).questions()
 
 
 def load_data(data: Data, console: Console | None = None) -> LoadedData:
@@ -228,7 +222,4 @@ def _print_problems(
     console.print(
         f"{data.path}: {good} of {read} rows are used, {len(problems)} left out:", markup=False, highlight=False
     )
-    for problem in problems[:LISTED]:
-        console.print(f"  {problem}", markup=False, highlight=False)
-    if len(problems) > LISTED:
-        console.print(f"  and {len(problems) - LISTED} more.")
+    print_problems(problems, console, shown=30)  # all are in `LoadedData.problems`

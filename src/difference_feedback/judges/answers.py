@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from difference_feedback import world
 from difference_feedback.data.question import Question
-from difference_feedback.judges.questions import Grade, Rule
+from difference_feedback.judges.questions import Grade, Grader
 from difference_feedback.models.generate import answer_questions
-
-if TYPE_CHECKING:
-    from difference_feedback.judges.llm_judge import LLMJudge
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ def graded_answers(
     processor: Any,
     questions: Sequence[Question],
     *,
-    grade: "Grade | Rule | LLMJudge" = world.is_correct,
+    grade: Grade | Grader = world.is_correct,
     **sampling: Any,
 ) -> list[list[Rollout]]:
     """Answer each question as `answer_questions` does, and grade every answer.

@@ -35,9 +35,8 @@ _SIGNS = str.maketrans(
 )
 _DIGITS = 50  # longer numbers are compared as text
 _EXPRESSION = re.compile(r"\d|\\(?:pi|sqrt|frac|infty|cup|emptyset)")
-_EQUATION = re.compile(
-    r"\s*[^=\s][^=]*[^=\s]\s*="
-)  # a calculation such as `2 · 3 = 6`, but not a result such as `x = 5`
+# A calculation such as `2 · 3 = 6`, but not a result such as `x = 5`.
+_EQUATION = re.compile(r"\s*[^=\s][^=]*[^=\s]\s*=")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # fmt: off
 _FUNCTIONS = frozenset({

@@ -13,6 +13,7 @@ import torch
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.runs.model_folder import CONFIG, adapter_base
+from difference_feedback.runs.packages import require
 from difference_feedback.runs.sections import Lora
 
 
@@ -69,10 +70,7 @@ def add_repair_adapter(policy: Any, path: str | Path, name: str = "repair") -> N
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise ConfigError(
-            "lora: the package peft is not installed; run pip install 'difference-feedback[peft]'"
-        ) from error
+    require("peft", "lora")
+    import peft
+
     return peft

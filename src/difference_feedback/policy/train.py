@@ -1,14 +1,13 @@
 """Run a `train` recipe: the policy by GRPO or DF-GRPO, with budget, evaluation, checkpoints and resume."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import PrinterCallback
 
-from difference_feedback.data.question import Question
 from difference_feedback.errors import ConfigError
-from difference_feedback.judges.questions import Rule, held_out, training_data, training_problems
+from difference_feedback.judges.questions import held_out, training_data, training_problems
 from difference_feedback.method.cost import ledger
 from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
 from difference_feedback.models.load import load_model
@@ -24,9 +23,6 @@ from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress
 from difference_feedback.trl.objective import with_objective
-
-if TYPE_CHECKING:
-    from difference_feedback.judges.llm_judge import LLMJudge
 
 
 def train(
@@ -71,11 +67,15 @@ def train(
         trainer.watch = WrongAnswers(run.folder, recipe.keep_wrong_answers)
     measured = None
     if questions:
-        part = recipe.evaluation.curve_problems
-        measured = EvaluateHeldOut(
-            lambda final: _evaluate(recipe, trainer, processor, questions if final else questions[:part], grade),
-            *(recipe.evaluation.every, run, budget, part is not None),
-        )
+        settings = recipe.evaluation
+        part = settings.curve_problems
+
+        def measure(final: bool) -> Evaluation:
+            policy = trainer.accelerator.unwrap_model(trainer.model)
+            held_out_part = questions if final else questions[:part]
+            return evaluate(policy, processor, held_out_part, grade=grade, seed=settings.seed, **settings.generation)
+
+        measured = EvaluateHeldOut(measure, settings.every, run, budget, partly=part is not None)
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
     run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
@@ -162,21 +162,3 @@ def summarise(
         summary["base_accuracy"] = start["accuracy"] if start else None
     cost = ledger(trainer.state.log_history).terms(getattr(trainer.args, "num_repairs", 0))
     return summary | ({"cost": {clock: terms.to_dict() for clock, terms in cost.items()}} if cost else {})
-
-
-def _evaluate(
-    recipe: TrainRecipe,
-    trainer: Any,
-    processor: Any,
-    questions: Sequence[Question],
-    grade: "Rule | LLMJudge",
-) -> Evaluation:
-    settings = recipe.evaluation
-    return evaluate(
-        trainer.accelerator.unwrap_model(trainer.model),
-        processor,
-        questions,
-        grade=grade,
-        seed=settings.seed,
-        **settings.generation,
-    )

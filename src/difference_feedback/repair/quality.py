@@ -62,29 +62,16 @@ def held_out_drafts(
     questions: Sequence[Q],
     *,
     group_size: int = 4,
-    max_new_tokens: int = 64,
-    batch_size: int = 64,
     seed: int = 9000,
-    grade: Grade = world.is_correct,
     progress: str | None = "drafts to measure repairs on",
+    **sampling: Any,
 ) -> list[WrongDraft[Q]]:
     """One wrong answer each to those of `questions` that have a correct sibling for a reference.
 
     That is how a repair model meets them when a policy is trained.
     """
-    if not questions:
-        return []
-    groups = sample_groups(
-        policy,
-        processor,
-        questions,
-        group_size=group_size,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        seed=seed,
-        grade=grade,
-        progress=progress,
-    )
+    sampling |= {"group_size": group_size, "seed": seed, "progress": progress}
+    groups = sample_groups(policy, processor, questions, **sampling)
     return wrong_drafts(groups, seed=seed, one_per_problem=True)
 
 

@@ -22,14 +22,7 @@ class StopAtPlateau(TrainerCallback):
         self.min_gain = min_gain
         self.values: list[float] = []
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if not logs or self.metric not in logs:
             return
         self.values.append(float(logs[self.metric]))

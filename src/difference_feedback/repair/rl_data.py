@@ -71,30 +71,17 @@ def rl_drafts(
                 f"{rollouts} answers hold {len(drafts)} wrong ones with a correct sibling, {n} are needed: the "
                 "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
             )
+        sampling: dict[str, Any] = {"grade": grade, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
         groups = sample_groups(
-            policy,
-            processor,
-            batch,
-            group_size=group_size,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            seed=seed + rollouts,
-            grade=grade,
-            progress=progress,
+            policy, processor, batch, group_size=group_size, seed=seed + rollouts, progress=progress, **sampling
         )
         questions_asked += len(batch)
         rollouts += sum(len(group.rollouts) for group in groups)
         mixed = [group for group in groups if group.correct and group.wrong]
         if text_only and text_only.samples and mixed:
+            problems = [group.problem for group in mixed]
             shares = text_only_accuracy(
-                policy,
-                processor,
-                [group.problem for group in mixed],
-                text_only.samples,
-                grade=grade,
-                max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-                seed=seed + rollouts,
+                policy, processor, problems, text_only.samples, seed=seed + rollouts, **sampling
             )
             needed = [group for group, share in zip(mixed, shares, strict=True) if share < text_only.threshold]
             removed += len(mixed) - len(needed)

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from difference_feedback.errors import DataError
+from difference_feedback.judges.agreement import Agreement, run_agreement
 from difference_feedback.report.data import (
-    AgreementFigures,
     Curve,
     CurvePoint,
     Example,
@@ -90,15 +89,10 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
     _add_method(data, method or run.name, run, _result_of(run) if summary.method else None)
 
 
-def _agreement(run: Path) -> AgreementFigures | None:
+def _agreement(run: Path) -> Agreement | None:
     """Agreement of the run's audits with its reviews; None when there are no reviews."""
     audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
-    if not (audits.is_file() and reviews.is_file()):
-        return None
-    from difference_feedback.judges.agreement import run_agreement
-
-    agreement = run_agreement(audits, reviews)
-    return AgreementFigures.model_validate(asdict(agreement)) if agreement else None
+    return run_agreement(audits, reviews) if audits.is_file() and reviews.is_file() else None
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
@@ -108,10 +102,11 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
         if summary.after is None:
             continue
         if summary.before and not figures.stages:
-            figures.stages.append(summary.before.stage("start"))
+            figures.stages.append(summary.before.model_copy(update={"name": "start"}))
         stage = STAGES.get(run.name.rpartition("-")[0], run.name)
         names = [figure.name for figure in figures.stages]
-        figures.stages.append(summary.after.stage(run.name if stage in names else stage, summary.cpu_seconds))
+        named = {"name": run.name if stage in names else stage, "cpu_seconds": summary.cpu_seconds}
+        figures.stages.append(summary.after.model_copy(update=named))
         figures.oracle_edit_cost = summary.after.oracle_edit_cost
     return figures if figures.stages else None
 

@@ -59,7 +59,6 @@ def write_report(run_folders: Sequence[str | Path] | str | Path, output: str | P
         raise DataError("report: there is no run folder: give at least one.")
     data = load_report([Path(folder) for folder in folders])
     path = Path(output) if output else Path(folders[0]) / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, render(data))
     return path
 
