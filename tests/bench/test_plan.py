@@ -86,7 +86,7 @@ def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
         ({"train": {"problem": 3}}, ["methods.grpo", "'problem'", "'problems'"]),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(changes: dict[str, Any], parts: list[str]) -> None:
+def test_a_mistake_is_reported_before_anything_runs(changes: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         cells_of(plan(**changes))
     for part in parts:

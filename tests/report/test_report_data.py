@@ -33,7 +33,7 @@ def test_a_demo_s_folder_is_read_with_its_cells_in_the_plan_s_order(demo_folder:
     assert data.methods["DF-GRPO"].setup_cpu_seconds == 40.3
     assert list(data.costs) == ["GRPO", "DF-GRPO"]
     assert data.repair is not None
-    assert [(stage.name, stage.accuracy, stage.cpu_seconds) for stage in data.repair.stages] == [
+    assert [(stage.name, stage.accuracy_at_1, stage.cpu_seconds) for stage in data.repair.stages] == [
         ("start", 0.21, None),
         ("SFT", 0.66, 28.4),
         ("RL", 0.75, 11.9),

@@ -50,7 +50,7 @@ def test_an_interrupted_run_is_taken_up_and_its_torn_last_row_dropped(tmp_path: 
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_run_of_another_recipe_is_refused_unless_told(tmp_path: Path, finished: bool) -> None:
+def test_a_run_of_another_recipe_is_refused_without_overwrite(tmp_path: Path, finished: bool) -> None:
     run = Run(tmp_path, TrainRecipe(seed=1))
     run.log(step=1)
     if finished:

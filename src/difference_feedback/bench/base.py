@@ -26,7 +26,7 @@ from difference_feedback.world.nano import build
 
 def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
     """Train the base into `run.model_path`, then from it the supervised upper bound; returns and writes the summary."""
-    run.rewind(-1)  # the base is not resumed but made anew
+    run.rewind(-1)  # the base is not resumed: it starts again
     model, processor = build(recipe.seed)
     _train(model, processor, warm_start(recipe), run, recipe.steps, recipe.learning_rate, "warm start")
     model.save_pretrained(run.model_path)

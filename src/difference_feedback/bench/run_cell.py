@@ -1,6 +1,6 @@
-"""Run one cell of a plan in a folder of its own, resumed where it stood, and say what came of it as one row.
+"""Run one cell of a plan in its folder, from its last checkpoint on, and return its result as one row.
 
-The row is what is kept: tables and plots are made from rows alone. See `bench.results` for its fields.
+Tables and plots are made from the rows alone. See `bench.results` for the fields of a row.
 """
 
 import json
@@ -41,7 +41,7 @@ Setup = tuple[Path, float, Work]
 
 
 def run_cell(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    """Run `cell` below `root`, from where it stood, and return its row. Its results hang on the cell alone."""
+    """Run or continue `cell` below `root`, and return its row. The result depends on the cell alone."""
     kinds: dict[str, Callable[[BenchRecipe, Cell, Path], dict[str, Any]]]
     kinds = {"base": _base, "supervised": _supervised, "train": _train}
     return kinds[plan.methods[cell.method].kind](plan, cell, root)
@@ -58,7 +58,7 @@ def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     tasks = plan.tasks[cell.tasks]
     run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=tasks, seed=cell.seed))
     if not run.finished:
-        run.rewind(-1)  # not resumed but made anew
+        run.rewind(-1)  # it is not resumed: it starts again
         model, processor = load_model("nano")
         start = time.process_time()
         with FlopMeter() as meter:
@@ -103,7 +103,7 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 
 
 def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:
-    """Its stages, each made once for all cells that share it, and billed to each of them."""
+    """The stages of its training. Each runs once for all cells that share it, and its time counts for each of them."""
     sft = parts["sft"]
     assert isinstance(sft, RepairSFTRecipe)
     stages = [_shared(sft, root, "repair_sft", lambda run: train_sft(sft, run))]
@@ -133,7 +133,7 @@ def _drift(recipe: TrainRecipe, run: Run) -> float:
 
 
 def _row(run: Run, summary: dict[str, Any], work: Work) -> dict[str, Any]:
-    """What is kept of a finished run; `bench.runner` adds which cell it was."""
+    """The results of a finished run; `bench.runner` adds the cell."""
     metrics = run.metrics()
     curve = [[row["cpu_seconds"], row["accuracy"], row["problems"]] for row in metrics if "accuracy" in row]
     entropy = [row["entropy"] for row in metrics if row.get("entropy") is not None]

@@ -1,4 +1,4 @@
-"""Run a plan's cells, several at a time, and keep a row of each as it ends. A killed bench goes on where it stopped."""
+"""Run a plan's cells, several at a time, and write a row when each ends. An interrupted bench continues."""
 
 import multiprocessing
 import os
@@ -24,9 +24,9 @@ from difference_feedback.runs.recipes import BenchRecipe
 def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[ResultRow]:
     """Run the cells of `plan` that `root`/results.jsonl does not hold yet, `jobs` at a time; return the plan's rows.
 
-    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and goes on from its
-    last checkpoint; models that cells share are below `root`/shared. A cell that fails does not stop the others; at the
-    end they are named.
+    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and continues from
+    its last checkpoint. Models that cells share are below `root`/shared. A cell that fails does not stop the others;
+    the error at the end names all that failed.
 
     Raises `ConfigError` for a plan that contradicts itself, for a cell that cannot run (before the first one runs), and
     where another bench is at work in `root`; `DifferenceFeedbackError` for cells that failed.
@@ -40,7 +40,7 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
             write_atomically(root / "config.yaml", dump_recipe(plan))
             return _run_missing(plan, cells, root, jobs)
     except Timeout:
-        raise ConfigError(f"{root}: another bench is at work there; wait for it, or give another --output.") from None
+        raise ConfigError(f"{root}: another bench is running there: wait for it, or give another --output.") from None
 
 
 def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int) -> list[ResultRow]:
@@ -81,7 +81,7 @@ def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: 
                         progress.console.print(f"{cell.name} failed: {error}", markup=False)
                     else:
                         JsonLines(root / "results.jsonl").append(future.result())
-                        progress.console.print(_said(cell, future.result()), markup=False, highlight=False)
+                        progress.console.print(_summary_line(cell, future.result()), markup=False, highlight=False)
                     done += 1
                     progress.update(bar, completed=done, note=f"{done} of {total}")
                     if cell.name in bars:
@@ -147,7 +147,7 @@ def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
 
 
 def _start_worker(parent: int) -> None:
-    """One thread, so that processor time is the cell's own; and no life after the bench, should that be killed."""
+    """Use one thread, so that the processor time is the cell's own, and end with the bench, even if it is killed."""
     import torch
 
     torch.set_num_threads(1)
@@ -160,5 +160,5 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _said(cell: Cell, row: dict[str, Any]) -> str:
+def _summary_line(cell: Cell, row: dict[str, Any]) -> str:
     return f"{cell.name}: {row['accuracy']:.1%} of {row['problems']}, {row['cpu_seconds']:.0f} CPU s"

@@ -22,7 +22,7 @@ REPETITIONS = 10_000
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval. NaN bounds: too few runs to say."""
+    """A value with its 95 % interval. The bounds are NaN if there are too few runs."""
 
     value: float
     low: float
@@ -56,7 +56,7 @@ def bootstrap(scores: Scores, *, stratified: bool = True, repetitions: int = REP
 
 
 def paired_t(scores: Scores) -> Estimate:
-    """Student's interval of the mean over runs of each run's mean over tasks, `(N, M)`: honest for a handful of runs.
+    """Student's interval of the mean over runs of each run's mean over tasks, `(N, M)`. It is valid for few runs.
 
     For differences paired by seed this is the interval of the paired t-test.
     """

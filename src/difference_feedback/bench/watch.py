@@ -1,4 +1,4 @@
-"""What the bench reads off a training run: the work done, and how well the masks meet the known errors."""
+"""What the bench measures during a training run: the work, and how well the masks match the known errors."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from difference_feedback.world.oracle import error_tokens
 
 
 def work_of(row: dict[str, Any]) -> Work:
-    """The running total of a logged row."""
+    """The running total in a logged row."""
     return Work(**{name: row[f"flops/{name}"] for name in vars(Work())})
 
 
 class CountWork(Watcher):
-    """Logs the running total of the work done; a resumed run goes on from its checkpoint's."""
+    """Logs the running total of the work. A resumed run continues from the total of its checkpoint."""
 
     def __init__(self) -> None:
         self.before = Work()
@@ -49,7 +49,7 @@ class MeasureMasks(Watcher):
     Logged are sums over answers, from which `bench.results.mask_figures` makes shares: `mask/drafts`, `mask/tokens`,
     `mask/weight` (sum of weights), `mask/errors` (tokens that state a wrong value), `mask/marked` (weight above 0),
     `mask/hits` (both), `mask/first_hits` (answers whose first wrong token is marked). Answers in no known form are left
-    out. Not billed.
+    out. The time for this does not count.
     """
 
     def __init__(self, every: int = 5) -> None:

@@ -19,10 +19,11 @@ def grade(
         typer.Option(help="A field with verdicts (true, false) to compare with.", show_default=False),
     ] = None,
 ) -> None:
-    """Say of each response whether its final answer is right, what that answer is, and which rule decided.
+    """Grade responses by rule: find each final answer, and compare it with the annotated one.
 
-    Added to each row are `extracted`, `correct` and `rule`. A field of the same name is kept as `given_<name>`. Rows
-    that cannot be used are listed with the remedy, the others are graded all the same; the exit code is then 1.
+    Each row gets the fields `extracted`, `correct` and `rule`. A field that had one of these names is kept as
+    `given_<name>`. Rows that cannot be used are listed with the remedy, and the exit code is 1. The other rows are
+    graded.
 
     [bold]Example:[/] difference-feedback grade rows.jsonl --output graded.jsonl
     """

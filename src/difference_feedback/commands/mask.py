@@ -30,20 +30,20 @@ def mask(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[AlignmentMethod, typer.Option(help="Edit path; lcs knows no substitution.")] = "levenshtein",
+    method: Annotated[AlignmentMethod, typer.Option(help="Alignment. lcs has no substitutions.")] = "levenshtein",
     granularity: Annotated[
         Granularity, typer.Option(help="Mark edited tokens, or whole steps (sentences and lines).")
     ] = "token",
     sigma: Annotated[
         float | None,
-        typer.Option(help="Soft weights: how many tokens around an edit share in it.", show_default=False),
+        typer.Option(help="Soft weights: the reach of an edit, in tokens.", show_default=False),
     ] = None,
-    anchor_gaps: Annotated[bool, typer.Option(help="Mark the token that stands where something is missing.")] = True,
+    anchor_gaps: Annotated[bool, typer.Option(help="Mark the token at a place where something is missing.")] = True,
 ) -> None:
     """Make the masks of pairs of a wrong answer and its repair, without any model.
 
     Each row of the output has the tokens, both masks, the edits, their distance and the edit cost. Rows that cannot be
-    used are listed with the remedy, the others are done all the same; the exit code is then 1.
+    used are listed with the remedy, and the exit code is 1. The masks of the other rows are made.
 
     [bold]Example:[/] difference-feedback mask pairs.jsonl --output masks.jsonl --html masks.html
     """

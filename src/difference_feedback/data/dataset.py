@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from difference_feedback.data.conversations import marked_conversation
-from difference_feedback.data.image_files import OpenedImage, open_image
+from difference_feedback.data.image_files import OpenedImage, open_image, png_bytes
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl
 from difference_feedback.runs.sections import Data
@@ -209,7 +209,7 @@ def _stored(image: Any, opened: OpenedImage, folder: Path) -> dict[str, Any]:
     """The image for the data set. A file that needs no change is stored as its path and read when it is needed."""
     if isinstance(image, str) and not opened.notes and opened.image.mode == "RGB":
         return {"path": str((folder / image).resolve()), "bytes": None}
-    return {"path": None, "bytes": opened.png()}
+    return {"path": None, "bytes": png_bytes(opened.image)}
 
 
 def _print_problems(

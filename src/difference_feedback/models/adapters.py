@@ -63,10 +63,10 @@ def name_base(folder: Path, model: str) -> None:
         write_atomically(path, json.dumps(values, indent=2))
 
 
-def add_repair_adapter(policy: Any, path: str | Path, name: str = "repair") -> None:
-    """Load a second adapter beside the trained one, for switching to it; the second one is not trained."""
-    policy.load_adapter(Path(path).expanduser(), adapter_name=name, is_trainable=False)
-    policy.peft_config[name].base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path
+def add_repair_adapter(policy: Any, path: str | Path) -> None:
+    """Load a second adapter beside the trained one, under the name `repair`. It is not trained."""
+    policy.load_adapter(Path(path).expanduser(), adapter_name="repair", is_trainable=False)
+    policy.peft_config["repair"].base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path
 
 
 def _peft() -> Any:

@@ -49,7 +49,7 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Of the judged ones. NaN where nothing could be judged."""
+        """The share of right answers among those that were judged. NaN if none was judged."""
         return _right(self.judged) / len(self.judged) if self.judged else math.nan
 
     @property
@@ -64,7 +64,7 @@ class Evaluation:
         return dict(sorted(tasks.items()))
 
     def summary(self) -> dict[str, Any]:
-        """As it stands in summary.json."""
+        """As plain values, for summary.json."""
         return {
             "accuracy": self.accuracy,
             "interval": list(self.interval),
@@ -100,7 +100,7 @@ def evaluate(
     changes nothing. Vision tokens are never generated.
     """
     if not questions:
-        raise ValueError("No questions to evaluate on.")
+        raise ValueError("questions is empty: give at least one question to evaluate on.")
     start = time.process_time()
     sampling = EvaluationSettings().generation | sampling
     title = "evaluating" if progress else None
@@ -113,7 +113,7 @@ def evaluate(
 
 
 def evaluate_recipe(recipe: EvaluateRecipe, run: Run) -> dict[str, Any]:
-    """Run an `evaluate` recipe: predictions.jsonl and summary.json in the run's folder, the summary returned."""
+    """Run an `evaluate` recipe: write predictions.jsonl and summary.json to the run's folder; return the summary."""
     check(recipe)
     questions, grade = held_out(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)

@@ -32,13 +32,15 @@ def train(
 
     `already_spent` CPU seconds (the repair model's training) count for the method before its first step and
     against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
-    `watchers` look on; their time is not counted.
+    `watchers` observe the training; their time does not count.
     Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
 
     Raises `ConfigError` for a recipe that cannot work, and for one of another host.
     """
     if recipe.host != "trl":
-        raise ConfigError(f"host: {recipe.host}: here the policy trains on TRL: set host: trl, or call verl.launch.")
+        raise ConfigError(
+            f"host: {recipe.host}: this function trains on TRL: set host: trl, or call verl.launch.launch."
+        )
     check(recipe)
     config = host_config(recipe, run)
     dataset, reward = training_data(recipe)

@@ -83,7 +83,7 @@ class AuditFactor:
         if self.when_down == "stop":
             raise AuditorDownError(
                 f"audit: the auditor {self.auditor.name} judged none of {len(cases)} repairs ({results[0].reason}). "
-                "Start it again and repeat the same command, or continue without it by audit.when_down=open."
+                "Start it again and repeat the same command, or set audit.when_down=open to continue without it."
             )
         self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST_PAUSE)
         return results

@@ -97,7 +97,7 @@ def oracle_repairs(
     *,
     seed: int = 0,
     max_rollouts: int | None = None,
-    progress: str | None = "drafts to repair by hand",
+    progress: str | None = "sampling drafts for the oracle",
     **sampling: Any,
 ) -> list[RepairExample]:
     """`n` wrong answers of `policy` to problems on images kept for this, repaired by `oracle_repair`.

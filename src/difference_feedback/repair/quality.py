@@ -43,13 +43,13 @@ class RepairQuality:
     cpu_seconds: float
     """Spent in the repair model."""
     blind_share: float | None = None
-    """Drafts that are repaired right without the image and the reference: those whose `g_vis` is closed. [DF, Eq. 3]"""
+    """Drafts that are repaired right without the image and the reference: their `g_vis` is 0. [DF, Eq. 3]"""
     visual_survival: float | None = None
-    """Of the right repairs, those whose `g_vis` is open."""
+    """Of the right repairs, those whose `g_vis` is 1."""
     audit_survival: float | None = None
-    """Of the right repairs that were audited, those found clean."""
+    """Of the right repairs that were audited, those that the auditor found clean."""
     audit_hits: dict[str, int] | None = None
-    """Of those, by failure mode."""
+    """Number of audited repairs by failure mode."""
 
     def summary(self) -> dict[str, Any]:
         """As plain values, for summary.json."""
@@ -63,7 +63,7 @@ def held_out_drafts(
     *,
     group_size: int = 4,
     seed: int = 9000,
-    progress: str | None = "drafts to measure repairs on",
+    progress: str | None = "sampling drafts to measure",
     **sampling: Any,
 ) -> list[WrongDraft[Q]]:
     """One wrong answer each to those of `questions` that have a correct sibling for a reference.

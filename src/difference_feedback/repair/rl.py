@@ -66,7 +66,7 @@ def fit_rl(
 def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    The drafts and the training count, the factors included; the measuring before, during and after does not.
+    The processor time of drafts, training and factors counts. That of the measurements does not.
     """
     check(recipe)
     stage = Stage(recipe, run, policy=recipe.policy)
@@ -148,7 +148,7 @@ def factors_of(
 
 
 def factor_figures(run: Run) -> dict[str, Any]:
-    """What the factors did to the reward over a run, from its metrics and audits."""
+    """The factors' effect on the reward over a run, from its metrics and audits."""
     rows = [row for row in run.metrics() if "repair/reward_without_factors" in row]
 
     def mean(name: str) -> float | None:

@@ -1,7 +1,6 @@
 """What stage 2 is trained on: wrong answers of the policy to questions that it needs the image for."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +18,7 @@ from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wron
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import TextOnly
 from difference_feedback.world import Problem
+from difference_feedback.world.mixture import grader_columns
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def rl_drafts(
     max_new_tokens: int = 64,
     batch_size: int = 64,
     seed: int = 0,
-    progress: str | None = "drafts to learn repairing on",
+    progress: str | None = "sampling drafts to train on",
 ) -> DraftSupply[Q]:
     """At most `n` wrong answers of `policy`, each with a correct sibling for its reference.
 
@@ -110,7 +110,7 @@ def rl_dataset(
 
 
 def _for_the_grader(question: Question) -> dict[str, Any]:
-    columns: dict[str, Any] = {"answer": question.answer, "task": question.task}
     if isinstance(question, Problem):
-        return columns | {"split": question.split, "facts": json.dumps(question.facts)}
-    return columns | {"options": list(getattr(question, "options", ()))}
+        return grader_columns(question)
+    options = list(getattr(question, "options", ()))
+    return {"answer": question.answer, "task": question.task, "options": options}

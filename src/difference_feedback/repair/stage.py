@@ -26,7 +26,7 @@ C = TypeVar("C")
 
 
 class Stage:
-    """One stage of one run. `policy`, a model's name as recipes give it, writes the drafts."""
+    """One stage of one run. `policy` is the name of the model that writes the drafts, as a recipe gives it."""
 
     def __init__(self, recipe: RepairSFTRecipe | RepairRLRecipe, run: Run, policy: str) -> None:
         self.recipe = recipe
@@ -51,7 +51,7 @@ class Stage:
 
     @contextmanager
     def billed(self) -> Iterator[None]:
-        """What happens inside counts, before training starts."""
+        """The processor time spent inside counts. For what happens before the training."""
         start = time.process_time()
         try:
             yield
@@ -64,7 +64,7 @@ class Stage:
         return self._budget.total if self._budget else self._spent
 
     def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
-        """Stop at the budget, of which `billed` has used a part; write every logged row to metrics.jsonl."""
+        """Callbacks that stop at the budget (`billed` has used a part of it), write metrics.jsonl and show progress."""
         self._budget = StopAtBudget(budget, already_spent=self._spent)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
@@ -80,15 +80,15 @@ class Stage:
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:
-        """What happens inside, between two steps of training, does not count."""
+        """The processor time spent inside, between two training steps, does not count."""
         with self._budget.paused() if self._budget else nullcontext():
             yield
 
     @uncounted()
     def quality(self, auditor: Auditor | None = None) -> RepairQuality | None:
-        """Of the model as it stands, on held-out drafts of the policy, every factor of Eq. 4 tried; not counted.
+        """Measure the model on held-out drafts of the policy, with every factor of Eq. 4. The time does not count.
 
-        None where there are no held-out questions: a recipe with `data` and no `test_data`.
+        None if there are no held-out questions: a recipe with `data` and no `test_data`.
         """
         seed = self.recipe.evaluation.seed
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
@@ -106,7 +106,7 @@ class Stage:
         )
 
     def save(self, trainer: Trainer | None = None) -> None:
-        """The model, with its processor and its prompt template, to the run's `model` folder."""
+        """Save the model, its processor and its prompt template to the run's `model` folder."""
         if trainer is not None:
             trainer.save_model(str(self.run.model_path))
         else:

@@ -134,10 +134,8 @@ def view(example: Example) -> ExampleView:
 def _survivals(data: ReportData) -> dict[str, bool]:
     """Whether the repair model's stages have the shares of the visual and of the audit test; the page shows those."""
     stages = data.repair.stages if data.repair else []
-    return {
-        "visual": any(stage.visual_survival is not None for stage in stages),
-        "audit": any(stage.audit_survival is not None for stage in stages),
-    }
+    tests = ("visual", "audit")
+    return {test: any(getattr(stage, f"{test}_survival") is not None for stage in stages) for test in tests}
 
 
 def _tokens(side: ShownAnswer, largest: float) -> list[TokenView]:

@@ -76,19 +76,14 @@ def unseen_forms(problem: Problem) -> list[Form]:
 
 def to_dataset(problems: Sequence[Problem]) -> Dataset:
     """Rows as TRL's trainers read them: `prompt` (chat), `images` (PIL), and the columns that the reward needs."""
-    return Dataset.from_list(
-        [
-            {
-                "prompt": problem.prompt,
-                "images": list(problem.images),
-                "answer": problem.answer,
-                "task": problem.task,
-                "split": problem.split,
-                "facts": json.dumps(problem.facts),
-            }
-            for problem in problems
-        ]
-    )
+    rows = [{"prompt": p.prompt, "images": list(p.images), **grader_columns(p)} for p in problems]
+    return Dataset.from_list(rows)
+
+
+def grader_columns(problem: Problem) -> dict[str, str]:
+    """The columns of a row from which `from_row` makes the problem again, beside its prompt and images."""
+    facts = json.dumps(problem.facts)
+    return {"answer": problem.answer, "task": problem.task, "split": problem.split, "facts": facts}
 
 
 def from_row(row: Mapping[str, Any]) -> Problem:
