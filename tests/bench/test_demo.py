@@ -1,4 +1,4 @@
-"""The demo, whole and small: all methods train, the bill is kept, a report is written, a second call trains nothing."""
+"""The demo, whole and small: all methods train within the budget, and a second call trains nothing."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Plans: what they resolve to, what changes a cell's hash and what does not, and mistakes told by name."""
+"""Plans: what they resolve to, what changes a cell's hash and what does not, and mistakes, reported by name."""
 
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ def test_a_sweep_multiplies_the_trained_methods() -> None:
 
 def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
     before = hashes(plan())
-    told = {name: method | {"label": f"new {name}", "group": "weights"} for name, method in METHODS.items()}
-    assert hashes(plan(methods=told)) == before
+    renamed = {name: method | {"label": f"new {name}", "group": "weights"} for name, method in METHODS.items()}
+    assert hashes(plan(methods=renamed)) == before
     assert hashes(plan(seeds=[1])).items() <= before.items() | {(("base", 1), hashes(plan(seeds=[1]))["base", 1])}
     for changes in ({"budget_cpu_seconds": 61.0}, {"train": {"problems": 3}}, {"evaluation": {"problems": 9}}):
         after = hashes(plan(**changes))

@@ -76,14 +76,14 @@ def test_rows_become_the_columns_that_trainers_read(folder: Path) -> None:
 def test_a_bad_row_is_listed_and_the_good_ones_are_used(
     folder: Path, row: object, field: str | None, says: str
 ) -> None:
-    told = io.StringIO()
-    loaded = load_data(write(folder, GOOD, row, GOOD), Console(file=told, width=300))
+    printed = io.StringIO()
+    loaded = load_data(write(folder, GOOD, row, GOOD), Console(file=printed, width=300))
     assert len(loaded.dataset) == 2
     (problem,) = loaded.problems
     assert (problem.line, problem.field) == (2, field)
     assert says in problem.message
-    assert "2 of 3 rows are used, 1 left out" in told.getvalue()
-    assert str(problem) in told.getvalue()
+    assert "2 of 3 rows are used, 1 left out" in printed.getvalue()
+    assert str(problem) in printed.getvalue()
 
 
 def test_a_file_without_a_good_row_is_an_error(folder: Path) -> None:

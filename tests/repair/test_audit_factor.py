@@ -70,13 +70,13 @@ def test_when_the_auditor_is_down_the_factor_is_1_and_the_outage_is_counted(tmp_
 def test_a_down_auditor_is_asked_less_and_less_and_then_again():
     auditor = Scripted()
     auditor.down = True
-    factor, asked = AuditFactor(auditor), []
+    factor, steps = AuditFactor(auditor), []
     for step in range(200):
         before = len(auditor.asked)
         call(factor, ["x"], [1])
         if len(auditor.asked) > before:
-            asked.append(step)
-    pauses = [b - a - 1 for a, b in pairwise(asked)]
+            steps.append(step)
+    pauses = [b - a - 1 for a, b in pairwise(steps)]
     assert pauses == [1, 2, 4, 8, 16, *[LONGEST_PAUSE] * (len(pauses) - 5)]
     assert LONGEST_PAUSE in pauses
     auditor.down = False

@@ -20,12 +20,12 @@ EOS = 2
 
 
 def drafts_for(processor, count):
-    found = []
+    result = []
     for problem in world.sample_problems("rl", count, 0):
         right = world.correct_answers(problem)[0]
         text = right.rsplit(" ", 1)[0] + " x"
-        found.append(WrongDraft(problem, Rollout([*processor.tokenizer.encode(text), EOS], text, False), right))
-    return found
+        result.append(WrongDraft(problem, Rollout([*processor.tokenizer.encode(text), EOS], text, False), right))
+    return result
 
 
 @pytest.fixture
@@ -88,7 +88,7 @@ def test_in_training_it_sees_stand_ins_and_the_reward_sees_the_images(tmp_path, 
     calls = []
 
     def grade(*, prompts, completions, images, **columns):
-        blank = [not np.asarray(own[0]).any() for own in images]
+        blank = [not np.asarray(of_row[0]).any() for of_row in images]
         calls.append((len(completions), sum(blank)))
         return [1.0] * len(completions)
 

@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -81,7 +80,9 @@ def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: 
                         progress.console.print(f"{cell.name} failed: {error}", markup=False)
                     else:
                         JsonLines(root / "results.jsonl").append(future.result())
-                        progress.console.print(_summary_line(cell, future.result()), markup=False, highlight=False)
+                        row = future.result()
+                        figures = f"{row['accuracy']:.1%} of {row['problems']}, {row['cpu_seconds']:.0f} CPU s"
+                        progress.console.print(f"{cell.name}: {figures}", markup=False, highlight=False)
                     done += 1
                     progress.update(bar, completed=done, note=f"{done} of {total}")
                     if cell.name in bars:
@@ -158,7 +159,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-def _summary_line(cell: Cell, row: dict[str, Any]) -> str:
-    return f"{cell.name}: {row['accuracy']:.1%} of {row['problems']}, {row['cpu_seconds']:.0f} CPU s"

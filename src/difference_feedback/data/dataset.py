@@ -9,7 +9,7 @@ A row that cannot be used is left out and listed with its line, its field and th
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -81,8 +81,12 @@ def load_data(data: Data, console: Console | None = None) -> LoadedData:
     Raises `DataError` when no row is usable, and `ConfigError` when the data set or a column does not exist.
     """
     path = Path(data.path).expanduser()
+    rows: Iterable[tuple[int, Mapping[str, Any]]]
     problems: list[RowProblem] = []
-    rows = _jsonl_rows(path, problems) if path.suffix in (".jsonl", ".json") else _dataset_rows(data)
+    if path.suffix in (".jsonl", ".json"):
+        rows, problems = read_jsonl(path)
+    else:
+        rows = _dataset_rows(data)
     good: list[dict[str, Any]] = []
     notes: Counter[str] = Counter()
     for line, row in rows:
@@ -99,12 +103,6 @@ def load_data(data: Data, console: Console | None = None) -> LoadedData:
         listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")
     return LoadedData(datasets.Dataset.from_list(good, features=FEATURES), problems, notes)
-
-
-def _jsonl_rows(path: Path, problems: list[RowProblem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    rows, unreadable = read_jsonl(path)
-    problems += unreadable
-    yield from rows
 
 
 def _dataset_rows(data: Data) -> Iterator[tuple[int, Mapping[str, Any]]]:

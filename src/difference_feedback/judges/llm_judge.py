@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from difference_feedback.data.conversations import text_of
+from difference_feedback.data.conversations import text_of, texts_of
 from difference_feedback.data.question import Question
 from difference_feedback.data.untrusted import RULE, fence, parse_strictly
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
@@ -93,7 +93,7 @@ class LLMJudge:
         **_: Any,
     ) -> list[float | None]:
         """TRL reward function: 1.0 or 0.0, or None for an unjudged answer. Logs the share `judge/unjudged`."""
-        texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+        texts = texts_of(completions)
         questions = [prompt if isinstance(prompt, str) else text_of(prompt[-1]) for prompt in prompts]
         judgements = self.judge(questions, images or [()] * len(texts), texts, answer)
         if log_metric is not None and judgements:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from difference_feedback.data.conversations import texts_of
 from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.math_answers import compare_expressions
 
@@ -98,7 +99,7 @@ def final_answer_reward(
     **_: Any,
 ) -> list[float]:
     """TRL reward function: 1.0 if the final answer agrees with the data set's answer, else 0.0."""
-    texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+    texts = texts_of(completions)
     choices = options if options is not None else [None] * len(texts)
     return [float(matches(*row)) for row in zip(texts, answer, choices, strict=True)]
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,10 +50,6 @@ class RepairQuality:
     """Of the right repairs that were audited, those that the auditor found clean."""
     audit_hits: dict[str, int] | None = None
     """Number of audited repairs by failure mode."""
-
-    def summary(self) -> dict[str, Any]:
-        """As plain values, for summary.json."""
-        return asdict(self)
 
 
 def held_out_drafts(
@@ -118,7 +114,7 @@ def repair_quality(
         for candidate, hit in zip(candidates, correct, strict=True)
         if hit
     ]
-    seen = _repaired_blind(repairer, drafts, grade) if blind else None
+    repaired_blind = _repaired_blind(repairer, drafts, grade) if blind else None
     audited = _audited(auditor, drafts, right) if auditor else None
     return RepairQuality(
         drafts=len(drafts),
@@ -132,8 +128,8 @@ def repair_quality(
         oracle_mask=mask_quality(oracle_marked, errors),
         mask_drafts=len(errors),
         cpu_seconds=seconds,
-        blind_share=None if seen is None else _mean(seen),
-        visual_survival=None if seen is None else _mean([not seen[i] for i, _ in right]),
+        blind_share=None if repaired_blind is None else _mean(repaired_blind),
+        visual_survival=None if repaired_blind is None else _mean([not repaired_blind[i] for i, _ in right]),
         audit_survival=None if audited is None else _mean([verdict == "clean" for verdict in audited if verdict]),
         audit_hits=None if audited is None else audit_statistics(audited).hits,
     )

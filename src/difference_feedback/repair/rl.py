@@ -1,6 +1,7 @@
 """Repair model, stage 2: reinforcement learning, rewarded for right repairs with few edits. [DF, Eq. 4]"""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     before = stage.quality(auditor=measuring)
     if recipe.sft_only:
         stage.save()
-        figures = before and before.summary()
+        figures = before and asdict(before)
         return stage.finish({"drafts": 0, "updates": 0, "cpu_seconds": 0.0, "before": figures, "after": figures})
     questions, rule = draft_questions(recipe)
     with stage.billed():
@@ -115,8 +116,8 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
             **supply.summary(),
             "updates": trainer.state.global_step,
             "cpu_seconds": stage.cpu_seconds,
-            "before": before and before.summary(),
-            "after": after and after.summary(),
+            "before": before and asdict(before),
+            "after": after and asdict(after),
             "factors": factor_figures(run),
         }
     )

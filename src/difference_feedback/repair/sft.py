@@ -1,6 +1,7 @@
 """Repair model, stage 1: supervised training on hand-repaired answers, with TRL's `SFTTrainer`. [DF, Eq. 1]"""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -155,8 +156,8 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         "replaced_rows": repair_set.replaced,
         "updates": trainer.state.global_step,
         "cpu_seconds": stage.cpu_seconds,
-        "before": before and before.summary(),
-        "after": after and after.summary(),
+        "before": before and asdict(before),
+        "after": after and asdict(after),
     }
     stage.save(trainer)
     return stage.finish(summary)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from difference_feedback.errors import DataError
-from difference_feedback.judges.agreement import Agreement, run_agreement
+from difference_feedback.judges.agreement import run_agreement
 from difference_feedback.report.data import (
     Curve,
     CurvePoint,
@@ -77,7 +77,8 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
     if summary.cost:
         data.costs[_free(method or name, name, data.costs)] = summary.cost
     if summary.factors:
-        agreement = _agreement(run)
+        audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
+        agreement = run_agreement(audits, reviews) if audits.is_file() and reviews.is_file() else None
         data.factors[name] = summary.factors.model_copy(update={"agreement": agreement} if agreement else {})
     data.examples += [
         _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
@@ -86,13 +87,7 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
     data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
     if (run / "versions.json").is_file():
         data.versions = data.versions or read_json(run / "versions.json")
-    _add_method(data, method or run.name, run, _result_of(run) if summary.method else None)
-
-
-def _agreement(run: Path) -> Agreement | None:
-    """Agreement of the run's audits with its reviews; None when there are no reviews."""
-    audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
-    return run_agreement(audits, reviews) if audits.is_file() and reviews.is_file() else None
+    _add_method(data, method or run.name, run, trained=summary.method is not None)
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
@@ -111,11 +106,12 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
     return figures if figures.stages else None
 
 
-def _add_method(data: ReportData, method: str, run: Path, result: MethodResult | None) -> None:
-    """A training run's result, where it has one, and its curve."""
+def _add_method(data: ReportData, method: str, run: Path, trained: bool) -> None:
+    """The result of a training run, if it was evaluated, and its curve."""
     name = _free(method, f"{method} ({run.name})", data.methods)
-    if result:
-        data.methods[name] = result
+    path = run / "summary.json"
+    if trained and "accuracy" in (values := read_json(path)):
+        data.methods[name] = _checked(MethodResult, values, str(path))
     points = [
         _checked(CurvePoint, row, f"{run / 'metrics.jsonl'}, row {number}")
         for number, row in enumerate(read_rows(run / "metrics.jsonl"), 1)
@@ -128,12 +124,6 @@ def _add_method(data: ReportData, method: str, run: Path, result: MethodResult |
 def _summary(run: Path) -> Summary:
     path = run / "summary.json"
     return _checked(Summary, read_json(path), str(path)) if path.is_file() else Summary()
-
-
-def _result_of(run: Path) -> MethodResult | None:
-    """The result of a training run; None when it was not evaluated."""
-    values = read_json(run / "summary.json")
-    return _checked(MethodResult, values, str(run / "summary.json")) if "accuracy" in values else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from datasets import Dataset
 
+from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import ConfigError
 from difference_feedback.world.chart import Chart
 from difference_feedback.world.count import Count
@@ -103,5 +104,5 @@ def correctness_reward(
     prompts: Sequence[Any], completions: Sequence[Any], *, answer: Sequence[str], **_: Any
 ) -> list[float]:
     """TRL reward function: 1.0 if the final answer is right, else 0.0."""
-    texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
-    return [float(final_answer(text) == truth.split()) for text, truth in zip(texts, answer, strict=True)]
+    pairs = zip(texts_of(completions), answer, strict=True)
+    return [float(final_answer(text) == truth.split()) for text, truth in pairs]
