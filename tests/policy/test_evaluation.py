@@ -96,7 +96,7 @@ def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
 
 
 def test_no_questions_is_an_error(nano: tuple) -> None:
-    with pytest.raises(ValueError, match="No questions"):
+    with pytest.raises(ValueError, match="questions is empty"):
         evaluate(*nano, [])
 
 

@@ -33,16 +33,13 @@ def graded_answers(
     `grade` is called with a question and a response, or its method `grade` once with all of them.
     """
     sampled = answer_questions(model, processor, questions, **sampling)
-    pairs = [
-        (question, answer.text)
-        for question, of_question in zip(questions, sampled, strict=True)
-        for answer in of_question
-    ]
+    repeated = [question for question, answers in zip(questions, sampled, strict=True) for _ in answers]
+    texts = [answer.text for answers in sampled for answer in answers]
     verdicts: list[bool | None]
     if callable(grade):
-        verdicts = [bool(grade(question, text)) for question, text in pairs]
+        verdicts = [bool(grade(question, text)) for question, text in zip(repeated, texts, strict=True)]
     else:
-        verdicts = grade.grade([question for question, _ in pairs], [text for _, text in pairs])
+        verdicts = grade.grade(repeated, texts)
     verdict = iter(verdicts)
     return [
         [Rollout(answer.token_ids, answer.text, next(verdict)) for answer in of_question] for of_question in sampled

@@ -32,9 +32,8 @@ class AuditLog:
 
     def write(self, step: int, auditor: str, cases: Sequence[AuditCase], results: Sequence[AuditResult]) -> None:
         """Append one row for each case, all in a single write."""
-        rows = []
-        for case, result in zip(cases, results, strict=True):
-            row = {
+        rows = [
+            {
                 "id": _digest(f"{step}\0{case.question}\0{case.draft}\0{case.repair}".encode()),
                 "step": step,
                 "question": case.question,
@@ -45,7 +44,8 @@ class AuditLog:
                 **asdict(result),
                 "auditor": auditor,
             }
-            rows.append(row)
+            for case, result in zip(cases, results, strict=True)
+        ]
         if rows:
             JsonLines(self.path).append(*rows)
 
