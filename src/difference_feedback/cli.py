@@ -80,6 +80,8 @@ PANELS = {"Start here": (demo,), STEPS: (base, train, evaluate), LOOK: (mask, gr
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
+for step in repair_app.registered_commands:
+    step.help = _paragraphs(step.callback.__doc__ if step.callback else None)
 app.add_typer(repair_app, name="repair", rich_help_panel=STEPS)
 
 
