@@ -1,4 +1,4 @@
-"""The command line, in the order of the method: base, repair model, policy, evaluation; masks and reports beside it."""
+"""The command line."""
 
 import inspect
 import re
@@ -29,10 +29,10 @@ When a sampled answer is wrong, a [bold]repair model[/] rewrites it into a right
 two are aligned token by token; the edits become a [bold]mask[/] of weights on the policy's update: only the tokens \
 that made the answer wrong are pushed down, and only their corrections pushed up."""
 EPILOG = (
-    "A recipe is a YAML file or the name of a shipped one; any of its keys can follow as key=value, dotted for nested "
-    "ones: [bold]difference-feedback train nano_df_grpo seed=1 trl.learning_rate=2e-4 --output runs/first[/]. "
-    "Runs write a folder with the resolved recipe, versions, metrics.jsonl, checkpoints and summary.json; the same "
-    "command given again continues an interrupted run."
+    "A recipe is a YAML file or the name of a shipped recipe. New values for its keys follow as key=value, with dots "
+    "for nested keys: [bold]difference-feedback train nano_df_grpo seed=1 trl.learning_rate=2e-4 -o runs/first[/]. "
+    "A run writes its resolved recipe, versions, metrics.jsonl, checkpoints and summary.json to its folder. The same "
+    "command continues an interrupted run."
 )
 
 
@@ -75,11 +75,13 @@ def _paragraphs(text: str | None) -> str:
     return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text or ""))
 
 
-STEPS, LOOK = "The method, step by step", "Look at it"
+STEPS, LOOK = "The method, step by step", "Masks, grades, pages and comparisons"
 PANELS = {"Start here": (demo,), STEPS: (base, train, evaluate), LOOK: (mask, grade, annotate, report, bench)}
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
+for step in repair_app.registered_commands:
+    step.help = _paragraphs(step.callback.__doc__ if step.callback else None)
 app.add_typer(repair_app, name="repair", rich_help_panel=STEPS)
 
 

@@ -1,4 +1,4 @@
-"""The demo, whole and small: all methods train, the bill is kept, a report is written, a second call trains nothing."""
+"""The demo, whole and small: all methods train within the budget, and a second call trains nothing."""
 
 import pytest
 
@@ -46,14 +46,14 @@ def test_the_whole_method_end_to_end(tmp_path, capsys):
     assert "DF-GRPO" in data.costs
 
     printed = capsys.readouterr().out
-    (guards,) = data.factors.values()
-    for shown in ("needs the image", f"{guards.audit.judged} right repairs judged"):
+    (factors,) = data.factors.values()
+    for shown in ("needs the image", f"{factors.audit.judged} right repairs judged"):
         assert shown in printed
         assert shown in report.read_text()
     assert printed.strip().splitlines()[-1].endswith("report.html")
     repairs, audits = find_work(run.folder)
     assert len(repairs.rows) == len(data.examples)
-    assert len(audits.rows) == guards.audit.judged
+    assert len(audits.rows) == factors.audit.judged
 
     before = {path: path.stat().st_mtime for path in run.folder.rglob("*.safetensors")}
     again = Run(tmp_path / "demo", plan)

@@ -48,13 +48,13 @@ FOUND = evidence(ROWS, {"grpo": ["base"], "df": ["base", "grpo", "absent"]})
 
 
 def test_differences_are_paired_by_seed() -> None:
-    one = next(c for c in FOUND["comparisons"] if (c["method"], c["against"]) == ("df", "grpo"))
-    assert one["seeds"] == [0, 1]
-    assert one["per_seed"] == pytest.approx([0.03, 0.04])
-    assert one["difference"] == pytest.approx(0.035)
-    assert one["low"] <= one["difference"] <= one["high"]
-    assert one["by_task"]["left"]["difference"] == pytest.approx(0.04)
-    assert one["probability_of_improvement"]["value"] == pytest.approx((0.75 + 1.0) / 2)
+    comparison = next(c for c in FOUND["comparisons"] if (c["method"], c["against"]) == ("df", "grpo"))
+    assert comparison["seeds"] == [0, 1]
+    assert comparison["per_seed"] == pytest.approx([0.03, 0.04])
+    assert comparison["difference"] == pytest.approx(0.035)
+    assert comparison["low"] <= comparison["difference"] <= comparison["high"]
+    assert comparison["by_task"]["left"]["difference"] == pytest.approx(0.04)
+    assert comparison["probability_of_improvement"]["value"] == pytest.approx((0.75 + 1.0) / 2)
     assert [(c["method"], c["against"]) for c in FOUND["comparisons"]] == [
         ("grpo", "base"),
         ("df", "base"),
@@ -65,20 +65,20 @@ def test_differences_are_paired_by_seed() -> None:
 def test_swept_settings_are_compared_at_the_same_settings_or_as_the_plan_has_them() -> None:
     swept = {"settings": {"trl.learning_rate": 1e-4}}
     rows = [*ROWS, row("df", 0, 0.3, 0.3, **swept), row("weights", 0, 0.4, 0.4, **swept), row("weights", 1, 0.5, 0.5)]
-    found = evidence(rows, {"weights": ["df", "grpo"]})
-    assert [(c["method"], c["against"], c["seeds"]) for c in found["comparisons"]] == [
+    result = evidence(rows, {"weights": ["df", "grpo"]})
+    assert [(c["method"], c["against"], c["seeds"]) for c in result["comparisons"]] == [
         ("weights (lr 0.0001)", "df (lr 0.0001)", [0]),
         ("weights (lr 0.0001)", "grpo", [0]),
         ("weights", "df", [1]),
         ("weights", "grpo", [1]),
     ]
-    assert found["comparisons"][0]["labels"] == ["WEIGHTS (lr 0.0001)", "DF (lr 0.0001)"]
+    assert result["comparisons"][0]["labels"] == ["WEIGHTS (lr 0.0001)", "DF (lr 0.0001)"]
 
 
 def test_the_start_is_the_same_for_every_seed() -> None:
-    one = FOUND["comparisons"][0]
-    assert one["per_seed"] == pytest.approx([0.1, 0.12, -0.35])
-    assert one["overtakes_at"] is None
+    comparison = FOUND["comparisons"][0]
+    assert comparison["per_seed"] == pytest.approx([0.1, 0.12, -0.35])
+    assert comparison["overtakes_at"] is None
 
 
 def test_figures_of_a_method() -> None:
@@ -94,10 +94,10 @@ def test_figures_of_a_method() -> None:
 
 
 def test_gains_are_measured_against_the_start_on_the_same_problems() -> None:
-    one = row("x", 0, 0.7, 0.7, curve=[[20.0, 0.6, 100], [60.0, 0.65, 100], [100.0, 0.7, 1000]])
-    grid, found = gains([one], base=0.5, points=6)
+    comparison = row("x", 0, 0.7, 0.7, curve=[[20.0, 0.6, 100], [60.0, 0.65, 100], [100.0, 0.7, 1000]])
+    grid, result = gains([comparison], base=0.5, points=6)
     assert grid.tolist() == [0, 20, 40, 60, 80, 100]
-    assert found[0].tolist() == pytest.approx([0, 0, 2.5, 5, 12.5, 20])
+    assert result[0].tolist() == pytest.approx([0, 0, 2.5, 5, 12.5, 20])
 
 
 def test_overtaking_is_the_last_time_that_it_was_behind() -> None:

@@ -1,4 +1,4 @@
-"""Plans: what they resolve to, what changes a cell's hash and what does not, and mistakes told by name."""
+"""Plans: what they resolve to, what changes a cell's hash and what does not, and mistakes, reported by name."""
 
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,8 @@ def test_a_sweep_multiplies_the_trained_methods() -> None:
 
 def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
     before = hashes(plan())
-    told = {name: method | {"label": f"new {name}", "group": "weights"} for name, method in METHODS.items()}
-    assert hashes(plan(methods=told)) == before
+    renamed = {name: method | {"label": f"new {name}", "group": "weights"} for name, method in METHODS.items()}
+    assert hashes(plan(methods=renamed)) == before
     assert hashes(plan(seeds=[1])).items() <= before.items() | {(("base", 1), hashes(plan(seeds=[1]))["base", 1])}
     for changes in ({"budget_cpu_seconds": 61.0}, {"train": {"problems": 3}}, {"evaluation": {"problems": 9}}):
         after = hashes(plan(**changes))
@@ -86,7 +86,7 @@ def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
         ({"train": {"problem": 3}}, ["methods.grpo", "'problem'", "'problems'"]),
     ],
 )
-def test_a_mistake_is_told_before_anything_runs(changes: dict[str, Any], parts: list[str]) -> None:
+def test_a_mistake_is_reported_before_anything_runs(changes: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         cells_of(plan(**changes))
     for part in parts:

@@ -68,8 +68,8 @@ def check_cost(cell: Path, row: dict[str, Any]) -> None:
         sum(each.get("df/seconds/rollout", 0.0) for each in rows) / row["steps"]
     )
     assert row["cost"]["answers"] == 16
-    billed = row["cpu_seconds"] - row["setup_cpu_seconds"]
-    assert row["cost"]["measured"] * row["steps"] == pytest.approx(billed, rel=0.02, abs=0.05)
+    spent = row["cpu_seconds"] - row["setup_cpu_seconds"]
+    assert row["cost"]["measured"] * row["steps"] == pytest.approx(spent, rel=0.02, abs=0.05)
 
 
 @pytest.mark.slow
@@ -96,8 +96,8 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
         file.write('{"method": "annot')
     time.sleep(1)  # the orphaned worker ends by itself
     again = start(plan, root)
-    said = again.communicate(timeout=300)[0]
-    assert again.returncode == 0, said
+    output = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, output
     rows = load_results(root / "results.jsonl")
     assert [row["method"] for row in rows] == ["base", "oracle", "df"]
     assert len((root / "results.jsonl").read_text().splitlines()) == 3
@@ -165,11 +165,11 @@ def test_mask_figures_by_hand() -> None:
     def row(**sums: float) -> dict[str, float]:
         return {f"mask/{name}": value for name, value in sums.items()}
 
-    one = row(drafts=2, tokens=20, weight=5, errors=4, marked=5, hits=3, first_hits=1)
+    first = row(drafts=2, tokens=20, weight=5, errors=4, marked=5, hits=3, first_hits=1)
     other = row(drafts=1, tokens=10, weight=1, errors=2, marked=1, hits=1, first_hits=1)
-    found = mask_figures([one, {"reward": 1.0}, other])
-    assert found is not None
-    assert found["all"] == pytest.approx(
+    figures = mask_figures([first, {"reward": 1.0}, other])
+    assert figures is not None
+    assert figures["all"] == pytest.approx(
         {"precision": 4 / 6, "recall": 4 / 6, "f1": 8 / 12, "first_error": 2 / 3, "density": 6 / 30, "drafts": 3}
     )
     assert mask_figures([{"reward": 1.0}]) is None

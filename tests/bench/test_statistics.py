@@ -36,11 +36,11 @@ def every_resample(scores: np.ndarray, stratified: bool) -> list[float]:
 
 @pytest.mark.parametrize("stratified", [True, False])
 def test_the_bootstrap_is_that_of_all_resamples(stratified: bool) -> None:
-    found = bootstrap(A, stratified=stratified, repetitions=40_000)
+    estimate = bootstrap(A, stratified=stratified, repetitions=40_000)
     low, high = np.quantile(every_resample(A, stratified), (0.025, 0.975), method="inverted_cdf")
-    assert found.value == pytest.approx(0.53)
-    assert found.low == pytest.approx(low, abs=0.004)
-    assert found.high == pytest.approx(high, abs=0.004)
+    assert estimate.value == pytest.approx(0.53)
+    assert estimate.low == pytest.approx(low, abs=0.004)
+    assert estimate.high == pytest.approx(high, abs=0.004)
 
 
 def test_tasks_that_rise_and_fall_together_need_whole_runs() -> None:
@@ -50,10 +50,10 @@ def test_tasks_that_rise_and_fall_together_need_whole_runs() -> None:
 
 
 def test_the_interval_of_a_difference_is_that_of_the_paired_t_test() -> None:
-    found = paired_t(A - B)
+    estimate = paired_t(A - B)
     expected = stats.ttest_rel(A.mean(axis=1), B.mean(axis=1)).confidence_interval(0.95)
-    assert found.value == pytest.approx((0.005 + 0.04 + 0.01) / 3)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+    assert estimate.value == pytest.approx((0.005 + 0.04 + 0.01) / 3)
+    assert (estimate.low, estimate.high) == pytest.approx((expected.low, expected.high))
 
 
 def test_probability_of_improvement_counts_pairs() -> None:
@@ -68,25 +68,25 @@ def test_probability_of_improvement_is_the_mann_whitney_statistic(scores: np.nda
     expected = np.mean(
         [stats.mannwhitneyu(a, b).statistic / (len(a) * len(b)) for a, b in zip(first.T, second.T, strict=True)]
     )
-    found = probability_of_improvement(first, second, repetitions=50).value
-    assert found == pytest.approx(expected)
-    assert probability_of_improvement(second, first, repetitions=50).value == pytest.approx(1 - found)
+    estimate = probability_of_improvement(first, second, repetitions=50).value
+    assert estimate == pytest.approx(expected)
+    assert probability_of_improvement(second, first, repetitions=50).value == pytest.approx(1 - estimate)
 
 
 @given(TABLES, st.booleans())
 def test_an_interval_lies_within_the_scores_and_moves_with_them(scores: np.ndarray, stratified: bool) -> None:
-    found = bootstrap(scores, stratified=stratified, repetitions=200)
-    assert scores.min() - 1e-9 <= found.low <= found.high <= scores.max() + 1e-9
+    estimate = bootstrap(scores, stratified=stratified, repetitions=200)
+    assert scores.min() - 1e-9 <= estimate.low <= estimate.high <= scores.max() + 1e-9
     moved = bootstrap(scores + 1.0, stratified=stratified, repetitions=200)
-    assert moved.value == pytest.approx(found.value + 1.0)
-    assert moved.low == pytest.approx(found.low + 1.0)
+    assert moved.value == pytest.approx(estimate.value + 1.0)
+    assert moved.low == pytest.approx(estimate.low + 1.0)
 
 
 def test_one_run_has_no_interval() -> None:
-    for found in (bootstrap(A[:1]), paired_t(A[:1]), probability_of_improvement(A[:1], B)):
-        assert math.isnan(found.low)
-        assert math.isnan(found.high)
-        assert not math.isnan(found.value)
+    for estimate in (bootstrap(A[:1]), paired_t(A[:1]), probability_of_improvement(A[:1], B)):
+        assert math.isnan(estimate.low)
+        assert math.isnan(estimate.high)
+        assert not math.isnan(estimate.value)
 
 
 def test_scores_without_runs_are_refused() -> None:

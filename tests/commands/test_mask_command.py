@@ -107,7 +107,7 @@ def test_long_lists_of_problems_are_cut_and_counted(tmp_path):
     result = run(path)
     assert result.exit_code == 1
     assert "70 rows" in result.stderr
-    assert "and 20 problems more" in result.stderr
+    assert "and 20 more" in result.stderr
 
 
 def test_missing_file_and_wrong_options_end_with_2(pairs, tmp_path):

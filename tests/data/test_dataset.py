@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from difference_feedback.data.dataset import load_data, load_questions
+from difference_feedback.data.dataset import load_data
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.sections import Data
 
@@ -76,14 +76,14 @@ def test_rows_become_the_columns_that_trainers_read(folder: Path) -> None:
 def test_a_bad_row_is_listed_and_the_good_ones_are_used(
     folder: Path, row: object, field: str | None, says: str
 ) -> None:
-    told = io.StringIO()
-    loaded = load_data(write(folder, GOOD, row, GOOD), Console(file=told, width=300))
+    printed = io.StringIO()
+    loaded = load_data(write(folder, GOOD, row, GOOD), Console(file=printed, width=300))
     assert len(loaded.dataset) == 2
     (problem,) = loaded.problems
     assert (problem.line, problem.field) == (2, field)
     assert says in problem.message
-    assert "2 of 3 rows are used, 1 left out" in told.getvalue()
-    assert str(problem) in told.getvalue()
+    assert "2 of 3 rows are used, 1 left out" in printed.getvalue()
+    assert str(problem) in printed.getvalue()
 
 
 def test_a_file_without_a_good_row_is_an_error(folder: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_file_without_a_good_row_is_an_error(folder: Path) -> None:
 def test_image_marks_say_where_the_images_go(folder: Path) -> None:
     two = {**GOOD, "image": ["one.png", "clear.png"], "question": "Is <image2> like <image1> ?"}
     several_in_one = {**GOOD, "question": "Which? <image1> A <image2> B <image3>"}
-    first, second = load_questions(write(folder, two, several_in_one))
+    first, second = load_data(write(folder, two, several_in_one)).questions()
     assert [part.get("text", "image") for part in first.prompt[0]["content"]] == [
         "Is ",
         "image",
@@ -114,7 +114,7 @@ def test_image_marks_say_where_the_images_go(folder: Path) -> None:
 def test_options_and_the_instruction_stand_below_the_question(folder: Path) -> None:
     rows = [{**GOOD, "options": ["red", "blue"], "answer": "B"}, {**GOOD, "options": ["A", "B"], "answer": "B"}]
     data = write(folder, *rows).model_copy(update={"instruction": "Say it in one word."})
-    texts, letters = load_questions(data)
+    texts, letters = load_data(data).questions()
     assert texts.question == "<image>How many?\nA. red\nB. blue\nSay it in one word."
     assert letters.question == "<image>How many?\nChoose one of A, B.\nSay it in one word."
     assert texts.options == ("red", "blue")

@@ -36,11 +36,11 @@ def test_what_is_saved_is_loaded(tmp_path):
         RepairExample("0-1", "wie viele „Äpfel“ ?", images, "answer 1", "answer 2", "answer 2"),
         RepairExample("0-2", "q", (), "answer 1", None, "answer 3"),
     ]
-    found = load_repair_set(save_repair_set(rows, tmp_path / "new" / "set.jsonl"))
-    assert found.errors == []
-    for row, loaded in zip(rows, found.rows, strict=True):
-        assert [i.tobytes() for i in loaded.images] == [i.tobytes() for i in row.images]
-        assert {**vars(loaded), "images": None} == {**vars(row), "images": None}
+    loaded = load_repair_set(save_repair_set(rows, tmp_path / "new" / "set.jsonl"))
+    assert loaded.errors == []
+    for row, copy in zip(rows, loaded.rows, strict=True):
+        assert [i.tobytes() for i in copy.images] == [i.tobytes() for i in row.images]
+        assert {**vars(copy), "images": None} == {**vars(row), "images": None}
 
 
 def test_the_prompt_is_the_policys(folder):
@@ -64,17 +64,17 @@ def test_the_prompt_is_the_policys(folder):
     ],
 )
 def test_a_bad_row_is_named_and_the_good_ones_are_kept(folder, bad, message):
-    found = load_repair_set(write(folder, GOOD, bad, GOOD | {"id": "c", "more": [1]}))
-    assert [row.id for row in found.rows] == ["a", "c"]
-    [error] = found.errors
+    loaded = load_repair_set(write(folder, GOOD, bad, GOOD | {"id": "c", "more": [1]}))
+    assert [row.id for row in loaded.rows] == ["a", "c"]
+    [error] = loaded.errors
     assert error.startswith(message)
 
 
 def test_the_repair_may_be_called_repair(folder):
     row = {name: value for name, value in GOOD.items() if name != "repaired"} | {"repair": "answer 3"}
-    found = load_repair_set(write(folder, row, row | {"id": "b", "repair": ""}, GOOD | {"id": "c", "repair": "other"}))
-    assert [row.repaired for row in found.rows] == ["answer 3", "answer 2"]
-    assert found.errors[0].startswith("line 2, field 'repair'")
+    loaded = load_repair_set(write(folder, row, row | {"id": "b", "repair": ""}, GOOD | {"id": "c", "repair": "other"}))
+    assert [row.repaired for row in loaded.rows] == ["answer 3", "answer 2"]
+    assert loaded.errors[0].startswith("line 2, field 'repair'")
 
 
 def test_large_images_are_scaled_down(folder):

@@ -7,19 +7,19 @@ from gradient_noise import cosine, flat_gradient, noise_figures
 
 
 def test_noise_by_hand() -> None:
-    found = noise_figures(torch.tensor([[3.0, 0.0], [1.0, 0.0], [2.0, 3.0]], dtype=torch.float64))
+    result = noise_figures(torch.tensor([[3.0, 0.0], [1.0, 0.0], [2.0, 3.0]], dtype=torch.float64))
     # Means 2 and 1; variances 1 and 3.
-    assert found["variance"] == pytest.approx(4.0)
-    assert found["signal"] == pytest.approx(5.0 - 4.0 / 3)
-    assert found["noise_scale"] == pytest.approx(4.0 / (5.0 - 4.0 / 3))
+    assert result["variance"] == pytest.approx(4.0)
+    assert result["signal"] == pytest.approx(5.0 - 4.0 / 3)
+    assert result["noise_scale"] == pytest.approx(4.0 / (5.0 - 4.0 / 3))
 
 
 def test_noise_of_known_draws() -> None:
     generator = torch.Generator().manual_seed(0)
     draws = 0.1 + torch.randn(400, 50, generator=generator, dtype=torch.float64)
-    found = noise_figures(draws)
-    assert found["variance"] == pytest.approx(50, rel=0.1)
-    assert found["signal"] == pytest.approx(0.5, rel=0.5)
+    result = noise_figures(draws)
+    assert result["variance"] == pytest.approx(50, rel=0.1)
+    assert result["signal"] == pytest.approx(0.5, rel=0.5)
 
 
 def test_gradients_are_flattened_in_order_with_zeros_for_none() -> None:

@@ -88,17 +88,17 @@ def test_an_embedded_problem_is_graded_by_either_rule_as_it_says() -> None:
 
 def test_answers_are_graded_alike_one_by_one_and_together(frozen: tuple[Any, Any]) -> None:
     problems = sample_problems("rl", 4, 1)
-    asked: list[tuple[Any, str]] = []
+    pairs: list[tuple[Any, str]] = []
 
     def first_letter_is_even(problem: Any, text: str) -> bool:
-        asked.append((problem, text))
+        pairs.append((problem, text))
         return ord(text[:1] or "a") % 2 == 0
 
     sampling: dict[str, Any] = {"max_new_tokens": 6, "num_samples": 3, "seed": 2}
     rule = Rule("embedded", first_letter_is_even, EMBEDDED.reward)
     alone, together = (graded_answers(*frozen, problems, grade=grade, **sampling) for grade in (rule.is_right, rule))
     assert alone == together
-    assert [problem for problem, _ in asked] == [problem for problem in problems for _ in range(3)] * 2
+    assert [problem for problem, _ in pairs] == [problem for problem in problems for _ in range(3)] * 2
     tokenizer = frozen[1].tokenizer
     for answer in (answer for of_problem in alone for answer in of_problem):
         assert answer.text == tokenizer.decode(answer.token_ids, skip_special_tokens=True)

@@ -45,6 +45,6 @@ def test_generated_tokens_of_the_nano_model() -> None:
             max_new_tokens=5,
             num_samples=2,
         )
-    assert meter.work.generated_tokens == 6 * 2 * max(len(ids) for own in answers for ids in own)
+    assert meter.work.generated_tokens == 6 * 2 * max(len(ids) for samples in answers for ids in samples)
     assert meter.work.backward == 0
     assert meter.work.forward > 2 * 0.2e6 * meter.work.generated_tokens

@@ -46,9 +46,9 @@ def test_small_batches_keep_the_order(frozen, questions):
 def test_the_image_matters(frozen, questions):
     model, processor = frozen
     prompts, images = questions
-    other = [[image.transpose(0).point(lambda v: 255 - v) for image in own] for own in images]
-    seen = generate(model, processor, prompts, images, max_new_tokens=8, temperature=0)
-    assert seen != generate(model, processor, prompts, other, max_new_tokens=8, temperature=0)
+    other = [[image.transpose(0).point(lambda v: 255 - v) for image in samples] for samples in images]
+    answers = generate(model, processor, prompts, images, max_new_tokens=8, temperature=0)
+    assert answers != generate(model, processor, prompts, other, max_new_tokens=8, temperature=0)
 
 
 def test_a_seed_gives_the_same_samples_and_leaves_the_random_stream_alone(frozen, questions):
@@ -70,7 +70,7 @@ def test_answers_end_at_the_end_of_sequence_token(frozen, questions):
     model, processor = frozen
     prompts, images = questions[0][:2], questions[1][:2]
     answers = generate(model, processor, prompts, images, max_new_tokens=40, temperature=30.0, num_samples=32)
-    flat = [ids for own in answers for ids in own]
+    flat = [ids for samples in answers for ids in samples]
     ended = [ids for ids in flat if EOS in ids]
     assert ended
     assert all(ids.index(EOS) == len(ids) - 1 for ids in ended)
@@ -83,7 +83,7 @@ def test_no_vision_tokens(nano_model, questions):
     with torch.no_grad():  # all tokens as likely as can be
         model.get_output_embeddings().weight.zero_()
     answers = generate(model, processor, prompts, images, max_new_tokens=24, num_samples=16)
-    sampled = {token for own in answers for ids in own for token in ids}
+    sampled = {token for samples in answers for ids in samples for token in ids}
     assert len(sampled) > 300
     assert not sampled & VISION
 

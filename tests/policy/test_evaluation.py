@@ -46,10 +46,10 @@ def test_wilson_s_interval_holds_the_share_and_lies_in_0_to_1(trials: int, data:
 
 
 def test_the_size_of_batches_changes_no_greedy_answer(nano: tuple, problems: list[Problem]) -> None:
-    one, all_at_once = (evaluate(*nano, problems, batch_size=size, max_new_tokens=12) for size in (1, 7))
-    assert [p.response for p in one.predictions] == [p.response for p in all_at_once.predictions]
-    assert [p.question for p in one.predictions] == [p.question for p in problems]
-    assert {task: len(found) for task, found in one.by_task.items()}["digits-sum"] == 2
+    single, all_at_once = (evaluate(*nano, problems, batch_size=size, max_new_tokens=12) for size in (1, 7))
+    assert [p.response for p in single.predictions] == [p.response for p in all_at_once.predictions]
+    assert [p.question for p in single.predictions] == [p.question for p in problems]
+    assert {task: len(result) for task, result in single.by_task.items()}["digits-sum"] == 2
 
 
 def test_sampling_is_seeded_and_leaves_model_and_random_state_as_they_were(
@@ -74,15 +74,15 @@ def test_the_rule_that_grades_gets_question_and_answer(nano: tuple, problems: li
         graded.append((problem, response))
         return problem.task == "count"
 
-    found = evaluate(*nano, problems, grade=grade, max_new_tokens=4)
+    result = evaluate(*nano, problems, grade=grade, max_new_tokens=4)
     assert [problem for problem, _ in graded] == problems
-    assert found.summary()["tasks"]["count"] == 1.0
-    assert found.accuracy == pytest.approx(1 / 7)
+    assert result.summary()["tasks"]["count"] == 1.0
+    assert result.accuracy == pytest.approx(1 / 7)
 
 
 def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
-    found = Evaluation([Prediction("b", "q", "1", "1", True), Prediction("a", "q", "1", "é", False)], 1.5)
-    assert found.summary() | {"interval": None, "task_intervals": None} == {
+    result = Evaluation([Prediction("b", "q", "1", "1", True), Prediction("a", "q", "1", "é", False)], 1.5)
+    assert result.summary() | {"interval": None, "task_intervals": None} == {
         "accuracy": 0.5,
         "interval": None,
         "problems": 2,
@@ -90,23 +90,23 @@ def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
         "tasks": {"a": 0.0, "b": 1.0},
         "task_intervals": None,
     }
-    found.write_predictions(tmp_path / "p.jsonl")
+    result.write_predictions(tmp_path / "p.jsonl")
     assert [json.loads(line)["response"] for line in (tmp_path / "p.jsonl").read_text().splitlines()] == ["1", "é"]
-    assert np.isfinite(found.interval).all()
+    assert np.isfinite(result.interval).all()
 
 
 def test_no_questions_is_an_error(nano: tuple) -> None:
-    with pytest.raises(ValueError, match="No questions"):
+    with pytest.raises(ValueError, match="questions is empty"):
         evaluate(*nano, [])
 
 
-def test_unjudged_answers_count_in_nothing_and_are_said(nano: tuple, problems: list[Problem]) -> None:
+def test_unjudged_answers_do_not_count_and_are_reported(nano: tuple, problems: list[Problem]) -> None:
     class Judge:
         def grade(self, questions, responses):
             return [None, True, False, None, True, True, True][: len(responses)]
 
-    found = evaluate(*nano, problems, grade=Judge(), max_new_tokens=4)
-    summary = found.summary()
+    result = evaluate(*nano, problems, grade=Judge(), max_new_tokens=4)
+    summary = result.summary()
     assert (summary["accuracy"], summary["problems"], summary["unjudged"]) == (0.8, 5, 2)
     assert summary["interval"] == list(wilson_interval(4, 5))
-    assert sum(len(of_task) for of_task in found.by_task.values()) == 5
+    assert sum(len(of_task) for of_task in result.by_task.values()) == 5

@@ -55,8 +55,8 @@ def test_a_run_writes_its_folder_and_resumes_exactly(method: str, tmp_path: Path
         for cost in summary["cost"].values():
             assert cost["measured"] >= sum(cost["stages"].values())
             assert 0 < cost["p_err"] < 1
-        billed = summary["cost"]["cpu"]["measured"] * 4
-        assert billed == pytest.approx(summary["cpu_seconds"], rel=0.02, abs=0.05), "evaluations are not billed"
+        spent = summary["cost"]["cpu"]["measured"] * 4
+        assert spent == pytest.approx(summary["cpu_seconds"], rel=0.02, abs=0.05), "evaluations do not count"
     assert write_report(run.folder).is_file()
 
     # Interrupted after step 2: what came later is gone, and the same command continues.

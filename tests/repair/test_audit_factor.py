@@ -32,7 +32,7 @@ def call(factor, texts, correct, **columns):
     return factor(completions=[[{"role": "assistant", "content": t}] for t in texts], correct=correct, **rows | columns)
 
 
-def test_it_closes_on_what_is_not_clean_and_asks_only_about_right_repairs_once():
+def test_the_factor_is_0_for_faults_and_each_right_repair_is_audited_once():
     auditor = Scripted()
     assert call(AuditFactor(auditor), ["a", "x", "x wrong", "x", "a"], [1, 1, 0, 1, 1]) == [1, 0, 1, 0, 1]
     assert auditor.asked == [["a", "x"]]
@@ -58,7 +58,7 @@ def test_a_rate_audits_that_share_and_the_same_ones_again():
     assert 70 < len(auditor.asked[0]) < 130
 
 
-def test_when_it_is_down_the_gate_is_open_and_the_outage_counted(tmp_path):
+def test_when_the_auditor_is_down_the_factor_is_1_and_the_outage_is_counted(tmp_path):
     auditor, logged, log = Scripted(), {}, AuditLog(tmp_path)
     auditor.down = True
     factor = AuditFactor(auditor, log=log)
@@ -70,13 +70,13 @@ def test_when_it_is_down_the_gate_is_open_and_the_outage_counted(tmp_path):
 def test_a_down_auditor_is_asked_less_and_less_and_then_again():
     auditor = Scripted()
     auditor.down = True
-    factor, asked = AuditFactor(auditor), []
+    factor, steps = AuditFactor(auditor), []
     for step in range(200):
         before = len(auditor.asked)
         call(factor, ["x"], [1])
         if len(auditor.asked) > before:
-            asked.append(step)
-    pauses = [b - a - 1 for a, b in pairwise(asked)]
+            steps.append(step)
+    pauses = [b - a - 1 for a, b in pairwise(steps)]
     assert pauses == [1, 2, 4, 8, 16, *[LONGEST_PAUSE] * (len(pauses) - 5)]
     assert LONGEST_PAUSE in pauses
     auditor.down = False

@@ -20,12 +20,12 @@ EOS = 2
 
 
 def drafts_for(processor, count):
-    found = []
+    result = []
     for problem in world.sample_problems("rl", count, 0):
         right = world.correct_answers(problem)[0]
         text = right.rsplit(" ", 1)[0] + " x"
-        found.append(WrongDraft(problem, Rollout([*processor.tokenizer.encode(text), EOS], text, False), right))
-    return found
+        result.append(WrongDraft(problem, Rollout([*processor.tokenizer.encode(text), EOS], text, False), right))
+    return result
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_each_draft_is_repaired_once_for_each_stand_in_without_its_reference(row
     assert "reference" in rows[0]["prompt"][-1]["content"][-1]["text"]
 
 
-def test_the_gate_closes_for_drafts_that_came_out_right(rows):
+def test_the_factor_is_0_for_drafts_repaired_right_without_the_image(rows):
     factor = BlankImageFactor(world.correctness_reward)
     blind = factor.blind_rows(rows)
     texts = ["answer nothing"] * len(blind)
@@ -67,7 +67,7 @@ def test_the_gate_closes_for_drafts_that_came_out_right(rows):
     assert factor(draft_id=[row["draft_id"] for row in rows]) == [1.0, 1.0, 1.0]
 
 
-def test_unjudged_blind_repairs_close_nothing(rows):
+def test_unjudged_blind_repairs_leave_the_factor_at_1(rows):
     factor = BlankImageFactor(lambda *, completions, **_: [None] * len(completions))
     assert factor.observe(factor.blind_rows(rows), ["a"] * 6, [[1]] * 6) == 0
     assert factor(draft_id=[row["draft_id"] for row in rows]) == [1.0] * 3
@@ -88,7 +88,7 @@ def test_in_training_it_sees_stand_ins_and_the_reward_sees_the_images(tmp_path, 
     calls = []
 
     def grade(*, prompts, completions, images, **columns):
-        blank = [not np.asarray(own[0]).any() for own in images]
+        blank = [not np.asarray(of_row[0]).any() for of_row in images]
         calls.append((len(completions), sum(blank)))
         return [1.0] * len(completions)
 

@@ -30,8 +30,8 @@ def request(problem, i, tokenizer, ended=True):
 def test_the_oracle_repairs_every_problem_that_it_was_given(tokenizer):
     problems = sample_problems("rl", 24, seed=3)
     repairer = embedded_repairer("oracle", tokenizer, problems)
-    asked = [request(problem, i, tokenizer) for i, problem in enumerate(problems)]
-    for i, (problem, (repair,)) in enumerate(zip(problems, repairer.repair(asked, 2), strict=True)):
+    requests = [request(problem, i, tokenizer) for i, problem in enumerate(problems)]
+    for i, (problem, (repair,)) in enumerate(zip(problems, repairer.repair(requests, 2), strict=True)):
         assert repair.text == oracle_repair(problem, wrong_answer(problem, i), tokenizer)
         assert is_correct(problem, tokenizer.decode(repair.token_ids, skip_special_tokens=True))
         assert repair.token_ids[-1] == tokenizer.eos_token_id
@@ -46,9 +46,9 @@ def test_an_answer_that_was_cut_off_is_repaired_without_an_end(tokenizer):
 
 def test_the_reference_takes_the_repair_s_place(tokenizer):
     problem = sample_problems("rl", 1, seed=3)[0]
-    asked = request(problem, 0, tokenizer)
-    (repair,) = embedded_repairer("reference", tokenizer, None).repair([asked])[0]
-    assert repair.text == asked.reference
+    requests = request(problem, 0, tokenizer)
+    (repair,) = embedded_repairer("reference", tokenizer, None).repair([requests])[0]
+    assert repair.text == requests.reference
     with pytest.raises(DataError, match="reference"):
         embedded_repairer("reference", tokenizer, None).repair(
             [RepairRequest(problem.prompt, list(problem.images), [1, 2], None)]

@@ -24,13 +24,13 @@ def base():
 @pytest.fixture(scope="module")
 def requests(base):
     tokenizer = base[1].tokenizer
-    found = []
+    result = []
     for problem in world.sample_problems("rl", 5, 0):
         form = world.TASKS[problem.task].forms(problem.facts)[0]
         wrong = form.write({form.readings[0].name: form.readings[0].misreadings[0]})
         ids = [*tokenizer.encode(wrong), tokenizer.eos_token_id]
-        found.append(RepairRequest(problem.prompt, list(problem.images), ids, world.correct_answers(problem)[-1]))
-    return found
+        result.append(RepairRequest(problem.prompt, list(problem.images), ids, world.correct_answers(problem)[-1]))
+    return result
 
 
 def endpoint(server, **settings):
@@ -76,8 +76,8 @@ def test_a_row_that_fails_has_no_candidates_and_the_others_theirs(base, requests
     with unruly() as server:
         server.script = ["answer 3", {"status": 404}, "answer 4"]
         repairer = EndpointRepairer(endpoint(server, concurrency=1), base[1].tokenizer, style="nano")
-        found = repairer.repair(requests[:3])
-    assert [[r.text for r in row] for row in found] == [["answer 3"], [], ["answer 4"]]
+        result = repairer.repair(requests[:3])
+    assert [[r.text for r in row] for row in result] == [["answer 3"], [], ["answer 4"]]
     assert repairer.client.usage.failed == 1
 
 
@@ -115,7 +115,9 @@ def test_a_training_run_with_a_served_repair_model(openai_server, tmp_path, via)
 def test_the_client_can_be_given(base, requests):
     with unruly() as server:
         server.script = [{"status": 500}, "answer 3"]
-        given = endpoint(server, retries=1)
-        repairer = EndpointRepairer(given, base[1].tokenizer, style="nano", client=ChatClient(given, first_pause=0.01))
+        settings = endpoint(server, retries=1)
+        repairer = EndpointRepairer(
+            settings, base[1].tokenizer, style="nano", client=ChatClient(settings, first_pause=0.01)
+        )
         [[repair]] = repairer.repair(requests[:1])
     assert repair.text == "answer 3"

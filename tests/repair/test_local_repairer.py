@@ -41,7 +41,7 @@ def test_one_list_a_request_in_order(frozen, requests):
     together = repairer(frozen, **greedy).repair(requests)
     alone = [repairer(frozen, **greedy).repair([request])[0] for request in requests]
     assert together == alone
-    assert len({tuple(own[0].token_ids) for own in together}) == len(requests)
+    assert len({tuple(samples[0].token_ids) for samples in together}) == len(requests)
 
 
 def test_the_draft_the_reference_and_the_style_are_read(frozen, requests):
@@ -49,9 +49,9 @@ def test_the_draft_the_reference_and_the_style_are_read(frozen, requests):
     greedy = repairer(frozen, temperature=0).repair([request])[0][0].token_ids
     changed = RepairRequest(request.prompt, request.images, [300, 301, EOS], request.reference)
     other = RepairRequest(request.prompt, request.images, request.draft_ids, "sorted 3 4")
-    found = [repairer(frozen, temperature=0).repair([r])[0][0].token_ids for r in (changed, other)]
-    found.append(repairer(frozen, temperature=0, style="full").repair([request])[0][0].token_ids)
-    assert len({tuple(ids) for ids in [greedy, *found]}) == 4
+    result = [repairer(frozen, temperature=0).repair([r])[0][0].token_ids for r in (changed, other)]
+    result.append(repairer(frozen, temperature=0, style="full").repair([request])[0][0].token_ids)
+    assert len({tuple(ids) for ids in [greedy, *result]}) == 4
 
 
 def test_candidates_differ_and_calls_too_and_a_seed_repeats_them(frozen, requests):
@@ -78,13 +78,13 @@ def test_repairs_grow_with_their_drafts_and_no_longer(frozen, requests):
     longest = max(len(request.draft_ids) for request in requests)
     for settings, limit in (({}, int(1.5 * longest) + 8), ({"max_growth": 0.0}, 8), ({"max_growth": 9.0}, 60)):
         candidates = repairer(frozen, max_new_tokens=60, **settings).repair(requests, 4)
-        assert max(len(c.token_ids) for own in candidates for c in own) == limit
+        assert max(len(c.token_ids) for samples in candidates for c in samples) == limit
 
 
 def test_text_and_tokens_belong_together(frozen, requests):
     tokenizer = frozen[1].tokenizer
-    for own in repairer(frozen, max_new_tokens=40, temperature=2.0).repair(requests, 4):
-        for candidate in own:
+    for samples in repairer(frozen, max_new_tokens=40, temperature=2.0).repair(requests, 4):
+        for candidate in samples:
             assert candidate.text == tokenizer.decode(candidate.token_ids, skip_special_tokens=True)
             assert EOS not in candidate.token_ids[:-1]
 
@@ -124,9 +124,9 @@ def test_another_vocabulary_is_translated(frozen, requests):
     plain = repairer(frozen, **settings)
     tokens = frozen[1].tokenizer.encode("answer 7")
     expected = plain.repair([RepairRequest(request.prompt, request.images, tokens, "answer 8")])[0][0]
-    found = repairer(frozen, **settings, policy_tokenizer=Characters()).repair([request])[0][0]
-    assert found.text == expected.text
-    assert found.token_ids == [*map(ord, found.text), *([1] if expected.token_ids[-1] == EOS else [])]
+    result = repairer(frozen, **settings, policy_tokenizer=Characters()).repair([request])[0][0]
+    assert result.text == expected.text
+    assert result.token_ids == [*map(ord, result.text), *([1] if expected.token_ids[-1] == EOS else [])]
 
 
 def test_loads_from_a_folder_with_the_template_it_was_trained_with(tmp_path, frozen, requests):
@@ -142,9 +142,9 @@ def test_loads_from_a_folder_with_the_template_it_was_trained_with(tmp_path, fro
 
 
 def test_templates_of_models(tmp_path):
-    own = RepairTemplate("", " wrong={draft}", " right={reference}", " now:", ("wrong=", "right="))
-    save_template(own, tmp_path)
-    assert template_for(tmp_path) == own
+    samples = RepairTemplate("", " wrong={draft}", " right={reference}", " now:", ("wrong=", "right="))
+    save_template(samples, tmp_path)
+    assert template_for(tmp_path) == samples
     assert template_for("nano") == NANO
     assert template_for("someone/some-vlm") == FULL
     (tmp_path / "repair_template.json").write_text(json.dumps({"draft": "x"}))

@@ -40,17 +40,17 @@ def grade(row: Any, text: str) -> bool:
 def test_the_preferred_answer_becomes_a_repair(base: Any, rows: list[dict[str, Any]]) -> None:
     model, processor = base
     repairer = LocalRepairer(model, processor, style="nano", max_new_tokens=64)
-    found = repair_preferences(rows, repairer, processor.tokenizer, grade, num_repairs=2)
-    assert len(found.rows) + len(found.unrepaired) == len(rows) == 12
-    assert len(found.rows) >= 3
-    assert all(row in rows for row in found.unrepaired)
+    result = repair_preferences(rows, repairer, processor.tokenizer, grade, num_repairs=2)
+    assert len(result.rows) + len(result.unrepaired) == len(rows) == 12
+    assert len(result.rows) >= 3
+    assert all(row in rows for row in result.unrepaired)
 
     def distance(row: dict[str, Any]) -> float:
         return edit_cost(align(*(processor.tokenizer.encode(row[k][0]["content"]) for k in ("rejected", "chosen"))))
 
-    assert all(grade(row, row["chosen"][0]["content"]) for row in found.rows)
+    assert all(grade(row, row["chosen"][0]["content"]) for row in result.rows)
     # That is what it is for: the answers differ in fewer places.
-    assert np.mean([distance(row) for row in found.rows]) < 0.8 * np.mean([distance(row) for row in rows])
+    assert np.mean([distance(row) for row in result.rows]) < 0.8 * np.mean([distance(row) for row in rows])
 
 
 def test_bad_rows_are_named(base: Any, rows: list[dict[str, Any]]) -> None:

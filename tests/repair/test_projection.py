@@ -65,5 +65,5 @@ def test_words_decode_to_the_words(draft, repair):
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n"])
-def test_nothing_is_nothing(text):
+def test_a_repair_without_words_is_kept(text):
     assert BPE.decode(project(BPE.encode("a b"), text, BPE)) == text

@@ -146,7 +146,7 @@ def test_a_repair_model_reads_in_its_training_what_it_reads_in_its_use(frozen, m
     wrong = WrongDraft(problem, Rollout(ids, text, False), reference)
 
     used = []
-    monkeypatch.setattr(local, "generate_texts", lambda *given, **_: used.append(given[2]) or [[]])
+    monkeypatch.setattr(local, "generate_texts", lambda *arguments, **_: used.append(arguments[2]) or [[]])
     LocalRepairer(*frozen, style=style).repair([request])
     server = SimpleNamespace(ask=lambda requests: used.append([r.messages for r in requests]) or [ChatAnswer(None)])
     endpoint = Endpoint(url="http://127.0.0.1:9/v1", model="m")

@@ -19,15 +19,15 @@ EOS = TOKENIZER.eos_token_id
 def drafts():
     """One misread answer each, in a known form; the reference in another form."""
     rng = np.random.default_rng(0)
-    found = []
+    references = []
     for problem in world.sample_problems("test", 60, 0):
         form = world.TASKS[problem.task].forms(problem.facts)[0]
         text = form.write({form.readings[0].name: str(rng.choice(form.readings[0].misreadings))})
         if world.error_spans(problem, text) and not world.is_correct(problem, text):
             draft = Rollout([*TOKENIZER.encode(text), EOS], text, False)
-            found.append(WrongDraft(problem, draft, other_correct_answer(problem, rng)))
-    assert len(found) > 20
-    return found
+            references.append(WrongDraft(problem, draft, other_correct_answer(problem, rng)))
+    assert len(references) > 20
+    return references
 
 
 class Scripted:
@@ -39,7 +39,7 @@ class Scripted:
     def repair(self, requests, num_samples=1):
         assert [r.draft_ids for r in requests] == [d.draft.token_ids for d in self.drafts]
         texts = [[script(d) for script in self.scripts] for d in self.drafts]
-        return [[Repair([*TOKENIZER.encode(t), EOS], t) for t in own] for own in texts]
+        return [[Repair([*TOKENIZER.encode(t), EOS], t) for t in candidates] for candidates in texts]
 
 
 def by_hand(wrong):
@@ -118,16 +118,16 @@ def test_mask_quality_by_hand():
 def test_groups_of_a_real_policy_are_graded(frozen):
     model, processor = frozen
     problems = world.sample_problems("rl", 4, 0)
-    seen = []
+    calls = []
 
     def grade(problem, text):
-        seen.append((problem.question, text))
+        calls.append((problem.question, text))
         return len(text) % 2 == 0
 
     groups = sample_groups(model, processor, problems, group_size=3, max_new_tokens=5, grade=grade)
     assert [g.problem for g in groups] == problems
     assert [len(g.rollouts) for g in groups] == [3] * 4
-    assert seen == [(g.problem.question, r.text) for g in groups for r in g.rollouts]
+    assert calls == [(g.problem.question, r.text) for g in groups for r in g.rollouts]
     assert all(r.correct == (len(r.text) % 2 == 0) for g in groups for r in g.rollouts)
     assert all(len(g.correct) + len(g.wrong) == 3 for g in groups)
 
@@ -137,13 +137,13 @@ def test_references_are_siblings_or_given():
     right, right2 = Rollout([5], "five", True), Rollout([6], "six", True)
     wrong = [Rollout([i], str(i), False) for i in (7, 8)]
     groups = [RolloutGroup(problem, [wrong[0], right, wrong[1], right2]), RolloutGroup(other, wrong)]
-    found = [d for seed in range(20) for d in wrong_drafts(groups, seed=seed)]
-    assert {d.reference for d in found} == {"five", "six"}
-    assert all(d.problem is problem for d in found)
-    given = wrong_drafts(groups, other_reference=lambda p, rng: "given", one_per_problem=True)
-    assert [(d.problem, d.draft) for d in given] == [(problem, wrong[0]), (other, wrong[0])]
-    assert given[1].reference == "given"
-    assert given[0].request.draft_ids == [7]
+    references = [d for seed in range(20) for d in wrong_drafts(groups, seed=seed)]
+    assert {d.reference for d in references} == {"five", "six"}
+    assert all(d.problem is problem for d in references)
+    drafts = wrong_drafts(groups, other_reference=lambda p, rng: "given", one_per_problem=True)
+    assert [(d.problem, d.draft) for d in drafts] == [(problem, wrong[0]), (other, wrong[0])]
+    assert drafts[1].reference == "given"
+    assert drafts[0].request.draft_ids == [7]
 
 
 def test_held_out_drafts_are_wrong_answers_with_a_correct_sibling(frozen):

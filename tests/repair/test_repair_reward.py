@@ -14,7 +14,7 @@ def test_literal_values():
     np.testing.assert_allclose(reward, [1.0, 0.875, -0.125, -0.5])
 
 
-def test_gates_are_factors():
+def test_the_factors_multiply_the_reward():
     reward = repair_reward([1.0, 1.0, 0.0], [0.5, 0.5, 0.5], lam=0.5, factors=[[1, 0, 1], [1, 1, 0.5]])
     np.testing.assert_allclose(reward, [0.75, 0.0, -0.125])
 

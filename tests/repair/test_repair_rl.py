@@ -23,13 +23,13 @@ EOS = 2
 
 
 def wrong_drafts_for(processor, count=8):
-    found = []
+    result = []
     for problem in world.sample_problems("rl", count, 0):
         right = world.correct_answers(problem)[0]
         text = right.rsplit(" ", 1)[0] + " x"
         draft = Rollout([*processor.tokenizer.encode(text), EOS], text, False)
-        found.append(WrongDraft(problem, draft, right))
-    return found
+        result.append(WrongDraft(problem, draft, right))
+    return result
 
 
 def settings(folder, **changes):

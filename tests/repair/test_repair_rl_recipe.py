@@ -34,7 +34,7 @@ def recipe_with(**changes):
     return RepairRLRecipe.model_validate(QUICK | {"trl": trl, "model": "nano"} | changes)
 
 
-def test_no_audit_leaves_the_image_gate_alone():
+def test_without_the_audit_the_visual_factor_remains():
     recipe = recipe_with(audit={"enabled": False})
     assert auditor_of(recipe) is None
     assert set(factors_of(recipe, lambda **_: [], auditor_of(recipe), None)) == {"visual"}

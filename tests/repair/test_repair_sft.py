@@ -20,13 +20,15 @@ EOS, PAD, IMAGE = 2, 0, 6
 @pytest.fixture(scope="module")
 def rows():
     """Rows of mixed length: with one and two images, with and without a reference."""
-    found = []
+    result = []
     for i, problem in enumerate(world.sample_problems("warm", 8, 0)):
         answers = world.correct_answers(problem)
         images = problem.images * (2 if i == 1 else 1)
         draft = answers[0].rsplit(" ", 1)[0] + " x"
-        found.append(RepairExample(str(i), problem.question, images, draft, answers[-1] if i % 2 else None, answers[0]))
-    return found
+        result.append(
+            RepairExample(str(i), problem.question, images, draft, answers[-1] if i % 2 else None, answers[0])
+        )
+    return result
 
 
 def settings(folder, **changes):
@@ -84,25 +86,24 @@ def test_special_tokens_in_a_data_file_do_not_reach_the_labels(frozen):
 
 def test_training_lowers_the_loss_and_the_trained_model_repairs(tmp_path, nano_model, rows):
     model, processor = nano_model
-    one = [rows[0]]
-    trainer = fit_sft(model, processor, one * 4, settings(tmp_path, max_steps=25), style="nano")
+    row = rows[0]
+    dataset = sft_dataset([row] * 4, processor, "nano")
+    trainer = fit_sft(model, processor, dataset, settings(tmp_path, max_steps=25))
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
     assert losses[-1] < 0.3 * losses[0]
     from difference_feedback.method.repairs import RepairRequest
     from difference_feedback.repair.local import LocalRepairer
 
-    request = RepairRequest(
-        one[0].prompt, list(one[0].images), processor.tokenizer.encode(one[0].draft), one[0].reference
-    )
+    request = RepairRequest(row.prompt, list(row.images), processor.tokenizer.encode(row.draft), row.reference)
     repairer = LocalRepairer(model, processor, style="nano", temperature=0, max_new_tokens=40)
     [[repair]] = repairer.repair([request])
-    assert repair.text == one[0].repaired
+    assert repair.text == row.repaired
     assert repair.token_ids[-1] == EOS
 
 
 def test_nothing_to_train_on_is_an_error(tmp_path, frozen):
-    with pytest.raises(DataError, match="no hand-repaired answers"):
-        fit_sft(*frozen, [], settings(tmp_path), style="nano")
+    with pytest.raises(DataError, match="no repaired answers"):
+        fit_sft(*frozen, sft_dataset([], frozen[1], "nano"), settings(tmp_path))
 
 
 @pytest.fixture
@@ -157,6 +158,6 @@ def test_a_resumed_run_goes_on_with_the_checkpoints_weights(tmp_path, start, row
     train_sft(recipe, resumed)
     from safetensors.torch import load_file
 
-    expected, found = (load_file(r.model_path / "model.safetensors") for r in (whole, resumed))
+    expected, result = (load_file(r.model_path / "model.safetensors") for r in (whole, resumed))
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name])
+        torch.testing.assert_close(result[name], expected[name])

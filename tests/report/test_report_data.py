@@ -33,7 +33,7 @@ def test_a_demo_s_folder_is_read_with_its_cells_in_the_plan_s_order(demo_folder:
     assert data.methods["DF-GRPO"].setup_cpu_seconds == 40.3
     assert list(data.costs) == ["GRPO", "DF-GRPO"]
     assert data.repair is not None
-    assert [(stage.name, stage.accuracy, stage.cpu_seconds) for stage in data.repair.stages] == [
+    assert [(stage.name, stage.accuracy_at_1, stage.cpu_seconds) for stage in data.repair.stages] == [
         ("start", 0.21, None),
         ("SFT", 0.66, 28.4),
         ("RL", 0.75, 11.9),
@@ -79,7 +79,7 @@ def test_repair_runs_show_their_stages_in_order(tmp_path: Path) -> None:
         Run(tmp_path / name, recipe).finish({"before": before, "after": after, "cpu_seconds": 30.0 + i})
     figures = load_report([tmp_path / "sft", tmp_path / "rl"]).repair
     assert figures is not None
-    assert [(s.name, s.accuracy, s.cpu_seconds) for s in figures.stages] == [
+    assert [(s.name, s.accuracy_at_1, s.cpu_seconds) for s in figures.stages] == [
         ("start", 0.2, None),
         ("sft", 0.6, 30.0),
         ("rl", 0.7, 31.0),

@@ -176,11 +176,11 @@ def test_a_server_that_listens_passes_and_one_that_is_not_used_is_not_asked(list
 def test_through_a_proxy_any_answer_counts_but_the_proxy_s_own_refusal(
     status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    requests = []
 
     class Proxy(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append((self.path, self.headers.get("Authorization")))
+            requests.append((self.path, self.headers.get("Authorization")))
             self.send_response(status)
             self.end_headers()
 
@@ -198,7 +198,7 @@ def test_through_a_proxy_any_answer_counts_but_the_proxy_s_own_refusal(
         with pytest.raises(ConfigError, match=r"judge.endpoint.url.*502") if status == 502 else nullcontext():
             check_server(endpoint, "judge.endpoint")
         thread.join()
-    assert asked == [("http://judge.invalid/v1/models", None)], "the key is not sent"
+    assert requests == [("http://judge.invalid/v1/models", None)], "the key is not sent"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from difference_feedback.bench.cells import cells_of
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.loading import build_recipe, dump_recipe, load_recipe, shipped_recipes
 from difference_feedback.runs.recipes import (
-    RECIPES,
+    BaseRecipe,
     BenchRecipe,
     EvaluateRecipe,
     RepairRLRecipe,
@@ -17,6 +17,9 @@ from difference_feedback.runs.recipes import (
 )
 from difference_feedback.runs.validation import build_config
 from difference_feedback.runs.yaml_text import parse_yaml
+
+CLASSES = (BaseRecipe, RepairSFTRecipe, RepairRLRecipe, TrainRecipe, EvaluateRecipe, BenchRecipe)
+RECIPES = {recipe.model_fields["kind"].default: recipe for recipe in CLASSES}
 
 
 def write(folder: Path, text: str) -> Path:
@@ -114,7 +117,7 @@ def test_a_missing_recipe_names_the_nearest_shipped_one() -> None:
         load_recipe("nano_evaluat", EvaluateRecipe)
 
 
-def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load_recipe(write(tmp_path, "kind: train\nmodle: x\nseed: three\n"), TrainRecipe)
     assert len(str(caught.value).splitlines()) == 2

@@ -50,7 +50,7 @@ def test_an_interrupted_run_is_taken_up_and_its_torn_last_row_dropped(tmp_path: 
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_run_of_another_recipe_is_refused_unless_told(tmp_path: Path, finished: bool) -> None:
+def test_a_run_of_another_recipe_is_refused_without_overwrite(tmp_path: Path, finished: bool) -> None:
     run = Run(tmp_path, TrainRecipe(seed=1))
     run.log(step=1)
     if finished:
@@ -82,7 +82,7 @@ def test_a_folder_of_something_else_is_never_touched(tmp_path: Path) -> None:
 
 def test_overwriting_removes_the_run_s_own_files_and_nothing_else(tmp_path: Path) -> None:
     run = Run(tmp_path, TrainRecipe())
-    part = run.child("part", EvaluateRecipe())
+    part = Run(run.folder / "part", EvaluateRecipe())
     (run.checkpoints / "checkpoint-1").mkdir()
     (tmp_path / "notes.json").write_text("mine")
     (tmp_path / "pictures").mkdir()

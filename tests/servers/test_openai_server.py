@@ -16,10 +16,10 @@ def test_trl_s_client_and_ours_get_the_same_tokens(openai_server, monkeypatch):
         {"type": "image", "image": problem.images[0]},
         {"type": "text", "text": problem.question},
     ]
-    found = theirs.chat([[{"role": "user", "content": content}]], temperature=0.0, max_tokens=24, logprobs=None)
+    result = theirs.chat([[{"role": "user", "content": content}]], temperature=0.0, max_tokens=24, logprobs=None)
     endpoint = Endpoint(url=openai_server.url, model=openai_server.model, max_tokens=24)
     [ours] = ChatClient(endpoint).ask([ChatRequest(problem.prompt, problem.images, token_ids=True)])
-    assert ours.token_ids == found["completion_ids"]
+    assert ours.token_ids == result["completion_ids"]
     assert len(ours.token_ids[0]) > 3
 
 

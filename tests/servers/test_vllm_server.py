@@ -46,26 +46,26 @@ def base():
 @pytest.fixture(scope="module")
 def requests(base):
     tokenizer = base[1].tokenizer
-    found = []
+    result = []
     for problem in world.sample_problems("rl", 8, 0):
         form = world.TASKS[problem.task].forms(problem.facts)[0]
         wrong = form.write({form.readings[0].name: form.readings[0].misreadings[0]})
         ids = [*tokenizer.encode(wrong), tokenizer.eos_token_id]
-        found.append(RepairRequest(problem.prompt, list(problem.images), ids, world.correct_answers(problem)[-1]))
-    return found
+        result.append(RepairRequest(problem.prompt, list(problem.images), ids, world.correct_answers(problem)[-1]))
+    return result
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_served_model_repairs_as_the_local_one(endpoint, base, requests, kind):
     """Token by token, the end included, and in the order of the requests: so the images have arrived as well."""
     settings = {"style": "nano", "temperature": 0.0}
-    found = kind(endpoint, base[1].tokenizer, **settings).repair(requests)
+    result = kind(endpoint, base[1].tokenizer, **settings).repair(requests)
     local = LocalRepairer(*base, max_growth=1.5, batch_size=1, **settings)
     expected = [local.repair([request])[0] for request in requests]
-    assert [[r.token_ids for r in row] for row in found] == [[r.token_ids for r in row] for row in expected]
-    assert [[r.text for r in row] for row in found] == [[r.text for r in row] for row in expected]
-    assert len({row[0].text for row in found}) == len(requests)
-    assert all(r.projected == (kind is EndpointRepairer) for row in found for r in row)
+    assert [[r.token_ids for r in row] for row in result] == [[r.token_ids for r in row] for row in expected]
+    assert [[r.text for r in row] for row in result] == [[r.text for r in row] for row in expected]
+    assert len({row[0].text for row in result}) == len(requests)
+    assert all(r.projected == (kind is EndpointRepairer) for row in result for r in row)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -83,8 +83,8 @@ def test_candidates_are_several_seeded_and_of_each_call_their_own(endpoint, base
 def test_tokens_come_back_as_they_were_sampled(endpoint, base, requests):
     """A hot model spells words in ways that its tokenizer would not, so that no projection could give its tokens."""
     tokenizer = base[1].tokenizer
-    found = VLLMServerRepairer(endpoint, tokenizer, style="nano", temperature=2.0).repair(requests, 4)
-    repairs = [r for row in found for r in row]
+    result = VLLMServerRepairer(endpoint, tokenizer, style="nano", temperature=2.0).repair(requests, 4)
+    repairs = [r for row in result for r in row]
     assert all(tokenizer.decode(r.token_ids, skip_special_tokens=True) == r.text for r in repairs)
     assert any(tokenizer.encode(r.text) != r.token_ids[: r.token_ids.index(2)] for r in repairs if 2 in r.token_ids)
 
@@ -102,10 +102,10 @@ def test_trl_s_client_and_ours_get_the_same_tokens(endpoint, monkeypatch):
     theirs = vllm_client.VLLMClient(endpoint.url.removesuffix("/v1"))
     [problem] = world.sample_problems("rl", 1, 0)
     content = [{"type": "image", "image": problem.images[0]}, {"type": "text", "text": problem.question}]
-    found = theirs.chat([[{"role": "user", "content": content}]], temperature=0.0, max_tokens=24, logprobs=None)
+    result = theirs.chat([[{"role": "user", "content": content}]], temperature=0.0, max_tokens=24, logprobs=None)
     short = endpoint.model_copy(update={"max_tokens": 24})
     [ours] = ChatClient(short).ask([ChatRequest(problem.prompt, problem.images, token_ids=True)])
-    assert ours.token_ids == found["completion_ids"]
+    assert ours.token_ids == result["completion_ids"]
     assert len(ours.token_ids[0]) > 3
 
 
@@ -141,14 +141,14 @@ def terse(endpoint, base):
 def test_the_judge_s_schema_makes_a_verdict_of_whatever_a_model_writes(endpoint, terse, requests):
     judging = LLMJudge(Judge(endpoint=endpoint, votes=3), terse)
     images = [requests[0].images, requests[1].images, [], []]
-    found = judging.judge(["How many?"] * 4, images, ["7", "8", "Say correct.", '{"verdict": "correct"}'], ["7"] * 4)
+    result = judging.judge(["How many?"] * 4, images, ["7", "8", "Say correct.", '{"verdict": "correct"}'], ["7"] * 4)
     assert judging.counts["unjudged"] == 0
-    assert [len(judgement.votes) for judgement in found] == [3] * 4
+    assert [len(judgement.votes) for judgement in result] == [3] * 4
 
 
 def test_it_is_the_schema_that_does_it(terse, requests):
-    asked = judge_request("How many?", requests[0].images, "7", "7")
-    bound, free = terse.ask([asked, replace(asked, schema=None)])
+    question = judge_request("How many?", requests[0].images, "7", "7")
+    bound, free = terse.ask([question, replace(question, schema=None)])
     assert parse_strictly(bound.texts[0], Vote) is not None
     assert parse_strictly(free.texts[0], Vote) is None
 

@@ -16,8 +16,8 @@ def test_the_widened_model_computes_the_same():
     images = [list(p.images) for p in problems]
     inputs = processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
     with torch.no_grad():
-        expected, found = model(**inputs).logits, wide(**inputs).logits
+        expected, result = model(**inputs).logits, wide(**inputs).logits
     real = inputs["attention_mask"].bool()
-    torch.testing.assert_close(found[real], expected[real], atol=1e-3, rtol=0)
+    torch.testing.assert_close(result[real], expected[real], atol=1e-3, rtol=0)
     text = wide.config.text_config
     assert text.hidden_size // text.num_attention_heads == 32

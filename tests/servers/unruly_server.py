@@ -16,7 +16,7 @@ class UnrulyServer(ThreadingHTTPServer):
 
     A text is the answer's content; `{"status": 503, "headers": {...}}` refuses; `{"raw": "..."}` is a body as it is;
     `{"hang": seconds}` says nothing for that long; `{"drip": True}` sends a byte now and then; `{"drop": True}` closes
-    the connection amid the answer.
+    the connection during the answer.
     """
 
     daemon_threads = True

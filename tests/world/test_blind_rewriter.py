@@ -88,8 +88,8 @@ def test_it_repairs_with_no_more_readings_than_were_wrong_and_without_the_truth(
         if repaired is None:
             continue
         assert world.is_correct(problem, repaired)
-        said, new = form.stated(draft), form.stated(repaired)
-        assert sum(said[slot.name] != new[slot.name] for slot in form.readings) <= len(slots)
+        before, new = form.stated(draft), form.stated(repaired)
+        assert sum(before[slot.name] != new[slot.name] for slot in form.readings) <= len(slots)
         blind = dataclasses.replace(problem, facts=world.TASKS[task].unseen(problem.facts), answer="", images=())
         assert rewrite_blind(blind, draft, reference, TOKENIZER) == repaired
 
@@ -114,9 +114,9 @@ def test_as_a_repairer_it_gives_one_candidate_or_none():
         ids = [*TOKENIZER.encode(text), TOKENIZER.eos_token_id]
         return RepairRequest(problem.prompt, list(problem.images), ids, shown)
 
-    (found,), none = repairer.repair([request(draft), request("no idea")], num_samples=2)
-    assert found.text == form.write()
-    assert found.token_ids == [*TOKENIZER.encode(form.write()), TOKENIZER.eos_token_id]
+    (result,), none = repairer.repair([request(draft), request("no idea")], num_samples=2)
+    assert result.text == form.write()
+    assert result.token_ids == [*TOKENIZER.encode(form.write()), TOKENIZER.eos_token_id]
     assert none == []
     with pytest.raises(DataError, match="reference"):
         repairer.repair([request(draft, None)])

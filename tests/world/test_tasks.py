@@ -99,8 +99,8 @@ def test_no_scan_is_in_two_splits_and_none_is_lost():
 
 @pytest.mark.parametrize("task", ["count", "chart"])
 def test_rendered_images_of_the_splits_are_disjoint(task):
-    seen = [{p.images[0].tobytes() for p in world.sample_problems(split, 150, 0, [task])} for split in SPLITS]
-    assert all(not a & b for a, b in combinations(seen, 2))
+    images = [{p.images[0].tobytes() for p in world.sample_problems(split, 150, 0, [task])} for split in SPLITS]
+    assert all(not a & b for a, b in combinations(images, 2))
 
 
 def test_images_and_prompts_vary_in_size():

@@ -11,11 +11,10 @@ from difference_feedback.annotate.collect import Collection, collect_items
 from difference_feedback.annotate.responses import read_responses, sample_responses
 from difference_feedback.data.dataset import VisualQuestion, load_data
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
+from difference_feedback.runs.jsonl import print_problems, read_jsonl, write_jsonl
 from difference_feedback.runs.sections import Data, Endpoint
 
 STRATA = ("subject", "level")
-SHOWN = 20
 
 
 def collect_folder(
@@ -43,10 +42,9 @@ def collect_folder(
     bare = [replace(question, question=question.question.removesuffix(settings.instruction)) for question in questions]
     if responses:
         usable, problems = read_responses(responses)
-        for problem in problems[:SHOWN]:
-            console.print(f"left out: {problem}", markup=False)
-        if len(problems) > SHOWN:
-            console.print(f"and {len(problems) - SHOWN} more")
+        if problems:
+            console.print(f"{len(problems)} responses are left out:")
+            print_problems(problems, console)
     else:
         path = output / "responses.jsonl"
         server = Endpoint.model_validate(dict(endpoint)) if endpoint else None

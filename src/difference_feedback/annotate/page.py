@@ -1,7 +1,7 @@
 """The page in Gradio: one tab to repair answers, one to review audits."""
 
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,23 @@ def build_page(
     return page
 
 
+Show = Callable[..., list[Any]]
+
+
+def _navigation(project: RepairProject | ReviewProject, annotator: str, show: Show) -> tuple[Show, Show]:
+    """What a tab shows when the page is loaded, and after "Back"."""
+
+    def start(request: gr.Request) -> list[Any]:
+        name = _name(request, annotator)
+        at = project.next(name)
+        return show(at if at is not None else len(project.items) - 1, name)
+
+    def previous(at: int, request: gr.Request) -> list[Any]:
+        return show(max(0, at - 1), _name(request, annotator))
+
+    return start, previous
+
+
 def _name(request: gr.Request, annotator: str) -> str:
     return request.username or annotator
 
@@ -76,11 +93,6 @@ def _repair_tab(page: gr.Blocks, project: RepairProject, annotator: str, tokeniz
         feedback_part = feedback_html(item, text, tokenizer)
         return [at, bar, images_html(item, folder), question_html(item), text, feedback_part, notice]
 
-    def start(request: gr.Request) -> list[Any]:
-        name = _name(request, annotator)
-        at = project.next(name)
-        return show(at if at is not None else len(project.items) - 1, name)
-
     def saved(at: int, text: str, request: gr.Request) -> list[Any]:
         name = _name(request, annotator)
         try:
@@ -94,12 +106,10 @@ def _repair_tab(page: gr.Blocks, project: RepairProject, annotator: str, tokeniz
         project.skip(name, at)
         return show(project.next(name, at), name, message_html(f"Skipped {project.items[at]['id']}."))
 
-    def previous(at: int, request: gr.Request) -> list[Any]:
-        return show(max(0, at - 1), _name(request, annotator))
-
     def typed(at: int, text: str) -> str:
         return feedback_html(project.items[at], text, tokenizer)
 
+    start, previous = _navigation(project, annotator, show)
     page.load(start, None, outputs, show_progress="hidden")
     save.click(saved, [place, editor], outputs, show_progress="hidden")
     skip.click(skipped, [place], outputs, show_progress="hidden")
@@ -138,11 +148,6 @@ def _review_tab(page: gr.Blocks, project: ReviewProject, annotator: str) -> None
         earlier = project.verdicts(name).get(item["id"])
         return [at, bar, images_html(item, folder), question_html(item), pair, earlier, "", notice, agreed]
 
-    def start(request: gr.Request) -> list[Any]:
-        name = _name(request, annotator)
-        at = project.next(name)
-        return show(at if at is not None else len(project.items) - 1, name)
-
     def saved(at: int, chosen: str | None, text: str, request: gr.Request) -> list[Any]:
         name = _name(request, annotator)
         try:
@@ -151,9 +156,7 @@ def _review_tab(page: gr.Blocks, project: ReviewProject, annotator: str) -> None
             return [*[gr.skip()] * (len(outputs) - 2), message_html(str(error), wrong=True), gr.skip()]
         return show(project.next(name, at), name, message_html(f"Saved {project.items[at]['id']}."))
 
-    def previous(at: int, request: gr.Request) -> list[Any]:
-        return show(max(0, at - 1), _name(request, annotator))
-
+    start, previous = _navigation(project, annotator, show)
     page.load(start, None, outputs, show_progress="hidden")
     save.click(saved, [place, verdict, note], outputs, show_progress="hidden")
     back.click(previous, [place], outputs, show_progress="hidden")

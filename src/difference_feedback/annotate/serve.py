@@ -10,10 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from difference_feedback.annotate.items import UsableRows, find_work
+from difference_feedback.annotate.items import find_work
 from difference_feedback.annotate.projects import RepairProject, ReviewProject
 from difference_feedback.errors import ConfigError
 from difference_feedback.report.mask_pairs import load_tokenizer
+from difference_feedback.runs.jsonl import print_problems
+from difference_feedback.runs.packages import require
 
 TOKEN = "DIFFERENCE_FEEDBACK_TOKEN"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -33,18 +35,15 @@ def serve(
     Raises `ConfigError` when Gradio is not installed or the port cannot be used.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # the page sends nothing to anyone
-    try:
-        import gradio  # noqa: F401
-    except ImportError:
-        raise ConfigError(
-            "annotate: the package gradio is not installed; run pip install 'difference-feedback[annotate]'"
-        ) from None
+    require("gradio", "annotate")
     from difference_feedback.annotate.page import CSS, HEAD, build_page, theme
 
     console = Console(stderr=True, soft_wrap=True)
     repairs, audits = find_work(source)
     for work in filter(None, (repairs, audits)):
-        _print_rows(work, console)
+        left_out = f", {len(work.problems)} rows left out:" if work.problems else "."
+        console.print(f"{work.path}: {len(work.rows)} items{left_out}", markup=False, highlight=False)
+        print_problems(work.problems, console)
     project = RepairProject(repairs, output) if repairs else None
     page = build_page(
         project,
@@ -91,11 +90,3 @@ def _token(console: Console) -> str:
     elif len(token) < 12:
         raise ConfigError(f"{TOKEN} is shorter than 12 characters, so others could guess it: use a longer token")
     return token
-
-
-def _print_rows(work: UsableRows, console: Console) -> None:
-    console.print(f"{work.path}: {len(work.rows)} items.", markup=False, highlight=False)
-    for problem in work.problems[:20]:
-        console.print(f"  left out: {problem}", markup=False, highlight=False)
-    if len(work.problems) > 20:
-        console.print(f"  and {len(work.problems) - 20} more")

@@ -5,7 +5,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from difference_feedback.bench.supervised import (
@@ -16,6 +15,7 @@ from difference_feedback.bench.supervised import (
     rewrites,
     train_supervised,
 )
+from difference_feedback.models.generate import progress_bar
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import BaseRecipe
@@ -26,7 +26,7 @@ from difference_feedback.world.nano import build
 
 def build_base(recipe: BaseRecipe, run: Run) -> dict[str, Any]:
     """Train the base into `run.model_path`, then from it the supervised upper bound; returns and writes the summary."""
-    run.rewind(-1)  # the base is not resumed but made anew
+    run.rewind(-1)  # the base is not resumed: it starts again
     model, processor = build(recipe.seed)
     _train(model, processor, warm_start(recipe), run, recipe.steps, recipe.learning_rate, "warm start")
     model.save_pretrained(run.model_path)
@@ -72,11 +72,9 @@ def train_upper_bound(
     _train(model, processor, batches, run, steps, learning_rate, "upper bound")
 
 
-def measure(
-    model: Qwen2_5_VLForConditionalGeneration, processor: Qwen2_5_VLProcessor, settings: EvaluationSettings
-) -> Evaluation:
+def measure(model: Any, processor: Any, settings: EvaluationSettings, tasks: Sequence[str] | None = None) -> Evaluation:
     """Accuracy on held-out embedded problems."""
-    problems = sample_problems(settings.split, settings.problems, settings.seed)
+    problems = sample_problems(settings.split, settings.problems, settings.seed, tasks)
     return evaluate(model, processor, problems, seed=settings.seed, **settings.generation)
 
 
@@ -89,8 +87,7 @@ def _train(
     learning_rate: float,
     title: str,
 ) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    with progress_bar() as progress:
         task = progress.add_task(title, total=steps)
 
         def on_step(step: int, loss: float) -> None:

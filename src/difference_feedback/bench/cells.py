@@ -26,31 +26,29 @@ class Cell:
     settings: dict[str, Any]
     """Swept settings, by dotted key."""
     parts: dict[str, Recipe] = field(repr=False)
-    """Its recipes, fully resolved: `sft`, `rl`, `train`, those that it needs."""
+    """The recipes that it needs, fully resolved: `sft`, `rl` and `train`."""
     design: dict[str, Any] = field(repr=False)
-    """What is hashed: the method without its label and place in tables, and every recipe. Settings at their defaults
-    are left out, so that a new one does not undo the cells that were run before it came."""
+    """What is hashed: every recipe, and the method without its label and group. Settings at their defaults are left
+    out, so that a new setting does not change the hashes of earlier cells."""
 
     @property
     def hash(self) -> str:
-        """Ten characters that differ between cells which could end differently."""
+        """Ten characters that differ between cells whose results could differ."""
         text = json.dumps(self.design, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def name(self) -> str:
-        """The cell's folder: readable, and told apart by its hash."""
+        """The name of the cell's folder. Its hash makes it unique."""
         swept = [f"{key.rsplit('.', 1)[-1]}={value}" for key, value in self.settings.items()]
         words = [self.method, *swept, self.tasks, f"seed{self.seed}", self.hash]
         return re.sub(r"[^\w.=-]+", "_", "-".join(words))
 
 
 def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cell]:
-    """The cells in the order in which they are run: seeds outermost, so that a plan cut short compares all methods.
+    """The cells in the order in which they run, seed by seed, so that an interrupted plan has run all methods.
 
-    `only` leaves the cells of these methods.
-
-    Raises `ConfigError` for a plan that contradicts itself, before anything is run.
+    With `only`, the cells of these methods alone. Raises `ConfigError` for a plan that contradicts itself.
     """
     if plan.seed:
         raise ConfigError(f"seed: a plan runs its `seeds`; write seeds='[{plan.seed}]' instead of seed={plan.seed}.")
@@ -62,14 +60,14 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
         if name not in plan.methods:
             raise ConfigError(f"--only {name}: the plan has no such method.{nearest(name, plan.methods)}")
     if len(set(plan.seeds)) < len(plan.seeds):
-        raise ConfigError(f"seeds: {plan.seeds} names a seed twice.")
+        raise ConfigError(f"seeds: {plan.seeds} names a seed twice: name each seed once.")
     return [
         _cell(plan, name, method, tasks, seed, settings)
         for seed in plan.seeds
         for tasks in plan.tasks
         for name, method in plan.methods.items()
         if not only or name in only
-        if method.kind != "base" or seed == plan.seeds[0]  # the start and its test are the same whatever the seed
+        if method.kind != "base" or seed == plan.seeds[0]  # the base is the same for all seeds
         for settings in _settings(plan, method)
     ]
 
@@ -82,7 +80,7 @@ def check_plan(plan: BenchRecipe, only: Collection[str] | None = None, done: Col
 
 
 def check_cell(cell: Cell, method: BenchMethod) -> None:
-    """Raise `ConfigError` for a cell that cannot run. Models that the cell itself trains first are left out."""
+    """Raise `ConfigError` for a cell that cannot run. Models that the cell itself trains first are not checked."""
     trained_before = {"repair_model": method.repair_model is not None, "model": method.oracle_repairs_first}
     made = {"rl": ["model"], "train": [key for key, is_made in trained_before.items() if is_made]}
     for part, recipe in cell.parts.items():
@@ -90,7 +88,7 @@ def check_cell(cell: Cell, method: BenchMethod) -> None:
 
 
 def _settings(plan: BenchRecipe, method: BenchMethod) -> Iterator[dict[str, Any]]:
-    """Every combination of the swept settings; one empty combination for what has none."""
+    """Every combination of the swept settings; one empty combination if the method has none."""
     swept = plan.sweep if method.kind == "train" else {}
     for values in itertools.product(*swept.values()):
         yield dict(zip(swept, values, strict=True))
@@ -110,7 +108,9 @@ def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: i
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         parts["train"] = _recipe(TrainRecipe, method.recipe, [budget, *changes], seed, overrides, source)
     elif method.set or method.repair_model or method.oracle_repairs_first:
-        raise ConfigError(f"{source}: kind {method.kind} trains by no recipe; leave out set, repair_model and such.")
+        raise ConfigError(
+            f"{source}: kind {method.kind} has no recipe: leave out set, repair_model and oracle_repairs_first."
+        )
     design: dict[str, Any] = {
         "method": method.model_dump(
             mode="json", exclude={"label", "group", "against", "recipe", "set"}, exclude_defaults=True

@@ -1,4 +1,4 @@
-"""Learning curves on a common axis of compute, and where one method overtakes another, or its end, for good."""
+"""Learning curves over processor time: when a method overtakes another, and when it matches the other's final value."""
 
 from collections.abc import Sequence
 
@@ -11,10 +11,11 @@ Numbers = npt.NDArray[np.float64]
 
 
 def gains(rows: Sequence[ResultRow], base: float, points: int = 41) -> tuple[Numbers, Numbers]:
-    """A grid of billed CPU seconds, `(P,)`, and each run's gain over the start in points, `(N, P)`.
+    """A grid of CPU seconds, `(P,)`, and each run's gain over the start in points, `(N, P)`.
 
-    Every measurement is compared with the start's on the same problems, since those on the way are fewer than the last;
-    `base` is the start's accuracy on the last one's. While a repair model trains the policy stands still.
+    Every measurement is compared with the start on the same problems: the measurements before the last one use fewer
+    problems. `base` is the start's accuracy on the problems of the last one. The policy does not change while its
+    repair model trains.
     """
     grid = np.linspace(0.0, min(row["curve"][-1][0] for row in rows), points)
     gained = []
@@ -27,9 +28,9 @@ def gains(rows: Sequence[ResultRow], base: float, points: int = 41) -> tuple[Num
 
 
 def overtakes_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
-    """The CPU seconds after which the mean of `first` stays above that of `second`: its preparations are paid for.
+    """The CPU seconds after which the mean of `first` stays above the mean of `second`.
 
-    None where it is not ahead at the end.
+    None if it is not above at the end.
     """
     grid, here = gains(first, base)
     other_grid, there = gains(second, base)
@@ -37,16 +38,16 @@ def overtakes_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: 
 
 
 def matches_final_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:
-    """The CPU seconds after which the mean of `first` stays at or above where that of `second` ends.
+    """The CPU seconds after which the mean of `first` stays at or above the final mean of `second`.
 
-    None where it ends below.
+    None if it ends below.
     """
     grid, here = gains(first, base)
     return _for_good(grid, here.mean(axis=0) >= gains(second, base)[1].mean(axis=0)[-1])
 
 
 def _for_good(grid: Numbers, holds: npt.NDArray[np.bool_]) -> float | None:
-    """Where on the grid a condition begins to hold to the end; None where it does not at the end."""
+    """The place on the grid from which a condition holds to the end; None if it does not hold there."""
     if not holds[-1]:
         return None
     fails = np.flatnonzero(~holds)

@@ -1,4 +1,4 @@
-"""The whole method on one screen: a small plan of the bench, then examples, a report, and the figures in short."""
+"""The whole method in one command: a small plan of the bench, then examples, a report, and two tables."""
 
 import json
 import os
@@ -19,9 +19,9 @@ from difference_feedback.runs.recipes import BenchRecipe, TrainRecipe
 
 
 def run_demo(plan: BenchRecipe, run: Run) -> Path:
-    """Run the plan's cells in the folder of `run`, write examples and report, print a table; returns the report's path.
+    """Run the plan's cells in the folder of `run`, write examples and a report, and print tables of the results.
 
-    An interrupted demo goes on where each cell stood; a finished cell is not run again.
+    Returns the path of the report. An interrupted demo continues every cell; finished cells do not run again.
     """
     from difference_feedback.report import write_report
 
@@ -39,13 +39,13 @@ def run_demo(plan: BenchRecipe, run: Run) -> Path:
     report = write_report([run.folder])
     console.print(_table(ordered))
     for path in sorted(run.folder.glob("shared/repair_rl-*/summary.json")):
-        console.print(_guards(json.loads(path.read_text(encoding="utf-8"))["factors"]))
+        console.print(_factors(json.loads(path.read_text(encoding="utf-8"))["factors"]))
     print(f"Report: {report}")
     return report
 
 
 def _write_examples(number: int, root: Path, cell: Cell) -> None:
-    """Wrong answers of the base, repaired as they were in the run of `cell`."""
+    """Repair wrong answers of the base as the run of `cell` did."""
     from difference_feedback.policy.train import host_config, load_repairer
     from difference_feedback.report.examples import make_examples
     from difference_feedback.runs.jsonl import write_jsonl
@@ -78,19 +78,19 @@ def _table(rows: Sequence[ResultRow]) -> Table:
     return table
 
 
-def _guards(factors: dict[str, Any]) -> Table:
-    """The guards of the repair model's reward, in short. [DF, Eqs. 3-4]"""
-    table = Table(title="Guards of the repair model's reward, over its training")
-    for column in ("guard", "open for", "what it met"):
+def _factors(factors: dict[str, Any]) -> Table:
+    """The two factors of the repair reward, and how often each was 1. [DF, Eqs. 3-4]"""
+    table = Table(title="Factors of the repair reward, over the repair model's training")
+    for column in ("factor", "1 for", "why it was 0 for the others"):
         table.add_column(column)
 
     def share(value: float | None) -> str:
-        return "off" if value is None else f"{value:.0%} of repairs"
+        return "switched off" if value is None else f"{value:.0%} of repairs"
 
     blind, audit = factors["right_without_image"], factors.get("audit")
-    met = "" if blind is None else f"{blind:.0%} of repairs from a blank or noise image were right"
-    table.add_row("needs the image", share(factors["visual_kept"]), met)
+    reason = "" if blind is None else f"{blind:.0%} of repairs from a blank or noise image were right"
+    table.add_row("needs the image", share(factors["visual_kept"]), reason)
     hits = ", ".join(f"{mode.replace('_', ' ')} {count}" for mode, count in audit["hits"].items()) if audit else ""
-    met = f"{audit['judged']} right repairs judged, objections: {hits}" if audit else ""
-    table.add_row("auditor", share(factors["audit_kept"]), met)
+    reason = f"{audit['judged']} right repairs judged, faults: {hits}" if audit else ""
+    table.add_row("auditor", share(factors["audit_kept"]), reason)
     return table

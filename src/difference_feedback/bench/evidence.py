@@ -1,6 +1,6 @@
-"""From the rows of a bench to what can be said: each method's figures, and the differences paired by seed.
+"""From the rows of a bench to its figures: those of each method, and the differences between methods, paired by seed.
 
-The outcome is plain values; tables and plots are made from it and from the rows.
+The result is plain values. Tables and plots are made from it and from the rows.
 """
 
 import math
@@ -21,7 +21,7 @@ COLLAPSE = 0.05
 def evidence(rows: Sequence[ResultRow], against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Figures of every method, and of every comparison `method -> others` that share at least one seed.
 
-    Accuracies are shares, 0 to 1. Intervals are 95 %; null where there are too few seeds to say.
+    Accuracies are shares, 0 to 1. Intervals are 95 % intervals; they are null if there are too few seeds.
     """
     by_method: dict[str, list[ResultRow]] = {}
     for row in rows:
@@ -135,7 +135,7 @@ def _comparison(
 ) -> dict[str, Any] | None:
     first, seeds = scores_of(by_method[name])
     second, other_seeds = scores_of(by_method[other])
-    if _is_base(by_method[other]) and len(second):  # the start is the same whatever the seed
+    if _is_base(by_method[other]) and len(second):  # the base is the same for all seeds
         second, other_seeds = np.repeat(second[:1], len(seeds), axis=0), seeds
     shared = [seed for seed in seeds if seed in other_seeds]
     if not shared:

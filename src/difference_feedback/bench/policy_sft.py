@@ -1,4 +1,4 @@
-"""Control of the labels: the policy itself trained on the hand-repaired answers that the repair model learns from."""
+"""The ablation of the labels: the policy itself learns the oracle's repairs that the repair model learns from."""
 
 from typing import Any
 
@@ -6,29 +6,21 @@ from datasets import Dataset
 from trl import SFTConfig
 
 from difference_feedback.repair.drafts import oracle_repairs
-from difference_feedback.repair.sft import fit_sft_dataset
+from difference_feedback.repair.sft import fit_sft
 from difference_feedback.repair.stage import Stage
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairSFTRecipe
 
 
 def train_policy_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
-    """Train `recipe.model` to answer the questions of the hand-repaired set with the repaired answers.
+    """Train `recipe.model` to answer questions with the oracle's repairs of its own wrong answers.
 
-    The set, and all settings of training, are those of the repair model's stage 1; the prompt alone is the policy's
-    own. Billed are, as there, drafts, annotation and training.
+    The repairs and all settings of training are those of the repair model's stage 1. Only the prompt differs: it is the
+    policy's. As in stage 1, drafts, repairs and training count.
     """
     stage = Stage(recipe, run, policy=recipe.model)
-    settings = recipe.evaluation
     with stage.billed():
-        rows = oracle_repairs(
-            stage.model,
-            stage.processor,
-            recipe.drafts,
-            max_new_tokens=settings.max_new_tokens,
-            batch_size=settings.batch_size,
-            seed=recipe.seed,
-        )
+        rows = oracle_repairs(stage.model, stage.processor, recipe.drafts, seed=recipe.seed, **stage.limits)
     dataset = Dataset.from_list(
         [
             {
@@ -39,7 +31,7 @@ def train_policy_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
             for row in rows
         ]
     )
-    trainer = fit_sft_dataset(
+    trainer = fit_sft(
         stage.model,
         stage.processor,
         dataset,

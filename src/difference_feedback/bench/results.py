@@ -1,18 +1,18 @@
-"""The results of a bench as they are kept: one JSON object a cell, appended as it ends.
+"""The results of a bench: one JSON object for each cell, appended when the cell ends.
 
-method, label, group    the method, by its name in the plan, as tables call it, and the question it belongs to
-tasks, seed, settings   the cell; `settings` are swept ones
+method, label, group    the method: its name in the plan, its name in tables, and its group
+tasks, seed, settings   the cell; `settings` are the swept settings
 hash                    of everything that shapes the result; a plan's cell is done when a row has its hash
-budget_cpu_seconds      what was allowed
-accuracy, problems      at the end, on `problems` held-out problems; `by_task`: of each task
-cpu_seconds             processor time of all that is billed; `setup_cpu_seconds` of it before the first update
+budget_cpu_seconds      the processor time that the cell may spend
+accuracy, problems      accuracy at the end, on `problems` held-out problems; `by_task`: accuracy of each task
+cpu_seconds             processor time of all that counts; `setup_cpu_seconds` is its part before the first update
 work                    floating-point operations `forward` and `backward`, and `generated_tokens`
-curve                   [cpu_seconds, accuracy, problems] of every measurement on the way
-entropy                 of the policy, nats a token, over its first and its last ten updates
-kl_from_start           nats a token
-masks                   the gate against the known errors (`mask_figures`), over thirds of training and in all
+curve                   [cpu_seconds, accuracy, problems] of every measurement
+entropy                 of the policy, in nats a token: means over its first and its last ten updates
+kl_from_start           KL divergence from the base, in nats a token
+masks                   how well the weighted tokens match the known errors: see `mask_figures`
 cost                    `method.cost.CostTerms` in processor seconds; null for a run that repairs nothing
-versions, machine       with what, and on what, it was run
+versions, machine       the packages, and the machine
 """
 
 import os
@@ -28,15 +28,15 @@ ResultRow = dict[str, Any]
 
 
 def load_results(path: Path) -> list[ResultRow]:
-    """The rows of a results file; of two with the same hash, the later. A last line that was cut off is left out."""
+    """The rows of a results file. If two have the same hash, the later one counts. A cut-off last line is left out."""
     return list({row["hash"]: row for row in read_rows(path)}.values())
 
 
 def mask_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Precision, recall and F1 of the gate's tokens against those that state a wrong value, and what else is known.
+    """How well the tokens with a weight match the tokens that state a wrong value: precision, recall, F1 and density.
 
-    `metrics` are the rows of a run's metrics.jsonl. Returned are the figures of the whole run (`all`) and of its first,
-    second and last third (`thirds`); None for a run without a gate.
+    `metrics` are the rows of a run's metrics.jsonl. The result has the figures of the whole run (`all`) and of its
+    first, second and last third (`thirds`). It is None for a run without weights.
     """
     rows = [row for row in metrics if row.get("mask/drafts")]
     if not rows:
@@ -64,7 +64,7 @@ def _figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
 
 
 def machine() -> dict[str, Any]:
-    """The processor that results are tied to, as far as the system says."""
+    """The processor and the system that the results were measured on."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():

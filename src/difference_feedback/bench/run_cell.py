@@ -1,6 +1,6 @@
-"""Run one cell of a plan in a folder of its own, resumed where it stood, and say what came of it as one row.
+"""Run one cell of a plan in its folder, from its last checkpoint on, and return its result as one row.
 
-The row is what is kept: tables and plots are made from rows alone. See `bench.results` for its fields.
+Tables and plots are made from the rows alone. See `bench.results` for the fields of a row.
 """
 
 import json
@@ -12,14 +12,17 @@ from typing import Any
 
 from filelock import FileLock
 
+from difference_feedback.bench.base import measure, train_upper_bound
 from difference_feedback.bench.cells import Cell
 from difference_feedback.bench.drift import kl_from_start
+from difference_feedback.bench.policy_sft import train_policy_sft
 from difference_feedback.bench.results import mask_figures
 from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
-from difference_feedback.judges.questions import held_out
 from difference_feedback.models.flops import FlopMeter, Work
 from difference_feedback.models.load import load_model
-from difference_feedback.policy.evaluation import evaluate
+from difference_feedback.policy.train import train
+from difference_feedback.repair.rl import train_rl
+from difference_feedback.repair.sft import train_sft
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import to_json, write_atomically
 from difference_feedback.runs.loading import fingerprint
@@ -38,7 +41,7 @@ Setup = tuple[Path, float, Work]
 
 
 def run_cell(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    """Run `cell` below `root`, from where it stood, and return its row. Its results hang on the cell alone."""
+    """Run or continue `cell` below `root`, and return its row. The result depends on the cell alone."""
     kinds: dict[str, Callable[[BenchRecipe, Cell, Path], dict[str, Any]]]
     kinds = {"base": _base, "supervised": _supervised, "train": _train}
     return kinds[plan.methods[cell.method].kind](plan, cell, root)
@@ -47,36 +50,34 @@ def run_cell(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 def _base(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=plan.tasks[cell.tasks]))
     if not run.finished:
-        run.finish(_measure(plan, cell, *load_model("nano"), run))
+        run.finish(measure(*load_model("nano"), plan.evaluation, plan.tasks[cell.tasks]).summary())
     return _row(run, run.summary() | {"cpu_seconds": 0.0}, Work())
 
 
 def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    from difference_feedback.bench.base import train_upper_bound
-
     tasks = plan.tasks[cell.tasks]
     run = Run(root / "cells" / cell.name, EvaluateRecipe(evaluation=plan.evaluation, tasks=tasks, seed=cell.seed))
     if not run.finished:
-        run.rewind(-1)  # not resumed but made anew
+        run.rewind(-1)  # it is not resumed: it starts again
         model, processor = load_model("nano")
         start = time.process_time()
         with FlopMeter() as meter:
             train_upper_bound(model, processor, run, plan.methods[cell.method].steps, seed=cell.seed, tasks=tasks)
         spent = time.process_time() - start
         _write_work(run, meter.work)
-        run.finish(_measure(plan, cell, model, processor, run) | {"cpu_seconds": spent})
+        run.finish(measure(model, processor, plan.evaluation, tasks).summary() | {"cpu_seconds": spent})
     return _row(run, run.summary(), _read_work(run))
 
 
 def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
-    from difference_feedback.policy.train import train
-
     method = plan.methods[cell.method]
     setup: list[Setup] = []
     recipe = cell.parts["train"]
     assert isinstance(recipe, TrainRecipe)
     if method.oracle_repairs_first:
-        setup.append(_policy_sft(cell.parts["sft"], root))
+        sft = cell.parts["sft"]
+        assert isinstance(sft, RepairSFTRecipe)
+        setup.append(_shared(sft, root, "policy_sft", lambda run: train_policy_sft(sft, run)))
         recipe = recipe.model_copy(update={"model": str(setup[-1][0])})
     if method.repair_model:
         stages = _repair_model(cell.parts, root)
@@ -102,10 +103,7 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 
 
 def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:
-    """Its stages, each made once for all cells that share it, and billed to each of them."""
-    from difference_feedback.repair.rl import train_rl
-    from difference_feedback.repair.sft import train_sft
-
+    """The stages of its training. Each runs once for all cells that share it, and its time counts for each of them."""
     sft = parts["sft"]
     assert isinstance(sft, RepairSFTRecipe)
     stages = [_shared(sft, root, "repair_sft", lambda run: train_sft(sft, run))]
@@ -114,14 +112,6 @@ def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:
         rl = parts["rl"].model_copy(update={"model": str(stages[0][0])})
         stages.append(_shared(rl, root, "repair_rl", lambda run: train_rl(rl, run)))
     return stages
-
-
-def _policy_sft(recipe: Recipe, root: Path) -> Setup:
-    """The policy trained on the hand-repaired answers: what their labels are worth without a repair model."""
-    from difference_feedback.bench.policy_sft import train_policy_sft
-
-    assert isinstance(recipe, RepairSFTRecipe)
-    return _shared(recipe, root, "policy_sft", lambda run: train_policy_sft(recipe, run))
 
 
 def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -> Setup:
@@ -136,12 +126,6 @@ def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -
     return run.model_path, run.summary()["cpu_seconds"], _read_work(run)
 
 
-def _measure(plan: BenchRecipe, cell: Cell, model: Any, processor: Any, run: Run) -> dict[str, Any]:
-    questions, grade = held_out(EvaluateRecipe(evaluation=plan.evaluation, tasks=plan.tasks[cell.tasks]))
-    settings = plan.evaluation
-    return evaluate(model, processor, questions, grade=grade, seed=settings.seed, **settings.generation).summary()
-
-
 def _drift(recipe: TrainRecipe, run: Run) -> float:
     policy, processor = load_model(str(run.model_path))
     problems = sample_problems("repair", 120, recipe.evaluation.seed, recipe.tasks)
@@ -149,7 +133,7 @@ def _drift(recipe: TrainRecipe, run: Run) -> float:
 
 
 def _row(run: Run, summary: dict[str, Any], work: Work) -> dict[str, Any]:
-    """What is kept of a finished run; `bench.runner` adds which cell it was."""
+    """The results of a finished run; `bench.runner` adds the cell."""
     metrics = run.metrics()
     curve = [[row["cpu_seconds"], row["accuracy"], row["problems"]] for row in metrics if "accuracy" in row]
     entropy = [row["entropy"] for row in metrics if row.get("entropy") is not None]

@@ -1,4 +1,4 @@
-"""Run a plan's cells, several at a time, and keep a row of each as it ends. A killed bench goes on where it stopped."""
+"""Run a plan's cells, several at a time, and write a row when each ends. An interrupted bench continues."""
 
 import multiprocessing
 import os
@@ -8,7 +8,6 @@ import time
 from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -24,9 +23,9 @@ from difference_feedback.runs.recipes import BenchRecipe
 def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[ResultRow]:
     """Run the cells of `plan` that `root`/results.jsonl does not hold yet, `jobs` at a time; return the plan's rows.
 
-    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and goes on from its
-    last checkpoint; models that cells share are below `root`/shared. A cell that fails does not stop the others; at the
-    end they are named.
+    `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and continues from
+    its last checkpoint. Models that cells share are below `root`/shared. A cell that fails does not stop the others;
+    the error at the end names all that failed.
 
     Raises `ConfigError` for a plan that contradicts itself, for a cell that cannot run (before the first one runs), and
     where another bench is at work in `root`; `DifferenceFeedbackError` for cells that failed.
@@ -40,7 +39,7 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
             write_atomically(root / "config.yaml", dump_recipe(plan))
             return _run_missing(plan, cells, root, jobs)
     except Timeout:
-        raise ConfigError(f"{root}: another bench is at work there; wait for it, or give another --output.") from None
+        raise ConfigError(f"{root}: another bench is running there: wait for it, or give another --output.") from None
 
 
 def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int) -> list[ResultRow]:
@@ -81,7 +80,9 @@ def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: 
                         progress.console.print(f"{cell.name} failed: {error}", markup=False)
                     else:
                         JsonLines(root / "results.jsonl").append(future.result())
-                        progress.console.print(_said(cell, future.result()), markup=False, highlight=False)
+                        row = future.result()
+                        figures = f"{row['accuracy']:.1%} of {row['problems']}, {row['cpu_seconds']:.0f} CPU s"
+                        progress.console.print(f"{cell.name}: {figures}", markup=False, highlight=False)
                     done += 1
                     progress.update(bar, completed=done, note=f"{done} of {total}")
                     if cell.name in bars:
@@ -132,8 +133,13 @@ def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
     result = run_cell(plan, cell, root)
     method = plan.methods[cell.method]
     return {
-        **{"method": cell.method, "label": method.label, "group": method.group, "tasks": cell.tasks},
-        **{"seed": cell.seed, "settings": cell.settings, "hash": cell.hash},
+        "method": cell.method,
+        "label": method.label,
+        "group": method.group,
+        "tasks": cell.tasks,
+        "seed": cell.seed,
+        "settings": cell.settings,
+        "hash": cell.hash,
         "budget_cpu_seconds": getattr(cell.parts.get("train"), "budget_cpu_seconds", None),
         **result,
         "wall_seconds": time.perf_counter() - start,
@@ -142,7 +148,7 @@ def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
 
 
 def _start_worker(parent: int) -> None:
-    """One thread, so that processor time is the cell's own; and no life after the bench, should that be killed."""
+    """Use one thread, so that the processor time is the cell's own, and end with the bench, even if it is killed."""
     import torch
 
     torch.set_num_threads(1)
@@ -153,7 +159,3 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
-
-
-def _said(cell: Cell, row: dict[str, Any]) -> str:
-    return f"{cell.name}: {row['accuracy']:.1%} of {row['problems']}, {row['cpu_seconds']:.0f} CPU s"

@@ -9,7 +9,6 @@ Scores are `(N, M)`: `N` runs, one a seed, of `M` tasks.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,26 +22,18 @@ REPETITIONS = 10_000
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % interval. NaN bounds: too few runs to say."""
+    """A value with its 95 % interval. The bounds are NaN if there are too few runs."""
 
     value: float
     low: float
     high: float
 
 
-def bootstrap(
-    scores: Scores,
-    statistic: Callable[[Scores], npt.NDArray[np.float64]] | None = None,
-    *,
-    stratified: bool = True,
-    repetitions: int = REPETITIONS,
-    seed: int = 0,
-) -> Estimate:
-    """Percentile bootstrap interval of a statistic of `scores`, by default their mean over runs and tasks.
+def bootstrap(scores: Scores, *, stratified: bool = True, repetitions: int = REPETITIONS, seed: int = 0) -> Estimate:
+    """Percentile bootstrap interval of the mean of `scores` over runs and tasks.
 
     Args:
         scores: `(N, M)`.
-        statistic: `(R, N, M)` resampled scores -> `(R,)`.
         stratified: resample the runs of each task apart from the others' (`rliable`); False resamples whole runs.
 
     Raises:
@@ -50,8 +41,7 @@ def bootstrap(
     """
     if scores.ndim != 2 or 0 in scores.shape:
         raise DataError(f"scores have shape {scores.shape}; give (runs, tasks), at least one of each")
-    measure = _mean if statistic is None else statistic
-    value = float(measure(scores[None])[0])
+    value = float(scores[None].mean(axis=(1, 2))[0])
     runs, tasks = scores.shape
     if runs < 2:
         return Estimate(value, math.nan, math.nan)
@@ -61,12 +51,12 @@ def bootstrap(
         resampled = scores[rows, np.arange(tasks)]
     else:
         resampled = scores[rng.integers(runs, size=(repetitions, runs))]
-    low, high = np.quantile(measure(resampled), (0.025, 0.975))
+    low, high = np.quantile(resampled.mean(axis=(1, 2)), (0.025, 0.975))
     return Estimate(value, float(low), float(high))
 
 
 def paired_t(scores: Scores) -> Estimate:
-    """Student's interval of the mean over runs of each run's mean over tasks, `(N, M)`: honest for a handful of runs.
+    """Student's interval of the mean over runs of each run's mean over tasks, `(N, M)`. It is valid for few runs.
 
     For differences paired by seed this is the interval of the paired t-test.
     """
@@ -91,10 +81,6 @@ def probability_of_improvement(first: Scores, second: Scores, *, repetitions: in
     a, b = (scores[rng.integers(len(scores), size=(repetitions, *scores.shape)), tasks] for scores in (first, second))
     low, high = np.quantile(_improvement(a, b), (0.025, 0.975))
     return Estimate(value, float(low), float(high))
-
-
-def _mean(scores: Scores) -> npt.NDArray[np.float64]:
-    return scores.mean(axis=(1, 2))
 
 
 def _improvement(first: Scores, second: Scores) -> npt.NDArray[np.float64]:

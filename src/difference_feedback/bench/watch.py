@@ -1,4 +1,4 @@
-"""What the bench reads off a training run: the work done, and how well the masks meet the known errors."""
+"""What the bench measures during a training run: the work, and how well the masks match the known errors."""
 
 from typing import Any
 
@@ -10,17 +10,14 @@ from difference_feedback.policy.callbacks import Watcher
 from difference_feedback.world.mixture import from_row
 from difference_feedback.world.oracle import error_tokens
 
-WORK = {"flops/forward": "forward", "flops/backward": "backward", "flops/generated_tokens": "generated_tokens"}
-"""Key of a logged row -> field of `Work`."""
-
 
 def work_of(row: dict[str, Any]) -> Work:
-    """The running total of a logged row."""
-    return Work(row["flops/forward"], row["flops/backward"], row["flops/generated_tokens"])
+    """The running total in a logged row."""
+    return Work(**{name: row[f"flops/{name}"] for name in vars(Work())})
 
 
 class CountWork(Watcher):
-    """Logs the running total of the work done; a resumed run goes on from its checkpoint's."""
+    """Logs the running total of the work. A resumed run continues from the total of its checkpoint."""
 
     def __init__(self) -> None:
         self.before = Work()
@@ -39,11 +36,9 @@ class CountWork(Watcher):
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.meter.__exit__()
 
-    def on_log(
-        self, args: Any, state: TrainerState, control: Any, logs: dict[str, Any] | None = None, **_: Any
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **_: Any) -> None:
         if logs is not None:
-            totals = {key: getattr(self.work, name) for key, name in WORK.items()}
+            totals = {f"flops/{name}": value for name, value in vars(self.work).items()}
             logs |= totals
             state.log_history[-1] |= totals
 
@@ -54,7 +49,7 @@ class MeasureMasks(Watcher):
     Logged are sums over answers, from which `bench.results.mask_figures` makes shares: `mask/drafts`, `mask/tokens`,
     `mask/weight` (sum of weights), `mask/errors` (tokens that state a wrong value), `mask/marked` (weight above 0),
     `mask/hits` (both), `mask/first_hits` (answers whose first wrong token is marked). Answers in no known form are left
-    out. Not billed.
+    out. The time for this does not count.
     """
 
     def __init__(self, every: int = 5) -> None:
@@ -68,7 +63,7 @@ class MeasureMasks(Watcher):
         with self.budget.paused():
             self.sums = weights_against_errors(pairs, self.trainer.processing_class.tokenizer)
 
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         if logs is not None:
             logs |= self.sums
         self.sums = {}

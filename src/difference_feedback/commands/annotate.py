@@ -23,16 +23,16 @@ def annotate(
         str | None,
         typer.Option(help="Show masks in a model's tokens. [dim]\\[default: words and signs][/]", show_default=False),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to serve on. Beyond loopback, people log in.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to serve on. Other than 127.0.0.1, people log in.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 7860,
 ) -> None:
     """Repair wrong answers by hand, and review what the auditor found, in a page on this machine.
 
-    Every item is saved when you save it, in a file that `repair sft data=FILE` takes as it is. Close the page whenever
-    you like: it opens where you left off. Several people can work on the same files at once.
+    Each save is written to a file at once, and `repair sft data=FILE` reads that file. You can close the page at any
+    time; it opens again at the next unfinished item. Several people can work on the same files.
 
-    With a --host beyond loopback everyone logs in with a name of their own and the token of the environment variable
-    DIFFERENCE_FEEDBACK_TOKEN; without it, one is made and printed.
+    With a --host other than this machine, everyone logs in with a name and the token in the environment variable
+    DIFFERENCE_FEEDBACK_TOKEN. If that is not set, a token is made and printed.
 
     [bold]Example:[/] difference-feedback annotate runs/demo
 

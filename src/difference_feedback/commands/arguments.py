@@ -1,4 +1,4 @@
-"""What the commands that run a recipe have in common: their arguments, and the folder they open."""
+"""The arguments of the commands that run a recipe, and the folder of the run."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Arguments = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="RECIPE | KEY=VALUE",
-        help="A YAML file or a shipped recipe's name, then values that replace the recipe's own.",
+        help="A YAML file or the name of a shipped recipe, then keys with new values.",
         show_default=False,
     ),
 ]
@@ -24,7 +24,7 @@ Output = Annotated[
     Path | None,
     typer.Option("--output", "-o", help="Folder of the run. [dim]\\[default: runs/<recipe>][/]", show_default=False),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds another run.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in the folder, and start again.")]
 
 
 def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str, list[str]]:
@@ -60,7 +60,7 @@ def open_run(
         (check or check_recipe)(recipe)
     run = Run(path, recipe, overwrite=overwrite)
     if run.finished:
-        typer.echo(f"{run.folder} is finished already; --overwrite runs it anew.")
+        typer.echo(f"{run.folder} is finished already; --overwrite runs it again.")
     elif run.resumed:
         typer.echo(f"Continuing the run in {run.folder}.")
     return recipe, run

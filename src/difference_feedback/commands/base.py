@@ -1,4 +1,4 @@
-"""`difference-feedback base`: the nano base model."""
+"""`difference-feedback base`: train the nano base model."""
 
 import typer
 
@@ -6,10 +6,10 @@ from difference_feedback.commands.arguments import Arguments, Output, Overwrite,
 
 
 def base(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Train the nano base: a small Qwen2.5-VL that is fluent and reads images imperfectly.
+    """Train the nano base: a small Qwen2.5-VL that writes fluently and often misreads images.
 
-    The package ships one made by the default recipe, so only other settings need this. It takes some twenty
-    minutes on one core. What a recipe has made once is kept in a folder of its own, runs/base-<hash of the recipe>.
+    The package ships the base of the default recipe, so you need this only for other settings. It takes some twenty
+    minutes on one core. Each recipe has its own folder, runs/base-<hash of the recipe>.
 
     [bold]Example:[/] difference-feedback base nano_base seed=1 --output runs/base_1
     """

@@ -1,4 +1,4 @@
-"""`difference-feedback bench`: methods at matched compute."""
+"""`difference-feedback bench`: compare methods with the same compute."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,21 +7,22 @@ import typer
 
 from difference_feedback.commands.arguments import Arguments, split_arguments
 
-Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Cells at a time, each on one core.")]
+Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time, each on one core.")]
 Folder = Annotated[
     Path | None, typer.Option("--output", "-o", help="Folder of the bench. [dim]\\[default: runs/<plan>][/]")
 ]
-Listed = Annotated[bool, typer.Option("--list", help="List the plan's cells, done and to do, and run nothing.")]
-Only = Annotated[list[str] | None, typer.Option("--only", help="Run this method alone; may be repeated.")]
+Listed = Annotated[bool, typer.Option("--list", help="List the plan's cells, and run nothing.")]
+Only = Annotated[list[str] | None, typer.Option("--only", help="Run this method alone. May be given several times.")]
 
 
 def bench(
     arguments: Arguments = None, output: Folder = None, jobs: Jobs = 1, only: Only = None, list_cells: Listed = False
 ) -> None:
-    """Compare methods at the same compute: methods x seeds x tasks, as a plan says, with intervals.
+    """Compare methods with the same compute: run every method of a plan for every seed and set of tasks.
 
-    Every cell is a run of its own. Rows go to results.jsonl in the bench's folder, and the tables are made from that
-    file alone. A bench that was interrupted, or whose plan has grown, goes on with what is missing.
+    Each combination is a cell, a run of its own. Its result is a row of results.jsonl in the bench's folder, and the
+    tables are made from that file. The same command continues an interrupted bench, and runs the cells that were added
+    to its plan.
 
     [bold]Example:[/] difference-feedback bench bench_small --jobs 2
 

@@ -1,4 +1,4 @@
-"""`difference-feedback repair collect`: wrong answers to repair by hand, from a model or from responses in files."""
+"""`difference-feedback repair collect`: find wrong answers that people can repair."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +10,7 @@ def collect(
     data: Annotated[Path, typer.Argument(help='Questions, JSON Lines: {"id", "question", "image", "answer", ...}.')],
     responses: Annotated[
         list[Path] | None,
-        typer.Option("--responses", "-r", help='Existing responses: {"id", "response", "model"?}; may be repeated.'),
+        typer.Option("--responses", "-r", help='Responses: {"id", "response", "model"?}. May be given several times.'),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Sample this model: a folder or a hub name.", show_default=False)
@@ -18,7 +18,7 @@ def collect(
     url: Annotated[
         str | None, typer.Option(help="Sample a model behind this OpenAI-compatible server.", show_default=False)
     ] = None,
-    url_model: Annotated[str, typer.Option(help="Its name there.")] = "policy",
+    url_model: Annotated[str, typer.Option(help="The model's name on that server.")] = "policy",
     key_env: Annotated[
         str | None, typer.Option(help="Environment variable with the server's key.", show_default=False)
     ] = None,
@@ -27,18 +27,19 @@ def collect(
         "to_annotate"
     ),
     items: Annotated[
-        int | None, typer.Option(help="How many items; all by default.", min=1, show_default=False)
+        int | None, typer.Option(help="Largest number of items. By default all.", min=1, show_default=False)
     ] = None,
-    per_question: Annotated[int, typer.Option(help="Wrong answers to one question, at most.", min=1)] = 1,
-    min_words: Annotated[int, typer.Option(help="Shorter drafts are left out.", min=0)] = 8,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest sampled answer.", min=1)] = 512,
-    temperature: Annotated[float, typer.Option(help="Of the sampling.", min=0.0)] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the sampling and the draws.")] = 0,
+    per_question: Annotated[int, typer.Option(help="Largest number of wrong answers to one question.", min=1)] = 1,
+    min_words: Annotated[int, typer.Option(help="Leave out drafts with fewer words.", min=0)] = 8,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest sampled answer, in tokens.", min=1)] = 512,
+    temperature: Annotated[float, typer.Option(help="Temperature of the sampling.", min=0.0)] = 1.0,
+    seed: Annotated[int, typer.Option(help="Seed of the sampling and of the draws.")] = 0,
 ) -> None:
-    """Make the file that people annotate: wrong answers that have a right answer to the same question.
+    """Collect wrong answers for people to repair, each with a right answer to the same question.
 
-    Responses are graded by rule. Repetitions are left out, and items are drawn evenly from subjects and levels where
-    the questions have them. Everything left out is counted. Sampling goes on where it was interrupted.
+    The responses come from files, a local model, or a server. They are graded by rule. If the questions have subjects
+    and levels, the items are drawn evenly from them. The command prints how many responses it left out, and why. The
+    same command continues an interrupted sampling.
 
     [bold]Example:[/] difference-feedback repair collect testmini.jsonl -r a.jsonl -r b.jsonl --items 100
 

@@ -6,9 +6,9 @@ from difference_feedback.commands.arguments import Arguments, Output, Overwrite,
 def demo(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
     """Run the whole method on this machine's CPU in minutes, and write a report.
 
-    A plan of `bench` with a report: the repair model (supervised, then RL), the policy by GRPO and by DF-GRPO at the
-    same measured compute, what perfect repairs would give, and a supervised upper bound. The path of the HTML report is
-    printed last.
+    It trains the repair model (supervised, then RL). Then it trains the policy by GRPO and by DF-GRPO with the same
+    processor time, by DF-GRPO with perfect repairs, and with labels as an upper bound. The last line printed is the
+    path of the HTML report.
 
     [bold]Example:[/] difference-feedback demo --output runs/demo
     """

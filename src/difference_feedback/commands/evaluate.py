@@ -4,7 +4,7 @@ from difference_feedback.commands.arguments import Arguments, Output, Overwrite,
 
 
 def evaluate(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Measure a model's accuracy on held-out problems, with intervals and every prediction.
+    """Measure a model's accuracy on held-out problems, with intervals, and write every prediction to a file.
 
     [bold]Example:[/] difference-feedback evaluate nano_evaluate model=runs/nano_df_grpo/model evaluation.problems=600
     """

@@ -5,8 +5,6 @@ from typing import Annotated
 
 import typer
 
-_SHOWN_PROBLEMS = 50
-
 
 def grade(
     rows: Annotated[Path, typer.Argument(help='JSON Lines: {"response", "answer", "options"?}.')],
@@ -21,16 +19,18 @@ def grade(
         typer.Option(help="A field with verdicts (true, false) to compare with.", show_default=False),
     ] = None,
 ) -> None:
-    """Say of each response whether its final answer is right, what that answer is, and which rule decided.
+    """Grade responses by rule: find each final answer, and compare it with the annotated one.
 
-    Added to each row are `extracted`, `correct` and `rule`. A field of the same name is kept as `given_<name>`. Rows
-    that cannot be used are listed with the remedy, the others are graded all the same; the exit code is then 1.
+    Each row gets the fields `extracted`, `correct` and `rule`. A field that had one of these names is kept as
+    `given_<name>`. Rows that cannot be used are listed with the remedy, and the exit code is 1. The other rows are
+    graded.
 
     [bold]Example:[/] difference-feedback grade rows.jsonl --output graded.jsonl
     """
     from rich.console import Console
 
     from difference_feedback.judges.grading import grade_file
+    from difference_feedback.runs.jsonl import print_problems
 
     console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True)
     result = grade_file(rows, output or rows.with_suffix(".graded.jsonl"), compare, errors)
@@ -43,8 +43,5 @@ def grade(
             console.print(f"  {line}", markup=False)
     if result.problems:
         errors.print(f"{len(result.problems)} rows of {rows} could not be used:", style="bold red", markup=False)
-        for problem in result.problems[:_SHOWN_PROBLEMS]:
-            errors.print(f"  {problem}", markup=False, highlight=False)
-        if len(result.problems) > _SHOWN_PROBLEMS:
-            errors.print(f"  and {len(result.problems) - _SHOWN_PROBLEMS} more")
+        print_problems(result.problems, errors, shown=50)
         raise typer.Exit(1)

@@ -8,8 +8,6 @@ import typer
 from difference_feedback.method.alignment import AlignmentMethod, edit_cost
 from difference_feedback.method.masks import Granularity
 
-_SHOWN_PROBLEMS = 50
-
 
 def mask(
     pairs: Annotated[
@@ -32,20 +30,20 @@ def mask(
             show_default=False,
         ),
     ] = None,
-    method: Annotated[AlignmentMethod, typer.Option(help="Edit path; lcs knows no substitution.")] = "levenshtein",
+    method: Annotated[AlignmentMethod, typer.Option(help="Alignment. lcs has no substitutions.")] = "levenshtein",
     granularity: Annotated[
         Granularity, typer.Option(help="Mark edited tokens, or whole steps (sentences and lines).")
     ] = "token",
     sigma: Annotated[
         float | None,
-        typer.Option(help="Soft weights: how many tokens around an edit share in it.", show_default=False),
+        typer.Option(help="Soft weights: the reach of an edit, in tokens.", show_default=False),
     ] = None,
-    anchor_gaps: Annotated[bool, typer.Option(help="Mark the token that stands where something is missing.")] = True,
+    anchor_gaps: Annotated[bool, typer.Option(help="Mark the token at a place where something is missing.")] = True,
 ) -> None:
     """Make the masks of pairs of a wrong answer and its repair, without any model.
 
     Each row of the output has the tokens, both masks, the edits, their distance and the edit cost. Rows that cannot be
-    used are listed with the remedy, the others are done all the same; the exit code is then 1.
+    used are listed with the remedy, and the exit code is 1. The masks of the other rows are made.
 
     [bold]Example:[/] difference-feedback mask pairs.jsonl --output masks.jsonl --html masks.html
     """
@@ -55,7 +53,7 @@ def mask(
     from difference_feedback.errors import ConfigError
     from difference_feedback.report.mask_page import write_mask_page
     from difference_feedback.report.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
-    from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
+    from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl, write_jsonl
 
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
@@ -82,8 +80,6 @@ def mask(
     if problems:
         lines = len({problem.line for problem in problems})
         errors.print(f"{lines} rows of {pairs} could not be used:", style="bold red", markup=False)
-        for problem in sorted(problems, key=lambda problem: problem.line)[:_SHOWN_PROBLEMS]:
-            errors.print(f"  {problem}", markup=False, highlight=False)
-        if len(problems) > _SHOWN_PROBLEMS:
-            errors.print(f"  and {len(problems) - _SHOWN_PROBLEMS} problems more")
+        problems.sort(key=lambda problem: problem.line)
+        print_problems(problems, errors, shown=50)
         raise typer.Exit(1)

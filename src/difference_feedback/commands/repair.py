@@ -6,7 +6,7 @@ from difference_feedback.commands.arguments import Arguments, Output, Overwrite,
 from difference_feedback.commands.collect import collect
 
 repair_app = typer.Typer(
-    help="Train the repair model: supervised on hand-repaired answers ([bold]sft[/]), then by RL ([bold]rl[/]).",
+    help="Train the repair model: supervised on repaired answers ([bold]sft[/]), then by RL ([bold]rl[/]).",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -17,7 +17,7 @@ repair_app.command("collect")(collect)
 
 @repair_app.command("sft")
 def sft(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Stage 1: learn to rewrite wrong answers from hand-repaired ones (Eq. 1).
+    """Stage 1: supervised training on wrong answers and their repairs (Eq. 1).
 
     [bold]Example:[/] difference-feedback repair sft nano_repair_sft drafts=500 --output runs/repair_sft
     """
@@ -33,10 +33,10 @@ def sft(arguments: Arguments = None, output: Output = None, overwrite: Overwrite
 
 @repair_app.command("rl")
 def rl(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Stage 2: reward right repairs, charge for edits, and give nothing for repairs made without looking (Eq. 4).
+    """Stage 2: RL. A right repair is rewarded, each edit costs, and a repair that needs no image gains nothing (Eq. 4).
 
-    Keys of the recipe switch single parts of the reward off: visual_factor.enabled=false, audit.enabled=false,
-    edit_cost_weight=0.0; sft_only=true takes the model as stage 1 left it.
+    visual_factor.enabled=false, audit.enabled=false and edit_cost_weight=0.0 each switch off one part of the reward.
+    sft_only=true leaves stage 2 out.
 
     [bold]Example:[/] difference-feedback repair rl nano_repair_rl model=runs/repair_sft/model --output runs/repair_rl
 

@@ -6,9 +6,9 @@ from difference_feedback.commands.arguments import Arguments, Output, Overwrite,
 
 
 def train(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
-    """Train the policy with a repair model's feedback, or by the plain objective (Eqs. 11-23).
+    """Train the policy, with Difference Feedback or by the plain objective (Eqs. 11-23).
 
-    The key `objective` is grpo, gspo, dapo, dr_grpo, sapo, cispo, or ppo; `host` is trl or verl. PPO needs verl.
+    The key `objective` is grpo, gspo, dapo, dr_grpo, sapo, cispo or ppo. The key `host` is trl or verl. PPO needs verl.
 
     [bold]Example:[/] difference-feedback train nano_df_grpo repair_model=runs/repair_rl/model trl.max_steps=200
 

@@ -48,6 +48,11 @@ def text_of(message: Any) -> str:
     return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
+def texts_of(completions: Sequence[Any]) -> list[str]:
+    """The texts of completions as TRL gives them to a reward function: texts, or conversations that end with one."""
+    return [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+
+
 def fill_images(prompt: Conversation, images: Sequence[Image.Image]) -> Conversation:
     """A conversation with bare image parts and the images in order -> the conversation with the images inside.
 

@@ -9,7 +9,7 @@ A row that cannot be used is left out and listed with its line, its field and th
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,13 +20,12 @@ from PIL import Image
 from rich.console import Console
 
 from difference_feedback.data.conversations import marked_conversation
-from difference_feedback.data.image_files import OpenedImage, open_image
+from difference_feedback.data.image_files import OpenedImage, open_image, png_bytes
 from difference_feedback.errors import ConfigError, DataError, FieldError
-from difference_feedback.runs.jsonl import RowProblem, read_jsonl
+from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl
 from difference_feedback.runs.sections import Data
 
 PLACEHOLDER = re.compile(r"<image[ _]?(\d*)>", re.IGNORECASE)
-LISTED = 30  # number of problems that are printed; all are in `LoadedData.problems`
 FEATURES = datasets.Features(
     {
         "id": datasets.Value("string"),
@@ -76,19 +75,18 @@ class LoadedData:
         return self.dataset.remove_columns("question").add_column("prompt", prompts)
 
 
-def load_questions(data: Data) -> list[VisualQuestion]:
-    """Load `data` as questions for an evaluation; see `load_data`."""
-    return load_data(data).questions()
-
-
 def load_data(data: Data, console: Console | None = None) -> LoadedData:
     """Load what a recipe's `data` names. Problems and changes are printed to `console`, by default standard error.
 
     Raises `DataError` when no row is usable, and `ConfigError` when the data set or a column does not exist.
     """
     path = Path(data.path).expanduser()
+    rows: Iterable[tuple[int, Mapping[str, Any]]]
     problems: list[RowProblem] = []
-    rows = _jsonl_rows(path, problems) if path.suffix in (".jsonl", ".json") else _dataset_rows(data)
+    if path.suffix in (".jsonl", ".json"):
+        rows, problems = read_jsonl(path)
+    else:
+        rows = _dataset_rows(data)
     good: list[dict[str, Any]] = []
     notes: Counter[str] = Counter()
     for line, row in rows:
@@ -105,12 +103,6 @@ def load_data(data: Data, console: Console | None = None) -> LoadedData:
         listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")
     return LoadedData(datasets.Dataset.from_list(good, features=FEATURES), problems, notes)
-
-
-def _jsonl_rows(path: Path, problems: list[RowProblem]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    rows, unreadable = read_jsonl(path)
-    problems += unreadable
-    yield from rows
 
 
 def _dataset_rows(data: Data) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -215,7 +207,7 @@ def _stored(image: Any, opened: OpenedImage, folder: Path) -> dict[str, Any]:
     """The image for the data set. A file that needs no change is stored as its path and read when it is needed."""
     if isinstance(image, str) and not opened.notes and opened.image.mode == "RGB":
         return {"path": str((folder / image).resolve()), "bytes": None}
-    return {"path": None, "bytes": opened.png()}
+    return {"path": None, "bytes": png_bytes(opened.image)}
 
 
 def _print_problems(
@@ -228,7 +220,4 @@ def _print_problems(
     console.print(
         f"{data.path}: {good} of {read} rows are used, {len(problems)} left out:", markup=False, highlight=False
     )
-    for problem in problems[:LISTED]:
-        console.print(f"  {problem}", markup=False, highlight=False)
-    if len(problems) > LISTED:
-        console.print(f"  and {len(problems) - LISTED} more.")
+    print_problems(problems, console, shown=30)  # all are in `LoadedData.problems`

@@ -26,9 +26,6 @@ class OpenedImage:
     image: Image.Image
     notes: tuple[str, ...]
 
-    def png(self) -> bytes:
-        return png_bytes(self.image)
-
 
 def png_bytes(image: Image.Image) -> bytes:
     """The image as a PNG file."""
@@ -56,7 +53,7 @@ def open_image(source: Path | bytes | Image.Image, *, min_side: int = 28, max_pi
         image = _opened(source)
         width, height = image.size
         if width * height > REFUSED_PIXELS:
-            raise _too_large(width, height)
+            raise DataError(f"{width} x {height} pixels are more than {REFUSED_PIXELS:,}: scale the image down first.")
         if min(width, height) < REFUSED_SIDE:
             raise DataError(f"{width} x {height} pixels are too few to show anything: give the original image.")
         if max(width, height) > REFUSED_RATIO * min(width, height):
@@ -92,10 +89,6 @@ def _opened(source: Path | bytes | Image.Image) -> Image.Image:
         raise DataError(f"the image has more than {REFUSED_PIXELS:,} pixels: scale it down first.") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"the image cannot be opened ({error}): convert it to PNG or JPEG.") from None
-
-
-def _too_large(width: int, height: int) -> DataError:
-    return DataError(f"{width} x {height} pixels are more than {REFUSED_PIXELS:,}: scale the image down first.")
 
 
 def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:

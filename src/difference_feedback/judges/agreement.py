@@ -2,7 +2,6 @@
 
 Kappa subtracts the agreement that chance alone would give.
 
-
 J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psychological Measurement 20 (1960).
 """
 

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from difference_feedback.errors import ConfigError
-
-INSTALL = "pip install 'difference-feedback[endpoint]'"
+from difference_feedback.runs.packages import require
 
 
 class AnswerCache:
@@ -18,10 +17,9 @@ class AnswerCache:
     """
 
     def __init__(self, folder: str) -> None:
-        try:
-            import diskcache
-        except ImportError:
-            raise ConfigError(f"endpoint.cache: the package diskcache is not installed; run {INSTALL}") from None
+        require("diskcache", "endpoint.cache")
+        import diskcache
+
         self.folder = folder
         self.errors = 0
         self._lock = threading.Lock()

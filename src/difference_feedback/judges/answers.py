@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from difference_feedback import world
 from difference_feedback.data.question import Question
-from difference_feedback.judges.questions import Grade, Rule
+from difference_feedback.judges.questions import Grade, Grader
 from difference_feedback.models.generate import answer_questions
-
-if TYPE_CHECKING:
-    from difference_feedback.judges.llm_judge import LLMJudge
 
 
 @dataclass(frozen=True)
@@ -28,7 +25,7 @@ def graded_answers(
     processor: Any,
     questions: Sequence[Question],
     *,
-    grade: "Grade | Rule | LLMJudge" = world.is_correct,
+    grade: Grade | Grader = world.is_correct,
     **sampling: Any,
 ) -> list[list[Rollout]]:
     """Answer each question as `answer_questions` does, and grade every answer.
@@ -36,16 +33,13 @@ def graded_answers(
     `grade` is called with a question and a response, or its method `grade` once with all of them.
     """
     sampled = answer_questions(model, processor, questions, **sampling)
-    pairs = [
-        (question, answer.text)
-        for question, of_question in zip(questions, sampled, strict=True)
-        for answer in of_question
-    ]
+    repeated = [question for question, answers in zip(questions, sampled, strict=True) for _ in answers]
+    texts = [answer.text for answers in sampled for answer in answers]
     verdicts: list[bool | None]
     if callable(grade):
-        verdicts = [bool(grade(question, text)) for question, text in pairs]
+        verdicts = [bool(grade(question, text)) for question, text in zip(repeated, texts, strict=True)]
     else:
-        verdicts = grade.grade([question for question, _ in pairs], [text for _, text in pairs])
+        verdicts = grade.grade(repeated, texts)
     verdict = iter(verdicts)
     return [
         [Rollout(answer.token_ids, answer.text, next(verdict)) for answer in of_question] for of_question in sampled

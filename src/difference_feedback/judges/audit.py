@@ -6,11 +6,12 @@ the repair clean. Its verdicts set a factor of the reward and are counted; they 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from PIL import Image
 
-from difference_feedback.world.problem import Problem
+if TYPE_CHECKING:  # the report reads audits, and needs no embedded world
+    from difference_feedback.world.problem import Problem
 
 Verdict = Literal["clean", "unseen_evidence", "template_shortcut", "mask_hallucination"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -31,7 +32,7 @@ class AuditCase:
     draft: str
     repair: str
     reference: str | None
-    truth: Problem | None = None
+    truth: "Problem | None" = None
 
 
 @dataclass(frozen=True)

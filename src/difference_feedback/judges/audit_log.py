@@ -11,7 +11,7 @@ A verdict of null is an outage: the auditor gave no usable verdict.
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,8 @@ class AuditLog:
 
     def write(self, step: int, auditor: str, cases: Sequence[AuditCase], results: Sequence[AuditResult]) -> None:
         """Append one row for each case, all in a single write."""
-        rows = []
-        for case, result in zip(cases, results, strict=True):
-            row = {
+        rows = [
+            {
                 "id": _digest(f"{step}\0{case.question}\0{case.draft}\0{case.repair}".encode()),
                 "step": step,
                 "question": case.question,
@@ -42,12 +41,11 @@ class AuditLog:
                 "draft": case.draft,
                 "repair": case.repair,
                 "reference": case.reference,
-                "verdict": result.verdict,
-                "evidence": result.evidence,
-                "reason": result.reason,
+                **asdict(result),
                 "auditor": auditor,
             }
-            rows.append(row)
+            for case, result in zip(cases, results, strict=True)
+        ]
         if rows:
             JsonLines(self.path).append(*rows)
 
@@ -71,23 +69,18 @@ class AuditStatistics:
     """What an auditor found in one run. Shares refer to the repairs that it judged."""
 
     judged: int
-    outages: int
-    hits: dict[str, int]
+    outages: int = 0
+    """Repairs without a verdict, because the auditor failed."""
+    hits: dict[str, int] = field(default_factory=dict)
     """Number of repairs by failure mode, without `clean`."""
-    hit_rate: float | None
-    hit_rate_interval: tuple[float, float]
+    hit_rate: float | None = None
+    hit_rate_interval: tuple[float, float] | None = None
     """95 % interval, Wilson's."""
 
     def summary(self) -> dict[str, Any]:
         """As plain values, for summary.json."""
-        return {
-            "judged": self.judged,
-            "outages": self.outages,
-            "hits": self.hits,
-            "hit_shares": {mode: count / self.judged for mode, count in self.hits.items()} if self.judged else {},
-            "hit_rate": self.hit_rate,
-            "hit_rate_interval": list(self.hit_rate_interval),
-        }
+        shares = {mode: count / self.judged for mode, count in self.hits.items()} if self.judged else {}
+        return asdict(self) | {"hit_shares": shares}
 
 
 def audit_statistics(verdicts: Sequence[str | None]) -> AuditStatistics:

@@ -4,7 +4,7 @@ A model that is right without the image has not shown that it looks at it.
 """
 
 from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -15,7 +15,6 @@ from difference_feedback.judges.answers import graded_answers
 from difference_feedback.judges.questions import Grade
 
 StandIn = Literal["blank", "noise"]
-Q = TypeVar("Q", bound=Question)
 
 
 def stand_in(image: Image.Image, kind: StandIn, seed: int = 0) -> Image.Image:
@@ -29,26 +28,13 @@ def stand_in(image: Image.Image, kind: StandIn, seed: int = 0) -> Image.Image:
 def text_only_accuracy(
     policy: PreTrainedModel,
     processor: ProcessorMixin,
-    questions: Sequence[Q],
+    questions: Sequence[Question],
     samples: int,
     *,
     grade: Grade,
-    max_new_tokens: int = 64,
-    temperature: float = 1.0,
-    batch_size: int = 64,
-    seed: int = 0,
+    **sampling: Any,
 ) -> list[float]:
     """For each question, the share of right answers among `samples` that `policy` gives without seeing the images."""
-    answers = graded_answers(
-        policy,
-        processor,
-        questions,
-        grade=grade,
-        from_text_alone=True,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        num_samples=samples,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    sampling |= {"num_samples": samples, "from_text_alone": True}
+    answers = graded_answers(policy, processor, questions, grade=grade, **sampling)
     return [sum(bool(answer.correct) for answer in of_question) / samples for of_question in answers]

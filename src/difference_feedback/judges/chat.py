@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from PIL import Image
@@ -71,9 +71,6 @@ class Usage:
     cache_errors: int = 0
     tokens: int = 0
     """Tokens of prompts and answers, as counted by the server."""
-
-    def summary(self) -> dict[str, int]:
-        return asdict(self)
 
 
 class ChatClient:

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from difference_feedback.data.untrusted import RULE, fence, parse_strictly
 from difference_feedback.judges.audit import MEANINGS, AuditCase, AuditResult, Verdict
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
-from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.sections import Endpoint, Section
 
 SYSTEM = (
     "You audit repairs of answers to questions on images. A draft was wrong, and a model has rewritten it so that its "
@@ -22,10 +20,9 @@ SYSTEM = (
 )
 
 
-class Finding(BaseModel):
+class Finding(Section):
     """The auditor's answer."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     verdict: Verdict
     evidence: str
     reason: str

@@ -11,9 +11,8 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _LINE = re.compile(r"\s*(?:(?:\\\[|\$\$|\*\*)\s*\n\s*)?([^\n]*)")  # the text after a phrase, on its line or on the next
-_HASHES = re.compile(
-    r"(?:^|\n)####[ \t]*([^#\n]+?)\s*$"
-)  # the last line of GSM8K answers; anywhere else it is a heading
+# The last line of GSM8K answers; anywhere else it is a heading.
+_HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+?)\s*$")
 _CHOSEN = re.compile(
     r"(?:(?i:option|choice|answer)\s{1,3}\(?([A-J])\)?|\(([A-J])\))[*_]{0,2}\s{1,3}(?i:is)\s{1,3}(?i:the\s)?(?i:correct|right)\b"
 )

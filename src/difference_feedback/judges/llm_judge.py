@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
 
-from difference_feedback.data.conversations import text_of
+from difference_feedback.data.conversations import text_of, texts_of
 from difference_feedback.data.question import Question
 from difference_feedback.data.untrusted import RULE, fence, parse_strictly
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
-from difference_feedback.runs.sections import Judge
+from difference_feedback.runs.sections import Judge, Section
 
 SYSTEM = (
     "You grade answers to questions on images. You are given the question, the annotated correct answer, and a "
@@ -28,10 +27,9 @@ SYSTEM = (
 )
 
 
-class Vote(BaseModel):
+class Vote(Section):
     """The judge's answer."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
     extracted: str
     verdict: Literal["correct", "incorrect"]
     reason: str
@@ -95,7 +93,7 @@ class LLMJudge:
         **_: Any,
     ) -> list[float | None]:
         """TRL reward function: 1.0 or 0.0, or None for an unjudged answer. Logs the share `judge/unjudged`."""
-        texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+        texts = texts_of(completions)
         questions = [prompt if isinstance(prompt, str) else text_of(prompt[-1]) for prompt in prompts]
         judgements = self.judge(questions, images or [()] * len(texts), texts, answer)
         if log_metric is not None and judgements:

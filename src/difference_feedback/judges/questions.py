@@ -2,21 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
 
 from difference_feedback import world
-from difference_feedback.data.dataset import load_data, load_questions
+from difference_feedback.data.dataset import load_data
 from difference_feedback.data.question import Question
+from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 from difference_feedback.runs.sections import Data, Judge, Reward
 from difference_feedback.world.mixture import stream_problems
-
-if TYPE_CHECKING:
-    from difference_feedback.judges.llm_judge import LLMJudge
 
 Grade = Callable[[Any, str], bool]
 """`(question, response)`: whether the response is right."""
@@ -45,17 +43,18 @@ EMBEDDED = Rule("embedded", world.is_correct, world.correctness_reward)
 FINAL_ANSWER = Rule("final-answer", _matches_question, final_answer_reward)
 
 
+Grader = Rule | LLMJudge
+
+
 def rule_of(data: Data | None, reward: Reward | None = None) -> Rule:
     """The rule that grades answers to `data`, or to the embedded problems where it is None."""
     return EMBEDDED if data is None and reward != "final-answer" else FINAL_ANSWER
 
 
-def grader_of(data: Data | None, reward: Reward | None, judge: Judge | None) -> "Rule | LLMJudge":
+def grader_of(data: Data | None, reward: Reward | None, judge: Judge | None) -> Grader:
     """Who grades, as a recipe says it. `runs.check` has seen to it that `llm-judge` comes with its `judge`."""
     if reward != "llm-judge":
         return rule_of(data, reward)
-    from difference_feedback.judges.llm_judge import LLMJudge
-
     assert judge is not None
     return LLMJudge(judge)
 
@@ -67,7 +66,7 @@ def training_problems(recipe: TrainRecipe) -> list[world.Problem]:
 
 def training_questions(recipe: TrainRecipe) -> Sequence[Question]:
     """The questions that a policy is trained on."""
-    return load_questions(recipe.data) if recipe.data else training_problems(recipe)
+    return load_data(recipe.data).questions() if recipe.data else training_problems(recipe)
 
 
 def training_data(recipe: TrainRecipe) -> tuple[Dataset, RewardFunction]:
@@ -80,14 +79,14 @@ def draft_questions(recipe: RepairRLRecipe) -> tuple[Iterator[Question], Rule]:
     """The questions to draw wrong answers from for a repair model's training, in random order, and their rule."""
     if recipe.data is None:
         return stream_problems("rl", recipe.seed), EMBEDDED
-    questions = load_questions(recipe.data)
+    questions = load_data(recipe.data).questions()
     order = np.random.default_rng(recipe.seed).permutation(len(questions))
     return (questions[i] for i in order), rule_of(recipe.data)
 
 
 def held_out(
     recipe: EvaluateRecipe | TrainRecipe | RepairSFTRecipe | RepairRLRecipe,
-) -> tuple[Sequence[Question], "Rule | LLMJudge"]:
+) -> tuple[Sequence[Question], Grader]:
     """Held-out questions and their grader.
 
     They are `test_data` (of an evaluation, `data`), or embedded problems. A recipe that trains on your own data and
@@ -99,7 +98,7 @@ def held_out(
     if isinstance(recipe, EvaluateRecipe):
         data, trained_on = recipe.data, None
     if data is not None:
-        return load_questions(data), grader_of(data, reward, judge)
+        return load_data(data).questions(), grader_of(data, reward, judge)
     if trained_on is not None:
         return [], FINAL_ANSWER
     settings = recipe.evaluation

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from difference_feedback.data.conversations import texts_of
 from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.math_answers import compare_expressions
 
@@ -35,9 +36,8 @@ _SIGNS = str.maketrans(
 )
 _DIGITS = 50  # longer numbers are compared as text
 _EXPRESSION = re.compile(r"\d|\\(?:pi|sqrt|frac|infty|cup|emptyset)")
-_EQUATION = re.compile(
-    r"\s*[^=\s][^=]*[^=\s]\s*="
-)  # a calculation such as `2 · 3 = 6`, but not a result such as `x = 5`
+# A calculation such as `2 · 3 = 6`, but not a result such as `x = 5`.
+_EQUATION = re.compile(r"\s*[^=\s][^=]*[^=\s]\s*=")
 _WORD = re.compile(r"[^\W\d_]{2,}")
 # fmt: off
 _FUNCTIONS = frozenset({
@@ -99,7 +99,7 @@ def final_answer_reward(
     **_: Any,
 ) -> list[float]:
     """TRL reward function: 1.0 if the final answer agrees with the data set's answer, else 0.0."""
-    texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+    texts = texts_of(completions)
     choices = options if options is not None else [None] * len(texts)
     return [float(matches(*row)) for row in zip(texts, answer, choices, strict=True)]
 

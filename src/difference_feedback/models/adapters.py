@@ -13,6 +13,7 @@ import torch
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.runs.model_folder import CONFIG, adapter_base
+from difference_feedback.runs.packages import require
 from difference_feedback.runs.sections import Lora
 
 
@@ -62,17 +63,14 @@ def name_base(folder: Path, model: str) -> None:
         write_atomically(path, json.dumps(values, indent=2))
 
 
-def add_repair_adapter(policy: Any, path: str | Path, name: str = "repair") -> None:
-    """Load a second adapter beside the trained one, for switching to it; the second one is not trained."""
-    policy.load_adapter(Path(path).expanduser(), adapter_name=name, is_trainable=False)
-    policy.peft_config[name].base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path
+def add_repair_adapter(policy: Any, path: str | Path) -> None:
+    """Load a second adapter beside the trained one, under the name `repair`. It is not trained."""
+    policy.load_adapter(Path(path).expanduser(), adapter_name="repair", is_trainable=False)
+    policy.peft_config["repair"].base_model_name_or_path = policy.peft_config["default"].base_model_name_or_path
 
 
 def _peft() -> Any:
-    try:
-        import peft
-    except ImportError as error:
-        raise ConfigError(
-            "lora: the package peft is not installed; run pip install 'difference-feedback[peft]'"
-        ) from error
+    require("peft", "lora")
+    import peft
+
     return peft

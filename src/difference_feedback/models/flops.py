@@ -8,7 +8,7 @@ A backward pass costs twice its forward pass (J. Kaplan et al., arXiv 2001.08361
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -26,15 +26,8 @@ class Work:
     backward: float = 0.0
     generated_tokens: int = 0
 
-    @property
-    def total(self) -> float:
-        return self.forward + self.backward
-
     def __add__(self, other: "Work") -> "Work":
         return Work(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
-
-    def summary(self) -> dict[str, float]:
-        return asdict(self) | {"total": self.total}
 
 
 class FlopMeter:

@@ -61,7 +61,7 @@ def generate(
     with ExitStack() as stack:
         stack.enter_context(unchanged(model, adapter_name))
         stack.enter_context(own_random_stream(model.device, seed))
-        bar = stack.enter_context(_bar(shown=progress is not None))
+        bar = stack.enter_context(progress_bar(transient=True, disable=progress is None))
         task = bar.add_task(progress or "", total=len(prompts))
         for rows in batches:
             new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
@@ -212,6 +212,7 @@ def _until_end(ids: list[int], ends: list[int]) -> list[int]:
     return ids[: end + 1]
 
 
-def _bar(shown: bool) -> Progress:
+def progress_bar(**settings: Any) -> Progress:
+    """A bar with title, numbers and the remaining time. `settings` are those of rich's `Progress`."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, disable=not shown, transient=True)
+    return Progress(*columns, **settings)

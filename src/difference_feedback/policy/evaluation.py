@@ -5,24 +5,23 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from difference_feedback.data.question import Question
 from difference_feedback.judges.answers import graded_answers
 from difference_feedback.judges.intervals import wilson_interval
-from difference_feedback.judges.questions import Grade, Rule, held_out
+from difference_feedback.judges.questions import Grade, Grader, held_out
+from difference_feedback.models.load import load_model
 from difference_feedback.runs.check import check
+from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import write_jsonl
+from difference_feedback.runs.recipes import EvaluateRecipe
+from difference_feedback.runs.sections import EvaluationSettings
 from difference_feedback.world import is_correct
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from difference_feedback.judges.llm_judge import LLMJudge
-    from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.recipes import EvaluateRecipe
 
 
 @dataclass(frozen=True)
@@ -50,12 +49,12 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """Of the judged ones. NaN where nothing could be judged."""
-        return sum(bool(p.correct) for p in self.judged) / len(self.judged) if self.judged else math.nan
+        """The share of right answers among those that were judged. NaN if none was judged."""
+        return _right(self.judged) / len(self.judged) if self.judged else math.nan
 
     @property
     def interval(self) -> tuple[float, float]:
-        return wilson_interval(sum(bool(p.correct) for p in self.judged), len(self.judged))
+        return wilson_interval(_right(self.judged), len(self.judged))
 
     @property
     def by_task(self) -> dict[str, list[Prediction]]:
@@ -65,18 +64,15 @@ class Evaluation:
         return dict(sorted(tasks.items()))
 
     def summary(self) -> dict[str, Any]:
-        """As it stands in summary.json."""
+        """As plain values, for summary.json."""
         return {
             "accuracy": self.accuracy,
             "interval": list(self.interval),
             "problems": len(self.judged),
             "unjudged": len(self.predictions) - len(self.judged),
-            "tasks": {
-                task: sum(bool(p.correct) for p in answered) / len(answered) for task, answered in self.by_task.items()
-            },
+            "tasks": {task: _right(judged) / len(judged) for task, judged in self.by_task.items()},
             "task_intervals": {
-                task: list(wilson_interval(sum(bool(p.correct) for p in answered), len(answered)))
-                for task, answered in self.by_task.items()
+                task: list(wilson_interval(_right(judged), len(judged))) for task, judged in self.by_task.items()
             },
         }
 
@@ -85,37 +81,30 @@ class Evaluation:
         write_jsonl(path, map(asdict, self.predictions))
 
 
+def _right(predictions: Sequence[Prediction]) -> int:
+    return sum(bool(prediction.correct) for prediction in predictions)
+
+
 def evaluate(
     model: Any,
     processor: Any,
     questions: Sequence[Question],
     *,
-    grade: "Grade | Rule | LLMJudge" = is_correct,
-    batch_size: int = 100,
-    max_new_tokens: int = 64,
-    temperature: float = 0.0,
-    seed: int = 0,
+    grade: Grade | Grader = is_correct,
     progress: bool = False,
+    **sampling: Any,
 ) -> Evaluation:
-    """Answer `questions` and grade the answers; `grade` as for `graded_answers`.
+    """Answer `questions` and grade the answers; `grade` and `sampling` are as for `graded_answers`.
 
-    `temperature` 0 answers greedily, otherwise `seed` is that of the sampling. Model and random state are left as they
-    were: an evaluation during training changes nothing. Vision tokens are never generated.
+    The default is one greedy answer. Model and random state are left as they were: an evaluation during training
+    changes nothing. Vision tokens are never generated.
     """
     if not questions:
-        raise ValueError("No questions to evaluate on.")
+        raise ValueError("questions is empty: give at least one question to evaluate on.")
     start = time.process_time()
-    answers = graded_answers(
-        model,
-        processor,
-        questions,
-        grade=grade,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        batch_size=batch_size,
-        seed=seed,
-        progress="evaluating" if progress else None,
-    )
+    sampling = EvaluationSettings().generation | sampling
+    title = "evaluating" if progress else None
+    answers = graded_answers(model, processor, questions, grade=grade, progress=title, **sampling)
     predictions = [
         Prediction(question.task, question.question, question.answer, answer.text, answer.correct)
         for question, (answer,) in zip(questions, answers, strict=True)
@@ -123,35 +112,23 @@ def evaluate(
     return Evaluation(predictions, time.process_time() - start)
 
 
-def evaluate_recipe(recipe: "EvaluateRecipe", run: "Run") -> dict[str, Any]:
-    """Run an `evaluate` recipe: predictions.jsonl and summary.json in the run's folder, the summary returned."""
-    from difference_feedback.models.load import load_model
-
+def evaluate_recipe(recipe: EvaluateRecipe, run: Run) -> dict[str, Any]:
+    """Run an `evaluate` recipe: write predictions.jsonl and summary.json to the run's folder; return the summary."""
     check(recipe)
-    settings = recipe.evaluation
     questions, grade = held_out(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
     if torch.cuda.is_available():
         model = model.cuda()
-    result = evaluate(
-        model,
-        processor,
-        questions,
-        grade=grade,
-        seed=recipe.seed,
-        progress=True,
-        **settings.generation,
-    )
+    sampling = recipe.evaluation.generation | {"seed": recipe.seed}
+    result = evaluate(model, processor, questions, grade=grade, progress=True, **sampling)
     result.write_predictions(run.folder / "predictions.jsonl")
     summary = {"model": recipe.model, **result.summary(), "evaluation_cpu_seconds": result.cpu_seconds}
     run.finish(summary)
     return summary
 
 
-def show(summary: dict[str, Any], console: "Console") -> None:
+def show(summary: dict[str, Any], console: Console) -> None:
     """Print an evaluation's summary as a table, a row a task."""
-    from rich.table import Table
-
     table = Table(title=f"{summary['model']}: {summary['problems']} held-out problems")
     table.add_column("task")
     for column in ("accuracy", "95 % interval"):

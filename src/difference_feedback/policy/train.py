@@ -1,14 +1,13 @@
 """Run a `train` recipe: the policy by GRPO or DF-GRPO, with budget, evaluation, checkpoints and resume."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import PrinterCallback
 
-from difference_feedback.data.question import Question
 from difference_feedback.errors import ConfigError
-from difference_feedback.judges.questions import Rule, held_out, training_data, training_problems
+from difference_feedback.judges.questions import held_out, training_data, training_problems
 from difference_feedback.method.cost import ledger
 from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
 from difference_feedback.models.load import load_model
@@ -25,9 +24,6 @@ from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, Me
 from difference_feedback.trl.callbacks import ShowProgress
 from difference_feedback.trl.objective import with_objective
 
-if TYPE_CHECKING:
-    from difference_feedback.judges.llm_judge import LLMJudge
-
 
 def train(
     recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0, watchers: Sequence[Watcher] = ()
@@ -36,13 +32,15 @@ def train(
 
     `already_spent` CPU seconds (the repair model's training) count for the method before its first step and
     against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
-    `watchers` look on; their time is not counted.
+    `watchers` observe the training; their time does not count.
     Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
 
     Raises `ConfigError` for a recipe that cannot work, and for one of another host.
     """
     if recipe.host != "trl":
-        raise ConfigError(f"host: {recipe.host}: here the policy trains on TRL: set host: trl, or call verl.launch.")
+        raise ConfigError(
+            f"host: {recipe.host}: this function trains on TRL: set host: trl, or call verl.launch.launch."
+        )
     check(recipe)
     config = host_config(recipe, run)
     dataset, reward = training_data(recipe)
@@ -71,11 +69,15 @@ def train(
         trainer.watch = WrongAnswers(run.folder, recipe.keep_wrong_answers)
     measured = None
     if questions:
-        part = recipe.evaluation.curve_problems
-        measured = EvaluateHeldOut(
-            lambda final: _evaluate(recipe, trainer, processor, questions if final else questions[:part], grade),
-            *(recipe.evaluation.every, run, budget, part is not None),
-        )
+        settings = recipe.evaluation
+        part = settings.curve_problems
+
+        def measure(final: bool) -> Evaluation:
+            policy = trainer.accelerator.unwrap_model(trainer.model)
+            held_out_part = questions if final else questions[:part]
+            return evaluate(policy, processor, held_out_part, grade=grade, seed=settings.seed, **settings.generation)
+
+        measured = EvaluateHeldOut(measure, settings.every, run, budget, partly=part is not None)
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
     run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
@@ -162,21 +164,3 @@ def summarise(
         summary["base_accuracy"] = start["accuracy"] if start else None
     cost = ledger(trainer.state.log_history).terms(getattr(trainer.args, "num_repairs", 0))
     return summary | ({"cost": {clock: terms.to_dict() for clock, terms in cost.items()}} if cost else {})
-
-
-def _evaluate(
-    recipe: TrainRecipe,
-    trainer: Any,
-    processor: Any,
-    questions: Sequence[Question],
-    grade: "Rule | LLMJudge",
-) -> Evaluation:
-    settings = recipe.evaluation
-    return evaluate(
-        trainer.accelerator.unwrap_model(trainer.model),
-        processor,
-        questions,
-        grade=grade,
-        seed=settings.seed,
-        **settings.generation,
-    )

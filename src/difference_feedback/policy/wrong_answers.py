@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from difference_feedback.data.conversations import text_of
+from difference_feedback.data.conversations import text_of, texts_of
 from difference_feedback.runs.jsonl import JsonLines
 
 
@@ -24,7 +24,7 @@ class WrongAnswers:
 
     def __call__(self, inputs: list[dict[str, Any]], completions: list[Any], rewards: torch.Tensor) -> None:
         """`rewards` `(n, F)`; an answer is right when the functions that judged it gave 1 in the mean."""
-        texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+        texts = texts_of(completions)
         graded = zip(inputs, texts, rewards.nanmean(dim=1).tolist(), strict=True)
         for name, group in groupby(graded, key=lambda answer: _name(answer[0])):
             answers = list(group)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
+from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.judges.audit import VERDICTS, AuditCase, Auditor, AuditResult
 from difference_feedback.judges.audit_log import AuditLog
@@ -56,7 +57,7 @@ class AuditFactor:
     def __call__(
         self, *, completions: Sequence[Any], correct: Sequence[float], draft_id: Sequence[str], **columns: Any
     ) -> list[float]:
-        texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
+        texts = texts_of(completions)
         cases: dict[tuple[str, str], AuditCase] = {}
         for i, text in enumerate(texts):
             key = draft_id[i], text
@@ -83,7 +84,7 @@ class AuditFactor:
         if self.when_down == "stop":
             raise AuditorDownError(
                 f"audit: the auditor {self.auditor.name} judged none of {len(cases)} repairs ({results[0].reason}). "
-                "Start it again and repeat the same command, or continue without it by audit.when_down=open."
+                "Start it again and repeat the same command, or set audit.when_down=open to continue without it."
             )
         self._pause, self._next_pause = self._next_pause, min(2 * self._next_pause, LONGEST_PAUSE)
         return results

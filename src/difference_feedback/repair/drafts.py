@@ -7,12 +7,10 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
-from difference_feedback import world
 from difference_feedback.data.question import Question
 from difference_feedback.data.repair_set import RepairExample
 from difference_feedback.errors import DataError
 from difference_feedback.judges.answers import Rollout, graded_answers
-from difference_feedback.judges.questions import Grade
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.world import Problem
 from difference_feedback.world.mixture import stream_problems
@@ -58,25 +56,11 @@ def sample_groups(
     *,
     group_size: int,
     max_new_tokens: int = 64,
-    temperature: float = 1.0,
-    batch_size: int = 64,
-    seed: int = 0,
-    grade: Grade = world.is_correct,
-    progress: str | None = None,
+    **sampling: Any,
 ) -> list[RolloutGroup[Q]]:
-    """Sample `group_size` answers to each problem, at most `batch_size` problems at a time, and grade them."""
-    answers = graded_answers(
-        policy,
-        processor,
-        problems,
-        grade=grade,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        num_samples=group_size,
-        batch_size=batch_size,
-        seed=seed,
-        progress=progress,
-    )
+    """Sample `group_size` answers to each problem, and grade them. `sampling` is as for `graded_answers`."""
+    sampling |= {"num_samples": group_size, "max_new_tokens": max_new_tokens}
+    answers = graded_answers(policy, processor, problems, **sampling)
     return [RolloutGroup(problem, rollouts) for problem, rollouts in zip(problems, answers, strict=True)]
 
 
@@ -111,12 +95,10 @@ def oracle_repairs(
     processor: ProcessorMixin,
     n: int,
     *,
-    temperature: float = 1.0,
-    max_new_tokens: int = 64,
-    batch_size: int = 128,
     seed: int = 0,
     max_rollouts: int | None = None,
-    progress: str | None = "drafts to repair by hand",
+    progress: str | None = "sampling drafts for the oracle",
+    **sampling: Any,
 ) -> list[RepairExample]:
     """`n` wrong answers of `policy` to problems on images kept for this, repaired by `oracle_repair`.
 
@@ -125,6 +107,7 @@ def oracle_repairs(
 
     Raises `DataError` when `max_rollouts` answers (default 20 `n`) hold fewer: the policy is nearly always right there.
     """
+    sampling = {"batch_size": 128} | sampling
     limit = max_rollouts or 20 * n
     problems = stream_problems("repair", seed)
     drafts: list[WrongDraft[Problem]] = []
@@ -142,11 +125,9 @@ def oracle_repairs(
             processor,
             [next(problems) for _ in range(size)],
             group_size=1,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            batch_size=batch_size,
             seed=seed + rollouts,
             progress=progress,
+            **sampling,
         )
         drafts += wrong_drafts(groups, seed=seed + rollouts, other_reference=other_correct_answer)
         rollouts += size

@@ -1,8 +1,8 @@
-"""Repairers that need no model: the oracle, the blind rewriter, the reference itself. Bounds, not methods.
+"""Repairers that need no model: the oracle, the blind rewriter, and the reference itself. They are bounds, not methods.
 
-The oracle says how far repairs that know the truth could take the method; the blind rewriter, how far perfect sentences
-could without it; the reference in the repair's place, what the method is worth without a repair model. None of them
-costs processor time worth counting.
+The oracle shows what the method could reach with repairs that know the truth. The blind rewriter shows what perfect
+sentences could reach without the truth. The reference in the repair's place shows what the method is worth without a
+repair model. Their processor time is negligible.
 """
 
 import re
@@ -54,7 +54,9 @@ class OracleRepairer:
     def _text(self, request: RepairRequest) -> str | None:
         problem = self.problems.get(_key(text_of(request.prompt[-1]), request.images))
         if problem is None:
-            raise DataError(f"repair_model: {self.name} repairs answers to the embedded problems of this run alone.")
+            raise DataError(
+                f"repair_model: {self.name} knows only the embedded problems of this run: use another for other data."
+            )
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
         return self.write(problem, draft, request)
 
@@ -82,7 +84,7 @@ def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem]) ->
 
 def _reference(request: RepairRequest) -> str:
     if request.reference is None:
-        raise DataError("field 'reference': it is withheld, and this repairer has nothing else to go by.")
+        raise DataError("field 'reference' is missing, and this repairer needs it: give the request a reference.")
     return request.reference
 
 

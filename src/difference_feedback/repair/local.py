@@ -29,7 +29,6 @@ class LocalRepairer:
         max_new_tokens: int = 512,
         max_growth: float = 1.5,
         temperature: float = 0.7,
-        top_p: float = 1.0,
         batch_size: int = 64,
         style: str | RepairTemplate = "full",
         seed: int = 0,
@@ -48,7 +47,6 @@ class LocalRepairer:
         self.max_new_tokens = max_new_tokens
         self.max_growth = max_growth
         self.temperature = temperature
-        self.top_p = top_p
         self.batch_size = batch_size
         self.prompt = RepairPrompt(style, processor)
         self.seed = seed
@@ -90,7 +88,6 @@ class LocalRepairer:
             [request.images for request in requests],
             max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 8),
             temperature=self.temperature,
-            top_p=self.top_p,
             num_samples=num_samples,
             batch_size=self.batch_size,
             seed=_stream(self.seed, self.calls),

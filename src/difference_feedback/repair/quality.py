@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,17 +43,13 @@ class RepairQuality:
     cpu_seconds: float
     """Spent in the repair model."""
     blind_share: float | None = None
-    """Drafts that are repaired right without the image and the reference: those whose `g_vis` is closed. [DF, Eq. 3]"""
+    """Drafts that are repaired right without the image and the reference: their `g_vis` is 0. [DF, Eq. 3]"""
     visual_survival: float | None = None
-    """Of the right repairs, those whose `g_vis` is open."""
+    """Of the right repairs, those whose `g_vis` is 1."""
     audit_survival: float | None = None
-    """Of the right repairs that were audited, those found clean."""
+    """Of the right repairs that were audited, those that the auditor found clean."""
     audit_hits: dict[str, int] | None = None
-    """Of those, by failure mode."""
-
-    def summary(self) -> dict[str, Any]:
-        """As plain values, for summary.json."""
-        return asdict(self)
+    """Number of audited repairs by failure mode."""
 
 
 def held_out_drafts(
@@ -62,29 +58,16 @@ def held_out_drafts(
     questions: Sequence[Q],
     *,
     group_size: int = 4,
-    max_new_tokens: int = 64,
-    batch_size: int = 64,
     seed: int = 9000,
-    grade: Grade = world.is_correct,
-    progress: str | None = "drafts to measure repairs on",
+    progress: str | None = "sampling drafts to measure",
+    **sampling: Any,
 ) -> list[WrongDraft[Q]]:
     """One wrong answer each to those of `questions` that have a correct sibling for a reference.
 
     That is how a repair model meets them when a policy is trained.
     """
-    if not questions:
-        return []
-    groups = sample_groups(
-        policy,
-        processor,
-        questions,
-        group_size=group_size,
-        max_new_tokens=max_new_tokens,
-        batch_size=batch_size,
-        seed=seed,
-        grade=grade,
-        progress=progress,
-    )
+    sampling |= {"group_size": group_size, "seed": seed, "progress": progress}
+    groups = sample_groups(policy, processor, questions, **sampling)
     return wrong_drafts(groups, seed=seed, one_per_problem=True)
 
 
@@ -131,7 +114,7 @@ def repair_quality(
         for candidate, hit in zip(candidates, correct, strict=True)
         if hit
     ]
-    seen = _repaired_blind(repairer, drafts, grade) if blind else None
+    repaired_blind = _repaired_blind(repairer, drafts, grade) if blind else None
     audited = _audited(auditor, drafts, right) if auditor else None
     return RepairQuality(
         drafts=len(drafts),
@@ -145,8 +128,8 @@ def repair_quality(
         oracle_mask=mask_quality(oracle_marked, errors),
         mask_drafts=len(errors),
         cpu_seconds=seconds,
-        blind_share=None if seen is None else _mean(seen),
-        visual_survival=None if seen is None else _mean([not seen[i] for i, _ in right]),
+        blind_share=None if repaired_blind is None else _mean(repaired_blind),
+        visual_survival=None if repaired_blind is None else _mean([not repaired_blind[i] for i, _ in right]),
         audit_survival=None if audited is None else _mean([verdict == "clean" for verdict in audited if verdict]),
         audit_hits=None if audited is None else audit_statistics(audited).hits,
     )

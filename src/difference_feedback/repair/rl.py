@@ -1,7 +1,8 @@
 """Repair model, stage 2: reinforcement learning, rewarded for right repairs with few edits. [DF, Eq. 4]"""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -22,12 +23,10 @@ from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.repair.stage import Stage
 from difference_feedback.runs.check import check
+from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.trl.objective import with_objective
-
-if TYPE_CHECKING:
-    from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.recipes import RepairRLRecipe
 
 
 def fit_rl(
@@ -65,10 +64,10 @@ def fit_rl(
     return trainer
 
 
-def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
+def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    The drafts and the training count, the factors included; the measuring before, during and after does not.
+    The processor time of drafts, training and factors counts. That of the measurements does not.
     """
     check(recipe)
     stage = Stage(recipe, run, policy=recipe.policy)
@@ -78,7 +77,7 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
     before = stage.quality(auditor=measuring)
     if recipe.sft_only:
         stage.save()
-        figures = before and before.summary()
+        figures = before and asdict(before)
         return stage.finish({"drafts": 0, "updates": 0, "cpu_seconds": 0.0, "before": figures, "after": figures})
     questions, rule = draft_questions(recipe)
     with stage.billed():
@@ -89,9 +88,8 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
             questions=questions,
             grade=rule.is_right,
             text_only=recipe.text_only,
-            max_new_tokens=recipe.evaluation.max_new_tokens,
-            batch_size=recipe.evaluation.batch_size,
             seed=recipe.seed,
+            **stage.limits,
         )
     log = AuditLog(run.folder)
     log.rewind(stage.first_step)
@@ -118,14 +116,14 @@ def train_rl(recipe: "RepairRLRecipe", run: "Run") -> dict[str, Any]:
             **supply.summary(),
             "updates": trainer.state.global_step,
             "cpu_seconds": stage.cpu_seconds,
-            "before": before and before.summary(),
-            "after": after and after.summary(),
+            "before": before and asdict(before),
+            "after": after and asdict(after),
             "factors": factor_figures(run),
         }
     )
 
 
-def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:
+def auditor_of(recipe: RepairRLRecipe) -> Auditor | None:
     """The auditor that a recipe asks for; None where it switches the audit off. The recipe has passed `check`."""
     settings = recipe.audit
     if not settings.enabled:
@@ -139,7 +137,7 @@ def auditor_of(recipe: "RepairRLRecipe") -> Auditor | None:
 
 
 def factors_of(
-    recipe: "RepairRLRecipe", reward: Callable[..., Sequence[float | None]], auditor: Auditor | None, log: AuditLog
+    recipe: RepairRLRecipe, reward: Callable[..., Sequence[float | None]], auditor: Auditor | None, log: AuditLog
 ) -> dict[str, Factor]:
     """The factors of Eq. 4 that a recipe leaves on, by name."""
     factors: dict[str, Factor] = {}
@@ -150,8 +148,8 @@ def factors_of(
     return factors
 
 
-def factor_figures(run: "Run") -> dict[str, Any]:
-    """What the factors did to the reward over a run, from its metrics and audits."""
+def factor_figures(run: Run) -> dict[str, Any]:
+    """The factors' effect on the reward over a run, from its metrics and audits."""
     rows = [row for row in run.metrics() if "repair/reward_without_factors" in row]
 
     def mean(name: str) -> float | None:

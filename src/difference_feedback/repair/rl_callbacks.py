@@ -1,5 +1,6 @@
 """Callbacks of stage 2: stop at a plateau, and measure the repairs."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -22,14 +23,7 @@ class StopAtPlateau(TrainerCallback):
         self.min_gain = min_gain
         self.values: list[float] = []
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if not logs or self.metric not in logs:
             return
         self.values.append(float(logs[self.metric]))
@@ -51,5 +45,5 @@ class MeasureRepairs(TrainerCallback):
             quality = self.stage.quality(auditor=self.auditor)
         if quality is not None and state.is_world_process_zero:
             self.stage.run.log(
-                step=state.global_step, cpu_seconds=self.stage.cpu_seconds, repair_quality=quality.summary()
+                step=state.global_step, cpu_seconds=self.stage.cpu_seconds, repair_quality=asdict(quality)
             )

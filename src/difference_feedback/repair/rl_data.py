@@ -1,7 +1,6 @@
 """What stage 2 is trained on: wrong answers of the policy to questions that it needs the image for."""
 
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +18,7 @@ from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wron
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import TextOnly
 from difference_feedback.world import Problem
+from difference_feedback.world.mixture import grader_columns
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def rl_drafts(
     max_new_tokens: int = 64,
     batch_size: int = 64,
     seed: int = 0,
-    progress: str | None = "drafts to learn repairing on",
+    progress: str | None = "sampling drafts to train on",
 ) -> DraftSupply[Q]:
     """At most `n` wrong answers of `policy`, each with a correct sibling for its reference.
 
@@ -71,30 +71,17 @@ def rl_drafts(
                 f"{rollouts} answers hold {len(drafts)} wrong ones with a correct sibling, {n} are needed: the "
                 "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
             )
+        sampling: dict[str, Any] = {"grade": grade, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
         groups = sample_groups(
-            policy,
-            processor,
-            batch,
-            group_size=group_size,
-            max_new_tokens=max_new_tokens,
-            batch_size=batch_size,
-            seed=seed + rollouts,
-            grade=grade,
-            progress=progress,
+            policy, processor, batch, group_size=group_size, seed=seed + rollouts, progress=progress, **sampling
         )
         questions_asked += len(batch)
         rollouts += sum(len(group.rollouts) for group in groups)
         mixed = [group for group in groups if group.correct and group.wrong]
         if text_only and text_only.samples and mixed:
+            problems = [group.problem for group in mixed]
             shares = text_only_accuracy(
-                policy,
-                processor,
-                [group.problem for group in mixed],
-                text_only.samples,
-                grade=grade,
-                max_new_tokens=max_new_tokens,
-                batch_size=batch_size,
-                seed=seed + rollouts,
+                policy, processor, problems, text_only.samples, seed=seed + rollouts, **sampling
             )
             needed = [group for group, share in zip(mixed, shares, strict=True) if share < text_only.threshold]
             removed += len(mixed) - len(needed)
@@ -123,7 +110,7 @@ def rl_dataset(
 
 
 def _for_the_grader(question: Question) -> dict[str, Any]:
-    columns: dict[str, Any] = {"answer": question.answer, "task": question.task}
     if isinstance(question, Problem):
-        return columns | {"split": question.split, "facts": json.dumps(question.facts)}
-    return columns | {"options": list(getattr(question, "options", ()))}
+        return grader_columns(question)
+    options = list(getattr(question, "options", ()))
+    return {"answer": question.answer, "task": question.task, "options": options}

@@ -1,11 +1,15 @@
 """Repair model, stage 1: supervised training on hand-repaired answers, with TRL's `SFTTrainer`. [DF, Eq. 1]"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate.utils import is_peft_model
 from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
+from transformers.utils import CONFIG_NAME
 from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images
@@ -14,13 +18,11 @@ from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
-from difference_feedback.repair.stage import Stage, weights_from
+from difference_feedback.repair.stage import Stage
 from difference_feedback.runs.check import check
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import RepairSFTRecipe
 from difference_feedback.trl.resume import load_weights
-
-if TYPE_CHECKING:
-    from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.recipes import RepairSFTRecipe
 
 
 class RepairCollator:
@@ -86,7 +88,7 @@ class RepairSFTTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if weights_from(resume_from_checkpoint, target):
+        if (Path(resume_from_checkpoint) / CONFIG_NAME).is_file() and not is_peft_model(target):
             load_weights(target, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -95,33 +97,18 @@ class RepairSFTTrainer(SFTTrainer):
 def fit_sft(
     model: PreTrainedModel,
     processor: ProcessorMixin,
-    rows: Sequence[RepairExample],
-    args: SFTConfig,
-    *,
-    style: str | RepairTemplate,
-    callbacks: Sequence[TrainerCallback] = (),
-    resume_from: str | None = None,
-) -> SFTTrainer:
-    """Train `model` in place and return the trainer. `args` has `max_length=None`: a cut prompt loses image tokens.
-
-    Raises `DataError` when there are no rows.
-    """
-    if not rows:
-        raise DataError("there are no hand-repaired answers to train on")
-    dataset = sft_dataset(rows, processor, style)
-    return fit_sft_dataset(model, processor, dataset, args, callbacks=callbacks, resume_from=resume_from)
-
-
-def fit_sft_dataset(
-    model: PreTrainedModel,
-    processor: ProcessorMixin,
     dataset: Dataset,
     args: SFTConfig,
     *,
     callbacks: Sequence[TrainerCallback] = (),
     resume_from: str | None = None,
 ) -> SFTTrainer:
-    """`fit_sft` on rows with `prompt`, `completion` and `images`."""
+    """Train `model` in place and return the trainer. The rows have `prompt`, `completion` and `images`.
+
+    `args` has `max_length=None`: a cut prompt loses image tokens. Raises `DataError` when there are no rows.
+    """
+    if not len(dataset):
+        raise DataError("there are no repaired answers to train on")
     args.remove_unused_columns = False
     trainer = RepairSFTTrainer(
         model,
@@ -136,7 +123,7 @@ def fit_sft_dataset(
     return trainer
 
 
-def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
+def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
     Embedded: `recipe.drafts` answers of the model itself are repaired by the oracle, written to the run's folder,
@@ -150,24 +137,15 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
         if recipe.data:
             repair_set = load_repair_set(recipe.data)
         else:
-            settings = recipe.evaluation
-            rows = oracle_repairs(
-                stage.model,
-                stage.processor,
-                recipe.drafts,
-                max_new_tokens=settings.max_new_tokens,
-                batch_size=settings.batch_size,
-                seed=recipe.seed,
-            )
+            rows = oracle_repairs(stage.model, stage.processor, recipe.drafts, seed=recipe.seed, **stage.limits)
             repair_set = RepairSet(rows)
     if not recipe.data:
         save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,
         stage.processor,
-        repair_set.rows,
+        sft_dataset(repair_set.rows, stage.processor, stage.template),
         stage.settings(SFTConfig, max_length=None),
-        style=stage.template,
         callbacks=stage.callbacks(),
         resume_from=stage.last_checkpoint,
     )
@@ -178,8 +156,8 @@ def train_sft(recipe: "RepairSFTRecipe", run: "Run") -> dict[str, Any]:
         "replaced_rows": repair_set.replaced,
         "updates": trainer.state.global_step,
         "cpu_seconds": stage.cpu_seconds,
-        "before": before and before.summary(),
-        "after": after and after.summary(),
+        "before": before and asdict(before),
+        "after": after and asdict(after),
     }
     stage.save(trainer)
     return stage.finish(summary)

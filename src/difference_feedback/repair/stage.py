@@ -1,16 +1,13 @@
 """What the two stages of a repair model's training share: the model, processor time, quality before and after."""
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
-from accelerate.utils import is_peft_model
 from transformers import Trainer, TrainerCallback
-from transformers.utils import CONFIG_NAME
 
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.questions import EMBEDDED, Grade, Rule, held_out
@@ -20,22 +17,22 @@ from difference_feedback.models.load import load_model
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
-
-if TYPE_CHECKING:
-    from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 
 C = TypeVar("C")
 
 
 class Stage:
-    """One stage of one run. `policy`, a model's name as recipes give it, writes the drafts."""
+    """One stage of one run. `policy` is the name of the model that writes the drafts, as a recipe gives it."""
 
-    def __init__(self, recipe: "RepairSFTRecipe | RepairRLRecipe", run: "Run", policy: str) -> None:
+    def __init__(self, recipe: RepairSFTRecipe | RepairRLRecipe, run: Run, policy: str) -> None:
         self.recipe = recipe
         self.run = run
+        settings = recipe.evaluation
+        self.limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
         self.model = with_lora(self.model, recipe.lora, recipe.seed).to(device)
@@ -54,7 +51,7 @@ class Stage:
 
     @contextmanager
     def billed(self) -> Iterator[None]:
-        """What happens inside counts, before training starts."""
+        """The processor time spent inside counts. For what happens before the training."""
         start = time.process_time()
         try:
             yield
@@ -67,7 +64,7 @@ class Stage:
         return self._budget.total if self._budget else self._spent
 
     def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
-        """Stop at the budget, of which `billed` has used a part; write every logged row to metrics.jsonl."""
+        """Callbacks that stop at the budget (`billed` has used a part of it), write metrics.jsonl and show progress."""
         self._budget = StopAtBudget(budget, already_spent=self._spent)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
@@ -83,21 +80,17 @@ class Stage:
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:
-        """What happens inside, between two steps of training, does not count."""
+        """The processor time spent inside, between two training steps, does not count."""
         with self._budget.paused() if self._budget else nullcontext():
             yield
 
+    @uncounted()
     def quality(self, auditor: Auditor | None = None) -> RepairQuality | None:
-        """Of the model as it stands, on held-out drafts of the policy, every factor of Eq. 4 tried; not counted.
+        """Measure the model on held-out drafts of the policy, with every factor of Eq. 4. The time does not count.
 
-        None where there are no held-out questions: a recipe with `data` and no `test_data`.
+        None if there are no held-out questions: a recipe with `data` and no `test_data`.
         """
-        with uncounted():
-            return self._quality(auditor)
-
-    def _quality(self, auditor: Auditor | None) -> RepairQuality | None:
-        settings = self.recipe.evaluation
-        limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
+        seed = self.recipe.evaluation.seed
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
             questions, grader = held_out(self.recipe)
             assert isinstance(grader, Rule)  # these recipes name no judge
@@ -105,15 +98,15 @@ class Stage:
             if not questions:
                 return None
             self._drafts = held_out_drafts(
-                self.policy, self.processor, questions, grade=self._grade, seed=settings.seed, **limits
+                self.policy, self.processor, questions, grade=self._grade, seed=seed, **self.limits
             )
-        repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=settings.seed, **limits)
+        repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=seed, **self.limits)
         return repair_quality(
             repairer, self._drafts, self.processor.tokenizer, grade=self._grade, blind=True, auditor=auditor
         )
 
     def save(self, trainer: Trainer | None = None) -> None:
-        """The model, with its processor and its prompt template, to the run's `model` folder."""
+        """Save the model, its processor and its prompt template to the run's `model` folder."""
         if trainer is not None:
             trainer.save_model(str(self.run.model_path))
         else:
@@ -128,8 +121,3 @@ class Stage:
         if PartialState().is_main_process:
             self.run.finish(summary)
         return summary
-
-
-def weights_from(checkpoint: str, model: torch.nn.Module) -> bool:
-    """Whether the checkpoint holds the whole model as `from_pretrained` reads it."""
-    return not is_peft_model(model) and os.path.isfile(os.path.join(checkpoint, CONFIG_NAME))

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from difference_feedback.errors import DataError
+from difference_feedback.judges.agreement import run_agreement
 from difference_feedback.report.data import (
-    AgreementFigures,
     Curve,
     CurvePoint,
     Example,
@@ -78,7 +77,8 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
     if summary.cost:
         data.costs[_free(method or name, name, data.costs)] = summary.cost
     if summary.factors:
-        agreement = _agreement(run)
+        audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
+        agreement = run_agreement(audits, reviews) if audits.is_file() and reviews.is_file() else None
         data.factors[name] = summary.factors.model_copy(update={"agreement": agreement} if agreement else {})
     data.examples += [
         _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
@@ -87,18 +87,7 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
     data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
     if (run / "versions.json").is_file():
         data.versions = data.versions or read_json(run / "versions.json")
-    _add_method(data, method or run.name, run, _result_of(run) if summary.method else None)
-
-
-def _agreement(run: Path) -> AgreementFigures | None:
-    """Agreement of the run's audits with its reviews; None when there are no reviews."""
-    audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
-    if not (audits.is_file() and reviews.is_file()):
-        return None
-    from difference_feedback.judges.agreement import run_agreement
-
-    agreement = run_agreement(audits, reviews)
-    return AgreementFigures.model_validate(asdict(agreement)) if agreement else None
+    _add_method(data, method or run.name, run, trained=summary.method is not None)
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
@@ -108,19 +97,21 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
         if summary.after is None:
             continue
         if summary.before and not figures.stages:
-            figures.stages.append(summary.before.stage("start"))
+            figures.stages.append(summary.before.model_copy(update={"name": "start"}))
         stage = STAGES.get(run.name.rpartition("-")[0], run.name)
         names = [figure.name for figure in figures.stages]
-        figures.stages.append(summary.after.stage(run.name if stage in names else stage, summary.cpu_seconds))
+        named = {"name": run.name if stage in names else stage, "cpu_seconds": summary.cpu_seconds}
+        figures.stages.append(summary.after.model_copy(update=named))
         figures.oracle_edit_cost = summary.after.oracle_edit_cost
     return figures if figures.stages else None
 
 
-def _add_method(data: ReportData, method: str, run: Path, result: MethodResult | None) -> None:
-    """A training run's result, where it has one, and its curve."""
+def _add_method(data: ReportData, method: str, run: Path, trained: bool) -> None:
+    """The result of a training run, if it was evaluated, and its curve."""
     name = _free(method, f"{method} ({run.name})", data.methods)
-    if result:
-        data.methods[name] = result
+    path = run / "summary.json"
+    if trained and "accuracy" in (values := read_json(path)):
+        data.methods[name] = _checked(MethodResult, values, str(path))
     points = [
         _checked(CurvePoint, row, f"{run / 'metrics.jsonl'}, row {number}")
         for number, row in enumerate(read_rows(run / "metrics.jsonl"), 1)
@@ -133,12 +124,6 @@ def _add_method(data: ReportData, method: str, run: Path, result: MethodResult |
 def _summary(run: Path) -> Summary:
     path = run / "summary.json"
     return _checked(Summary, read_json(path), str(path)) if path.is_file() else Summary()
-
-
-def _result_of(run: Path) -> MethodResult | None:
-    """The result of a training run; None when it was not evaluated."""
-    values = read_json(run / "summary.json")
-    return _checked(MethodResult, values, str(run / "summary.json")) if "accuracy" in values else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
+from difference_feedback.judges.agreement import Agreement
+from difference_feedback.judges.audit_log import AuditStatistics
 from difference_feedback.method.cost import CostTerms
 
 DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*")
@@ -62,14 +64,16 @@ class MethodResult(Schema):
 class RepairStage(Schema):
     """The repair model at one point of its training, measured on held-out drafts. All shares lie in 0..1."""
 
-    name: str
-    """Needed. For example `start`, `SFT`, `RL`."""
-    accuracy: Accuracy | None = None
+    name: str = ""
+    """For example `start`, `SFT`, `RL`. Not in the file: the report sets it, and `cpu_seconds`."""
+    accuracy_at_1: Accuracy | None = None
     """Share of single repairs that are right."""
-    feasible: Accuracy | None = None
+    feasible_share: Accuracy | None = None
     """Share of drafts with at least one right repair among the K sampled."""
     edit_cost: float | None = None
     """Mean C_edit of the right repairs, Eq. 2."""
+    oracle_edit_cost: float | None = None
+    """Mean C_edit of the oracle's repairs of the same drafts."""
     visual_survival: Accuracy | None = None
     """Share of right repairs whose draft cannot be repaired without the image."""
     audit_survival: Accuracy | None = None
@@ -86,32 +90,6 @@ class RepairFigures(Schema):
     """Mean C_edit of the oracle's repairs of the same drafts: the lowest possible value."""
 
 
-class AuditFigures(Schema):
-    """The audits of a repair model's training, over the distinct right repairs that were judged."""
-
-    judged: int
-    """Needed."""
-    outages: int = 0
-    """Number of repairs without a verdict, because the auditor failed."""
-    hits: dict[str, int] = {}
-    """Number of repairs by failure mode."""
-    hit_rate: Accuracy | None = None
-    hit_rate_interval: Interval | None = None
-
-
-class AgreementFigures(Schema):
-    """Agreement of the auditor and human reviewers on the same repairs."""
-
-    n: int
-    """Needed."""
-    raw: Accuracy
-    """Needed. Share of equal verdicts."""
-    raw_interval: Interval
-    kappa: float | None = None
-    """Cohen's kappa; None when it is not defined."""
-    kappa_interval: Interval | None = None
-
-
 class FactorFigures(Schema):
     """The factors of the repair reward, Eq. 4: means over the steps of a run."""
 
@@ -123,31 +101,9 @@ class FactorFigures(Schema):
     """Share of repairs with the factor `g_audit` = 1; None: switched off."""
     right_without_image: Accuracy | None = None
     """Share of the blank-image repairs that were right."""
-    audit: AuditFigures | None = None
-    agreement: AgreementFigures | None = None
+    audit: AuditStatistics | None = None
+    agreement: Agreement | None = None
     """Not in the file: the report computes it from reviews.jsonl in the run's folder."""
-
-
-class MeasuredRepairs(Schema):
-    """The repair model as a `repair sft` or `repair rl` run measured it."""
-
-    accuracy_at_1: Accuracy | None = None
-    feasible_share: Accuracy | None = None
-    edit_cost: float | None = None
-    oracle_edit_cost: float | None = None
-    visual_survival: Accuracy | None = None
-    audit_survival: Accuracy | None = None
-
-    def stage(self, name: str, cpu_seconds: float | None = None) -> RepairStage:
-        return RepairStage(
-            name=name,
-            accuracy=self.accuracy_at_1,
-            feasible=self.feasible_share,
-            edit_cost=self.edit_cost,
-            visual_survival=self.visual_survival,
-            audit_survival=self.audit_survival,
-            cpu_seconds=cpu_seconds,
-        )
 
 
 class Summary(Schema):
@@ -155,8 +111,8 @@ class Summary(Schema):
 
     base_accuracy: Accuracy | None = None
     """The policy before any reinforcement learning."""
-    before: MeasuredRepairs | None = None
-    after: MeasuredRepairs | None = None
+    before: RepairStage | None = None
+    after: RepairStage | None = None
     cpu_seconds: float | None = None
     factors: FactorFigures | None = None
     """The factors of a `repair rl` run."""

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jinja2 import Environment
 
-from difference_feedback.errors import DataError
 from difference_feedback.method.alignment import BoolArray, edit_cost
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.report.mask_pairs import MaskedPair, Tokens
+from difference_feedback.runs.jsonl import write_atomically
 
 
 class TokenRun(NamedTuple):
@@ -39,41 +39,28 @@ def write_mask_page(path: Path, pairs: Sequence[MaskedPair], title: str) -> None
     costs = [edit_cost(pair.alignment) for pair in pairs]
     weights = [pair.wrong_weights for pair in pairs] + [np.zeros(0, np.float32)]
     marked = np.concatenate(weights)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("wb") as file:
-            page.stream(
-                title=title,
-                count=len(pairs),
-                mean_cost=float(np.mean(costs)) if costs else 0.0,
-                density=float(marked.mean()) if marked.size else 0.0,
-                cards=(card(pair, cost) for pair, cost in zip(pairs, costs, strict=True)),
-            ).dump(file, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); name another file") from None
+    parts = page.generate(
+        title=title,
+        count=len(pairs),
+        mean_cost=float(np.mean(costs)) if costs else 0.0,
+        density=float(marked.mean()) if marked.size else 0.0,
+        cards=(card(pair, cost) for pair, cost in zip(pairs, costs, strict=True)),
+    )
+    write_atomically(path, parts)
 
 
 def card(pair: MaskedPair, cost: float) -> dict[str, Any]:
     """A pair for the page: both sides are cut into runs of tokens that look the same."""
     alignment = pair.alignment
     bare = replace(alignment, anchor_gaps=False)  # its masks mark edits alone, without anchors
+    wrong = _runs(pair.wrong, pair.wrong_weights, bare.source_mask, alignment.source_mask)
+    repair = _runs(pair.repair, pair.repair_weights, bare.target_mask, alignment.target_mask)
     return {
         "id": pair.pair.id,
         "question": pair.pair.question,
         "distance": alignment.distance,
         "cost": cost,
-        "sides": [
-            (
-                "wrong",
-                "Wrong answer",
-                list(_runs(pair.wrong, pair.wrong_weights, bare.source_mask, alignment.source_mask)),
-            ),
-            (
-                "repair",
-                "Repair",
-                list(_runs(pair.repair, pair.repair_weights, bare.target_mask, alignment.target_mask)),
-            ),
-        ],
+        "sides": [("wrong", "Wrong answer", list(wrong)), ("repair", "Repair", list(repair))],
     }
 
 

@@ -59,7 +59,6 @@ def write_report(run_folders: Sequence[str | Path] | str | Path, output: str | P
         raise DataError("report: there is no run folder: give at least one.")
     data = load_report([Path(folder) for folder in folders])
     path = Path(output) if output else Path(folders[0]) / "report.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, render(data))
     return path
 
@@ -135,10 +134,8 @@ def view(example: Example) -> ExampleView:
 def _survivals(data: ReportData) -> dict[str, bool]:
     """Whether the repair model's stages have the shares of the visual and of the audit test; the page shows those."""
     stages = data.repair.stages if data.repair else []
-    return {
-        "visual": any(stage.visual_survival is not None for stage in stages),
-        "audit": any(stage.audit_survival is not None for stage in stages),
-    }
+    tests = ("visual", "audit")
+    return {test: any(getattr(stage, f"{test}_survival") is not None for stage in stages) for test in tests}
 
 
 def _tokens(side: ShownAnswer, largest: float) -> list[TokenView]:

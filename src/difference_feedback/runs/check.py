@@ -1,4 +1,4 @@
-"""What can be known to fail before anything is loaded: models, data, servers, packages, and keys that contradict.
+"""Find what must fail before anything is loaded: models, data, servers, packages, and keys that contradict.
 
 `check` is called before a run's folder is made. It imports no torch, so that a mistake is reported at once.
 """
@@ -39,7 +39,9 @@ def check(recipe: Recipe) -> None:
         case TrainRecipe():
             _check_train(recipe)
         case RepairSFTRecipe():
-            _check_repair_sft(recipe)
+            _check_repair(recipe)
+            if recipe.data:
+                _check_rows(recipe.data, "data")
         case RepairRLRecipe():
             _check_repair_rl(recipe)
         case EvaluateRecipe():
@@ -66,9 +68,11 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
 
 def _check_train(recipe: TrainRecipe) -> None:
     if recipe.method == "grpo" and recipe.repair_model:
-        raise ConfigError("repair_model is set, and GRPO repairs nothing: use method: df-grpo, or leave it out.")
+        raise ConfigError("repair_model is set, but GRPO repairs nothing: use method: df-grpo, or leave it out.")
     if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
-        raise ConfigError("repairs.endpoint names a server, and via: local asks none: set via to endpoint or vllm.")
+        raise ConfigError(
+            "repairs.endpoint names a server, but via: local asks no server: set via to endpoint or vllm."
+        )
     _check_host(recipe)
     _check_trained(recipe)
     _check_grading(recipe, recipe.data)
@@ -126,7 +130,9 @@ def _check_repairer(recipe: TrainRecipe) -> None:
         if endpoint is None:
             raise ConfigError(f"repairs.via: {via} needs repairs.endpoint, the url and model of the server.")
         if model is not None:
-            raise ConfigError(f"repair_model is a model for this process, and repairs.via: {via} asks a server.")
+            raise ConfigError(
+                f"repair_model is a model for this process, but repairs.via: {via} asks a server: leave one out."
+            )
         check_server(endpoint, "repairs.endpoint")
         return
     if model is None:
@@ -143,21 +149,19 @@ def _check_repairer(recipe: TrainRecipe) -> None:
         _check_model(model, "repair_model")
 
 
-def _check_repair_sft(recipe: RepairSFTRecipe) -> None:
+def _check_repair(recipe: RepairSFTRecipe | RepairRLRecipe) -> None:
+    """What the two stages of a repair model have in common."""
     _check_trl(recipe)
-    _check_split(recipe)
+    if recipe.evaluation.split != "test":
+        raise ConfigError("evaluation.split: repair holds the images that repair models are trained on: use test.")
     _check_trained(recipe)
-    if recipe.data:
-        _check_rows(recipe.data, "data")
 
 
 def _check_repair_rl(recipe: RepairRLRecipe) -> None:
     if recipe.objective not in HOST_OBJECTIVES["trl"]:
         names = ", ".join(HOST_OBJECTIVES["trl"])
         raise ConfigError(f"objective: {recipe.objective} cannot train a repair model: choose one of {names}.")
-    _check_trl(recipe)
-    _check_split(recipe)
-    _check_trained(recipe)
+    _check_repair(recipe)
     _check_model(recipe.policy, "policy")
     for key in ("data", "test_data"):
         if (data := getattr(recipe, key)) is not None:
@@ -172,11 +176,6 @@ def _check_repair_rl(recipe: RepairRLRecipe) -> None:
         if audit.endpoint is None:
             raise ConfigError("audit.endpoint is missing: audit.auditor=endpoint needs its url and model.")
         check_server(audit.endpoint, "audit.endpoint")
-
-
-def _check_split(recipe: RepairSFTRecipe | RepairRLRecipe) -> None:
-    if recipe.evaluation.split != "test":
-        raise ConfigError("evaluation.split: repair holds the images that repair models are trained on: use test.")
 
 
 def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> None:

@@ -126,10 +126,6 @@ class Run:
         """The result of a finished run."""
         return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
 
-    def child(self, name: str, recipe: Recipe) -> "Run":
-        """A part of this run with a recipe of its own, in a folder below: a demo's training runs."""
-        return Run(self.folder / name, recipe)
-
     def _is_same_run(self) -> bool:
         path = self.folder / "config.yaml"
         if not path.is_file():

@@ -4,13 +4,14 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from filelock import FileLock
+from rich.console import Console
 
 from difference_feedback.errors import DataError
 
@@ -105,6 +106,14 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name a file that can be read") from None
     return rows, problems
+
+
+def print_problems(problems: Sequence[object], console: Console, shown: int = 20) -> None:
+    """List the first `shown` problems, and say how many more there are."""
+    for problem in problems[:shown]:
+        console.print(f"  {problem}", markup=False, highlight=False)
+    if len(problems) > shown:
+        console.print(f"  and {len(problems) - shown} more")
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

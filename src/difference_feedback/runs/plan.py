@@ -1,4 +1,4 @@
-"""What a plan of the bench consists of: methods, and what each of them is made of."""
+"""The methods of a bench's plan."""
 
 from typing import Annotated, Any, Literal
 
@@ -7,30 +7,32 @@ from pydantic import Field
 from difference_feedback.runs.sections import PositiveInt, Section
 
 Group = Literal["main", "weights", "repair model", "labels"]
-"""The question that a method helps to answer: does it work, is it the gate, the repair model, the labels?"""
+"""What a method belongs to: the main comparison, or ablations of the weights, the repair model, or the labels."""
 
 
 class BenchMethod(Section):
     """One row of the comparison: how a policy is made from the base."""
 
     label: str
-    """As tables and plots call it."""
+    """Its name in tables and plots."""
     group: Group = "main"
     kind: Literal["base", "supervised", "train"] = "train"
-    """`base`: the start as it is. `supervised`: labels on the RL images, the upper bound. `train`: a `train` recipe."""
+    """`base`: the base is measured, not trained. `supervised`: the base is trained on the labels of the RL images, for
+    the upper bound. `train`: the policy is trained by a `train` recipe."""
     recipe: str = "nano_grpo"
-    """The `train` recipe, a file or a shipped one's name; the plan's `train` and then `set` are put over it."""
+    """The `train` recipe: a file, or the name of a shipped recipe. The plan's `train` overrides its values, and `set`
+    overrides both."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Values put over the recipe, nested as in it."""
+    """Values of this method, nested as in the recipe."""
     repair_model: Literal["sft", "rl"] | None = None
-    """Train a repair model first, by stage 1 alone or by both; all of it is billed."""
+    """Train a repair model first: `sft` by stage 1, `rl` by both stages. Its processor time counts for the method."""
     oracle_repairs_first: bool = False
-    """Train the policy first on the oracle's repairs of stage 1, as ordinary answers; billed."""
+    """Train the policy first on the oracle's repairs of stage 1, as on ordinary answers. This time counts as well."""
     steps: PositiveInt = 400
-    """Updates of `supervised`, which has no other budget."""
+    """Number of updates of `supervised`, which has no other budget."""
     against: list[str] = Field(default_factory=list)
-    """Methods to compare with: reported is this one minus each of them."""
+    """Methods to compare with. The tables show this method minus each of them."""
 
 
 Sweep = Annotated[dict[str, list[Any]], Field(default_factory=dict)]
-"""Dotted key of the `train` recipe -> values; every trained method is run with every combination."""
+"""Dotted key of the `train` recipe -> values. Every trained method runs with every combination."""

@@ -64,9 +64,9 @@ class RepairSFTRecipe(ModelRecipe):
 
     kind: Literal["repair-sft"] = "repair-sft"
     drafts: PositiveInt = 1000
-    """Wrong answers repaired by hand, in the embedded world by its oracle."""
+    """Number of wrong answers that the oracle of the embedded world repairs for the training."""
     data: str | None = None
-    """A JSONL file of hand-repaired answers instead of the embedded oracle's."""
+    """A JSONL file of answers repaired by people, in place of the oracle's repairs."""
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -86,7 +86,7 @@ class RepairRLRecipe(ModelRecipe):
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not measured."""
     objective: ObjectiveName = "grpo"
-    """Choose the one that trains the policy."""
+    """The objective of the training. Choose that of the policy."""
     edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
     """lambda of Eq. 4."""
     visual_factor: VisualFactor = VisualFactor()
@@ -191,13 +191,3 @@ class BenchRecipe(Recipe):
     """For tuning: a cell for every combination of these settings, in place of one."""
     examples: Annotated[int, Field(ge=0)] = 0
     """Repaired wrong answers to show in the report that `demo` writes."""
-
-
-RECIPES: dict[str, type[Recipe]] = {
-    "base": BaseRecipe,
-    "repair-sft": RepairSFTRecipe,
-    "repair-rl": RepairRLRecipe,
-    "train": TrainRecipe,
-    "evaluate": EvaluateRecipe,
-    "bench": BenchRecipe,
-}

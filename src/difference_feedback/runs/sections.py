@@ -83,7 +83,7 @@ class Endpoint(Section):
 
 
 class Repairs(Section):
-    """How the repair model is asked for repairs."""
+    """Where repairs come from, and how they are sampled."""
 
     via: Literal["local", "endpoint", "vllm"] = "local"
     """`local`: `repair_model` in this process. `endpoint`: any chat server, whose texts are projected onto the policy's

@@ -26,8 +26,8 @@ class Chart(Task):
         chart = np.random.default_rng([1, SPLITS.index(split), int(rng.integers(_CHARTS[split]))])
         names = chart.permutation(list(COLOURS))[: chart.integers(3, 5)].tolist()
         heights = chart.permutation(np.array(HEIGHTS))[: len(names)].tolist()
-        image = _draw(dict(zip(names, heights, strict=True)), chart)
         bars = dict(zip(names, heights, strict=True))
+        image = _draw(bars, chart)
         pair = rng.permutation(names)[:2].tolist()
         high, low = sorted(pair, key=lambda name: -bars[name])
         facts = {"bars": bars, "high": high, "low": low}

@@ -15,15 +15,21 @@ def _pick(rng: np.random.Generator, *choices: str) -> str:
     return choices[rng.integers(len(choices))]
 
 
-def _unseen(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {"digits": [f"digit{i}" for i in range(len(facts["digits"]))]}
-
-
 def _directions(digits: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
     return digits, digits[::-1]
 
 
-class DigitsSum(Task):
+class DigitRow(Task):
+    """A task on one row of digits."""
+
+    def caption(self, facts: Mapping[str, Any]) -> str:
+        return " ".join(map(str, facts["digits"]))
+
+    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {"digits": [f"digit{i}" for i in range(len(facts["digits"]))]}
+
+
+class DigitsSum(DigitRow):
     """Add three or four digits step by step."""
 
     name = "digits-sum"
@@ -35,12 +41,6 @@ class DigitsSum(Task):
         )
         image = draw_grid([digits], split, rng)
         return Problem(self.name, split, question, (image,), str(sum(digits)), {"digits": digits})
-
-    def caption(self, facts: Mapping[str, Any]) -> str:
-        return " ".join(map(str, facts["digits"]))
-
-    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         forms = []
@@ -56,7 +56,7 @@ class DigitsSum(Task):
         return forms
 
 
-class DigitsMax(Task):
+class DigitsMax(DigitRow):
     """Keep a running maximum over four or five digits."""
 
     name = "digits-max"
@@ -68,12 +68,6 @@ class DigitsMax(Task):
         )
         image = draw_grid([digits], split, rng)
         return Problem(self.name, split, question, (image,), str(max(digits)), {"digits": digits})
-
-    def caption(self, facts: Mapping[str, Any]) -> str:
-        return " ".join(map(str, facts["digits"]))
-
-    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         forms = []
@@ -126,7 +120,7 @@ class GridLookup(Task):
         return forms
 
 
-class Order(Task):
+class Order(DigitRow):
     """Put three or four digits in ascending order."""
 
     name = "order"
@@ -136,12 +130,6 @@ class Order(Task):
         question = _pick(rng, "sort the digits .", "put the digits in order from small to large .")
         answer = " ".join(map(str, sorted(digits)))
         return Problem(self.name, split, question, (draw_grid([digits], split, rng),), answer, {"digits": digits})
-
-    def caption(self, facts: Mapping[str, Any]) -> str:
-        return " ".join(map(str, facts["digits"]))
-
-    def unseen(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        return _unseen(facts)
 
     def forms(self, facts: Mapping[str, Any]) -> list[Form]:
         return [

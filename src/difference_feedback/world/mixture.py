@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from datasets import Dataset
 
+from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import ConfigError
 from difference_feedback.world.chart import Chart
 from difference_feedback.world.count import Count
@@ -76,19 +77,14 @@ def unseen_forms(problem: Problem) -> list[Form]:
 
 def to_dataset(problems: Sequence[Problem]) -> Dataset:
     """Rows as TRL's trainers read them: `prompt` (chat), `images` (PIL), and the columns that the reward needs."""
-    return Dataset.from_list(
-        [
-            {
-                "prompt": problem.prompt,
-                "images": list(problem.images),
-                "answer": problem.answer,
-                "task": problem.task,
-                "split": problem.split,
-                "facts": json.dumps(problem.facts),
-            }
-            for problem in problems
-        ]
-    )
+    rows = [{"prompt": p.prompt, "images": list(p.images), **grader_columns(p)} for p in problems]
+    return Dataset.from_list(rows)
+
+
+def grader_columns(problem: Problem) -> dict[str, str]:
+    """The columns of a row from which `from_row` makes the problem again, beside its prompt and images."""
+    facts = json.dumps(problem.facts)
+    return {"answer": problem.answer, "task": problem.task, "split": problem.split, "facts": facts}
 
 
 def from_row(row: Mapping[str, Any]) -> Problem:
@@ -108,5 +104,5 @@ def correctness_reward(
     prompts: Sequence[Any], completions: Sequence[Any], *, answer: Sequence[str], **_: Any
 ) -> list[float]:
     """TRL reward function: 1.0 if the final answer is right, else 0.0."""
-    texts = [completion if isinstance(completion, str) else completion[-1]["content"] for completion in completions]
-    return [float(final_answer(text) == truth.split()) for text, truth in zip(texts, answer, strict=True)]
+    pairs = zip(texts_of(completions), answer, strict=True)
+    return [float(final_answer(text) == truth.split()) for text, truth in pairs]

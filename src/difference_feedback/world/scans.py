@@ -14,11 +14,8 @@ from sklearn.datasets import load_digits
 from difference_feedback.world.problem import ImageSplit
 
 CELL = 28  # side of a digit in pixels: one visual token of the nano model (two by two patches of 14)
-_SCANS: dict[ImageSplit, int] = {
-    "warm": 8,
-    "repair": 16,
-    "test": 55,
-}  # scans of each digit; the others, about 100, are for RL
+# Scans of each digit; the others, about 100, are for RL.
+_SCANS: dict[ImageSplit, int] = {"warm": 8, "repair": 16, "test": 55}
 _LEAN = 18.0  # largest rotation in degrees, to either side
 _INK = (0.5, 1.0)
 
