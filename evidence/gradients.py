@@ -47,7 +47,7 @@ def trainer_of(changes: list[str], model: Any, processor: Any, repairer: str, fo
     """The trainer of one method on the shared model, as `train` would make it."""
     common = [f"repair_model={repairer}", "trl.num_repairs=1", "trl.max_steps=1", "problems=48", "seed=7"]
     recipe = load_recipe("nano_df_grpo", TrainRecipe, [*common, *changes])
-    config = host_config(recipe, Run(folder, recipe))
+    config = host_config(recipe, folder / "checkpoints")
     dataset, reward = training_data(recipe)
     return DFGRPOTrainer(
         model=model,

@@ -114,4 +114,4 @@ def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
         for cell in cells_of(shipped):
             check_cell(cell, shipped.methods[cell.method])
             if "train" in cell.parts:
-                host_config(cell.parts["train"], Run(tmp_path / cell.name, cell.parts["train"]))
+                host_config(cell.parts["train"])

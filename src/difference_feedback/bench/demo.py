@@ -54,7 +54,7 @@ def _write_examples(number: int, root: Path, cell: Cell) -> None:
 
     folder = root / "cells" / cell.name
     recipe = load_recipe(folder / "config.yaml", TrainRecipe)
-    config = host_config(recipe, Run(folder, recipe))
+    config = host_config(recipe)
     model, processor = load_base()
     repairer = load_repairer(recipe, config, model, processor)
     problems = sample_problems("rl", 3 * number, recipe.seed + 1)

@@ -3,10 +3,9 @@
 from typing import Any
 
 from datasets import Dataset
-from trl import SFTConfig
 
 from difference_feedback.repair.drafts import oracle_repairs
-from difference_feedback.repair.sft import fit_sft
+from difference_feedback.repair.sft import fit_sft, sft_config
 from difference_feedback.repair.stage import Stage
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairSFTRecipe
@@ -35,7 +34,7 @@ def train_policy_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         stage.model,
         stage.processor,
         dataset,
-        stage.settings(SFTConfig, max_length=None),
+        sft_config(recipe, run.checkpoints),
         callbacks=stage.callbacks(),
         resume_from=stage.last_checkpoint,
     )

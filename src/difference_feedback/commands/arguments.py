@@ -43,11 +43,12 @@ def open_run(
     overwrite: bool,
     folder: Callable[[R], str] | None = None,
     check: Callable[[R], None] | None = None,
+    check_settings: Callable[[R], object] | None = None,
 ) -> tuple[R, "Run"]:
     """Load and check the recipe, then open its folder, below `runs` by the recipe's name, or by `folder(recipe)`.
 
-    `check` is `runs.check.check` unless the recipe has parts of its own, as a plan has. A finished run is not checked:
-    it needs nothing any more. Raises `ConfigError` as `load_recipe`, `check` and `Run`.
+    `check` is `runs.check.check` unless the recipe has parts of its own, as a plan has. `check_settings` follows: it
+    checks what stands under `trl:`, which takes as long as to import TRL. A finished run is not checked. Raises `ConfigError` as `load_recipe`, `check` and `Run`.
     """
     from difference_feedback.runs.check import check as check_recipe
     from difference_feedback.runs.folder import Run
@@ -58,6 +59,8 @@ def open_run(
     path = output or Path("runs") / (folder(recipe) if folder else Path(name).stem)
     if overwrite or not (path / "summary.json").is_file():
         (check or check_recipe)(recipe)
+        if check_settings:
+            check_settings(recipe)
     run = Run(path, recipe, overwrite=overwrite)
     if run.finished:
         typer.echo(f"{run.folder} is finished already; --overwrite runs it again.")

@@ -1,6 +1,7 @@
 """Run a `train` recipe: the policy by GRPO or DF-GRPO, with budget, evaluation, checkpoints and resume."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,7 +43,7 @@ def train(
             f"host: {recipe.host}: this function trains on TRL: set host: trl, or call verl.launch.launch."
         )
     check(recipe)
-    config = host_config(recipe, run)
+    config = host_config(recipe, run.checkpoints)
     dataset, reward = training_data(recipe)
     questions, grade = held_out(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
@@ -93,14 +94,17 @@ def train(
     return summary
 
 
-def host_config(recipe: TrainRecipe, run: Run) -> Any:
-    """TRL's configuration: the recipe's `trl:` with what the run decides, checked field by field."""
+def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> Any:
+    """TRL's configuration: the recipe's `trl:` with what the run decides, checked field by field.
+
+    Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
+    """
     from trl import GRPOConfig
 
     defaults: dict[str, Any] = {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
     if not torch.cuda.is_available():
         defaults |= {"bf16": False, "use_cpu": True}
-    fixed = {"output_dir": str(run.checkpoints), "seed": recipe.seed}
+    fixed = {"output_dir": str(output_dir), "seed": recipe.seed}
     if recipe.method == "df-grpo":
         fixed["objective"] = recipe.objective
         return build_config(DFGRPOConfig, defaults | recipe.trl, source="trl", **fixed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from difference_feedback.repair.reward import Factor, repair_reward_function
 from difference_feedback.repair.rl_callbacks import MeasureRepairs, StopAtPlateau
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
-from difference_feedback.repair.stage import Stage
+from difference_feedback.repair.stage import Stage, stage_config
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
@@ -64,12 +65,19 @@ def fit_rl(
     return trainer
 
 
+def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) -> GRPOConfig:
+    """The trainer's configuration for a recipe. Raises `ConfigError` for a key or a value that it does not accept."""
+    trl = with_objective(recipe.objective, recipe.trl)
+    return stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
+
+
 def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
     The processor time of drafts, training and factors counts. That of the measurements does not.
     """
     check(recipe)
+    config = rl_config(recipe, run.checkpoints)
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)
     # The embedded auditor costs nothing, so repairs are measured by it whether or not it takes part in the reward.
@@ -102,7 +110,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         stage.model,
         stage.processor,
         rl_dataset(supply.drafts, stage.processor, stage.template),
-        stage.settings(GRPOConfig, with_objective(recipe.objective, recipe.trl)),
+        config,
         grade=rule.reward,
         lam=recipe.edit_cost_weight,
         factors=factors_of(recipe, rule.reward, auditor, log),

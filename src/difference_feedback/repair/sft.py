@@ -18,7 +18,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
-from difference_feedback.repair.stage import Stage
+from difference_feedback.repair.stage import Stage, stage_config
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairSFTRecipe
@@ -123,6 +123,11 @@ def fit_sft(
     return trainer
 
 
+def sft_config(recipe: RepairSFTRecipe, output_dir: Path = Path("checkpoints")) -> SFTConfig:
+    """The trainer's configuration for a recipe. Raises `ConfigError` for a key or a value that it does not accept."""
+    return stage_config(SFTConfig, recipe, recipe.trl, output_dir=str(output_dir), max_length=None)
+
+
 def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
@@ -130,6 +135,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     and repair quality is measured before and after. Drafts, repairs and training count; the measuring does not.
     """
     check(recipe)
+    config = sft_config(recipe, run.checkpoints)
     stage = Stage(recipe, run, policy=recipe.model)
     auditor = EmbeddedAuditor()  # it costs nothing
     before = None if recipe.data else stage.quality(auditor=auditor)
@@ -145,7 +151,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         stage.model,
         stage.processor,
         sft_dataset(repair_set.rows, stage.processor, stage.template),
-        stage.settings(SFTConfig, max_length=None),
+        config,
         callbacks=stage.callbacks(),
         resume_from=stage.last_checkpoint,
     )

@@ -25,6 +25,20 @@ from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, Stop
 C = TypeVar("C")
 
 
+def stage_config(
+    config_class: type[C], recipe: RepairSFTRecipe | RepairRLRecipe, trl: Mapping[str, Any], **fixed: Any
+) -> C:
+    """The configuration of a stage's trainer: `trl` on values that suit this machine, and what the run itself fixes.
+
+    Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
+    """
+    values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    if not torch.cuda.is_available():
+        values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
+        values |= {"dataloader_pin_memory": False}
+    return build_config(config_class, values | trl, source="trl", seed=recipe.seed, **fixed)
+
+
 class Stage:
     """One stage of one run. `policy` is the name of the model that writes the drafts, as a recipe gives it."""
 
@@ -67,16 +81,6 @@ class Stage:
         """Callbacks that stop at the budget (`billed` has used a part of it), write metrics.jsonl and show progress."""
         self._budget = StopAtBudget(budget, already_spent=self._spent)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
-
-    def settings(self, config_class: type[C], trl: Mapping[str, Any] | None = None, **fixed: Any) -> C:
-        """The trainer's configuration: `trl`, by default the recipe's, on values that suit this machine."""
-        values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
-        if not torch.cuda.is_available():
-            values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
-            values |= {"dataloader_pin_memory": False}
-        fixed |= {"output_dir": str(self.run.checkpoints), "seed": self.recipe.seed}
-        values |= self.recipe.trl if trl is None else trl
-        return build_config(config_class, values, source="trl", **fixed)
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:

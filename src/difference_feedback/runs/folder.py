@@ -76,8 +76,10 @@ class Run:
             self._remove()
         else:
             self.resumed = self._is_same_run()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoints.mkdir(exist_ok=True)
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: {error.strerror}: give --output a folder that can be made.") from None
         if not self.resumed:
             write_atomically(self.folder / "config.yaml", dump_recipe(recipe))
         self.versions = versions() | {"seed": recipe.seed}
@@ -137,6 +139,8 @@ class Run:
             before = rename(str(before.get("kind")), before, str(path), quiet=True)
         now = yaml.safe_load(dump_recipe(self.recipe))
         different = list(_differences(before, now))
+        if different and not self._has_begun():
+            return False
         if different:
             state = "a finished run" if self.finished else "an unfinished run"
             raise ConfigError(
@@ -144,6 +148,11 @@ class Run:
                 "give another --output, or --overwrite to start it anew."
             )
         return True
+
+    def _has_begun(self) -> bool:
+        """Whether the folder holds more than a recipe: one that was refused at once may be corrected in place."""
+        empty = {"config.yaml", "versions.json"} if any(self.checkpoints.glob("*")) else {"config.yaml", "versions.json", "checkpoints"}
+        return any(path.name not in empty for path in self.folder.iterdir())
 
     def _remove(self) -> None:
         """Remove a run's files and those of its parts, and nothing else."""
