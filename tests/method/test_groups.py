@@ -141,7 +141,7 @@ def test_empty_and_full_groups_give_an_empty_group(rewards):
 
 
 def test_wrong_use_is_named():
-    with pytest.raises(DataError, match=r"rollouts \[0\] have a repair, and are not wrong"):
+    with pytest.raises(DataError, match=r"rollouts \[0\] .*repair only those of split_by_reward"):
         pair_group([1, 0], {0: 1.0})
     with pytest.raises(ConfigError, match='"drop" or "broadcast"'):
         pair_group([0], {}, empty_feasible="keep")
