@@ -42,7 +42,6 @@ Setup = tuple[Path, float, Work]
 
 def run_cell(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     """Run or continue `cell` below `root`, and return its row. The result depends on the cell alone."""
-    kinds: dict[str, Callable[[BenchRecipe, Cell, Path], dict[str, Any]]]
     kinds = {"base": _base, "supervised": _supervised, "train": _train}
     return kinds[plan.methods[cell.method].kind](plan, cell, root)
 

@@ -112,5 +112,4 @@ def rl_dataset(
 def _for_the_grader(question: Question) -> dict[str, Any]:
     if isinstance(question, Problem):
         return grader_columns(question)
-    options = list(getattr(question, "options", ()))
-    return {"answer": question.answer, "task": question.task, "options": options}
+    return {"answer": question.answer, "task": question.task, "options": list(getattr(question, "options", ()))}
