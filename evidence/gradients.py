@@ -24,7 +24,6 @@ from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.judges.questions import training_data
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import host_config, load_repairer
-from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.trl import DFGRPOTrainer

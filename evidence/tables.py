@@ -186,7 +186,7 @@ def demo_table(rows: Sequence[ResultRow], more_steps: int, more_bound: float) ->
         f"{runs}, {rows[0]['problems']} problems each on images that no training saw. {'; '.join(margins)}. So few "
         "and so short runs show that the method works end to end, not how much it gains.\n\n"
         f"With more supervised steps ({more_steps} instead of the demo's) the upper bound is {100 * more_bound:.1f} %; "
-        "`difference-feedback base` makes the base anew and prints both."
+        "`difference-feedback base` trains the base again and prints both."
     )
 
 

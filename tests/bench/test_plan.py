@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from difference_feedback.bench.cells import cells_of, check_cell
+from difference_feedback.bench.runner import run_bench
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.loading import build_recipe, load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
@@ -107,7 +108,6 @@ def test_shipped_plans_resolve_and_their_main_tables_are_the_same(name: str) -> 
 
 def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
     from difference_feedback.policy.train import host_config
-    from difference_feedback.runs.folder import Run
 
     for name in ("bench_full", "bench_long"):
         shipped = load_recipe(name, BenchRecipe, ["seeds=[0]"])
@@ -115,3 +115,17 @@ def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
             check_cell(cell, shipped.methods[cell.method])
             if "train" in cell.parts:
                 host_config(cell.parts["train"])
+
+
+@pytest.mark.parametrize(
+    ("override", "place"),
+    [
+        ("train.trl.max_step=3", "methods.grpo, train: trl: .*'max_step'.*max_steps"),
+        ("repair_sft.trl.learning_rate=fast", "methods.df_grpo, sft: trl.learning_rate: .*fast"),
+    ],
+)
+def test_a_misspelt_setting_of_trl_is_found_before_a_cell_runs(tmp_path: Path, override: str, place: str) -> None:
+    plan = load_recipe("bench_small", BenchRecipe, [override])
+    with pytest.raises(ConfigError, match=place):
+        run_bench(plan, tmp_path / "bench")
+    assert not (tmp_path / "bench").exists()

@@ -119,3 +119,12 @@ def test_evaluate_then_report(tmp_path: Path) -> None:
     assert code == 0
     assert Path(text.strip()) == folder / "report.html"
     assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize("command", [["train", "nano_grpo"], ["repair", "sft", "nano_repair_sft"]])
+def test_a_misspelt_setting_of_trl_leaves_no_folder(tmp_path: Path, command: list[str]) -> None:
+    result = CliRunner().invoke(app, [*command, "trl.max_step=2", "--output", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "'max_step'" in result.output
+    assert "'max_steps'" in result.output
+    assert not (tmp_path / "run").exists()

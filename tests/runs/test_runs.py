@@ -65,6 +65,23 @@ def test_a_run_of_another_recipe_is_refused_without_overwrite(tmp_path: Path, fi
     assert anew.metrics() == []
 
 
+def test_a_recipe_may_be_corrected_before_its_run_has_begun(tmp_path: Path) -> None:
+    Run(tmp_path / "run", TrainRecipe(seed=1))
+    corrected = Run(tmp_path / "run", TrainRecipe(seed=2))
+    assert not corrected.resumed
+    assert load_recipe(corrected.folder / "config.yaml", TrainRecipe).seed == 2
+    corrected.log(step=1)
+    with pytest.raises(ConfigError, match=r"seed: 2 .*--overwrite"):
+        Run(tmp_path / "run", TrainRecipe(seed=1))
+
+
+def test_an_output_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(ConfigError, match=r"file.*--output"):
+            Run(output, TrainRecipe())
+
+
 def test_the_same_recipe_finds_a_finished_run_finished(tmp_path: Path) -> None:
     Run(tmp_path, TrainRecipe()).finish({"accuracy": 0.5})
     again = Run(tmp_path, TrainRecipe())

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,6 +77,21 @@ def check_plan(plan: BenchRecipe, only: Collection[str] | None = None, done: Col
     for cell in cells_of(plan, only):
         if cell.hash not in done:
             check_cell(cell, plan.methods[cell.method])
+
+
+def check_settings(plan: BenchRecipe, only: Collection[str] | None = None, done: Collection[str] = ()) -> None:
+    """Raise `ConfigError` for what stands under `trl:` in a cell and is no setting of TRL's. It has to import TRL."""
+    from difference_feedback.policy.train import host_config
+    from difference_feedback.repair.rl import rl_config
+    from difference_feedback.repair.sft import sft_config
+
+    checks: dict[str, Callable[[Any], object]] = {"sft": sft_config, "rl": rl_config, "train": host_config}
+    for cell in cells_of(plan, only):
+        for part, recipe in cell.parts.items() if cell.hash not in done else ():
+            try:
+                checks[part](recipe)
+            except ConfigError as error:
+                raise ConfigError(f"methods.{cell.method}, {part}: {error}") from None
 
 
 def check_cell(cell: Cell, method: BenchMethod) -> None:

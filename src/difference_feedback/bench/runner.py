@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from difference_feedback.bench.cells import Cell, cells_of, check_plan
+from difference_feedback.bench.cells import Cell, cells_of, check_plan, check_settings
 from difference_feedback.bench.results import ResultRow, load_results, machine
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.jsonl import JsonLines, read_rows, write_atomically
@@ -33,6 +33,9 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
     cells = cells_of(plan, only)
     done = {row["hash"] for row in load_results(root / "results.jsonl")}
     check_plan(plan, only, done)
+    check_settings(plan, only, done)
+    if root.exists() and not root.is_dir():
+        raise ConfigError(f"{root} is a file: give --output an empty or new folder.")
     root.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(root / ".lock", timeout=0):

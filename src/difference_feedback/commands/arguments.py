@@ -47,8 +47,10 @@ def open_run(
 ) -> tuple[R, "Run"]:
     """Load and check the recipe, then open its folder, below `runs` by the recipe's name, or by `folder(recipe)`.
 
-    `check` is `runs.check.check` unless the recipe has parts of its own, as a plan has. `check_settings` follows: it
-    checks what stands under `trl:`, which takes as long as to import TRL. A finished run is not checked. Raises `ConfigError` as `load_recipe`, `check` and `Run`.
+    `check` is `runs.check.check` unless the recipe has parts of its own, as a plan has. `check_settings` comes after it
+    and checks what stands under `trl:`; it has to import TRL. A finished run is not checked.
+
+    Raises `ConfigError` as `load_recipe`, `check`, `check_settings` and `Run`.
     """
     from difference_feedback.runs.check import check as check_recipe
     from difference_feedback.runs.folder import Run

@@ -12,10 +12,12 @@ def demo(arguments: Arguments = None, output: Output = None, overwrite: Overwrit
 
     [bold]Example:[/] difference-feedback demo --output runs/demo
     """
-    from difference_feedback.bench.cells import check_plan
+    from difference_feedback.bench.cells import check_plan, check_settings
     from difference_feedback.runs.recipes import BenchRecipe
 
-    plan, run = open_run(arguments, BenchRecipe, "demo", output, overwrite, check=check_plan)
+    plan, run = open_run(
+        arguments, BenchRecipe, "demo", output, overwrite, check=check_plan, check_settings=check_settings
+    )
     from difference_feedback.bench.demo import run_demo
 
     run_demo(plan, run)

@@ -23,7 +23,14 @@ def sft(arguments: Arguments = None, output: Output = None, overwrite: Overwrite
     """
     from difference_feedback.runs.recipes import RepairSFTRecipe
 
-    recipe, run = open_run(arguments, RepairSFTRecipe, "nano_repair_sft", output, overwrite)
+    def check_settings(recipe: RepairSFTRecipe) -> None:
+        from difference_feedback.repair.sft import sft_config
+
+        sft_config(recipe)
+
+    recipe, run = open_run(
+        arguments, RepairSFTRecipe, "nano_repair_sft", output, overwrite, check_settings=check_settings
+    )
     if run.finished:
         return
     from difference_feedback.repair.sft import train_sft
@@ -44,7 +51,14 @@ def rl(arguments: Arguments = None, output: Output = None, overwrite: Overwrite 
     """
     from difference_feedback.runs.recipes import RepairRLRecipe
 
-    recipe, run = open_run(arguments, RepairRLRecipe, "nano_repair_rl", output, overwrite)
+    def check_settings(recipe: RepairRLRecipe) -> None:
+        from difference_feedback.repair.rl import rl_config
+
+        rl_config(recipe)
+
+    recipe, run = open_run(
+        arguments, RepairRLRecipe, "nano_repair_rl", output, overwrite, check_settings=check_settings
+    )
     if run.finished:
         return
     from difference_feedback.repair.rl import train_rl

@@ -18,7 +18,17 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
     """
     from difference_feedback.runs.recipes import TrainRecipe
 
-    recipe, run = open_run(arguments, TrainRecipe, "nano_df_grpo", output, overwrite)
+    def check_settings(recipe: TrainRecipe) -> None:
+        if recipe.host == "verl":
+            from difference_feedback.verl.translate import overrides
+
+            overrides(recipe)
+        else:
+            from difference_feedback.policy.train import host_config
+
+            host_config(recipe)
+
+    recipe, run = open_run(arguments, TrainRecipe, "nano_df_grpo", output, overwrite, check_settings=check_settings)
     if not run.finished and recipe.host == "verl":
         from difference_feedback.verl.launch import launch
 

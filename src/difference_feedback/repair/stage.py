@@ -36,7 +36,7 @@ def stage_config(
     if not torch.cuda.is_available():
         values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
         values |= {"dataloader_pin_memory": False}
-    return build_config(config_class, values | trl, source="trl", seed=recipe.seed, **fixed)
+    return build_config(config_class, {**values, **trl}, source="trl", seed=recipe.seed, **fixed)
 
 
 class Stage:

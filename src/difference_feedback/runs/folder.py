@@ -151,8 +151,8 @@ class Run:
 
     def _has_begun(self) -> bool:
         """Whether the folder holds more than a recipe: one that was refused at once may be corrected in place."""
-        empty = {"config.yaml", "versions.json"} if any(self.checkpoints.glob("*")) else {"config.yaml", "versions.json", "checkpoints"}
-        return any(path.name not in empty for path in self.folder.iterdir())
+        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"}
+        return bool(begun) or any(self.checkpoints.glob("*"))
 
     def _remove(self) -> None:
         """Remove a run's files and those of its parts, and nothing else."""

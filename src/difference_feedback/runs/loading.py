@@ -47,6 +47,7 @@ def load_values(source: str | Path, kind: type[Section]) -> dict[str, Any]:
         raise ConfigError(
             f"{path}: kind is {values.get('kind')!r}, this command runs recipes with `kind: {_name_of(kind)}`."
             + _shipped_of(_name_of(kind))
+            + (" A demo is a plan of the bench now: recipes/demo.yaml shows its keys." * (values.get("kind") == "demo"))
         )
     return rename(_name_of(kind), values, str(path))
 
