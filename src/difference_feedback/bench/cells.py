@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,22 +72,21 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
     ]
 
 
-def check_plan(plan: BenchRecipe, only: Collection[str] | None = None, done: Collection[str] = ()) -> None:
-    """Raise `ConfigError` for a plan with a cell that cannot run. Cells whose hash is in `done` are left out."""
-    for cell in cells_of(plan, only):
-        if cell.hash not in done:
-            check_cell(cell, plan.methods[cell.method])
+def check_plan(plan: BenchRecipe, cells: Iterable[Cell] | None = None) -> None:
+    """Raise `ConfigError` for a plan with a cell that cannot run, of those in `cells`; by default all are checked."""
+    for cell in cells_of(plan) if cells is None else cells:
+        check_cell(cell, plan.methods[cell.method])
 
 
-def check_settings(plan: BenchRecipe, only: Collection[str] | None = None, done: Collection[str] = ()) -> None:
-    """Raise `ConfigError` for what stands under `trl:` in a cell and is no setting of TRL's. It has to import TRL."""
+def check_settings(plan: BenchRecipe, cells: Iterable[Cell] | None = None) -> None:
+    """`check_plan` for what stands under `trl:` in the recipes of the cells. It has to import TRL."""
     from difference_feedback.policy.train import host_config
     from difference_feedback.repair.rl import rl_config
     from difference_feedback.repair.sft import sft_config
 
     checks: dict[str, Callable[[Any], object]] = {"sft": sft_config, "rl": rl_config, "train": host_config}
-    for cell in cells_of(plan, only):
-        for part, recipe in cell.parts.items() if cell.hash not in done else ():
+    for cell in cells_of(plan) if cells is None else cells:
+        for part, recipe in cell.parts.items():
             try:
                 checks[part](recipe)
             except ConfigError as error:

@@ -32,8 +32,10 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
     """
     cells = cells_of(plan, only)
     done = {row["hash"] for row in load_results(root / "results.jsonl")}
-    check_plan(plan, only, done)
-    check_settings(plan, only, done)
+    todo = [cell for cell in cells if cell.hash not in done]
+    check_plan(plan, todo)
+    if todo:  # a finished bench need not import TRL
+        check_settings(plan, todo)
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file: give --output an empty or new folder.")
     root.mkdir(parents=True, exist_ok=True)
