@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from accelerate.utils import gather_object
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
@@ -15,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 from difference_feedback.data.conversations import Conversation, fill_images
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.models.ranks import is_sharded, own_share, ranks
 from difference_feedback.models.vision_tokens import vision_token_ids
 
 
@@ -32,6 +35,7 @@ def generate(
     seed: int = 0,
     adapter_name: str | None = None,
     progress: str | None = None,
+    over_ranks: bool = False,
 ) -> list[list[list[int]]]:
     """Answer each conversation `num_samples` times; token ids, in the order given, the end-of-sequence token included.
 
@@ -40,9 +44,11 @@ def generate(
         max_new_tokens: an answer that reaches it has no end-of-sequence token.
         temperature: 0 answers greedily.
         batch_size: conversations at a time; each of them is sampled `num_samples` times in parallel.
-        seed: of this call's own random stream; torch's global stream is left where it was.
+        seed: of this call's own random streams, one a batch; torch's global stream is left where it was.
         adapter_name: LoRA adapter to switch to for this call.
         progress: title of a progress bar; None shows none.
+        over_ranks: all ranks make this call with the same arguments. Each answers a part of the batches, and all
+            return all answers, which are those of a single rank. A model that is sharded over the ranks needs it.
 
     Raises:
         ConfigError: several samples at temperature 0, which would all be the same.
@@ -57,18 +63,21 @@ def generate(
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    answers: list[list[list[int]]] = [[] for _ in prompts]
+    share = own_share(len(batches), equally_many=is_sharded(model)) if over_ranks else range(len(batches))
+    answers: dict[int, list[list[int]]] = {}
     with ExitStack() as stack:
         stack.enter_context(unchanged(model, adapter_name))
-        stack.enter_context(own_random_stream(model.device, seed))
-        bar = stack.enter_context(progress_bar(transient=True, disable=progress is None))
-        task = bar.add_task(progress or "", total=len(prompts))
-        for rows in batches:
-            new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
-            for k, ids in enumerate(new):
-                answers[rows[k // num_samples]].append(ids)
+        shown = progress is not None and (not over_ranks or ranks().is_main_process)
+        bar = stack.enter_context(progress_bar(transient=True, disable=not shown))
+        task = bar.add_task(progress or "", total=sum(len(batches[i]) for i in share))
+        for number in share:
+            rows = batches[number]
+            with own_random_stream(model.device, seed if number == 0 else _stream(seed, number)):
+                new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
+            answers |= {row: new[k * num_samples : (k + 1) * num_samples] for k, row in enumerate(rows)}
             bar.advance(task, len(rows))
-    return answers
+    everywhere = dict(gather_object(list(answers.items()))) if over_ranks else answers
+    return [everywhere[i] for i in range(len(prompts))]
 
 
 class SampledAnswer(NamedTuple):
@@ -201,9 +210,16 @@ def _generate_batch(
         add_special_tokens=False,  # the chat template has put them
         return_tensors="pt",
     ).to(model.device)
-    sequences = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
+    # transformers would let the ranks of a ZeRO-3 run wait for each other at every token, whatever the model is, and
+    # those of an FSDP2 run never.
+    sequences = model.generate(**inputs, generation_config=config, synced_gpus=is_sharded(model))  # type: ignore[operator]
     new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
+
+
+def _stream(seed: int, batch: int) -> int:
+    """The seed of one batch's random stream, unrelated to those of other batches and other seeds."""
+    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint32)[0])
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

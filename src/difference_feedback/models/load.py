@@ -8,13 +8,23 @@ from difference_feedback.models.adapters import load_adapter
 from difference_feedback.runs.model_folder import adapter_base, check_model
 
 
-def load_model(name: str, *, dtype: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
+def load_model(
+    name: str, *, dtype: str = "float32", attention: str | None = None, whole: bool = False
+) -> tuple[Any, Any]:
     """The model and its processor, for generation (left padding). `nano` is the shipped base.
+
+    Where the launch shards the trained model, a rank gets its part of the weights, or none until the trainer hands them
+    out. `whole` gives every rank all weights: for models that answer before the training, or beside it.
 
     A folder may also hold a LoRA adapter, which is put on the base that it names. Only safetensors are read and no
     remote code is run. Raises `ConfigError` when there is no such model, or it is no image-text-to-text model that
     transformers knows.
     """
+    if whole:
+        from difference_feedback.models.ranks import whole_weights
+
+        with whole_weights():
+            return load_model(name, dtype=dtype, attention=attention)
     check_model(name)
     if name == "nano":
         from difference_feedback.world.nano import load_base

@@ -16,6 +16,7 @@ from difference_feedback.data.conversations import fill_images
 from difference_feedback.data.repair_set import RepairExample, RepairSet, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
+from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.repair.stage import Stage, stage_config
@@ -84,7 +85,15 @@ def sft_dataset(rows: Sequence[RepairExample], processor: ProcessorMixin, style:
 
 
 class RepairSFTTrainer(SFTTrainer):
-    """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`."""
+    """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`.
+
+    The loss is the mean over the tokens of an update, however they are spread over ranks and micro-batches. TRL takes
+    it within each micro-batch for models such as Qwen2.5-VL, whose own loss, which TRL does not call, wants no count.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.accelerator.unwrap_model(self.model if model is None else model)
@@ -145,7 +154,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         else:
             rows = oracle_repairs(stage.model, stage.processor, recipe.drafts, seed=recipe.seed, **stage.limits)
             repair_set = RepairSet(rows)
-    if not recipe.data:
+    if not recipe.data and ranks().is_main_process:
         save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,
