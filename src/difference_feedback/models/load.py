@@ -29,7 +29,8 @@ def load_model(
     if name == "nano":
         from difference_feedback.world.nano import load_base
 
-        return load_base()
+        model, processor = load_base()
+        return _named_as_loaded(model), processor
     if (base := adapter_base(name)) is not None:
         model, processor = load_model(base, dtype=dtype, attention=attention)
         return load_adapter(model, name).eval(), processor
@@ -47,4 +48,13 @@ def load_model(
     except (OSError, ValueError, ImportError) as error:
         raise ConfigError(f"model {name}: {str(error).splitlines()[0]}") from error
     processor.tokenizer.padding_side = "left"
-    return model.eval(), processor
+    return _named_as_loaded(model).eval(), processor
+
+
+def _named_as_loaded(model: Any) -> Any:
+    """`model`, which will be saved under the names of the file that it was loaded from.
+
+    Under ZeRO-3, transformers 5 also undoes renamings that it did not make, and saves `model.model.layers`.
+    """
+    model._weight_conversions = [c for c in getattr(model, "_weight_conversions", None) or () if c.was_used()] or None
+    return model
