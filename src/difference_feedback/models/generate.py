@@ -210,7 +210,7 @@ def _generate_batch(
         add_special_tokens=False,  # the chat template has put them
         return_tensors="pt",
     ).to(model.device)
-    # In a ZeRO-3 run, transformers would let the ranks wait for each other at every token of any model, also a whole one.
+    # In a ZeRO-3 run, transformers would let the ranks wait for each other at every token, of a whole model too.
     sequences = model.generate(**inputs, generation_config=config, synced_gpus=is_sharded(model))  # type: ignore[operator]
     new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
