@@ -20,11 +20,26 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 from torch.utils.data import Sampler
+from transformers import Trainer
 from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig, GRPOTrainer
 
 
-class ExactResume(GRPOTrainer):
+class WholeCheckpoints(Trainer):
+    """A trainer whose checkpoints hold all that a resumed run needs, and give it back. A base beside TRL's trainers."""
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The first rank writes the state file next, by which `Run.last_checkpoint` knows a complete checkpoint.
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        target = self.accelerator.unwrap_model(self.model if model is None else model)
+        if not load_weights(self, target, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+class ExactResume(WholeCheckpoints, GRPOTrainer):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig
@@ -56,11 +71,6 @@ class ExactResume(GRPOTrainer):
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         self._train_sampler = super()._get_train_sampler(dataset)
         return self._train_sampler
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if not load_weights(self, target, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         target, best = self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint
