@@ -112,9 +112,7 @@ class Counts:
 class Spent:
     """Seconds by stage, and their `total`, on each clock that the host can read; the answers; the training steps."""
 
-    seconds: dict[str, dict[str, float]] = field(
-        default_factory=lambda: _no_seconds(SECONDS)
-    )
+    seconds: dict[str, dict[str, float]] = field(default_factory=lambda: _no_seconds(SECONDS))
     counts: Counts = Counts()
     steps: float = 0
     """Of the host: TRL's optimiser steps, verl's training steps."""

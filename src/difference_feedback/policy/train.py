@@ -22,7 +22,7 @@ from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
-from difference_feedback.trl.callbacks import ShowProgress
+from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 
 
@@ -32,7 +32,7 @@ def train(
     """Train the policy of `recipe` in the folder of `run`, from its last checkpoint where it has one.
 
     `already_spent` CPU seconds (the repair model's training) count for the method before its first step and
-    against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
+    against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary include them.
     `watchers` observe the training; their time does not count.
     Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
 
@@ -48,7 +48,7 @@ def train(
     questions, grade = held_out(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
     model = with_lora(model, recipe.lora, recipe.seed)
-    budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent)
+    budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent, gpu_seconds=recipe.budget_gpu_seconds)
     common: dict[str, Any] = {
         "model": model,
         "reward_funcs": [reward],
@@ -101,6 +101,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     """
     from trl import GRPOConfig
 
+    check_gpu_budget(recipe.budget_gpu_seconds)
     defaults: dict[str, Any] = {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
     if not torch.cuda.is_available():
         defaults |= {"bf16": False, "use_cpu": True}
@@ -159,7 +160,7 @@ def summarise(
     summary: dict[str, Any] = {
         "method": recipe.method,
         "steps": trainer.state.global_step,
-        "cpu_seconds": budget.total,
+        **budget.seconds,
         "setup_cpu_seconds": already_spent,
     }
     if final:

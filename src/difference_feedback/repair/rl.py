@@ -27,6 +27,7 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
+from difference_feedback.trl.callbacks import check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 
 
@@ -67,6 +68,7 @@ def fit_rl(
 
 def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) -> GRPOConfig:
     """The trainer's configuration for a recipe. Raises `ConfigError` for a key or a value that it does not accept."""
+    check_gpu_budget(recipe.budget_gpu_seconds)
     trl = with_objective(recipe.objective, recipe.trl)
     return stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
 
@@ -74,7 +76,7 @@ def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) ->
 def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    The processor time of drafts, training and factors counts. That of the measurements does not.
+    The time of drafts, training and factors counts. That of the measurements does not.
     """
     check(recipe)
     config = rl_config(recipe, run.checkpoints)
@@ -101,7 +103,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         )
     log = AuditLog(run.folder)
     log.rewind(stage.first_step)
-    callbacks = stage.callbacks(recipe.budget_cpu_seconds)
+    callbacks = stage.callbacks(recipe.budget_cpu_seconds, recipe.budget_gpu_seconds)
     if recipe.evaluation.every:
         callbacks.append(MeasureRepairs(stage, recipe.evaluation.every, measuring))
     if recipe.stop_at_plateau:
@@ -123,7 +125,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         {
             **supply.summary(),
             "updates": trainer.state.global_step,
-            "cpu_seconds": stage.cpu_seconds,
+            **stage.seconds,
             "before": before and asdict(before),
             "after": after and asdict(after),
             "factors": factor_figures(run),

@@ -161,7 +161,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         "unusable_rows": repair_set.errors,
         "replaced_rows": repair_set.replaced,
         "updates": trainer.state.global_step,
-        "cpu_seconds": stage.cpu_seconds,
+        **stage.seconds,
         "before": before and asdict(before),
         "after": after and asdict(after),
     }

@@ -97,6 +97,7 @@ def _check_host(recipe: TrainRecipe) -> None:
     ignored = {
         "reward: llm-judge": recipe.reward == "llm-judge",
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
+        "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
         f"repair_model: {recipe.repair_model}": recipe.repair_model in (*EMBEDDED_REPAIRERS, "policy"),
     }

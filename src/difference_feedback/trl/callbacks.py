@@ -1,6 +1,6 @@
 """What happens around optimiser steps: a budget of processor time, rows in a file, a progress bar, the ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,13 +25,17 @@ class StopAtBudget(TrainerCallback, ExportableState):
     or of the steps, that is used up, whichever is larger.
 
     It counts the seconds of all ranks from the start of training (`method.cost` says what a GPU second is), plus
-    `already_spent`: the CPU seconds of what came before, such as training the repair model. It logs the running totals
-    on every line as `cpu_seconds` and, where GPUs are held, `gpu_seconds`, and keeps them in the checkpoint's
-    `trainer_state.json`, so that a resumed run goes on counting.
+    `already_spent`, the CPU seconds of what came before, such as training the repair model, or the seconds by clock. It
+    logs the totals on every line as `cpu_seconds` and, where GPUs are held, `gpu_seconds`. It keeps them in the
+    checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
     """
 
     def __init__(
-        self, cpu_seconds: float | None = None, already_spent: float = 0.0, *, gpu_seconds: float | None = None
+        self,
+        cpu_seconds: float | None = None,
+        already_spent: float | Mapping[str, float] = 0.0,
+        *,
+        gpu_seconds: float | None = None,
     ) -> None:
         self.limits: dict[str, float] = {}
         for name, limit in (("cpu", cpu_seconds), ("gpu", gpu_seconds)):
@@ -39,7 +43,8 @@ class StopAtBudget(TrainerCallback, ExportableState):
                 raise ConfigError(f"{name}_seconds={limit}: give a positive number of seconds, or None for no limit.")
             if limit is not None:
                 self.limits[name] = limit
-        self.already_spent = {"cpu": already_spent}
+        spent = already_spent if isinstance(already_spent, Mapping) else {"cpu": already_spent}
+        self.already_spent = {"cpu": 0.0} | {clock: seconds for clock, seconds in spent.items() if clock != "wall"}
         self.totals = dict(self.already_spent)
         self.spent_before: dict[str, float] = {}
         self._start = BILL.now()
@@ -58,7 +63,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
         spent = {clock: total - self.already_spent.get(clock, 0.0) for clock, total in self.totals.items()}
         settings = {SECONDS[clock]: limit for clock, limit in self.limits.items()}
         return {
-            "args": settings | {"already_spent": self.already_spent["cpu"]},
+            "args": settings | {"already_spent": self.already_spent},
             "attributes": {"spent_before": spent},
         }
 
@@ -76,7 +81,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
         self.spent_before = before if isinstance(before, dict) else {"cpu": before}  # checkpoints of the release before
         bill_device(args.device)
         self._start = BILL.now()
-        self._count({clock: 0.0 for clock in self._start})
+        self._count(dict.fromkeys(self._start, 0.0))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         now = BILL.now()
@@ -114,6 +119,12 @@ def bill_device(device: torch.device) -> None:
     """Bill this rank's device, if it is a GPU, or another accelerator."""
     if device.type not in ("cpu", "mps"):
         BILL.hold("device", 1)
+
+
+def check_gpu_budget(gpu_seconds: float | None) -> None:
+    """Raise `ConfigError` for a budget of GPU time on a machine without a GPU: it would never be spent."""
+    if gpu_seconds is not None and not torch.accelerator.is_available():
+        raise ConfigError("budget_gpu_seconds: this machine has no GPU: set budget_cpu_seconds, or trl.max_steps.")
 
 
 class MetricsToJsonl(TrainerCallback):
