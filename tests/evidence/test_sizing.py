@@ -1,6 +1,7 @@
 """The computed sizes: parameters against the published ones, memory by hand, and every layout within its GPUs."""
 
 import pytest
+
 import sizing
 
 PUBLISHED = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -9,7 +10,8 @@ from accelerate import PartialState
 from transformers import Trainer, TrainerCallback
 
 from difference_feedback.judges.audit import Auditor
-from difference_feedback.judges.questions import EMBEDDED, Grade, Rule, held_out
+from difference_feedback.judges.llm_judge import LLMJudge
+from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
 from difference_feedback.method.cost import BILL
 from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.flops import uncounted
@@ -32,11 +34,14 @@ def stage_config(
 
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
-    values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "disable_tqdm": True}
+    values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name}
     if not torch.cuda.is_available():
         values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
         values |= {"dataloader_pin_memory": False}
-    return build_config(config_class, {**values, **trl}, source="trl", seed=recipe.seed, **fixed)
+    return build_config(
+        config_class, {**values, **trl, "report_to": recipe.trackers or "none"}, source="trl", seed=recipe.seed, **fixed
+    )
 
 
 class Stage:
@@ -99,7 +104,7 @@ class Stage:
         seed = self.recipe.evaluation.seed
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
             questions, grader = held_out(self.recipe)
-            assert isinstance(grader, Rule)  # these recipes name no judge
+            assert not isinstance(grader, LLMJudge)  # these recipes name no judge
             self._grade = grader.is_right
             if not questions:
                 return None
