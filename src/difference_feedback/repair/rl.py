@@ -47,9 +47,10 @@ def fit_rl(
     `dataset` is one of `rl_dataset`, or has its columns `prompt`, `images` and `draft_ids`, and what `grade` and
     `factors` read. A `BlankImageFactor` among the factors gets its repairs from the same batches.
     """
-    vision = vision_token_ids(model.config, processor.tokenizer)
-    kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
-    args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
+    if not args.use_vllm:  # `VLLMSampling` sees to vLLM
+        vision = vision_token_ids(model.config, processor.tokenizer)
+        kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
+        args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
     trainer = RepairGRPOTrainer(
         model,
         repair_reward_function(grade, lam=lam, factors=factors),
