@@ -19,7 +19,10 @@ _VISION_NAME = re.compile(r"image|img|video|vision", re.IGNORECASE)
 
 
 def vision_token_ids(config: Any, tokenizer: Any) -> frozenset[int]:
-    """Ids of vision tokens: those in the model's configuration, and special tokens whose names say so."""
+    """Ids of vision tokens: those in the model's configuration, and special tokens whose names say so.
+
+    Without a configuration (None) there are the latter alone.
+    """
     named = {getattr(config, name, None) for name in CONFIG_NAMES}
     special = {
         i for i, token in tokenizer.added_tokens_decoder.items() if token.special and _VISION_NAME.search(str(token))

@@ -27,6 +27,7 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.trl.objective import with_objective
 
 
@@ -72,6 +73,7 @@ def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) ->
     return stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
 
 
+@with_servers
 def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 

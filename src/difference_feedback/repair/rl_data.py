@@ -14,6 +14,7 @@ from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
 from difference_feedback.judges.questions import Grade
+from difference_feedback.models.generate import Answerer
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import TextOnly
@@ -40,7 +41,7 @@ class DraftSupply(Generic[Q]):
 
 
 def rl_drafts(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     n: int,
     *,

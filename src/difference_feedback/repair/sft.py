@@ -22,6 +22,7 @@ from difference_feedback.repair.stage import Stage, stage_config
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairSFTRecipe
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.trl.resume import load_weights
 
 
@@ -128,6 +129,7 @@ def sft_config(recipe: RepairSFTRecipe, output_dir: Path = Path("checkpoints")) 
     return stage_config(SFTConfig, recipe, recipe.trl, output_dir=str(output_dir), max_length=None)
 
 
+@with_servers
 def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
@@ -143,7 +145,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         if recipe.data:
             repair_set = load_repair_set(recipe.data)
         else:
-            rows = oracle_repairs(stage.model, stage.processor, recipe.drafts, seed=recipe.seed, **stage.limits)
+            rows = oracle_repairs(stage.policy, stage.processor, recipe.drafts, seed=recipe.seed, **stage.limits)
             repair_set = RepairSet(rows)
     if not recipe.data:
         save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")

@@ -7,12 +7,14 @@ import json
 from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
 from difference_feedback.runs.packages import TRACKERS, is_installed, require
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
+    BaseRecipe,
     EvaluateRecipe,
     Recipe,
     RepairRLRecipe,
@@ -20,7 +22,7 @@ from difference_feedback.runs.recipes import (
     TrainRecipe,
 )
 from difference_feedback.runs.sections import Data
-from difference_feedback.runs.servers import check_server
+from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
 
 HOST_OBJECTIVES = {
     "trl": ("grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo"),
@@ -42,11 +44,17 @@ def check(recipe: Recipe) -> None:
             _check_repair(recipe)
             if recipe.data:
                 _check_rows(recipe.data, "data")
+            else:
+                _check_policy_server(recipe, recipe.model)
         case RepairRLRecipe():
             _check_repair_rl(recipe)
+            _check_policy_server(recipe, recipe.policy)
+        case BaseRecipe():
+            _refuse_policy_server(recipe)
         case EvaluateRecipe():
             _check_model(recipe.model)
             _check_grading(recipe, recipe.data)
+            _check_policy_server(recipe, recipe.model)
 
 
 def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:
@@ -56,6 +64,9 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
     """
     recipe = recipe.model_copy(update=dict.fromkeys(made, "nano"))
     try:
+        for key, endpoint in endpoints_of(recipe).items():
+            if endpoint.serve is not None:
+                raise ConfigError(f"{key}.serve: runs that are compared would share it: start the server yourself.")
         if isinstance(recipe, TrainRecipe) and recipe.host != "trl":
             raise ConfigError(
                 f"host: {recipe.host} cannot be compared at the same processor time, which is measured in this "
@@ -67,6 +78,7 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
 
 
 def _check_train(recipe: TrainRecipe) -> None:
+    _refuse_policy_server(recipe)
     if recipe.method == "grpo" and recipe.repair_model:
         raise ConfigError("repair_model is set, but GRPO repairs nothing: use method: df-grpo, or leave it out.")
     if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
@@ -121,6 +133,22 @@ def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
                 f"trl.report_to: {name} is not installed: pip install {name}, or set trl.report_to=none; "
                 "metrics.jsonl is written in any case."
             )
+    if recipe.trl.get("use_vllm") is True:
+        _check_trl_vllm(recipe.trl)
+
+
+def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
+    """What TRL would find after the model is loaded: vLLM in this environment, and with `server` one that answers."""
+    if not is_installed("vllm"):
+        raise ConfigError(
+            "trl.use_vllm: vLLM is not installed in this environment: pip install 'trl[vllm]', which may change torch, "
+            "or leave it out."
+        )
+    if trl.get("vllm_mode", "colocate") == "server":
+        host = {"0.0.0.0": "127.0.0.1"}.get(trl.get("vllm_server_host", "0.0.0.0"), trl.get("vllm_server_host"))
+        url = trl.get("vllm_server_base_url") or f"http://{host}:{trl.get('vllm_server_port', 8000)}"
+        key = "vllm_server_base_url" if trl.get("vllm_server_base_url") else "vllm_server_host and vllm_server_port"
+        check_reachable(url, f"trl.{key}")
 
 
 def _check_repairer(recipe: TrainRecipe) -> None:
@@ -208,6 +236,19 @@ def _check_model(name: str, key: str = "model") -> None:
     check_model(name, key)
     if adapter_base(name) is not None:
         require("peft", f"{key}: {name} is an adapter, which")
+
+
+def _check_policy_server(recipe: EvaluateRecipe | RepairSFTRecipe | RepairRLRecipe, model: str) -> None:
+    if (endpoint := named(recipe.evaluation.endpoint, model)) is not None:
+        check_server(endpoint, "evaluation.endpoint")
+
+
+def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
+    if recipe.evaluation.endpoint is not None:
+        raise ConfigError(
+            f"evaluation.endpoint: kind {recipe.kind} trains the model, and the server would not get its weights: "
+            "leave it out here, and run `difference-feedback evaluate` with it afterwards."
+        )
 
 
 def _check_data(data: Data, key: str) -> None:

@@ -1,8 +1,9 @@
 """The parts of recipes: evaluation, data, repairs, endpoints, and the factors of the repair reward."""
 
+import shlex
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -15,46 +16,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class EvaluationSettings(Section):
-    """Held-out accuracy: how many problems, how they are answered."""
+class Serve(Section):
+    """A vLLM server that the run starts on this machine, and stops at its end. See `runs.serving`."""
 
-    problems: PositiveInt = 300
-    batch_size: PositiveInt = 100
-    max_new_tokens: PositiveInt = 64
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
-    """0 answers greedily."""
-    every: Annotated[int, Field(ge=0)] = 0
-    """Training steps between evaluations; 0 evaluates only at the start and at the end."""
-    curve_problems: PositiveInt | None = None
-    """Number of problems for the measurements before the last one; by default all."""
-    split: Literal["test", "repair"] = "test"
-    """Images of the embedded problems. `test`: nothing is trained on them. `repair`: only the repair model is, so that
-    settings of the policy can be chosen by them."""
-    seed: int = 9000
-    """Seed of the held-out problems. It is not the run's own, so that all runs answer the same problems."""
-
-    @property
-    def generation(self) -> dict[str, Any]:
-        """How `policy.evaluation.evaluate` generates the answers."""
-        return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
-
-
-class Data(Section):
-    """Questions on images from a JSONL file or from a `datasets` data set. See `data.dataset`."""
-
-    path: str
-    """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
-    split: str = "train"
-    name: str | None = None
-    """Configuration of a hub data set."""
-    columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
-    """Name of the field here -> the data set's column, where they differ."""
-    instruction: str = "Put the final answer in \\boxed{}."
-    """Added to every question, so that the answer can be found."""
-    limit: PositiveInt | None = None
-    min_side: PositiveInt = 28
-    max_pixels: PositiveInt = 1_003_520
-    """Larger images are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual for Qwen2.5-VL."""
+    command: Annotated[
+        list[str],
+        BeforeValidator(lambda value: shlex.split(value) if isinstance(value, str) else value),
+        Field(min_length=1),
+    ] = ["vllm", "serve"]
+    """What starts it; model, address and options are added. vLLM pins its own torch, so it often has an environment of
+    its own: `/opt/vllm/bin/vllm serve`."""
+    model: str | None = None
+    """The folder or hub name of what is served; by default the endpoint's `model`. It may be an adapter's folder."""
+    gpus: Annotated[str, BeforeValidator(lambda value: str(value).strip("[]"))] | None = None
+    """The GPUs that the server sees, as in CUDA_VISIBLE_DEVICES: `"6,7"`. By default those of the run."""
+    options: dict[str, Any] = {}
+    """vLLM's own, by their names: `{tensor-parallel-size: 2, quantization: awq}`."""
+    startup_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest time until it answers."""
 
 
 class Endpoint(Section):
@@ -80,6 +59,62 @@ class Endpoint(Section):
     """Larger images are scaled down before they are sent."""
     cache: str | None = None
     """Folder in which answers are kept, shared by runs. None: no answer is kept."""
+    serve: Serve | None = None
+    """Start this server; `url` then has a port of this machine. None: it runs already."""
+
+
+class PolicyEndpoint(Endpoint):
+    """A vLLM server of a recipe's own model."""
+
+    model: str = ""
+    """Its name on the server; by default as the recipe names the model."""
+    concurrency: PositiveInt = 64
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+
+
+class EvaluationSettings(Section):
+    """Held-out accuracy: how many problems, how they are answered."""
+
+    problems: PositiveInt = 300
+    batch_size: PositiveInt = 100
+    max_new_tokens: PositiveInt = 64
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    """0 answers greedily."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Training steps between evaluations; 0 evaluates only at the start and at the end."""
+    curve_problems: PositiveInt | None = None
+    """Number of problems for the measurements before the last one; by default all."""
+    split: Literal["test", "repair"] = "test"
+    """Images of the embedded problems. `test`: nothing is trained on them. `repair`: only the repair model is, so that
+    settings of the policy can be chosen by them."""
+    seed: int = 9000
+    """Seed of the held-out problems. It is not the run's own, so that all runs answer the same problems."""
+    endpoint: PolicyEndpoint | None = None
+    """A vLLM server that answers in place of a model in this process. `evaluate` asks it for the model's answers, the
+    training of a repair model for the policy's. A policy in training is always asked in this process."""
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How `policy.evaluation.evaluate` generates the answers."""
+        return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+
+
+class Data(Section):
+    """Questions on images from a JSONL file or from a `datasets` data set. See `data.dataset`."""
+
+    path: str
+    """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
+    split: str = "train"
+    name: str | None = None
+    """Configuration of a hub data set."""
+    columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
+    """Name of the field here -> the data set's column, where they differ."""
+    instruction: str = "Put the final answer in \\boxed{}."
+    """Added to every question, so that the answer can be found."""
+    limit: PositiveInt | None = None
+    min_side: PositiveInt = 28
+    max_pixels: PositiveInt = 1_003_520
+    """Larger images are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual for Qwen2.5-VL."""
 
 
 class Repairs(Section):

@@ -8,7 +8,7 @@ tokens too many, and sampled answers have other probabilities than the trainer's
 
 from typing import Any
 
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 
 from difference_feedback.models.vision_tokens import vision_token_ids, with_logit_bias
 
@@ -16,6 +16,7 @@ from difference_feedback.models.vision_tokens import vision_token_ids, with_logi
 class VLLMSampling(GRPOTrainer):
     """`GRPOTrainer` that samples answers to questions on images by vLLM. Without `use_vllm` it changes nothing."""
 
+    args: GRPOConfig
     processing_class: Any
     _bare_prompts: dict[tuple[int, ...], list[int]]
     """The prompts of a generation step, as the model reads them -> as vLLM reads them, one token an image."""
@@ -24,8 +25,9 @@ class VLLMSampling(GRPOTrainer):
         self._bare_prompts = {}
         super().__init__(*args, **kwargs)
         if self.use_vllm:
+            settings: Any = self.args.generation_kwargs
             vision = vision_token_ids(self.accelerator.unwrap_model(self.model).config, self._tokenizer)
-            self.vllm_generation.generation_kwargs = with_logit_bias(self.args.generation_kwargs, vision)
+            self.vllm_generation.generation_kwargs = with_logit_bias(settings, vision)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> tuple[Any, Any, Any]:
         ids, images, fields = super()._tokenize_prompts(prompts)
@@ -41,13 +43,14 @@ class VLLMSampling(GRPOTrainer):
         return generated
 
     def _without_expansion(self, prompts: list[Any]) -> list[list[int]]:
+        template_settings: Any = self.chat_template_kwargs
         texts = self.processing_class.apply_chat_template(
             prompts,
             tools=self.tools or None,
             chat_template=self.chat_template,
             add_generation_prompt=True,
             tokenize=False,
-            **self.chat_template_kwargs,
+            **template_settings,
         )
         start = self._tokenizer.bos_token
         special = not (start and texts[0].startswith(start))  # as processors decide it
