@@ -5,7 +5,7 @@ The same model may be in training, or share its weights with one that is.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -78,21 +78,42 @@ class SampledAnswer(NamedTuple):
     text: str
 
 
+@runtime_checkable
+class Answerer(Protocol):
+    """What may stand for a model wherever conversations are answered: a model behind a server, for example."""
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        images: Sequence[Sequence[Image.Image]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        num_samples: int = 1,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: str | None = None,
+    ) -> list[list[SampledAnswer]]:
+        """As `generate_texts`, with its own processor."""
+
+
 def generate_texts(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     conversations: Sequence[Conversation],
     images: Sequence[Sequence[Image.Image]],
     **settings: Any,
 ) -> list[list[SampledAnswer]]:
     """`generate`, each answer with its text."""
+    if isinstance(model, Answerer):
+        return model.answer(conversations, images, **settings)
     sampled = generate(model, processor, conversations, images, **settings)
     decode = processor.tokenizer.decode
     return [[SampledAnswer(ids, decode(ids, skip_special_tokens=True)) for ids in answers] for answers in sampled]
 
 
 def answer_questions(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     questions: Sequence[Question],
     *,

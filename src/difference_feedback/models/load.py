@@ -8,6 +8,27 @@ from difference_feedback.models.adapters import load_adapter
 from difference_feedback.runs.model_folder import adapter_base, check_model
 
 
+def load_processor(name: str) -> tuple[Any, Any]:
+    """The configuration and the processor of a model that is loaded elsewhere. Raises `ConfigError` as `load_model`."""
+    check_model(name)
+    if name == "nano":
+        from difference_feedback.world.nano import SHIPPED
+
+        return load_processor(str(SHIPPED))
+    if (base := adapter_base(name)) is not None:
+        return load_processor(base)
+    from transformers import AutoConfig, AutoProcessor
+
+    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        processor = AutoProcessor.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, ImportError) as error:
+        raise ConfigError(f"model {name}: {str(error).splitlines()[0]}") from error
+    processor.tokenizer.padding_side = "left"
+    return config, processor
+
+
 def load_model(name: str, *, dtype: str = "float32", attention: str | None = None) -> tuple[Any, Any]:
     """The model and its processor, for generation (left padding). `nano` is the shipped base.
 

@@ -15,12 +15,14 @@ from difference_feedback.data.question import Question
 from difference_feedback.judges.answers import graded_answers
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.judges.questions import Grade, Grader, held_out
+from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.models.load import load_model
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import write_jsonl
 from difference_feedback.runs.recipes import EvaluateRecipe
 from difference_feedback.runs.sections import EvaluationSettings
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.world import is_correct
 
 
@@ -112,13 +114,19 @@ def evaluate(
     return Evaluation(predictions, time.process_time() - start)
 
 
+@with_servers
 def evaluate_recipe(recipe: EvaluateRecipe, run: Run) -> dict[str, Any]:
     """Run an `evaluate` recipe: write predictions.jsonl and summary.json to the run's folder; return the summary."""
     check(recipe)
     questions, grade = held_out(recipe)
-    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-    if torch.cuda.is_available():
-        model = model.cuda()
+    model: Any
+    if recipe.evaluation.endpoint is not None:
+        model = ServedModel(recipe.evaluation.endpoint, recipe.model)
+        processor = model.processor
+    else:
+        model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
+        if torch.cuda.is_available():
+            model = model.cuda()
     sampling = recipe.evaluation.generation | {"seed": recipe.seed}
     result = evaluate(model, processor, questions, grade=grade, progress=True, **sampling)
     result.write_predictions(run.folder / "predictions.jsonl")

@@ -21,12 +21,14 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 
 
+@with_servers
 def train(
     recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0, watchers: Sequence[Watcher] = ()
 ) -> dict[str, Any]:

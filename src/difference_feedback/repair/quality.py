@@ -16,6 +16,7 @@ from difference_feedback.judges.questions import Grade
 from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.method.repairs import Repairer
 from difference_feedback.method.selection import choose_repair
+from difference_feedback.models.generate import Answerer
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.world import Problem
 from difference_feedback.world.oracle import MaskQuality, error_tokens, mask_quality, oracle_repair
@@ -53,7 +54,7 @@ class RepairQuality:
 
 
 def held_out_drafts(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     questions: Sequence[Q],
     *,

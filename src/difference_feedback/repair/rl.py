@@ -28,6 +28,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.runs.rewards import threshold_of
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.trl.callbacks import check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 
@@ -49,9 +50,10 @@ def fit_rl(
     `dataset` is one of `rl_dataset`, or has its columns `prompt`, `images` and `draft_ids`, and what `grade` and
     `factors` read. A `BlankImageFactor` among the factors gets its repairs from the same batches.
     """
-    vision = vision_token_ids(model.config, processor.tokenizer)
-    kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
-    args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
+    if not args.use_vllm:  # `VLLMSampling` sees to vLLM
+        vision = vision_token_ids(model.config, processor.tokenizer)
+        kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
+        args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
     trainer = RepairGRPOTrainer(
         model,
         repair_reward_function(grade, lam=lam, factors=factors),
@@ -74,6 +76,7 @@ def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) ->
     return stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
 
 
+@with_servers
 def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 

@@ -15,6 +15,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
 from difference_feedback.judges.questions import Grade, columns_of
 from difference_feedback.models.fitting import fitting, room_for_prompts
+from difference_feedback.models.generate import Answerer
 from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
@@ -43,7 +44,7 @@ class DraftSupply(Generic[Q]):
 
 
 def rl_drafts(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     n: int,
     *,

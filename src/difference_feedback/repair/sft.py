@@ -27,6 +27,7 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.trl.resume import load_weights
 
 
@@ -153,6 +154,7 @@ def fitting_repairs(recipe: RepairSFTRecipe, repair_set: RepairSet, system: str 
     return replace(repair_set, rows=[rows[i] for i in kept])
 
 
+@with_servers
 def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
@@ -169,7 +171,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     if repair_set is None:
         with stage.billed():
             sampling = {"problems": labelled_problems(recipe), "seed": recipe.seed, **stage.limits}
-            repair_set = RepairSet(oracle_repairs(stage.model, stage.processor, recipe.drafts, **sampling))
+            repair_set = RepairSet(oracle_repairs(stage.policy, stage.processor, recipe.drafts, **sampling))
         save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,

@@ -12,6 +12,7 @@ from transformers import Trainer, TrainerCallback
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
+from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.cost import BILL
 from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.flops import uncounted
@@ -55,8 +56,10 @@ class Stage:
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
         self.model = with_lora(self.model, recipe.lora, recipe.seed).to(device)
-        self.policy = self.model
-        if policy != recipe.model:
+        self.policy: Any = self.model
+        if settings.endpoint is not None:
+            self.policy = ServedModel(settings.endpoint, policy)
+        elif policy != recipe.model:
             self.policy = load_model(policy, dtype=recipe.dtype, attention=recipe.attention)[0].to(device)
         self.template = template_for(recipe.model)
         checkpoint = run.last_checkpoint()

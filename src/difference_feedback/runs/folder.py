@@ -56,6 +56,10 @@ OWN_FILES = {
     "verl.log",
     "verl_metrics.jsonl",
     "versions.json",
+    "vllm_audit.log",
+    "vllm_evaluation.log",
+    "vllm_judge.log",
+    "vllm_repairs.log",
 }
 
 
@@ -152,7 +156,8 @@ class Run:
 
     def _has_begun(self) -> bool:
         """Whether the folder holds more than a recipe: one that was refused at once may be corrected in place."""
-        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"}
+        logs = {path.name for path in self.folder.glob("vllm_*.log")}
+        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"} - logs
         return bool(begun) or any(self.checkpoints.glob("*"))
 
     def _remove(self) -> None:

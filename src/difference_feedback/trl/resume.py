@@ -21,10 +21,12 @@ from accelerate.utils import is_peft_model
 from torch import nn
 from torch.utils.data import Sampler
 from transformers.utils import CONFIG_NAME
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
+
+from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 
-class ExactResume(GRPOTrainer):
+class ExactResume(VLLMSampling):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig

@@ -16,7 +16,7 @@ from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.pairs import choose_references
 from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, usable_repairs
 from difference_feedback.method.settings import PairSettings
-from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
+from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,7 @@ def keep_to_text(trainer: Any) -> Limits:
     """
     vision = vision_token_ids(trainer.model.config, trainer._tokenizer)
     kwargs = trainer.args.generation_kwargs
-    if vision and trainer.use_vllm:
-        trainer.vllm_generation.generation_kwargs = with_logit_bias(kwargs, vision)
-    elif vision:
+    if vision and not trainer.use_vllm:  # `VLLMSampling` sees to vLLM
         never = suppressed(kwargs, vision)
         trainer.generation_kwargs["suppress_tokens"] = trainer.generation_config.suppress_tokens = never
     vocabulary = trainer.model.config.get_text_config().vocab_size

@@ -13,12 +13,14 @@ from difference_feedback.judges.questions import grader_of, held_out, training_q
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.verl.problems import source_of, write_questions
 from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
 from difference_feedback.verl.translate import ROLLOUT, overrides
 from difference_feedback.world.nano import SHIPPED
 
 
+@with_servers
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
     """Train by `python -m difference_feedback.verl.main_df` in this environment; returns what summary.json holds.
 
