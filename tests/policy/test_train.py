@@ -144,8 +144,8 @@ def test_a_language_model_grades_where_the_recipe_says_so() -> None:
         endpoint = {"url": server.url, "model": "judge", "concurrency": 1}
         values = {"method": "grpo", "reward": "llm-judge", "judge": {"endpoint": endpoint}}
         recipe = TrainRecipe.model_validate(values | {"problems": 4})
-        dataset, reward = training_data(recipe)
-        rewards = reward([dataset[0]["prompt"]] * 3, ["7", "8", "9"], answer=["7"] * 3)
+        dataset, grader = training_data(recipe)
+        rewards = grader.reward([dataset[0]["prompt"]] * 3, ["7", "8", "9"], answer=["7"] * 3)
         assert rewards == [1.0, None, 1.0]
     for wrong in ({"reward": "llm-judge", "judge": None}, {"reward": None}):
         with pytest.raises(ConfigError, match="go together"):
