@@ -62,5 +62,5 @@ def _encode(model: str, text: str) -> list[int]:
 
 
 def _listed(value: Any) -> Any:
-    """verl reads lists of a parquet file as arrays."""
-    return list(value) if hasattr(value, "tolist") else value
+    """verl may read lists of a parquet file as arrays."""
+    return value.tolist() if hasattr(value, "tolist") else value
