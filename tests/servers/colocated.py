@@ -1,4 +1,4 @@
-"""Train by TRL with vLLM in the same process (`vllm_mode: colocate`), on the CPU: `test_vllm_sampling.py` runs this.
+"""Train by TRL with vLLM in the same process (`vllm_mode: colocate`), on the CPU: `test_vllm_runs.py` runs this.
 
     PYTHONPATH=src:tests:tests/servers/vllm_startup .venv-vllm/bin/python -m servers.colocated policy|repair MODEL OUT
 
@@ -70,7 +70,9 @@ def main(which, path, output):
     model, processor = AutoModelForImageTextToText.from_pretrained(path), AutoProcessor.from_pretrained(path)
     before = {name: value.clone() for name, value in model.named_parameters()}
     never = processor.tokenizer.encode("9")
-    config = SETTINGS | {"output_dir": output, "generation_kwargs": {"suppress_tokens": never}}
+    config = SETTINGS | {"output_dir": output}
+    if which == "repair":
+        config["generation_kwargs"] = {"suppress_tokens": never}
     sampled = []
     generate = vllm_generation.VLLMGeneration.generate
 
