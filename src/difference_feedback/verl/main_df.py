@@ -4,7 +4,7 @@
         algorithm.adv_estimator=grpo +difference_feedback.repair_model=path/to/repair_model
 
 Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`, with a critic
-for Qwen2.5-VL (`value_model.py`).
+for Qwen2.5-VL (`value_model.py`) and one of verl's faults mended (`equal_lengths.py`).
 """
 
 import os
@@ -56,8 +56,8 @@ def main(config: Any) -> None:
         sys.exit(f"Error: {error}")
     auto_set_device(config)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    if by_critic(config):
-        _import_in_workers(config, "difference_feedback.verl.value_model")
+    modules = ["equal_lengths", *(["value_model"] if by_critic(config) else [])]
+    _import_in_workers(config, [f"difference_feedback.verl.{module}" for module in modules])
     if settings is None:
         run_ppo(config, task_runner_class=TaskRunnerV1)
         return
@@ -82,9 +82,9 @@ def _check_repairer(settings: VerlSettings | None) -> None:
         check_server(settings.server, "difference_feedback.endpoint")
 
 
-def _import_in_workers(config: Any, module: str) -> None:
-    """Have `import verl` import `module`, too, in this process and in all of Ray's."""
-    modules = [*filter(None, os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")), module]
+def _import_in_workers(config: Any, added: list[str]) -> None:
+    """Have `import verl` import more modules, in this process and in all of Ray's."""
+    modules = [*filter(None, os.environ.get("VERL_USE_EXTERNAL_MODULES", "").split(",")), *added]
     os.environ["VERL_USE_EXTERNAL_MODULES"] = ",".join(modules)
     with open_dict(config):
         path = "ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES"

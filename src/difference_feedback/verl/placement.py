@@ -37,8 +37,8 @@ def check_cluster(config: Mapping[str, Any], settings: VerlSettings) -> None:
             repairs = f", and the repair model {own} more (difference_feedback.placement=own, replicas={own})"
             remedy = "difference_feedback.placement=pool, or a smaller trainer.n_gpus_per_node"
         raise ConfigError(
-            f"the cluster has {_listed(gpus)} free GPUs. verl's pools need {sum(groups)} ({_sizes(config)}; each on one "
-            f"node){repairs}. Set {remedy}, or add nodes."
+            f"the cluster has {_listed(gpus)} free GPUs. verl's pools need {sum(groups)} ({_sizes(config)}){repairs}. "
+            f"Set {remedy}, or add nodes; a node holds one group of GPUs as a whole."
         )
     beside = config["transfer_queue"]["backend"]["SimpleStorage"]["num_data_storage_units"] + 1 + own
     if settings.needs_places and settings.placement == "cpu":

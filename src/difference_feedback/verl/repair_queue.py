@@ -36,8 +36,7 @@ class RepairQueue:
         self.waiting: asyncio.Queue[tuple[RepairRequest, asyncio.Future[list[Repair]]]] = asyncio.Queue()
         self.tasks = set[asyncio.Task[None]]()
         self.lost: Exception | None = None
-        self.batches: list[int] = []
-        self._busy, self._since, self._seconds = 0, 0.0, 0.0
+        self._busy, self._batches, self._since, self._seconds = 0, 0, 0.0, 0.0
 
     async def repair(self, requests: Sequence[RepairRequest]) -> list[list[Repair]]:
         """`K` candidates for each request. Raises what a replica raised for it."""
@@ -51,16 +50,12 @@ class RepairQueue:
             self.waiting.put_nowait((request, futures[-1]))
         return await asyncio.gather(*futures)
 
-    async def take_seconds(self) -> float:
-        """Wall seconds since this was last called in which at least one replica was at work."""
+    async def take_work(self) -> tuple[float, int]:
+        """Wall seconds in which at least one replica was at work, and the number of batches, since the last call."""
         now = time.perf_counter()
         seconds = self._seconds + (now - self._since if self._busy else 0.0)
-        self._seconds, self._since = 0.0, now
-        return seconds
-
-    async def batch_sizes(self) -> list[int]:
-        """The number of requests of each batch so far, for the tests and for a look from outside."""
-        return self.batches
+        batches, self._batches, self._seconds, self._since = self._batches, 0, 0.0, now
+        return seconds, batches
 
     async def _serve(self, replica: Any) -> None:
         while True:
@@ -68,7 +63,7 @@ class RepairQueue:
             await asyncio.sleep(WINDOW)
             while len(batch) < self.batch_size and not self.waiting.empty():
                 batch.append(self.waiting.get_nowait())
-            self._start(len(batch))
+            self._start()
             try:
                 repairs = await replica.repair.remote([request for request, _ in batch])
             except RayActorError as error:  # this replica is gone: the others take its work
@@ -94,8 +89,8 @@ class RepairQueue:
         while not self.waiting.empty():
             self.waiting.get_nowait()[1].set_exception(self.lost)
 
-    def _start(self, size: int) -> None:
-        self.batches.append(size)
+    def _start(self) -> None:
+        self._batches += 1
         if not self._busy:
             self._since = time.perf_counter()
         self._busy += 1

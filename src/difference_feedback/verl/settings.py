@@ -98,6 +98,8 @@ def settings_of(config: Mapping[str, Any]) -> VerlSettings | None:
     if not block or not block.pop("enabled", True):
         return None
     block = rename("difference_feedback", block, "difference_feedback")
+    if "num_gpus" in block:
+        raise ConfigError("difference_feedback.num_gpus: give placement=pool, own or cpu, and replicas, in its place.")
     settings = build_config(VerlSettings, block, source="difference_feedback")
     if by_critic(config):
         settings = replace(settings, regroup=False)

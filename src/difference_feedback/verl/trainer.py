@@ -48,7 +48,7 @@ class DFTrainer(PPOTrainerSync):
         model = self.config.actor_rollout_ref.model
         if self.processor is None and hasattr(kind := omega_conf_to_dataclass(model).hf_config, "vision_config"):
             raise ConfigError(
-                f"actor_rollout_ref.model.path: {model.path} is a {kind.model_type}, and verl 0.9.1 has no processor "
+                f"actor_rollout_ref.model.path: {model.path} has model_type {kind.model_type}, and verl 0.9.1 has no processor "
                 "for such models: they would not see their images. Train it with host: trl."
             )
 
@@ -79,7 +79,8 @@ class DFTrainer(PPOTrainerSync):
         metrics["df/answers_of_failed_prompts"] = sum("df_role" not in tag for tag in batch.tags)
         if metrics["df/answers_of_failed_prompts"] == len(batch):
             raise DataError("every prompt of the batch failed: look in verl's log for 'Error in _run_prompt'.")
-        metrics["df/seconds/repair"] = ray.get(self.repairer.take_seconds.remote()) if self.repairer else 0.0
+        work = ray.get(self.repairer.take_work.remote()) if self.repairer else (0.0, 0)
+        metrics["df/seconds/repair"], metrics["df/repair_batches"] = work
         self._no_pairs = False
         if self.settings.regroup:
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
