@@ -25,6 +25,9 @@ class RepairRequest:
     images: list[Image.Image]
     draft_ids: list[int]
     reference: str | None
+    seed: int | None = None
+    """Start of this request's own random streams, one for each candidate: what is sampled beside it changes no draw.
+    None: it draws from the call's stream."""
 
 
 @dataclass(frozen=True)

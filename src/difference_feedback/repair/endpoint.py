@@ -60,12 +60,13 @@ class EndpointRepairer:
     def _question(self, i: int, request: RepairRequest, num_samples: int) -> ChatRequest:
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
         limit = int(self.max_growth * len(request.draft_ids)) + 8
+        number = self.calls * 65_537 + i if request.seed is None else request.seed
         return ChatRequest(
             self.prompt(request.prompt, draft, request.reference),
             request.images,
             temperature=self.temperature,
             # Every call and row has its own seed, so that a cache never repeats a sample. A resumed run repeats them.
-            seed=(self.seed * 1_000_003 + self.calls * 65_537 + i) % 2**31,
+            seed=(self.seed * 1_000_003 + number) % 2**31,
             max_tokens=min(self.endpoint.max_tokens, limit),
             n=num_samples,
             token_ids=self.server_tokens,

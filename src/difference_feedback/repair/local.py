@@ -74,26 +74,37 @@ class LocalRepairer:
         return cls(model.to(device), processor, style=style or template_for(path), **settings)
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-        """Return `num_samples` candidates for each request, in the order of the requests."""
+        """Return `num_samples` candidates for each request, in the order of the requests.
+
+        Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
+        """
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
-        longest = max((len(request.draft_ids) for request in requests), default=0)
+        limits = [min(self.max_new_tokens, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
+        seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
             self.model,
             self.processor,
             conversations,
             [request.images for request in requests],
-            max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 8),
+            max_new_tokens=max(limits, default=8),
             temperature=self.temperature,
             num_samples=num_samples,
             batch_size=self.batch_size,
             seed=_stream(self.seed, self.calls),
+            seeds=[_stream(self.seed, seed) for seed in seeds] if seeds else None,
             adapter_name=self.adapter_name,
         )
         self.calls += 1
+        if seeds:  # a request's limit, too, is its own
+            decode = self.processor.tokenizer.decode
+            sampled = [
+                [SampledAnswer(ids[:limit], decode(ids[:limit], skip_special_tokens=True)) for ids, _ in candidates]
+                for candidates, limit in zip(sampled, limits, strict=True)
+            ]
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
 
     def _as_repair(self, answer: SampledAnswer) -> Repair:

@@ -23,7 +23,7 @@ from difference_feedback.method.pairs import Answer, PromptPairs, References, ch
 from difference_feedback.method.repairs import Limits, Repair, RepairRequest, usable_repairs
 from difference_feedback.method.settings import token_texts
 from difference_feedback.models.vision_tokens import vision_token_ids
-from difference_feedback.verl.repair_actor import NAME
+from difference_feedback.verl.repair_queue import NAME
 from difference_feedback.verl.settings import settings_of
 
 REPAIR_SESSION = 1_000_000
@@ -85,9 +85,12 @@ class DFAgentLoopWorker(_Worker):
         if self.repairer is not None and references.texts:
             images = list((outputs[0].multi_modal_data or {}).get("images") or [])
             messages = bare(list(about["raw_prompt"]))  # image parts may hold the images themselves
-            requests = [RepairRequest(messages, images, token_ids[i], text) for i, text in references.texts.items()]
-            call = int(np.random.SeedSequence(place).generate_state(1)[0])
-            sampled = await self.repairer.repair.remote(requests, call)
+            seeds = map(int, np.random.SeedSequence(place).generate_state(len(references.texts)))
+            requests = [
+                RepairRequest(messages, images, token_ids[i], text, seed)
+                for (i, text), seed in zip(references.texts.items(), seeds, strict=True)
+            ]
+            sampled = await self.repairer.repair.remote(requests)
             for i, repairs in zip(references.texts, sampled, strict=True):
                 usable, reasons = usable_repairs(repairs, settings.num_repairs, self.limits)
                 refused += reasons.total()
