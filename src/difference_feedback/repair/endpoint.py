@@ -6,6 +6,7 @@ from typing import Any
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
+from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.repair.projection import project
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import Endpoint
@@ -39,6 +40,7 @@ class EndpointRepairer:
         self.max_growth = max_growth
         self.seed = seed
         self.calls = 0
+        self.written_end = written_end(tokenizer)
         self.client = client or ChatClient(endpoint)
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
@@ -76,7 +78,7 @@ class EndpointRepairer:
 
     def _projected(self, request: RepairRequest, text: str, truncated: bool) -> Repair:
         ids = project(request.draft_ids, text, self.tokenizer)
-        end = [] if truncated else [self.tokenizer.eos_token_id]
+        end = [] if truncated else end_of(request.draft_ids, self.tokenizer) or [self.written_end]
         return Repair(ids + end, self.tokenizer.decode(ids, skip_special_tokens=True), projected=True)
 
 
@@ -96,8 +98,7 @@ class VLLMServerRepairer(EndpointRepairer):
                 f"repairs.endpoint {self.endpoint.url}: the server returns no token ids. Use vLLM 0.10 or newer, or "
                 "set repairs.via=endpoint, which works with texts."
             )
-        end = self.tokenizer.eos_token_id
         return [
-            Repair(ids if cut or ids[-1:] == [end] else [*ids, end], text)
+            Repair(ids if cut or end_of(ids, self.tokenizer) else [*ids, self.written_end], text)
             for ids, text, cut in zip(answer.token_ids, answer.texts, answer.truncated, strict=True)
         ]

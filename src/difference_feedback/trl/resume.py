@@ -21,10 +21,12 @@ from accelerate.utils import is_peft_model
 from torch import nn
 from torch.utils.data import Sampler
 from transformers.utils import CONFIG_NAME
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
+
+from difference_feedback.trl.image_rows import ImageRows
 
 
-class ExactResume(GRPOTrainer):
+class ExactResume(ImageRows):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig

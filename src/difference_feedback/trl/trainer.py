@@ -39,10 +39,10 @@ from difference_feedback.method.repairs import Repair, Repairer
 from difference_feedback.method.settings import token_texts
 from difference_feedback.trl.callbacks import StepHooks
 from difference_feedback.trl.config import DFGRPOConfig, refuse_shared_shards
+from difference_feedback.trl.image_rows import FORWARD_FIELDS
 from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
-    FORWARD_FIELDS,
     build_batch,
     members_here,
     rows_of_all,
