@@ -20,7 +20,9 @@ from trl import chat_template_utils as templates
 from difference_feedback.world import correct_answers, sample_problems
 
 HIDDEN, PATCH, SIDE = 32, 14, 56
-WORDS = "user assistant model system User Assistant You are a helpful draft reference repair answer right wrong look at the"
+WORDS = (
+    "user assistant model system User Assistant You are a helpful draft reference repair answer right wrong look at the"
+)
 
 
 class Parts(NamedTuple):
@@ -336,9 +338,7 @@ def glm4v() -> Parts:
 
 BUILDERS: dict[str, Callable[[], Parts]] = {
     build.__name__: build
-    for build in (
-        *(qwen2_vl, qwen2_5_vl, qwen3_vl, internvl, smolvlm, idefics3, gemma3, llava_onevision, glm4v),
-    )
+    for build in (*(qwen2_vl, qwen2_5_vl, qwen3_vl, internvl, smolvlm, idefics3, gemma3, llava_onevision, glm4v),)
 }
 
 
@@ -390,6 +390,4 @@ def mixed_rows(counts: Sequence[int] = (1, 2, 0, 3)) -> tuple[list[list[dict[str
     questions = ["how many ?", "which of them is the right answer to the question ?", "x", "the sum of 3 and 4 is"]
     prompts = [asking(questions[i % 4], count) for i, count in enumerate(counts)]
     sizes = [(SIDE, SIDE), (84, 56), (56, 112)]
-    return prompts, [
-        [picture(10 * i + j, *sizes[(i + j) % 3]) for j in range(count)] for i, count in enumerate(counts)
-    ]
+    return prompts, [[picture(10 * i + j, *sizes[(i + j) % 3]) for j in range(count)] for i, count in enumerate(counts)]

@@ -34,7 +34,7 @@ def generate(
     adapter_name: str | None = None,
     progress: str | None = None,
 ) -> list[list[list[int]]]:
-    """Answer each conversation `num_samples` times; token ids, in the order given, the token that ends an answer included.
+    """Answer each conversation `num_samples` times; token ids in the order given, each with the token that ended it.
 
     Args:
         images: the images of each conversation, in the order of its image parts.

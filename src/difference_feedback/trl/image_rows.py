@@ -4,10 +4,10 @@ TRL 1.16 trains on rows of several images and on rows without. Three cases end i
 pixels, and are mended here:
 
 - Rows with and without images in one batch. TRL marks a row without images by None, which processors of transformers 5
-  refuse; an empty list is what they take. Micro-batches that happen to have no image at all then get empty pixels, which
-  vision towers refuse. (huggingface/trl#5139 calls such batches supported.)
-- Idefics3 and SmolVLM put pixels into one padded row for each sample. TRL tells this layout from one row for each image
-  by comparing the number of images with that of the rows, so `[2, 0]` images in two rows are taken for the other layout.
+  refuse; an empty list is what they take. Micro-batches that happen to have no image at all then get empty pixels,
+  which vision towers refuse. (huggingface/trl#5139 calls such batches supported.)
+- Idefics3 and SmolVLM put pixels into one padded row for each sample. TRL tells this layout from one row for each
+  image by comparing the number of images with that of the rows, so `[2, 0]` images in two rows are taken for the other.
 - LLaVA-OneVision cuts an image into tiles only where it is the row's only one. Its forward pass learns this from
   `batch_num_images`, which TRL does not pass on.
 """
@@ -43,6 +43,8 @@ PER_TOKEN_FIELDS = ("token_type_ids", "mm_token_type_ids")
 
 class ImageRows(GRPOTrainer):
     """`GRPOTrainer` for batches whose rows have any number of images, none included."""
+
+    model: Any
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         outputs = list(super()._generate(prompts))
@@ -86,7 +88,7 @@ class ImageRows(GRPOTrainer):
         for start in range(0, num_rows, batch_size):
             rows = range(start, min(start + batch_size, num_rows))
             part = fields if len(rows) == num_rows else select_rows(fields, rows)
-            if not sum(part.get("num_images", ())):
+            if not _has_pixels(part):
                 part = {name: value for name, value in part.items() if name in PER_TOKEN_FIELDS}
             counted: Any = partial(model, batch_num_images=part["num_images"]) if tiles_if_alone and part else model
             ids, mask = input_ids[rows.start : rows.stop], attention_mask[rows.start : rows.stop]
@@ -124,6 +126,11 @@ def mark_padded_rows(batch: dict[str, Any]) -> dict[str, Any]:
     if batch.get("pixel_attention_mask") is None or batch.get("spatial_shapes") is not None:
         return batch
     return batch | {"num_images": [1] * len(batch["pixel_values"])}
+
+
+def _has_pixels(part: dict[str, Any]) -> bool:
+    pixels, attended = part.get("pixel_values"), part.get("pixel_attention_mask")
+    return pixels is not None and len(pixels) > 0 and (attended is None or bool(attended.any()))
 
 
 def select_rows(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
