@@ -16,6 +16,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from difference_feedback.data.conversations import Conversation, fill_images
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.models.end_tokens import end_ids
 from difference_feedback.models.vision_tokens import vision_token_ids
 
 
@@ -35,11 +36,11 @@ def generate(
     adapter_name: str | None = None,
     progress: str | None = None,
 ) -> list[list[list[int]]]:
-    """Answer each conversation `num_samples` times; token ids, in the order given, the end-of-sequence token included.
+    """Answer each conversation `num_samples` times; token ids in the order given, each with the token that ended it.
 
     Args:
         images: the images of each conversation, in the order of its image parts.
-        max_new_tokens: an answer that reaches it has no end-of-sequence token.
+        max_new_tokens: an answer that reaches it has no such token.
         temperature: 0 answers greedily.
         batch_size: conversations at a time; each of them is sampled `num_samples` times in parallel.
         seed: of this call's own random stream; torch's global stream is left where it was.
@@ -222,14 +223,12 @@ def _sampling(
 ) -> GenerationConfig:
     """All settings: `generate` would take those that are None from the checkpoint's own configuration."""
     tokenizer = processor.tokenizer
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    ends = {tokenizer.eos_token_id} | set([ends] if isinstance(ends, int) else ends or [])
     neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "typical_p": 1.0, "min_p": 0.0}
     sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         num_return_sequences=num_samples,
-        eos_token_id=sorted(ends - {None}),
+        eos_token_id=sorted(end_ids(tokenizer, model.generation_config)),
         pad_token_id=tokenizer.pad_token_id,
         suppress_tokens=sorted(vision_token_ids(model.config, tokenizer)) or None,
         use_cache=True,

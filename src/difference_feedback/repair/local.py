@@ -8,6 +8,7 @@ import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.method.repairs import Repair, RepairRequest
+from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
@@ -111,8 +112,7 @@ class LocalRepairer:
         ids, text = answer
         if self.policy_tokenizer is None:
             return Repair(ids, text)
-        ended = bool(ids) and ids[-1] in self.processor.tokenizer.all_special_ids
-        end = [self.policy_tokenizer.eos_token_id] if ended else []
+        end = [written_end(self.policy_tokenizer)] if end_of(ids, self.processor.tokenizer) else []
         return Repair(self.policy_tokenizer.encode(text, add_special_tokens=False) + end, text)
 
 

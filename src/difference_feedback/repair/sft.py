@@ -17,6 +17,7 @@ from difference_feedback.data.repair_set import RepairExample, RepairSet, load_r
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.questions import labelled_problems
+from difference_feedback.models.end_tokens import end_ids, written_end
 from difference_feedback.models.fitting import fitting, room_for_prompts
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths
@@ -32,29 +33,38 @@ from difference_feedback.trl.resume import load_weights
 
 
 class RepairCollator:
-    """Prompt-completion rows with images -> model inputs, labels on the completion and its end of sequence alone.
+    """Prompt-completion rows with images -> model inputs, labels on the completion and its end alone.
 
     TRL's own collator would also train on what the chat template writes after the end of the answer, which is never
     generated, and runs the processor twice. Prompts are padded on the left and completions on the right: the two meet.
     """
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    def __init__(self, processor: ProcessorMixin, generation_config: Any = None) -> None:
+        """`generation_config` is the model's: it names the tokens that end an answer."""
         self.processor: Any = processor
         self.tokenizer: Any = processor.tokenizer
+        self.ends = end_ids(self.tokenizer, generation_config)
+        self.written_end = written_end(processor, self.ends)
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors `(B, P + T)`: `P` the longest prompt, `T` the longest completion; labels are -100 elsewhere."""
         images = [list(row["images"]) for row in rows]
-        prompts = [fill_images(row["prompt"], of_row) for row, of_row in zip(rows, images, strict=True)]
+        messages = [
+            fill_images([*row["prompt"], *row["completion"]], of_row) for row, of_row in zip(rows, images, strict=True)
+        ]
+        prompts = self.processor.apply_chat_template(
+            [row[:-1] for row in messages], add_generation_prompt=True, tokenize=False
+        )
         inputs = self.processor(
-            text=self.processor.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False),
+            text=prompts,
             images=images if any(images) else None,
             padding=True,
             padding_side="left",
             add_special_tokens=False,
             return_tensors="pt",
         )
-        completions = [self._ids(row["completion"][-1]["content"]) for row in rows]
+        whole = self.processor.apply_chat_template(messages, tokenize=False)
+        completions = [self._ids(*texts) for texts in zip(prompts, whole, messages, strict=True)]
         width = max(map(len, completions))
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in completions])
@@ -69,9 +79,13 @@ class RepairCollator:
                 batch[name] = torch.cat([inputs[name], torch.zeros_like(ids)], dim=1)
         return batch
 
-    def _ids(self, completion: str | list[dict[str, Any]]) -> list[int]:
-        text = completion if isinstance(completion, str) else completion[0]["text"]
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+    def _ids(self, prompt: str, whole: str, messages: list[dict[str, Any]]) -> list[int]:
+        """The answer as the template writes it after the generation prompt, with the blank before it if it puts one."""
+        text = messages[-1]["content"][0]["text"]
+        written = whole[len(prompt) :] if whole.startswith(prompt) else text
+        ids = self.tokenizer.encode(written if text in written else text, add_special_tokens=False)
+        end = next((i for i, token in enumerate(ids) if token in self.ends), len(ids))
+        return [*ids[:end], self.written_end]
 
 
 def sft_dataset(
@@ -121,7 +135,7 @@ def fit_sft(
     trainer = RepairSFTTrainer(
         model,
         args,
-        data_collator=RepairCollator(processor),
+        data_collator=RepairCollator(processor, model.generation_config),
         train_dataset=dataset,
         processing_class=processor,
         callbacks=list(callbacks),
