@@ -172,13 +172,18 @@ class ShowProgress(TrainerCallback):
 
 
 class StepHooks(TrainerCallback):
-    """Keeps the trainer's ledger, and lets nothing move in a step without a single pair. The trainer adds it itself."""
+    """Keeps the trainer's ledger, and lets nothing move in a step without a single pair. The trainer adds it itself.
+
+    Such a step counts as one: the learning rate's schedule goes on. The weights and the optimiser's state stay.
+    """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         bill_device(args.device)
+        if self.trainer.args.regroup and self.trainer.is_deepspeed_enabled:
+            skip_empty_steps(self.trainer.deepspeed.optimizer)
         self.trainer.cost.start()
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -193,3 +198,19 @@ class StepHooks(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.close_cost_window()
+
+
+def skip_empty_steps(optimizer: Any) -> None:
+    """Let a DeepSpeed ZeRO optimiser leave all as it is in a step whose gradient is 0 on all ranks.
+
+    DeepSpeed steps inside `backward`, on gradients that are not in `.grad`, so a callback comes too late. It takes the
+    gradient's norm over all ranks before it calls the optimiser that it wraps.
+    """
+    wrapped = optimizer.optimizer
+    step = wrapped.step
+
+    def step_unless_empty(*args: Any, **kwargs: Any) -> Any:
+        if optimizer._global_grad_norm != 0:
+            return step(*args, **kwargs)
+
+    wrapped.step = step_unless_empty

@@ -60,6 +60,14 @@ class ExactResume(VLLMSampling, ImageRows):
         self._train_sampler = super()._get_train_sampler(dataset)
         return self._train_sampler
 
+    def _prepare_for_training(self, *args: Any) -> Any:
+        prepared = super()._prepare_for_training(*args)
+        if self.is_fsdp_enabled:
+            # transformers' `generate` does not recognise what accelerate shards by FSDP2. By this mark it lets a rank
+            # whose answers have ended go on with the others, which need its shards.
+            self.accelerator.unwrap_model(self.model)._is_fsdp_managed_module = True
+        return prepared
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         target = self.accelerator.unwrap_model(self.model if model is None else model)
         if self._saved_by_from_pretrained(resume_from_checkpoint, target):
