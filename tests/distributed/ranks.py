@@ -164,6 +164,19 @@ def repairs(folder: Path) -> None:
         (folder / "repairs.json").write_text(json.dumps(everywhere))
 
 
+def lora(folder: Path) -> None:
+    """A policy's adapter and a repair model's on the same base."""
+    adapter = {"lora": {"rank": 4}, "evaluation": MEASURED | {"problems": 8}}
+    settings = {"model": "nano", "drafts": 8, "trl": TRL | batch(8) | {"max_steps": 2, "learning_rate": 0.05}} | adapter
+    stage = RepairSFTRecipe.model_validate(settings)
+    train_sft(stage, Run(folder / "lora" / "sft", stage))
+    recipe = policy_recipe(learning_rate=5.0, max_steps=2)
+    changes = {"repair_model": str(folder / "lora" / "sft" / "model")} | adapter
+    recipe = TrainRecipe.model_validate(recipe.model_dump() | changes)
+    with sampling_by_row():
+        train(recipe, Run(folder / "lora" / "policy", recipe))
+
+
 class ForThreeSteps:
     """The oracle's repairs: in the first step on all ranks, in the next two on the last rank alone, then none."""
 
@@ -256,7 +269,7 @@ def resume(folder: Path) -> None:
         case(folder / "cut", **ADAM)
 
 
-CASES = {case.__name__: case for case in (equal, repairs, still, whole, cut, resume)}
+CASES = {case.__name__: case for case in (equal, repairs, lora, still, whole, cut, resume)}
 
 
 def main(folder: Path, names: list[str]) -> None:

@@ -29,8 +29,8 @@ def load_model(
     if name == "nano":
         from difference_feedback.world.nano import load_base
 
-        model, processor = load_base()
-        return _named_as_loaded(model), processor
+        nano, processor = load_base()
+        return _named_as_loaded(nano), processor
     if (base := adapter_base(name)) is not None:
         model, processor = load_model(base, dtype=dtype, attention=attention)
         return load_adapter(model, name).eval(), processor
@@ -56,5 +56,6 @@ def _named_as_loaded(model: Any) -> Any:
 
     Under ZeRO-3, transformers 5 also undoes renamings that it did not make, and saves `model.model.layers`.
     """
-    model._weight_conversions = [c for c in getattr(model, "_weight_conversions", None) or () if c.was_used()] or None
+    if conversions := getattr(model, "_weight_conversions", None):
+        model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]
     return model

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
-from transformers.utils import CONFIG_NAME
 from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images, with_system
@@ -119,9 +117,7 @@ class RepairSFTTrainer(SFTTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if (Path(resume_from_checkpoint) / CONFIG_NAME).is_file() and not is_peft_model(target):
-            load_weights(target, resume_from_checkpoint)
-        else:
+        if not load_weights(self, target, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
