@@ -4,7 +4,7 @@ import pytest
 from servers.unruly_server import unruly
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.judges.questions import draft_questions
+from difference_feedback.judges.questions import EMBEDDED, draft_questions
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.models.generate import Answerer
 from difference_feedback.policy.evaluation import evaluate, evaluate_recipe
@@ -49,7 +49,7 @@ def test_a_request_shuts_out_vision_tokens_and_what_the_model_s_configuration_sa
 
 def test_drafts_come_from_it_with_their_token_ids(served, openai_server):
     recipe = RepairRLRecipe(drafts=6)
-    questions, rule = draft_questions(recipe)
+    questions, rule = draft_questions(recipe), EMBEDDED
     supply = rl_drafts(
         served, served.processor, 6, questions=questions, grade=rule.is_right, text_only=TextOnly(samples=2)
     )

@@ -96,3 +96,54 @@ def test_with_a_critic_the_group_stays() -> None:
     with pytest.raises(ConfigError, match=r"min_probability=0.05.*use 0"):
         settings_of(plain("algorithm.adv_estimator=gae", PLAUSIBLE))
     assert settings_of(plain("algorithm.adv_estimator=grpo", PLAUSIBLE)).min_probability == 0.05  # type: ignore[union-attr]
+
+
+def test_a_train_recipe_s_own_keys_reach_verl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards in files with awkward names, the longest prompt, trackers and the system message, through Hydra."""
+    from datasets import Dataset
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+
+    from difference_feedback.runs.folder import Run
+    from difference_feedback.runs.recipes import TrainRecipe
+    from difference_feedback.verl.launch import arguments
+
+    (tmp_path / "it's, (mine)=1").mkdir()
+    own = tmp_path / "it's, (mine)=1" / "rewards.py"
+    own.write_text(
+        "def short(completions, completion_ids, **_):\n    return [float(len(ids) < 9) for ids in completion_ids]\n"
+    )
+    monkeypatch.chdir(own.parent)
+    values = {
+        "host": "verl",
+        "method": "df-grpo",
+        "repair_model": "nano",
+        "problems": 4,
+        "evaluation": {"problems": 3},
+        "reward": {"embedded": 0.8, "rewards.py:short": 0.2},
+        "max_prompt_length": 200,
+        "system_prompt": "look closely",
+        "report_to": ["tensorboard"],
+    }
+    run = Run(tmp_path / "my_run", TrainRecipe.model_validate(values))
+    import verl.trainer
+
+    words = arguments(run.recipe, run)  # type: ignore[arg-type]
+    config = compose("ppo_trainer", words, str(Path(verl.trainer.__file__).parent / "config"))
+    assert config.data.max_prompt_length == 200
+    assert list(config.trainer.logger) == ["console", "file", "tensorboard"]
+    assert config.trainer.experiment_name == "my_run"
+    settings = settings_of(config)
+    assert settings is not None
+    assert 0.999 < settings.reward_threshold < 1
+    monkeypatch.chdir(tmp_path)  # a worker's folder is another
+    reward = get_custom_reward_fn(config)
+    assert reward is not None
+    for row in Dataset.from_parquet(str(config.data.train_files)):
+        assert row["prompt"][0] == {"role": "system", "content": "look closely"}
+        truth = row["reward_model"]["ground_truth"]
+        wanted = {f"answer {truth}": (1.0, 1.0), "so it is . " * 9 + f"answer {truth}": (0.8, 0.0), "none": (0.2, 0.0)}
+        for text, (score, right) in wanted.items():
+            extra = {**row["extra_info"], "num_turns": None, "rollout_reward_scores": {}}
+            graded = reward(data_source=row["data_source"], solution_str=text, ground_truth=truth, extra_info=extra)
+            assert graded["score"] == pytest.approx(score)
+            assert graded["acc"] == right

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation, fill_images
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.models.end_tokens import end_ids
 from difference_feedback.models.vision_tokens import vision_token_ids
 
 
@@ -30,17 +32,20 @@ def generate(
     num_samples: int = 1,
     batch_size: int = 64,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
     adapter_name: str | None = None,
     progress: str | None = None,
 ) -> list[list[list[int]]]:
-    """Answer each conversation `num_samples` times; token ids, in the order given, the end-of-sequence token included.
+    """Answer each conversation `num_samples` times; token ids in the order given, each with the token that ended it.
 
     Args:
         images: the images of each conversation, in the order of its image parts.
-        max_new_tokens: an answer that reaches it has no end-of-sequence token.
+        max_new_tokens: an answer that reaches it has no such token.
         temperature: 0 answers greedily.
         batch_size: conversations at a time; each of them is sampled `num_samples` times in parallel.
         seed: of this call's own random stream; torch's global stream is left where it was.
+        seeds: of each conversation's own streams, one for each sample, in place of the call's (with `top_p=1` alone).
+            Then an answer does not depend on the conversations beside it, but for the rounding of a padded batch.
         adapter_name: LoRA adapter to switch to for this call.
         progress: title of a progress bar; None shows none.
 
@@ -64,7 +69,10 @@ def generate(
         bar = stack.enter_context(progress_bar(transient=True, disable=progress is None))
         task = bar.add_task(progress or "", total=len(prompts))
         for rows in batches:
-            new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
+            draw = LogitsProcessorList()
+            if seeds is not None and temperature > 0:
+                draw.append(OwnStreams([seeds[i] for i in rows], num_samples, max_new_tokens, temperature))
+            new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config, draw)
             for k, ids in enumerate(new):
                 answers[rows[k // num_samples]].append(ids)
             bar.advance(task, len(rows))
@@ -168,6 +176,30 @@ def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
+class OwnStreams(LogitsProcessor):
+    """Draws every row's tokens from numbers of its own, and leaves `generate` the drawn token alone to choose.
+
+    A draw inverts the row's cumulative distribution, so it needs one number, whatever the batch and the device.
+    """
+
+    def __init__(self, seeds: Sequence[int], num_samples: int, max_new_tokens: int, temperature: float) -> None:
+        streams = [
+            np.random.default_rng([seed, k]).random(max_new_tokens) for seed in seeds for k in range(num_samples)
+        ]
+        self.numbers = torch.from_numpy(np.stack(streams))  # (B, T)
+        self.temperature = temperature
+        self.step = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores `(B, V)` -> 0 at the drawn token, minus infinity elsewhere."""
+        total = (scores.float() / self.temperature).softmax(-1).double().cumsum(-1)
+        number = self.numbers[:, self.step, None].to(total.device)
+        self.step += 1
+        token = torch.searchsorted(total, number * total[:, -1:], right=True)
+        drawn = torch.full_like(scores, -torch.inf)
+        return drawn.scatter_(1, token.clamp_(max=scores.shape[1] - 1), 0.0)  # type: ignore[return-value]
+
+
 def _render(
     processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
@@ -191,14 +223,12 @@ def _sampling(
 ) -> GenerationConfig:
     """All settings: `generate` would take those that are None from the checkpoint's own configuration."""
     tokenizer = processor.tokenizer
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    ends = {tokenizer.eos_token_id} | set([ends] if isinstance(ends, int) else ends or [])
     neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "typical_p": 1.0, "min_p": 0.0}
     sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         num_return_sequences=num_samples,
-        eos_token_id=sorted(ends - {None}),
+        eos_token_id=sorted(end_ids(tokenizer, model.generation_config)),
         pad_token_id=tokenizer.pad_token_id,
         suppress_tokens=sorted(vision_token_ids(model.config, tokenizer)) or None,
         use_cache=True,
@@ -213,6 +243,7 @@ def _generate_batch(
     prompts: list[str],
     images: list[Sequence[Image.Image]],
     config: GenerationConfig,
+    draw: LogitsProcessorList,
 ) -> list[list[int]]:
     inputs = processor(
         text=prompts,
@@ -222,7 +253,7 @@ def _generate_batch(
         add_special_tokens=False,  # the chat template has put them
         return_tensors="pt",
     ).to(model.device)
-    sequences = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
+    sequences = model.generate(**inputs, generation_config=config, logits_processor=draw)  # type: ignore[operator]
     new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
 

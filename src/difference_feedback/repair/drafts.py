@@ -1,6 +1,6 @@
 """Drafts: answers sampled from a policy and graded, the raw material of everything that concerns repairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -96,6 +96,7 @@ def oracle_repairs(
     processor: ProcessorMixin,
     n: int,
     *,
+    problems: Iterator[Problem] | None = None,
     seed: int = 0,
     max_rollouts: int | None = None,
     progress: str | None = "sampling drafts for the oracle",
@@ -104,13 +105,14 @@ def oracle_repairs(
     """`n` wrong answers of `policy` to problems on images kept for this, repaired by `oracle_repair`.
 
     One answer is sampled for each problem; the reference of a wrong one is a correct answer in a form drawn uniformly.
-    Problems are drawn until there are `n` wrong answers.
+    Problems are taken from `problems` (by default all that the images kept for this allow) until there are `n` wrong
+    answers.
 
     Raises `DataError` when `max_rollouts` answers (default 20 `n`) hold fewer: the policy is nearly always right there.
     """
     sampling = {"batch_size": 128} | sampling
     limit = max_rollouts or 20 * n
-    problems = stream_problems("repair", seed)
+    problems = problems or stream_problems("repair", seed)
     drafts: list[WrongDraft[Problem]] = []
     rollouts, share = 0, 0.5
     while len(drafts) < n:

@@ -6,6 +6,7 @@ from typing import Any
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
+from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
 from difference_feedback.repair.projection import project
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
@@ -40,6 +41,7 @@ class EndpointRepairer:
         self.max_growth = max_growth
         self.seed = seed
         self.calls = 0
+        self.written_end = written_end(tokenizer)
         self.client = client or ChatClient(endpoint)
         self._bias = never_sampled(vision_token_ids(None, tokenizer)) if self.server_tokens else None
 
@@ -60,12 +62,13 @@ class EndpointRepairer:
     def _question(self, i: int, request: RepairRequest, num_samples: int) -> ChatRequest:
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
         limit = int(self.max_growth * len(request.draft_ids)) + 8
+        number = self.calls * 65_537 + i if request.seed is None else request.seed
         return ChatRequest(
             self.prompt(request.prompt, draft, request.reference),
             request.images,
             temperature=self.temperature,
             # Every call and row has its own seed, so that a cache never repeats a sample. A resumed run repeats them.
-            seed=(self.seed * 1_000_003 + self.calls * 65_537 + i) % 2**31,
+            seed=(self.seed * 1_000_003 + number) % 2**31,
             max_tokens=min(self.endpoint.max_tokens, limit),
             n=num_samples,
             token_ids=self.server_tokens,
@@ -77,15 +80,9 @@ class EndpointRepairer:
             return []
         return [self._projected(request, text, cut) for text, cut in zip(answer.texts, answer.truncated, strict=True)]
 
-    def _end(self, request: RepairRequest) -> int:
-        """The token that ends a repair: the one that ended its draft. Some models end a turn with another than EOS."""
-        last = request.draft_ids[-1:]
-        ended = bool(last) and last[0] in self.tokenizer.all_special_ids
-        return int(last[0] if ended else self.tokenizer.eos_token_id)
-
     def _projected(self, request: RepairRequest, text: str, truncated: bool) -> Repair:
         ids = project(request.draft_ids, text, self.tokenizer)
-        end = [] if truncated else [self._end(request)]
+        end = [] if truncated else end_of(request.draft_ids, self.tokenizer) or [self.written_end]
         return Repair(ids + end, self.tokenizer.decode(ids, skip_special_tokens=True), projected=True)
 
 
@@ -105,8 +102,7 @@ class VLLMServerRepairer(EndpointRepairer):
                 f"repairs.endpoint {self.endpoint.url}: the server returns no token ids. Use vLLM 0.10 or newer, or "
                 "set repairs.via=endpoint, which works with texts."
             )
-        end, ends = self._end(request), set(self.tokenizer.all_special_ids)
         return [
-            Repair(ids if cut or not ends.isdisjoint(ids[-1:]) else [*ids, end], text)
+            Repair(ids if cut or end_of(ids, self.tokenizer) else [*ids, self.written_end], text)
             for ids, text, cut in zip(answer.token_ids, answer.texts, answer.truncated, strict=True)
         ]

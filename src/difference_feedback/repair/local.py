@@ -8,6 +8,7 @@ import numpy as np
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.method.repairs import Repair, RepairRequest
+from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
@@ -74,34 +75,44 @@ class LocalRepairer:
         return cls(model.to(device), processor, style=style or template_for(path), **settings)
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-        """Return `num_samples` candidates for each request, in the order of the requests."""
+        """Return `num_samples` candidates for each request, in the order of the requests.
+
+        Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
+        """
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
-        longest = max((len(request.draft_ids) for request in requests), default=0)
+        limits = [min(self.max_new_tokens, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
+        seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
             self.model,
             self.processor,
             conversations,
             [request.images for request in requests],
-            max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 8),
+            max_new_tokens=max(limits, default=8),
             temperature=self.temperature,
             num_samples=num_samples,
             batch_size=self.batch_size,
             seed=_stream(self.seed, self.calls),
+            seeds=[_stream(self.seed, seed) for seed in seeds] if seeds else None,
             adapter_name=self.adapter_name,
         )
         self.calls += 1
+        if seeds:  # a request's limit, too, is its own
+            decode = self.processor.tokenizer.decode
+            sampled = [
+                [SampledAnswer(ids[:limit], decode(ids[:limit], skip_special_tokens=True)) for ids, _ in candidates]
+                for candidates, limit in zip(sampled, limits, strict=True)
+            ]
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
 
     def _as_repair(self, answer: SampledAnswer) -> Repair:
         ids, text = answer
         if self.policy_tokenizer is None:
             return Repair(ids, text)
-        ended = bool(ids) and ids[-1] in self.processor.tokenizer.all_special_ids
-        end = [self.policy_tokenizer.eos_token_id] if ended else []
+        end = [written_end(self.policy_tokenizer)] if end_of(ids, self.processor.tokenizer) else []
         return Repair(self.policy_tokenizer.encode(text, add_special_tokens=False) + end, text)
 
 

@@ -1,8 +1,8 @@
-"""What the two stages of a repair model's training share: the model, processor time, quality before and after."""
+"""What the two stages of a repair model's training share: the model, the time spent, quality before and after."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -10,8 +10,10 @@ from accelerate import PartialState
 from transformers import Trainer, TrainerCallback
 
 from difference_feedback.judges.audit import Auditor
-from difference_feedback.judges.questions import EMBEDDED, Grade, Rule, held_out
+from difference_feedback.judges.llm_judge import LLMJudge
+from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
 from difference_feedback.judges.served_model import ServedModel
+from difference_feedback.method.cost import BILL
 from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
@@ -33,11 +35,14 @@ def stage_config(
 
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
-    values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "disable_tqdm": True}
+    values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name}
     if not torch.cuda.is_available():
         values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
         values |= {"dataloader_pin_memory": False}
-    return build_config(config_class, {**values, **trl}, source="trl", seed=recipe.seed, **fixed)
+    return build_config(
+        config_class, {**values, **trl, "report_to": recipe.trackers or "none"}, source="trl", seed=recipe.seed, **fixed
+    )
 
 
 class Stage:
@@ -61,33 +66,35 @@ class Stage:
         self.last_checkpoint = str(checkpoint) if checkpoint else None
         self.first_step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
         run.rewind(self.first_step if checkpoint else -1)
-        self._spent = 0.0
+        self._spent: dict[str, float] = {}
         self._budget: StopAtBudget | None = None
         self._drafts: Any = None
         self._grade: Grade = EMBEDDED.is_right
 
     @contextmanager
     def billed(self) -> Iterator[None]:
-        """The processor time spent inside counts. For what happens before the training."""
-        start = time.process_time()
+        """The time spent inside counts. For what happens before the training."""
+        start = BILL.now()
         try:
             yield
         finally:
-            self._spent += time.process_time() - start
+            spent = {clock: seconds - start[clock] for clock, seconds in BILL.now().items()}
+            self._spent = {clock: self._spent.get(clock, 0.0) + seconds for clock, seconds in spent.items()}
 
     @property
-    def cpu_seconds(self) -> float:
-        """Processor seconds counted so far."""
-        return self._budget.total if self._budget else self._spent
+    def seconds(self) -> dict[str, float]:
+        """The seconds counted so far, as logs name them: `cpu_seconds`, and `gpu_seconds` where GPUs are held."""
+        assert self._budget is not None
+        return self._budget.seconds
 
-    def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
+    def callbacks(self, cpu_seconds: float | None = None, gpu_seconds: float | None = None) -> list[TrainerCallback]:
         """Callbacks that stop at the budget (`billed` has used a part of it), write metrics.jsonl and show progress."""
-        self._budget = StopAtBudget(budget, already_spent=self._spent)
+        self._budget = StopAtBudget(cpu_seconds, self._spent, gpu_seconds=gpu_seconds)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:
-        """The processor time spent inside, between two training steps, does not count."""
+        """The time spent inside, between two training steps, does not count."""
         with self._budget.paused() if self._budget else nullcontext():
             yield
 
@@ -100,7 +107,7 @@ class Stage:
         seed = self.recipe.evaluation.seed
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
             questions, grader = held_out(self.recipe)
-            assert isinstance(grader, Rule)  # these recipes name no judge
+            assert not isinstance(grader, LLMJudge)  # these recipes name no judge
             self._grade = grader.is_right
             if not questions:
                 return None

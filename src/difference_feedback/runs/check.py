@@ -10,19 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.hub import check_hub
 from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
-from difference_feedback.runs.packages import TRACKERS, is_installed, require
+from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed, require
+from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
     BaseRecipe,
     EvaluateRecipe,
+    QuestionRecipe,
     Recipe,
     RepairRLRecipe,
     RepairSFTRecipe,
     TrainRecipe,
 )
+from difference_feedback.runs.rewards import BUILT_IN, EMBEDDED, JUDGE, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
+from difference_feedback.runs.validation import nearest
 
 HOST_OBJECTIVES = {
     "trl": ("grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo"),
@@ -42,6 +47,7 @@ def check(recipe: Recipe) -> None:
             _check_train(recipe)
         case RepairSFTRecipe():
             _check_repair(recipe)
+            prompt_form(recipe.system_prompt)
             if recipe.data:
                 _check_rows(recipe.data, "data")
             else:
@@ -72,6 +78,15 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
                 f"host: {recipe.host} cannot be compared at the same processor time, which is measured in this "
                 "process alone: use host: trl here, and `difference-feedback train` for a run on verl."
             )
+        if isinstance(recipe, QuestionRecipe) and (own := set(rewards_of(recipe)) - set(BUILT_IN)):
+            raise ConfigError(
+                f"reward: {min(own)} cannot be compared: results are kept by the recipe, which does not hold your "
+                f"function, and the base is graded by the checker. Use one of {', '.join(BUILT_IN)}."
+            )
+        if getattr(recipe, "push_to_hub", None):
+            raise ConfigError(
+                "push_to_hub: a comparison trains many models: leave it out, and upload the one you want."
+            )
         check(recipe)
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
@@ -86,6 +101,7 @@ def _check_train(recipe: TrainRecipe) -> None:
             "repairs.endpoint names a server, but via: local asks no server: set via to endpoint or vllm."
         )
     _check_host(recipe)
+    _check_published(recipe)
     _check_trained(recipe)
     _check_grading(recipe, recipe.data)
     if recipe.test_data:
@@ -107,34 +123,62 @@ def _check_host(recipe: TrainRecipe) -> None:
         _check_trl(recipe)
         return
     ignored = {
-        "reward: llm-judge": recipe.reward == "llm-judge",
+        "reward: llm-judge": JUDGE in rewards_of(recipe),
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
+        "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
+        "push_to_hub": recipe.push_to_hub is not None,
         f"repair_model: {recipe.repair_model}": recipe.repair_model in (*EMBEDDED_REPAIRERS, "policy"),
     }
     for key in (key for key, is_set in ignored.items() if is_set):
         raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")
     if recipe.lora is not None:
         raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
+    settings = recipe.verl.get("data", {})
+    if recipe.max_prompt_length and isinstance(settings, dict) and "max_prompt_length" in settings:
+        raise ConfigError("max_prompt_length and verl.data.max_prompt_length are the same: leave one of the two out.")
+    settings = recipe.verl.get("trainer", {})
+    if recipe.report_to and isinstance(settings, dict) and "logger" in settings:
+        raise ConfigError("report_to and verl.trainer.logger are the same: leave one of the two out.")
     if not is_installed("verl"):
         raise ConfigError("host: verl needs verl, in an environment of its own: docs/verl.md says how to make it.")
+    _check_trackers(recipe, VERL_TRACKERS)
 
 
 def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
-    """TRL itself, and the trackers that its settings name."""
+    """TRL itself, and what its settings need."""
     if not is_installed("trl"):
         raise ConfigError(
             "host: trl needs TRL, which is not installed here: pip install trl, in an environment without verl."
         )
-    trackers = recipe.trl.get("report_to", "none")
-    for name in [trackers] if isinstance(trackers, str) else trackers if isinstance(trackers, list) else []:
-        if name in TRACKERS and not is_installed(TRACKERS[name]):
-            raise ConfigError(
-                f"trl.report_to: {name} is not installed: pip install {name}, or set trl.report_to=none; "
-                "metrics.jsonl is written in any case."
-            )
+    _check_trackers(recipe, TRACKERS)
+    if recipe.trl.get("max_steps") == 0:
+        raise ConfigError("trl.max_steps: 0 trains nothing: give a number of steps, or leave it out to go by epochs.")
+    if recipe.push_to_hub and recipe.trl.get("push_to_hub"):
+        raise ConfigError("push_to_hub and trl.push_to_hub both upload the model: leave one of the two out.")
     if recipe.trl.get("use_vllm") is True:
         _check_trl_vllm(recipe.trl)
+
+
+def _check_published(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
+    if recipe.report_to is not None and recipe.trl.get("report_to") is not None:
+        raise ConfigError("report_to and trl.report_to are the same: leave one of the two out.")
+    if recipe.push_to_hub is not None:
+        check_hub(recipe.push_to_hub)
+
+
+def _check_trackers(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe, known: Collection[str]) -> None:
+    key = "trl.report_to" if recipe.report_to is None else "report_to"
+    for name in recipe.trackers:
+        if name in ("none", "all") and len(recipe.trackers) == 1:
+            continue
+        if name not in known:
+            raise ConfigError(f"{key}: {name!r} is no tracker.{nearest(str(name), known)}")
+        if not is_installed(TRACKERS[name]):
+            raise ConfigError(
+                f"{key}: {name} is not installed: pip install {name}, or set {key}=none; "
+                "metrics.jsonl is written in any case."
+            )
 
 
 def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
@@ -180,6 +224,7 @@ def _check_repairer(recipe: TrainRecipe) -> None:
 def _check_repair(recipe: RepairSFTRecipe | RepairRLRecipe) -> None:
     """What the two stages of a repair model have in common."""
     _check_trl(recipe)
+    _check_published(recipe)
     if recipe.evaluation.split != "test":
         raise ConfigError("evaluation.split: repair holds the images that repair models are trained on: use test.")
     _check_trained(recipe)
@@ -190,6 +235,12 @@ def _check_repair_rl(recipe: RepairRLRecipe) -> None:
         names = ", ".join(HOST_OBJECTIVES["trl"])
         raise ConfigError(f"objective: {recipe.objective} cannot train a repair model: choose one of {names}.")
     _check_repair(recipe)
+    _check_questions(recipe)
+    if JUDGE in rewards_of(recipe):
+        raise ConfigError(
+            "reward: llm-judge grades no repairs, which this stage samples by the thousand: use final-answer, or a "
+            "function of your own."
+        )
     _check_model(recipe.policy, "policy")
     for key in ("data", "test_data"):
         if (data := getattr(recipe, key)) is not None:
@@ -210,17 +261,24 @@ def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> N
     """Questions, and who grades the answers to them."""
     if data and recipe.tasks:
         raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
-    if (recipe.judge is not None) != (recipe.reward == "llm-judge"):
+    _check_questions(recipe)
+    if (recipe.judge is not None) != (JUDGE in rewards_of(recipe)):
         raise ConfigError(
             "judge and reward: llm-judge go together: give both, or neither; judge.endpoint is the url and model of "
             "the language model that grades."
         )
-    if recipe.reward == "embedded" and data:
-        raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
     if data:
         _check_data(data, "data")
     if recipe.judge is not None:
         check_server(recipe.judge.endpoint, "judge.endpoint")
+
+
+def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> None:
+    """The form of the prompts, and the rewards."""
+    prompt_form(recipe.system_prompt, recipe.format_prompt)
+    check_rewards(recipe)
+    if recipe.data and EMBEDDED in rewards_of(recipe):
+        raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
 
 
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:

@@ -42,6 +42,7 @@ OWN_FOLDERS = {"cells", "checkpoints", "model", "shared", "validation"}
 OWN_FILES = {
     "config.yaml",
     "examples.jsonl",
+    "hub.json",
     "metrics.jsonl",
     "metrics.jsonl.lock",
     "oracle_repairs.jsonl",

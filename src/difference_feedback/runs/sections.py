@@ -1,5 +1,6 @@
 """The parts of recipes: evaluation, data, repairs, endpoints, and the factors of the repair reward."""
 
+import math
 import shlex
 from typing import Annotated, Any, Literal
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TaskName = Literal["digits-sum", "digits-max", "grid-lookup", "count", "chart", "order"]
+Tasks = Annotated[list[TaskName], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -75,7 +77,9 @@ class PolicyEndpoint(Endpoint):
 class EvaluationSettings(Section):
     """Held-out accuracy: how many problems, how they are answered."""
 
-    problems: PositiveInt = 300
+    problems: PositiveInt | None = None
+    """How many held-out questions. Of your own data they are drawn at random by `seed`, in the file's order. By default
+    all of your own, and 300 embedded ones."""
     batch_size: PositiveInt = 100
     max_new_tokens: PositiveInt = 64
     temperature: Annotated[float, Field(ge=0.0)] = 0.0
@@ -83,7 +87,7 @@ class EvaluationSettings(Section):
     every: Annotated[int, Field(ge=0)] = 0
     """Training steps between evaluations; 0 evaluates only at the start and at the end."""
     curve_problems: PositiveInt | None = None
-    """Number of problems for the measurements before the last one; by default all."""
+    """Number of problems for the measurements before the last one; by default all. Drawn as `problems` are."""
     split: Literal["test", "repair"] = "test"
     """Images of the embedded problems. `test`: nothing is trained on them. `repair`: only the repair model is, so that
     settings of the policy can be chosen by them."""
@@ -92,6 +96,11 @@ class EvaluationSettings(Section):
     endpoint: PolicyEndpoint | None = None
     """A vLLM server that answers in place of a model in this process. `evaluate` asks it for the model's answers, the
     training of a repair model for the policy's. A policy in training is always asked in this process."""
+
+    @property
+    def embedded_problems(self) -> int:
+        """Number of held-out problems of the embedded world."""
+        return self.problems or 300
 
     @property
     def generation(self) -> dict[str, Any]:
@@ -110,7 +119,7 @@ class Data(Section):
     columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
     """Name of the field here -> the data set's column, where they differ."""
     instruction: str = "Put the final answer in \\boxed{}."
-    """Added to every question, so that the answer can be found."""
+    """Added to every question, so that the answer can be found. A recipe's `format_prompt` takes its place."""
     limit: PositiveInt | None = None
     min_side: PositiveInt = 28
     max_pixels: PositiveInt = 1_003_520
@@ -152,8 +161,24 @@ class Judge(Section):
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
 
 
-Reward = Literal["embedded", "final-answer", "llm-judge"]
-"""What grades answers: the embedded checker, the final-answer rule, or a language model (which needs `judge`)."""
+def _as_reward(value: Any) -> Any:
+    """A name, or a mapping of names to weights. pydantic alone would report a mistake once for each of the two."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise ValueError("a name, or a mapping of names to weights")
+    for name, weight in value.items():
+        if not isinstance(name, str) or isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ValueError(f"a number as the weight of {name!r}")
+        if not math.isfinite(weight):
+            raise ValueError(f"a finite number as the weight of {name!r}")
+    return value
+
+
+Reward = Annotated[str | dict[str, float], BeforeValidator(_as_reward)]
+"""What grades answers: `embedded` (the embedded checker), `final-answer` (the rule for your own data), `llm-judge` (a
+language model, which needs `judge`), or a function of your own, `path/to/file.py:function`, as TRL calls it. Several
+with weights are a mapping, `{my_reward.py:accuracy: 1.0, my_reward.py:format: 0.2}`; the reward is their sum."""
 
 
 ObjectiveName = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]

@@ -23,10 +23,11 @@ from torch.utils.data import Sampler
 from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig
 
+from difference_feedback.trl.image_rows import ImageRows
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 
-class ExactResume(VLLMSampling):
+class ExactResume(VLLMSampling, ImageRows):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig

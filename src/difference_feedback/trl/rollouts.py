@@ -102,8 +102,8 @@ def sample_repairs(
         )
     usable: dict[int, list[Repair]] = {}
     refused: Counter[str] = Counter()
-    for row, repairs in zip(references, answers, strict=True):
-        usable[row], reasons = usable_repairs(repairs, num_repairs, limits)
+    for request, row, repairs in zip(requests, references, answers, strict=True):
+        usable[row], reasons = usable_repairs(repairs, num_repairs, limits, request.draft_ids)
         refused += reasons
     return usable, refused
 
@@ -119,4 +119,5 @@ def keep_to_text(trainer: Any) -> Limits:
         never = suppressed(kwargs, vision)
         trainer.generation_kwargs["suppress_tokens"] = trainer.generation_config.suppress_tokens = never
     vocabulary = trainer.model.config.get_text_config().vocab_size
-    return Limits(vision, vocabulary, trainer.max_completion_length or sys.maxsize)
+    longest = trainer.max_completion_length or sys.maxsize
+    return Limits(vision, vocabulary, longest, frozenset(trainer.eos_token_ids))

@@ -7,6 +7,7 @@ from typing import Any
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import OBJECTIVES, Clip
 from difference_feedback.runs.recipes import TrainRecipe
+from difference_feedback.runs.rewards import is_summed, own_function, rewards_of, threshold_of
 from difference_feedback.runs.validation import nearest
 from difference_feedback.verl.settings import VerlSettings
 
@@ -37,7 +38,7 @@ _SAME = {
     "beta": f"{ACTOR}.kl_loss_coef",
 }
 _SIZES = ("per_device_train_batch_size", "gradient_accumulation_steps", "generation_batch_size", "steps_per_generation")
-_OTHERS = ("lr_scheduler_type", "bf16", "logging_steps", "report_to", "answer_column")
+_OTHERS = ("lr_scheduler_type", "bf16", "logging_steps", "report_to", "answer_column", "reward_weights")
 _SCHEDULES = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine"}
 
 
@@ -65,6 +66,12 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
         if schedule not in _SCHEDULES:
             raise ConfigError(f"trl.lr_scheduler_type={schedule!r}: verl has {', '.join(_SCHEDULES)}; use one of them.")
         settings[f"{ACTOR}.optim.lr_scheduler_type"] = _SCHEDULES[schedule]
+    if recipe.max_prompt_length is not None:
+        settings["data.max_prompt_length"] = recipe.max_prompt_length
+    if trackers := [name for name in recipe.trackers if name != "none"]:
+        settings["trainer.logger"] = ["console", "file", *trackers]
+    if is_summed(recipe):
+        settings |= _rewards(recipe)
     if recipe.method == "df-grpo":
         settings |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, df_fields).items()}
     return settings | _flat(recipe.verl)
@@ -97,10 +104,22 @@ def _batches(trl: Mapping[str, Any]) -> dict[str, Any]:
     return {"data.train_batch_size": rows // answers, f"{ACTOR}.ppo_mini_batch_size": rows // answers}
 
 
+def _rewards(recipe: TrainRecipe) -> dict[str, Any]:
+    """What `reward.compute_score` gets besides each answer. verl's workers have another current folder."""
+    names = {name: own_function(name) for name in rewards_of(recipe)}
+    kwargs = {
+        "rewards": [name if own is None else f"{own.path.absolute()}:{own.function}" for name, own in names.items()],
+        "weights": list(rewards_of(recipe).values()),
+        "threshold": threshold_of(recipe),
+        "model": recipe.model,
+    }
+    return {f"+reward.custom_reward_function.reward_kwargs.{key}": value for key, value in kwargs.items()}
+
+
 def _block(recipe: TrainRecipe, df_fields: set[str]) -> dict[str, Any]:
     block = {key: value for key, value in recipe.trl.items() if key in df_fields and key not in _SAME}
     block |= recipe.repairs.model_dump(mode="json", exclude_none=True)
-    block |= {"repair_model": recipe.repair_model, "dtype": recipe.dtype}
+    block |= {"repair_model": recipe.repair_model, "dtype": recipe.dtype, "reward_threshold": threshold_of(recipe)}
     return {key: value for key, value in block.items() if value is not None}
 
 
