@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from servers.openai_server import serve_model
-from servers.vllm_server import free_url
 
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
@@ -20,7 +19,7 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import endpoints_of
-from difference_feedback.runs.serving import served_models, server_command, server_environment, serving
+from difference_feedback.runs.serving import free_url, served_models, server_command, server_environment, serving
 
 PROGRAM = Path(__file__).parents[1] / "servers" / "listing_server.py"
 ASK = [ChatRequest([{"role": "user", "content": "Hello"}])]

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from servers.vllm_server import FOLDER, MODEL, PYTHON, SETTINGS, URL, free_url, serve_settings
+from servers.vllm_server import FOLDER, MODEL, PYTHON, SETTINGS, URL, serve_settings
 
 from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.judges.questions import draft_questions
@@ -25,7 +25,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint, TextOnly
-from difference_feedback.runs.serving import served_models, serving
+from difference_feedback.runs.serving import free_url, served_models, serving
 from difference_feedback.world import sample_problems
 from difference_feedback.world.nano import load_base
 

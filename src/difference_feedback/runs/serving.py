@@ -8,6 +8,7 @@ import functools
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -170,6 +171,13 @@ def served_models(endpoint: Endpoint) -> list[str] | None:
         return None
     except (http.client.HTTPException, ValueError, KeyError, TypeError):
         raise ConfigError(f"{endpoint.url}: what answers there has no list of models: give another port.") from None
+
+
+def free_url() -> str:
+    """A base URL on this machine at which nobody listens yet."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}/v1"
 
 
 def server_command(endpoint: Endpoint) -> list[str]:
