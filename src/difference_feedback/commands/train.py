@@ -44,4 +44,4 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
         train_policy(recipe, run)
     if is_first_rank():
         typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
-        publish(run, recipe.push_to_hub)
+    publish(run, recipe.push_to_hub)

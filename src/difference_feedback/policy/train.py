@@ -11,6 +11,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import held_out, part_of, reward_functions, training_data, training_problems
 from difference_feedback.method.cost import ledger
 from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
+from difference_feedback.models.billing import bill_servers
 from difference_feedback.models.load import load_model
 from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
@@ -22,6 +23,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
+from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
@@ -49,6 +51,7 @@ def train(
     check(recipe)
     config = host_config(recipe, run.checkpoints)
     say_idle_devices()
+    bill_servers(endpoints_of(recipe).values())
     dataset, grader = training_data(recipe)
     questions, grade = held_out(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)

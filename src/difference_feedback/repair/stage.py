@@ -14,6 +14,7 @@ from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.cost import BILL
 from difference_feedback.models.adapters import name_base, with_lora
+from difference_feedback.models.billing import bill_device, bill_servers
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
 from difference_feedback.models.ranks import one_device, ranks, say_idle_devices, sum_over_ranks
@@ -22,8 +23,9 @@ from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
+from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.validation import build_config
-from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget, bill_device
+from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
 
 C = TypeVar("C", bound=TrainingArguments)
 
@@ -60,6 +62,7 @@ class Stage:
         self.limits["over_ranks"] = True
         say_idle_devices()
         bill_device(ranks().device)
+        bill_servers(endpoints_of(recipe).values())
         loading: dict[str, Any] = {"dtype": recipe.dtype, "attention": recipe.attention, "whole": True}
         self.model, self.processor = load_model(recipe.model, **loading)
         self.model = with_lora(self.model, recipe.lora, recipe.seed).to(ranks().device)

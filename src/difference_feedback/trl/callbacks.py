@@ -14,6 +14,7 @@ from transformers.trainer_callback import ExportableState
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.cost import BILL, SECONDS
+from difference_feedback.models.billing import bill_device
 from difference_feedback.models.flops import uncounted
 from difference_feedback.runs.jsonl import JsonLines
 
@@ -113,12 +114,6 @@ class StopAtBudget(TrainerCallback, ExportableState):
             for clock, seconds in here.items()
             if clock != "wall"
         }
-
-
-def bill_device(device: torch.device) -> None:
-    """Bill this rank's device, if it is a GPU, or another accelerator."""
-    if device.type not in ("cpu", "mps"):
-        BILL.hold("device", 1)
 
 
 def check_gpu_budget(gpu_seconds: float | None) -> None:
