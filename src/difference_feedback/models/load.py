@@ -56,6 +56,8 @@ def _named_as_loaded(model: Any) -> Any:
 
     Under ZeRO-3, transformers 5 also undoes renamings that it did not make, and saves `model.model.layers`.
     """
-    if conversions := getattr(model, "_weight_conversions", None):
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    if is_deepspeed_zero3_enabled() and (conversions := getattr(model, "_weight_conversions", None)):
         model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]
     return model
