@@ -19,7 +19,7 @@ def load_model(name: str, *, dtype: str = "float32", attention: str | None = Non
     if name == "nano":
         from difference_feedback.world.nano import load_base
 
-        return load_base()
+        return load_base(dtype=dtype)
     if (base := adapter_base(name)) is not None:
         model, processor = load_model(base, dtype=dtype, attention=attention)
         return load_adapter(model, name).eval(), processor

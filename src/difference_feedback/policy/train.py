@@ -4,14 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import held_out, training_data, training_problems
 from difference_feedback.method.cost import ledger
-from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
-from difference_feedback.models.load import load_model
+from difference_feedback.models.adapters import add_repair_adapter, name_base
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
@@ -24,6 +22,7 @@ from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress
 from difference_feedback.trl.objective import with_objective
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
 
 def train(
@@ -46,8 +45,7 @@ def train(
     config = host_config(recipe, run.checkpoints)
     dataset, reward = training_data(recipe)
     questions, grade = held_out(recipe)
-    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-    model = with_lora(model, recipe.lora, recipe.seed)
+    model, processor = load_to_train(recipe)
     budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent)
     common: dict[str, Any] = {
         "model": model,
@@ -102,8 +100,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     from trl import GRPOConfig
 
     defaults: dict[str, Any] = {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
-    if not torch.cuda.is_available():
-        defaults |= {"bf16": False, "use_cpu": True}
+    defaults |= machine_settings(recipe)
     fixed = {"output_dir": str(output_dir), "seed": recipe.seed}
     if recipe.method == "df-grpo":
         fixed["objective"] = recipe.objective
@@ -136,7 +133,6 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     from difference_feedback.repair.prompts import template_for
 
     settings: dict[str, Any] = {
-        "max_new_tokens": config.max_completion_length,
         "temperature": source.temperature,
         "batch_size": source.batch_size,
         "style": source.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
@@ -147,9 +143,7 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
         return LocalRepairer(policy, processor, adapter_name="repair", **settings)
     if recipe.repair_model == "policy":
         return LocalRepairer(policy, processor, **settings)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    options: dict[str, Any] = {"device": device, "dtype": recipe.dtype, "attention": recipe.attention}
-    return LocalRepairer.from_pretrained(recipe.repair_model, **options, **settings)
+    return LocalRepairer.from_pretrained(recipe.repair_model, attention=recipe.attention, **settings)
 
 
 def summarise(

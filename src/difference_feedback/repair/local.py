@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from accelerate import PartialState
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.method.repairs import Repair, RepairRequest
@@ -27,7 +29,7 @@ class LocalRepairer:
         model: PreTrainedModel,
         processor: ProcessorMixin,
         *,
-        max_new_tokens: int = 512,
+        max_new_tokens: int | None = None,
         max_growth: float = 1.5,
         temperature: float = 0.7,
         batch_size: int = 64,
@@ -39,6 +41,7 @@ class LocalRepairer:
         """The arguments whose names do not say it all:
 
         Args:
+            max_new_tokens: of a repair. None takes the trainer's longest answer; without a trainer it is 512.
             max_growth: a repair is cut at this many times the longest draft of its call, plus 8 tokens. A longer one
                 is not a small edit, and a batch takes as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
@@ -54,28 +57,47 @@ class LocalRepairer:
         self.calls = 0
         self.adapter_name = adapter_name
         self.policy_tokenizer = policy_tokenizer
+        self._open: set[str] = set()  # which of device and dtype a trainer may still choose
 
     @classmethod
     def from_pretrained(
         cls,
         path: str | Path,
         *,
-        device: str = "cpu",
-        dtype: str = "float32",
+        device: str | None = None,
+        dtype: str | None = None,
         attention: str | None = None,
         style: str | RepairTemplate | None = None,
         **settings: Any,
     ) -> "LocalRepairer":
         """Load `nano`, a folder, or a hub name; `settings` are the constructor's.
 
-        Without a `style`, the prompt is the one that the model was trained with, where the folder says so (see
-        `save_template`).
+        A `device` or `dtype` of None is that of the trainer to which the repairer is given. Without a trainer, it is
+        this machine's accelerator and the checkpoint's type, or the CPU and float32. Without a `style`, the prompt is
+        the one that the model was trained with, where the folder says so (see `save_template`).
         """
-        model, processor = load_model(str(path), dtype=dtype, attention=attention)
-        return cls(model.to(device), processor, style=style or template_for(path), **settings)
+        model, processor = load_model(str(path), dtype=dtype or "auto", attention=attention)
+        repairer = cls(model.to(device or "cpu"), processor, style=style or template_for(path), **settings)
+        repairer._open = {name for name, value in (("device", device), ("dtype", dtype)) if value is None}
+        return repairer
+
+    def adopt(self, device: torch.device, dtype: torch.dtype, max_new_tokens: int | None) -> None:
+        """Take from a trainer what was left open. A model that was passed in stays where and as it is."""
+        if self.max_new_tokens is None:
+            self.max_new_tokens = max_new_tokens
+        if "dtype" in self._open:
+            for parameter in self.model.parameters():  # buffers keep their precision: rotary frequencies need it
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(dtype)
+        if "device" in self._open:
+            self.model.to(device)  # type: ignore[arg-type]
+        self._open = set()
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests."""
+        if self._open:  # there is no trainer
+            device = PartialState().device
+            self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
@@ -87,7 +109,7 @@ class LocalRepairer:
             self.processor,
             conversations,
             [request.images for request in requests],
-            max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 8),
+            max_new_tokens=min(self.max_new_tokens or 512, int(self.max_growth * longest) + 8),
             temperature=self.temperature,
             num_samples=num_samples,
             batch_size=self.batch_size,

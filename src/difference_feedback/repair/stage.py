@@ -11,7 +11,7 @@ from transformers import Trainer, TrainerCallback
 
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.questions import EMBEDDED, Grade, Rule, held_out
-from difference_feedback.models.adapters import name_base, with_lora
+from difference_feedback.models.adapters import name_base
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
 from difference_feedback.repair.local import LocalRepairer
@@ -21,6 +21,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
 C = TypeVar("C")
 
@@ -33,9 +34,9 @@ def stage_config(
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
     values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    values |= machine_settings(recipe)
     if not torch.cuda.is_available():
-        values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
-        values |= {"dataloader_pin_memory": False}
+        values |= {"gradient_checkpointing": False, "dataloader_pin_memory": False}
     return build_config(config_class, {**values, **trl}, source="trl", seed=recipe.seed, **fixed)
 
 
@@ -48,8 +49,8 @@ class Stage:
         settings = recipe.evaluation
         self.limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(device)
+        self.model, self.processor = load_to_train(recipe)
+        self.model.to(device)
         self.policy = self.model
         if policy != recipe.model:
             self.policy = load_model(policy, dtype=recipe.dtype, attention=recipe.attention)[0].to(device)
