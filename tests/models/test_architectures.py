@@ -11,6 +11,7 @@ from architectures import BUILDERS, NAMES, asking, mixed_rows, picture
 from torch import nn
 
 from difference_feedback.data.repair_set import RepairExample
+from difference_feedback.judges.chat import ChatAnswer
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.end_tokens import end_ids, end_of, written_end
@@ -19,9 +20,10 @@ from difference_feedback.models.load import load_model
 from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.policy.evaluation import evaluate
 from difference_feedback.repair.embedded import ReferenceRepairer
+from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.sft import RepairCollator, sft_dataset
-from difference_feedback.runs.sections import Lora
+from difference_feedback.runs.sections import Endpoint, Lora
 from difference_feedback.world import sample_problems
 
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -106,6 +108,13 @@ def test_a_repairer_repairs_and_its_texts_end_as_the_drafts(loaded: tuple[Any, A
     [[repair]] = ReferenceRepairer(tokenizer).repair(requests[:1])
     assert repair.token_ids == [*tokenizer.encode("the answer is 5", add_special_tokens=False), end]
     assert end_of(draft, tokenizer) == []
+
+    served = Endpoint(url="http://127.0.0.1:9/v1", model="m")
+    answer = ChatAnswer(["the answer is 5"] * 2, token_ids=[[*draft, end], draft], truncated=[False, False])
+    for kind in (EndpointRepairer, VLLMServerRepairer):
+        for repair in kind(served, tokenizer)._candidates(requests[0], answer):
+            assert repair.token_ids[-1] == end
+            assert end not in repair.token_ids[:-1]
 
 
 def test_labels_are_what_the_template_writes_as_the_answer(loaded: tuple[Any, Any], name: str) -> None:
