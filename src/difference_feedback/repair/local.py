@@ -12,6 +12,7 @@ from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
+from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
 
@@ -28,7 +29,7 @@ class LocalRepairer:
         model: PreTrainedModel,
         processor: ProcessorMixin,
         *,
-        max_new_tokens: int = 512,
+        max_new_tokens: int | None = None,
         max_growth: float = 1.5,
         temperature: float = 0.7,
         batch_size: int = 64,
@@ -41,6 +42,7 @@ class LocalRepairer:
         """The arguments whose names do not say it all:
 
         Args:
+            max_new_tokens: of a repair. None takes the trainer's longest answer; without a trainer it is 512.
             max_growth: a repair is cut at this many times the longest draft of its call, plus 8 tokens. A longer one
                 is not a small edit, and a batch takes as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
@@ -58,37 +60,56 @@ class LocalRepairer:
         self.adapter_name = adapter_name
         self.policy_tokenizer = policy_tokenizer
         self.over_ranks = over_ranks
+        self._open: set[str] = set()  # which of device and dtype a trainer may still choose
 
     @classmethod
     def from_pretrained(
         cls,
         path: str | Path,
         *,
-        device: str | torch.device = "cpu",
-        dtype: str = "float32",
+        device: str | torch.device | None = None,
+        dtype: str | None = None,
         attention: str | None = None,
         style: str | RepairTemplate | None = None,
         **settings: Any,
     ) -> "LocalRepairer":
         """Load `nano`, a folder, or a hub name, whole on every rank; `settings` are the constructor's.
 
-        Without a `style`, the prompt is the one that the model was trained with, where the folder says so (see
-        `save_template`).
+        A `device` or `dtype` of None is that of the trainer to which the repairer is given. Without a trainer, it is
+        this machine's accelerator and the checkpoint's type, or the CPU and float32. Without a `style`, the prompt is
+        the one that the model was trained with, where the folder says so (see `save_template`).
         """
-        model, processor = load_model(str(path), dtype=dtype, attention=attention, whole=True)
-        return cls(model.to(device), processor, style=style or template_for(path), **settings)
+        model, processor = load_model(str(path), dtype=dtype or "auto", attention=attention, whole=True)
+        repairer = cls(model.to(device or "cpu"), processor, style=style or template_for(path), **settings)
+        repairer._open = {name for name, value in (("device", device), ("dtype", dtype)) if value is None}
+        return repairer
+
+    def adopt(self, device: torch.device, dtype: torch.dtype, max_new_tokens: int | None) -> None:
+        """Take from a trainer what was left open. A model that was passed in stays where and as it is."""
+        if self.max_new_tokens is None:
+            self.max_new_tokens = max_new_tokens
+        if "dtype" in self._open:
+            for parameter in self.model.parameters():  # buffers keep their precision: rotary frequencies need it
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(dtype)
+        if "device" in self._open:
+            self.model.to(device)  # type: ignore[arg-type]
+        self._open = set()
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests.
 
         Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
         """
+        if self._open:  # there is no trainer
+            device = ranks().device
+            self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
-        limits = [min(self.max_new_tokens, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
+        limits = [min(self.max_new_tokens or 512, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
         seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
             self.model,

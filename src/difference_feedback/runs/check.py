@@ -284,9 +284,16 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
     """The model that is trained, and the adapter on it."""
     _check_model(recipe.model)
+    adapter = adapter_base(recipe.model) is not None
+    switch = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
+    if switch and recipe.trl.get(switch) is False and not adapter and recipe.lora is None:
+        raise ConfigError(
+            f"dtype: {recipe.dtype} is the precision of the computation, which trl.{switch}: false switches off: leave "
+            "one of the two out."
+        )
     if recipe.lora is not None:
         require("peft", "lora")
-        if adapter_base(recipe.model) is not None:
+        if adapter:
             raise ConfigError("lora: the model is an adapter already, which is trained as it is: leave lora out.")
 
 

@@ -55,6 +55,7 @@ class ModelRecipe(Recipe):
     model: str = "nano"
     """`nano` for the shipped base, else a local folder or a hub name (safetensors only, no remote code)."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Precision of the computation. Weights that are trained are in float32 all the same; see `trl.precision`."""
     attention: str | None = None
     """Attention implementation, by transformers' names: `sdpa`, `flash_attention_2`, ..."""
     system_prompt: str | None = None

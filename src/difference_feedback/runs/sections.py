@@ -149,7 +149,7 @@ class Lora(Section):
     alpha: PositiveInt = 32
     """The adapter's output is scaled by `alpha / rank`."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: str | list[str] = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    targets: str | list[str] | None = None
     """Layers, as PEFT's `target_modules`: ends of their names, or a regular expression of the whole name. By default
     the linear layers of the language model, and none of the vision tower."""
 
