@@ -52,7 +52,7 @@ def before(tool: ModuleType, checkout: Path) -> str:
         ("tests/verl/passed", False),
         ("tests/method/test_alignment.py", False),
         ("recipes/nano_df_grpo.yaml", True),
-        ("recipes/verl/internvl3_5_8b_df_grpo.yaml", True),
+        ("recipes/verl/qwen3_vl_8b_df_gspo.yaml", True),
         ("recipes/demo.yaml", False),
     ],
 )
