@@ -148,7 +148,10 @@ def test_replicas_on_gpus_of_their_own(free: None) -> None:
             ["44 free CPUs", "need 24", "num_cpus"],
         ),
         (["+difference_feedback.replicas=9"], ["replicas=9", "8 GPUs", "at most"]),
-        (["difference_feedback.repair_model=/no/such/model"], ["/no/such/model", "no such folder"]),
+        (
+            ["difference_feedback.repair_model=/no/such/model", "+difference_feedback.replicas=1"],
+            ["/no/such/model", "no such folder"],
+        ),
     ],
 )
 def test_a_start_that_cannot_work_ends_with_its_reason(free: None, changes: list[str], words: list[str]) -> None:
