@@ -9,6 +9,7 @@ from transformers import AutoProcessor
 from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import (
     FULL,
@@ -79,6 +80,23 @@ def test_repairs_grow_with_their_drafts_and_no_longer(frozen, requests):
     for settings, limit in (({}, int(1.5 * longest) + 8), ({"max_growth": 0.0}, 8), ({"max_growth": 9.0}, 60)):
         candidates = repairer(frozen, max_new_tokens=60, **settings).repair(requests, 4)
         assert max(len(c.token_ids) for samples in candidates for c in samples) == limit
+
+
+def test_a_prompt_that_does_not_fit_gets_no_repair_and_the_others_theirs(frozen, requests, monkeypatch):
+    model, processor = frozen
+    prompts = [
+        repairer(frozen).prompt(r.prompt, processor.tokenizer.decode(r.draft_ids), r.reference) for r in requests
+    ]
+    sizes = [[(image.height, image.width) for image in request.images] for request in requests]
+    lengths = PromptLengths(processor, "nano").count(prompts, sizes)
+    whole = repairer(frozen, temperature=0).repair(requests)
+    limit = sorted(lengths)[2]
+    monkeypatch.setattr(model.config.text_config, "max_position_embeddings", limit + 10)
+    some = repairer(frozen, temperature=0).repair(requests)
+    assert some == [repairs if n <= limit else [] for repairs, n in zip(whole, lengths, strict=True)]
+    assert [] in some
+    monkeypatch.setattr(model.config.text_config, "max_position_embeddings", 12)
+    assert repairer(frozen).repair(requests, 2) == [[]] * len(requests)
 
 
 def test_text_and_tokens_belong_together(frozen, requests):

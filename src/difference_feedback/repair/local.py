@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
+from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
 
@@ -49,6 +50,7 @@ class LocalRepairer:
         self.temperature = temperature
         self.batch_size = batch_size
         self.prompt = RepairPrompt(style, processor)
+        self.lengths = PromptLengths(processor, "the repair model")
         self.seed = seed
         self.calls = 0
         self.adapter_name = adapter_name
@@ -74,7 +76,14 @@ class LocalRepairer:
         return cls(model.to(device), processor, style=style or template_for(path), **settings)
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
-        """Return `num_samples` candidates for each request, in the order of the requests."""
+        """Return `num_samples` candidates for each request, in the order of the requests.
+
+        A request whose prompt does not fit into the model's context gets none.
+        """
+        fitting = self._fitting(requests)
+        if len(fitting) < len(requests):
+            repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
+            return [repaired.get(i, []) for i in range(len(requests))]
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
@@ -95,6 +104,22 @@ class LocalRepairer:
         )
         self.calls += 1
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
+
+    def _fitting(self, requests: Sequence[RepairRequest]) -> list[int]:
+        """The requests whose prompts leave room for a repair in the model's context."""
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is None:
+            return list(range(len(requests)))
+        decode = (self.policy_tokenizer or self.processor.tokenizer).decode
+        prompts = [
+            self.prompt(request.prompt, decode(request.draft_ids, skip_special_tokens=True), request.reference)
+            for request in requests
+        ]
+        sizes = [[(image.height, image.width) for image in request.images] for request in requests]
+        longest = max((len(request.draft_ids) for request in requests), default=0)
+        answer = min(self.max_new_tokens, int(self.max_growth * longest) + 8)
+        fits = self.lengths.fit(prompts, sizes, context - answer)
+        return [i for i, fit in enumerate(fits) if fit]
 
     def _as_repair(self, answer: SampledAnswer) -> Repair:
         ids, text = answer
