@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from difference_feedback import world
 from difference_feedback.judges import questions
+from difference_feedback.judges.questions import draft_questions, rule_grader_of
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.repair import rl
 from difference_feedback.repair.local import LocalRepairer
@@ -149,3 +150,19 @@ def test_drafts_whose_repair_prompt_does_not_fit_are_left_out_and_counted():
     kept = fitting_drafts(supply, processor, NANO, "nano", room - limit)
     assert kept.drafts == [draft for draft, n in zip(supply.drafts, lengths, strict=True) if n <= limit]
     assert kept.summary()["removed_too_long"] == len(supply.drafts) - len(kept.drafts) > 0
+
+
+def test_an_unjudged_answer_is_no_draft(tmp_path):
+    """A draft is an answer that the function found wrong, not one that it could not judge."""
+    (tmp_path / "rewards.py").write_text(
+        "def judge(completions, answer, **_):\n"
+        "    texts = [c[-1]['content'] for c in completions]\n"
+        "    right = [text.rpartition('answer')[2].split() == a.split() for text, a in zip(texts, answer)]\n"
+        "    return [1.0 if hit else None if len(text) % 2 else 0.0 for hit, text in zip(right, texts)]\n"
+    )
+    recipe = recipe_with(reward=f"{tmp_path / 'rewards.py'}:judge")
+    model, processor = load_base()
+    sampling = {"questions": draft_questions(recipe), "grade": rule_grader_of(recipe), "progress": None}
+    supply = rl_drafts(model, processor, 12, **sampling)
+    assert len(supply.drafts) == 12
+    assert {len(wrong.draft.text) % 2 for wrong in supply.drafts} == {0}

@@ -95,7 +95,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
             stage.processor,
             recipe.drafts,
             questions=draft_questions(recipe),
-            grade=rule.is_right,
+            grade=rule,
             text_only=recipe.text_only,
             seed=recipe.seed,
             **stage.limits,

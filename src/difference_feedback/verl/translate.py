@@ -74,7 +74,7 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
         settings |= _rewards(recipe)
     if recipe.method == "df-grpo":
         settings |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, df_fields).items()}
-    return settings | _flat(recipe.verl)
+    return settings | recipe.verl_settings
 
 
 def _objective(recipe: TrainRecipe) -> dict[str, Any]:
@@ -121,13 +121,3 @@ def _block(recipe: TrainRecipe, df_fields: set[str]) -> dict[str, Any]:
     block |= recipe.repairs.model_dump(mode="json", exclude_none=True)
     block |= {"repair_model": recipe.repair_model, "dtype": recipe.dtype, "reward_threshold": threshold_of(recipe)}
     return {key: value for key, value in block.items() if value is not None}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            settings |= _flat(value, f"{prefix}{key}.")
-        else:
-            settings[prefix + key] = value
-    return settings
