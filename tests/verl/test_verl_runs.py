@@ -152,13 +152,12 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
         },
         # Always given, so that right is right as by the embedded checker alone.
         "reward": {"embedded": 0.9, f"{tmp_path / 'rewards.py'}:prompted": 0.1},
-        "system_prompt": "look closely",
         "verl": {key: value for key, value in harness.items() if key not in translated},
     }
     (tmp_path / "rewards.py").write_text(
         "def prompted(prompts, completion_ids, task, **_):\n"
         "    rows = zip(prompts, completion_ids, task, strict=True)\n"
-        "    return [float(p[0]['content'] == 'look closely' and len(ids) > 0 and bool(t)) for p, ids, t in rows]\n"
+        "    return [float('<image>' in p[0]['content'] and len(ids) > 0 and bool(t)) for p, ids, t in rows]\n"
     )
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     output = tmp_path / "output"
