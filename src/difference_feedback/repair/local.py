@@ -12,6 +12,7 @@ from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
+from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
@@ -55,6 +56,7 @@ class LocalRepairer:
         self.temperature = temperature
         self.batch_size = batch_size
         self.prompt = RepairPrompt(style, processor)
+        self.lengths = PromptLengths(processor, "the repair model")
         self.seed = seed
         self.calls = 0
         self.adapter_name = adapter_name
@@ -99,11 +101,16 @@ class LocalRepairer:
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests.
 
-        Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
+        Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft. A request
+        whose prompt does not fit into the model's context gets none.
         """
         if self._open:  # there is no trainer
             device = ranks().device
             self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
+        fitting = self._fitting(requests)
+        if len(fitting) < len(requests):
+            repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
+            return [repaired.get(i, []) for i in range(len(requests))]
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
@@ -133,6 +140,22 @@ class LocalRepairer:
                 for candidates, limit in zip(sampled, limits, strict=True)
             ]
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
+
+    def _fitting(self, requests: Sequence[RepairRequest]) -> list[int]:
+        """The requests whose prompts leave room for a repair in the model's context."""
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is None:
+            return list(range(len(requests)))
+        decode = (self.policy_tokenizer or self.processor.tokenizer).decode
+        prompts = [
+            self.prompt(request.prompt, decode(request.draft_ids, skip_special_tokens=True), request.reference)
+            for request in requests
+        ]
+        sizes = [[(image.height, image.width) for image in request.images] for request in requests]
+        longest = max((len(request.draft_ids) for request in requests), default=0)
+        answer = min(self.max_new_tokens or 512, int(self.max_growth * longest) + 8)
+        fits = self.lengths.fit(prompts, sizes, context - answer)
+        return [i for i, fit in enumerate(fits) if fit]
 
     def _as_repair(self, answer: SampledAnswer) -> Repair:
         ids, text = answer

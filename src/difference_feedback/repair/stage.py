@@ -122,7 +122,7 @@ class Stage:
             if not questions:
                 return None
             self._drafts = held_out_drafts(
-                self.policy, self.processor, questions, grade=self._grade, seed=seed, **self.limits
+                self.policy, self.processor, questions, grade=grader, seed=seed, **self.limits
             )
         repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=seed, **self.limits)
         return repair_quality(

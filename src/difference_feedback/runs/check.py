@@ -136,11 +136,9 @@ def _check_host(recipe: TrainRecipe) -> None:
         raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")
     if recipe.lora is not None:
         raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
-    settings = recipe.verl.get("data", {})
-    if recipe.max_prompt_length and isinstance(settings, dict) and "max_prompt_length" in settings:
+    if recipe.max_prompt_length and "data.max_prompt_length" in recipe.verl_settings:
         raise ConfigError("max_prompt_length and verl.data.max_prompt_length are the same: leave one of the two out.")
-    settings = recipe.verl.get("trainer", {})
-    if recipe.report_to and isinstance(settings, dict) and "logger" in settings:
+    if recipe.report_to and "trainer.logger" in recipe.verl_settings:
         raise ConfigError("report_to and verl.trainer.logger are the same: leave one of the two out.")
     if not is_installed("verl"):
         raise ConfigError("host: verl needs verl, in an environment of its own: docs/verl.md says how to make it.")
@@ -279,6 +277,8 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
     """The form of the prompts, and the rewards."""
     prompt_form(recipe.system_prompt, recipe.format_prompt)
     check_rewards(recipe)
+    if "max_prompt_length" in getattr(recipe, "trl", {}):
+        raise ConfigError("trl.max_prompt_length: TRL has it no more: write max_prompt_length, without trl.")
     if recipe.data and EMBEDDED in rewards_of(recipe):
         raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
 

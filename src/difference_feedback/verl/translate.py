@@ -67,7 +67,7 @@ def overrides(recipe: TrainRecipe, gpus: int = 1) -> dict[str, Any]:
             f"trl.{unknown[0]} has no counterpart on verl.{nearest(unknown[0], known)} "
             "Leave it out, or give verl's own setting under `verl:`."
         )
-    own = _flat(recipe.verl)
+    own = recipe.verl_settings
     pool = {"trainer.nnodes": 1, "trainer.n_gpus_per_node": gpus}
     ranks = math.prod(own.get(key, value) for key, value in pool.items())
     if not ranks:
@@ -167,13 +167,3 @@ def _block(recipe: TrainRecipe, df_fields: set[str]) -> dict[str, Any]:
     block |= recipe.repairs.model_dump(mode="json", exclude_none=True)
     block |= {"repair_model": recipe.repair_model, "dtype": recipe.dtype, "reward_threshold": threshold_of(recipe)}
     return {key: value for key, value in block.items() if value is not None}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            settings |= _flat(value, f"{prefix}{key}.")
-        else:
-            settings[prefix + key] = value
-    return settings
