@@ -15,10 +15,10 @@ VERL_PINS := tests/verl/requirements.txt
 VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-vllm test-verl verl-fingerprint lint format bench-core bench-small clean
+.PHONY: help install demo check test test-vllm test-verl verl-fingerprint test-distributed distributed-fingerprint lint format bench-core bench-small clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make the environment and install the package into it
 
@@ -70,7 +70,15 @@ test-verl: $(VERL_STAMP) ## the verl host: real runs on Ray, on the CPU, some 10
 	@$(MAKE) --silent verl-fingerprint > tests/verl/passed
 
 verl-fingerprint: ## a hash of all that the verl host's tests can reach
-	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/verl/fingerprint.py
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/fingerprint.py verl
+
+test-distributed: $(STAMP) ## two ranks on the CPU: DDP, FSDP2, ZeRO-2, ZeRO-3, some 8 minutes
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests/distributed \
+	$(BIN)/python -m pytest -m distributed tests/distributed --durations 8
+	@$(MAKE) --silent distributed-fingerprint > tests/distributed/passed
+
+distributed-fingerprint: ## a hash of all that the tests with several ranks can reach
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/fingerprint.py distributed
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

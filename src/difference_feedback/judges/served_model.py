@@ -8,7 +8,8 @@ from difference_feedback.data.conversations import Conversation
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.models.generate import SampledAnswer
-from difference_feedback.models.load import load_processor
+from difference_feedback.models.processor import load_config, load_processor
+from difference_feedback.models.ranks import shared_work
 from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
 from difference_feedback.runs.sections import PolicyEndpoint
 from difference_feedback.runs.servers import named
@@ -19,11 +20,11 @@ class ServedModel:
 
     def __init__(self, endpoint: PolicyEndpoint, model: str) -> None:
         """`model` is its folder or hub name, whose configuration and processor are loaded, and no weights."""
-        config, self.processor = load_processor(model)
+        self.processor = load_processor(model)
         served = named(endpoint, model)
         assert served is not None
         self.client = ChatClient(served)
-        self._bias = never_sampled(vision_token_ids(config, self.processor.tokenizer))
+        self._bias = never_sampled(vision_token_ids(load_config(model), self.processor.tokenizer))
 
     def answer(
         self,
@@ -36,6 +37,7 @@ class ServedModel:
         batch_size: int = 64,
         seed: int = 0,
         progress: str | None = None,
+        over_ranks: bool = False,
     ) -> list[list[SampledAnswer]]:
         """Answers in the order of the conversations. The endpoint's `concurrency` stands in for `batch_size`.
 
@@ -58,8 +60,13 @@ class ServedModel:
             )
             for i, (conversation, of_row) in enumerate(zip(conversations, images, strict=True))
         ]
-        answers = self.client.ask(requests, progress)
-        return [self._sampled(i, answer) for i, answer in enumerate(answers)]
+
+        def ask(part: Sequence[tuple[int, ChatRequest]]) -> list[list[SampledAnswer]]:
+            answers = self.client.ask([request for _, request in part], progress)
+            return [self._sampled(row, answer) for (row, _), answer in zip(part, answers, strict=True)]
+
+        numbered = list(enumerate(requests))
+        return shared_work(numbered, ask) if over_ranks else ask(numbered)
 
     def _sampled(self, row: int, answer: ChatAnswer) -> list[SampledAnswer]:
         url = self.client.endpoint.url

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from accelerate.utils import gather_object
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, ProcessorMixin
@@ -17,6 +18,7 @@ from difference_feedback.data.conversations import Conversation, fill_images
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.end_tokens import end_ids
+from difference_feedback.models.ranks import is_sharded, own_share, ranks
 from difference_feedback.models.vision_tokens import vision_token_ids
 
 
@@ -35,6 +37,7 @@ def generate(
     seeds: Sequence[int] | None = None,
     adapter_name: str | None = None,
     progress: str | None = None,
+    over_ranks: bool = False,
 ) -> list[list[list[int]]]:
     """Answer each conversation `num_samples` times; token ids in the order given, each with the token that ended it.
 
@@ -43,11 +46,13 @@ def generate(
         max_new_tokens: an answer that reaches it has no such token.
         temperature: 0 answers greedily.
         batch_size: conversations at a time; each of them is sampled `num_samples` times in parallel.
-        seed: of this call's own random stream; torch's global stream is left where it was.
+        seed: of this call's own random streams, one a batch; torch's global stream is left where it was.
         seeds: of each conversation's own streams, one for each sample, in place of the call's (with `top_p=1` alone).
             Then an answer does not depend on the conversations beside it, but for the rounding of a padded batch.
         adapter_name: LoRA adapter to switch to for this call.
         progress: title of a progress bar; None shows none.
+        over_ranks: all ranks make this call with the same arguments. Each answers a part of the batches, and all
+            return all answers, which are those of a single rank. A model that is sharded over the ranks needs it.
 
     Raises:
         ConfigError: several samples at temperature 0, which would all be the same.
@@ -62,21 +67,25 @@ def generate(
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    answers: list[list[list[int]]] = [[] for _ in prompts]
+    share = own_share(len(batches), equally_many=is_sharded(model)) if over_ranks else range(len(batches))
+    answers: dict[int, list[list[int]]] = {}
     with ExitStack() as stack:
         stack.enter_context(unchanged(model, adapter_name))
-        stack.enter_context(own_random_stream(model.device, seed))
-        bar = stack.enter_context(progress_bar(transient=True, disable=progress is None))
-        task = bar.add_task(progress or "", total=len(prompts))
-        for rows in batches:
+        shown = progress is not None and (not over_ranks or ranks().is_main_process)
+        bar = stack.enter_context(progress_bar(transient=True, disable=not shown))
+        task = bar.add_task(progress or "", total=sum(len(batches[i]) for i in share))
+        for number in share:
+            rows = batches[number]
             draw = LogitsProcessorList()
             if seeds is not None and temperature > 0:
                 draw.append(OwnStreams([seeds[i] for i in rows], num_samples, max_new_tokens, temperature))
-            new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config, draw)
-            for k, ids in enumerate(new):
-                answers[rows[k // num_samples]].append(ids)
+            part = [prompts[i] for i in rows], [images[i] for i in rows]
+            with own_random_stream(model.device, seed if number == 0 else _stream(seed, number)):
+                new = _generate_batch(model, processor, *part, config, draw)
+            answers |= {row: new[k * num_samples : (k + 1) * num_samples] for k, row in enumerate(rows)}
             bar.advance(task, len(rows))
-    return answers
+    everywhere = dict(gather_object(list(answers.items()))) if over_ranks else answers
+    return [everywhere[i] for i in range(len(prompts))]
 
 
 class SampledAnswer(NamedTuple):
@@ -101,6 +110,7 @@ class Answerer(Protocol):
         batch_size: int = 64,
         seed: int = 0,
         progress: str | None = None,
+        over_ranks: bool = False,
     ) -> list[list[SampledAnswer]]:
         """As `generate_texts`, with its own processor."""
 
@@ -253,9 +263,19 @@ def _generate_batch(
         add_special_tokens=False,  # the chat template has put them
         return_tensors="pt",
     ).to(model.device)
-    sequences = model.generate(**inputs, generation_config=config, logits_processor=draw)  # type: ignore[operator]
+    # transformers would let the ranks of a ZeRO-3 run wait for each other at every token, whatever the model is, and
+    # those of an FSDP2 run never.
+    waiting = is_sharded(model)
+    sequences = model.generate(  # type: ignore[operator]
+        **inputs, generation_config=config, logits_processor=draw, synced_gpus=waiting
+    )
     new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
+
+
+def _stream(seed: int, batch: int) -> int:
+    """The seed of one batch's random stream, unrelated to those of other batches and other seeds."""
+    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint32)[0])
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

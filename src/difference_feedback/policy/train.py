@@ -11,7 +11,9 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import held_out, part_of, reward_functions, training_data, training_problems
 from difference_feedback.method.cost import ledger
 from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
+from difference_feedback.models.billing import bill_servers
 from difference_feedback.models.load import load_model
+from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
@@ -21,6 +23,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
+from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
@@ -47,6 +50,8 @@ def train(
         )
     check(recipe)
     config = host_config(recipe, run.checkpoints)
+    say_idle_devices()
+    bill_servers(endpoints_of(recipe).values())
     dataset, grader = training_data(recipe)
     questions, grade = held_out(recipe)
     model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
@@ -86,7 +91,8 @@ def train(
         measured = EvaluateHeldOut(measure, settings.every, run, budget, partly=len(part) < len(questions))
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
-    run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
+    if trainer.is_world_process_zero():
+        run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(run.model_path))
     final = measured.measure(trainer.state, final=True) if measured else None
@@ -117,11 +123,10 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
         fixed["reward_weights"] = list(rewards_of(recipe).values())
     if recipe.method == "df-grpo":
         fixed["objective"] = recipe.objective
-        return build_config(
-            DFGRPOConfig, defaults | trl | {"reward_threshold": threshold_of(recipe)}, source="trl", **fixed
-        )
+        settings = defaults | trl | {"reward_threshold": threshold_of(recipe)}
+        return one_device(build_config(DFGRPOConfig, settings, source="trl", **fixed))
     settings = defaults | with_objective(recipe.objective, trl)
-    return build_config(GRPOConfig, settings, source="trl", **fixed)
+    return one_device(build_config(GRPOConfig, settings, source="trl", **fixed))
 
 
 def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, processor: Any) -> Any:
@@ -159,8 +164,7 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
         return LocalRepairer(policy, processor, adapter_name="repair", **settings)
     if recipe.repair_model == "policy":
         return LocalRepairer(policy, processor, **settings)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    options: dict[str, Any] = {"device": device, "dtype": recipe.dtype, "attention": recipe.attention}
+    options: dict[str, Any] = {"device": ranks().device, "dtype": recipe.dtype, "attention": recipe.attention}
     return LocalRepairer.from_pretrained(recipe.repair_model, **options, **settings)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.method.repairs import Repair, RepairRequest
@@ -35,6 +36,7 @@ class LocalRepairer:
         seed: int = 0,
         adapter_name: str | None = None,
         policy_tokenizer: Any = None,
+        over_ranks: bool = False,
     ) -> None:
         """The arguments whose names do not say it all:
 
@@ -42,6 +44,7 @@ class LocalRepairer:
             max_growth: a repair is cut at this many times the longest draft of its call, plus 8 tokens. A longer one
                 is not a small edit, and a batch takes as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
+            over_ranks: all ranks ask for the same repairs, and share the work; see `models.generate.generate`.
         """
         self.model = model
         self.processor = processor
@@ -54,24 +57,25 @@ class LocalRepairer:
         self.calls = 0
         self.adapter_name = adapter_name
         self.policy_tokenizer = policy_tokenizer
+        self.over_ranks = over_ranks
 
     @classmethod
     def from_pretrained(
         cls,
         path: str | Path,
         *,
-        device: str = "cpu",
+        device: str | torch.device = "cpu",
         dtype: str = "float32",
         attention: str | None = None,
         style: str | RepairTemplate | None = None,
         **settings: Any,
     ) -> "LocalRepairer":
-        """Load `nano`, a folder, or a hub name; `settings` are the constructor's.
+        """Load `nano`, a folder, or a hub name, whole on every rank; `settings` are the constructor's.
 
         Without a `style`, the prompt is the one that the model was trained with, where the folder says so (see
         `save_template`).
         """
-        model, processor = load_model(str(path), dtype=dtype, attention=attention)
+        model, processor = load_model(str(path), dtype=dtype, attention=attention, whole=True)
         return cls(model.to(device), processor, style=style or template_for(path), **settings)
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
@@ -98,6 +102,7 @@ class LocalRepairer:
             seed=_stream(self.seed, self.calls),
             seeds=[_stream(self.seed, seed) for seed in seeds] if seeds else None,
             adapter_name=self.adapter_name,
+            over_ranks=self.over_ranks,
         )
         self.calls += 1
         if seeds:  # a request's limit, too, is its own

@@ -15,6 +15,7 @@ from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.questions import draft_questions, rule_grader_of
+from difference_feedback.models.ranks import ranks
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 from difference_feedback.repair.audit_factor import AuditFactor
 from difference_feedback.repair.blank_image import BlankImageFactor
@@ -109,7 +110,8 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         answer = int(config.max_completion_length or 0)
         supply = fitting_drafts(supply, stage.processor, stage.template, recipe.model, answer)
     log = AuditLog(run.folder)
-    log.rewind(stage.first_step)
+    if ranks().is_main_process:
+        log.rewind(stage.first_step)
     callbacks = stage.callbacks(recipe.budget_cpu_seconds, recipe.budget_gpu_seconds)
     if recipe.evaluation.every:
         callbacks.append(MeasureRepairs(stage, recipe.evaluation.every, measuring))
@@ -128,6 +130,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     )
     after = stage.quality(auditor=measuring)
     stage.save(trainer)
+    ranks().wait_for_everyone()  # the first rank has written all metrics and audits
     return stage.finish(
         {
             **supply.summary(),

@@ -56,6 +56,7 @@ def rl_drafts(
     batch_size: int = 64,
     seed: int = 0,
     progress: str | None = "sampling drafts to train on",
+    over_ranks: bool = False,
 ) -> DraftSupply[Q]:
     """At most `n` wrong answers of `policy`, each with a correct sibling for its reference.
 
@@ -76,6 +77,7 @@ def rl_drafts(
                 "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
             )
         sampling: dict[str, Any] = {"grade": grade, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+        sampling["over_ranks"] = over_ranks
         groups = sample_groups(
             policy, processor, batch, group_size=group_size, seed=seed + rollouts, progress=progress, **sampling
         )

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
-from transformers.utils import CONFIG_NAME
 from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images, with_system
@@ -21,6 +19,7 @@ from difference_feedback.models.end_tokens import end_ids, written_end
 from difference_feedback.models.fitting import fitting, room_for_prompts
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 from difference_feedback.repair.stage import Stage, stage_config
@@ -106,13 +105,19 @@ def sft_dataset(
 
 
 class RepairSFTTrainer(SFTTrainer):
-    """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`."""
+    """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`.
+
+    The loss is the mean over the tokens of an update, however they are spread over ranks and micro-batches. TRL takes
+    it within each micro-batch for models such as Qwen2.5-VL, whose own loss, which TRL does not call, wants no count.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if (Path(resume_from_checkpoint) / CONFIG_NAME).is_file() and not is_peft_model(target):
-            load_weights(target, resume_from_checkpoint)
-        else:
+        if not load_weights(self, target, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
@@ -186,7 +191,8 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         with stage.billed():
             sampling = {"problems": labelled_problems(recipe), "seed": recipe.seed, **stage.limits}
             repair_set = RepairSet(oracle_repairs(stage.policy, stage.processor, recipe.drafts, **sampling))
-        save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
+        if ranks().is_main_process:
+            save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,
         stage.processor,

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import PartialState
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.llm_judge import LLMJudge
@@ -15,17 +14,20 @@ from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.cost import BILL
 from difference_feedback.models.adapters import name_base, with_lora
+from difference_feedback.models.billing import bill_device, bill_servers
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
+from difference_feedback.models.ranks import one_device, ranks, say_idle_devices, sum_over_ranks
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
+from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
 
-C = TypeVar("C")
+C = TypeVar("C", bound=TrainingArguments)
 
 
 def stage_config(
@@ -40,32 +42,41 @@ def stage_config(
     if not torch.cuda.is_available():
         values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
         values |= {"dataloader_pin_memory": False}
-    return build_config(
-        config_class, {**values, **trl, "report_to": recipe.trackers or "none"}, source="trl", seed=recipe.seed, **fixed
-    )
+    settings = {**values, **trl, "report_to": recipe.trackers or "none"}
+    return one_device(build_config(config_class, settings, source="trl", seed=recipe.seed, **fixed))
 
 
 class Stage:
-    """One stage of one run. `policy` is the name of the model that writes the drafts, as a recipe gives it."""
+    """One stage of one run. `policy` is the name of the model that writes the drafts, as a recipe gives it.
+
+    Where there are several ranks, every one makes the stage after its trainer's configuration, which says how the
+    trainer shards the model. Before the training, each rank has the whole model, since drafts are sampled then. The
+    ranks share the sampling and the measuring; the first one writes.
+    """
 
     def __init__(self, recipe: RepairSFTRecipe | RepairRLRecipe, run: Run, policy: str) -> None:
         self.recipe = recipe
         self.run = run
         settings = recipe.evaluation
         self.limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(device)
+        self.limits["over_ranks"] = True
+        say_idle_devices()
+        bill_device(ranks().device)
+        bill_servers(endpoints_of(recipe).values())
+        loading: dict[str, Any] = {"dtype": recipe.dtype, "attention": recipe.attention, "whole": True}
+        self.model, self.processor = load_model(recipe.model, **loading)
+        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(ranks().device)
         self.policy: Any = self.model
         if settings.endpoint is not None:
             self.policy = ServedModel(settings.endpoint, policy)
         elif policy != recipe.model:
-            self.policy = load_model(policy, dtype=recipe.dtype, attention=recipe.attention)[0].to(device)
+            self.policy = load_model(policy, **loading)[0].to(ranks().device)
         self.template = template_for(recipe.model)
         checkpoint = run.last_checkpoint()
         self.last_checkpoint = str(checkpoint) if checkpoint else None
         self.first_step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-        run.rewind(self.first_step if checkpoint else -1)
+        if ranks().is_main_process:
+            run.rewind(self.first_step if checkpoint else -1)
         self._spent: dict[str, float] = {}
         self._budget: StopAtBudget | None = None
         self._drafts: Any = None
@@ -73,13 +84,12 @@ class Stage:
 
     @contextmanager
     def billed(self) -> Iterator[None]:
-        """The time spent inside counts. For what happens before the training."""
+        """The time that the ranks spend inside counts. For what happens before the training."""
         start = BILL.now()
-        try:
-            yield
-        finally:
-            spent = {clock: seconds - start[clock] for clock, seconds in BILL.now().items()}
-            self._spent = {clock: self._spent.get(clock, 0.0) + seconds for clock, seconds in spent.items()}
+        yield
+        for clock, seconds in BILL.now().items():
+            here = self._spent.get(clock, 0.0)
+            self._spent[clock] = here + sum_over_ranks(seconds - start[clock])
 
     @property
     def seconds(self) -> dict[str, float]:
@@ -123,15 +133,15 @@ class Stage:
         """Save the model, its processor and its prompt template to the run's `model` folder."""
         if trainer is not None:
             trainer.save_model(str(self.run.model_path))
-        else:
+        elif ranks().is_main_process:
             self.model.save_pretrained(self.run.model_path)
             self.processor.save_pretrained(self.run.model_path)
-        if PartialState().is_main_process:
+        if ranks().is_main_process:
             save_template(self.template, self.run.model_path)
             name_base(self.run.model_path, self.recipe.model)
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Write the summary, which marks the run as finished."""
-        if PartialState().is_main_process:
+        if ranks().is_main_process:
             self.run.finish(summary)
         return summary

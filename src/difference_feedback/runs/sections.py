@@ -63,6 +63,8 @@ class Endpoint(Section):
     """Folder in which answers are kept, shared by runs. None: no answer is kept."""
     serve: Serve | None = None
     """Start this server; `url` then has a port of this machine. None: it runs already."""
+    billed_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that a server which runs already holds for this run. They count in its GPU time."""
 
 
 class PolicyEndpoint(Endpoint):

@@ -14,6 +14,7 @@ from transformers.trainer_callback import ExportableState
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.cost import BILL, SECONDS
+from difference_feedback.models.billing import bill_device
 from difference_feedback.models.flops import uncounted
 from difference_feedback.runs.jsonl import JsonLines
 
@@ -115,12 +116,6 @@ class StopAtBudget(TrainerCallback, ExportableState):
         }
 
 
-def bill_device(device: torch.device) -> None:
-    """Bill this rank's device, if it is a GPU, or another accelerator."""
-    if device.type not in ("cpu", "mps"):
-        BILL.hold("device", 1)
-
-
 def check_gpu_budget(gpu_seconds: float | None) -> None:
     """Raise `ConfigError` for a budget of GPU time on a machine without a GPU: it would never be spent."""
     if gpu_seconds is not None and not torch.accelerator.is_available():
@@ -172,13 +167,18 @@ class ShowProgress(TrainerCallback):
 
 
 class StepHooks(TrainerCallback):
-    """Keeps the trainer's ledger, and lets nothing move in a step without a single pair. The trainer adds it itself."""
+    """Keeps the trainer's ledger, and lets nothing move in a step without a single pair. The trainer adds it itself.
+
+    Such a step counts as one: the learning rate's schedule goes on. The weights and the optimiser's state stay.
+    """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         bill_device(args.device)
+        if self.trainer.args.regroup and self.trainer.is_deepspeed_enabled:
+            skip_empty_steps(self.trainer.deepspeed.optimizer)
         self.trainer.cost.start()
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -193,3 +193,19 @@ class StepHooks(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.close_cost_window()
+
+
+def skip_empty_steps(optimizer: Any) -> None:
+    """Let a DeepSpeed ZeRO optimiser leave all as it is in a step whose gradient is 0 on all ranks.
+
+    DeepSpeed steps inside `backward`, on gradients that are not in `.grad`, so a callback comes too late. It takes the
+    gradient's norm over all ranks before it calls the optimiser that it wraps.
+    """
+    wrapped = optimizer.optimizer
+    step = wrapped.step
+
+    def step_unless_empty(*args: Any, **kwargs: Any) -> Any:
+        if optimizer._global_grad_norm != 0:
+            return step(*args, **kwargs)
+
+    wrapped.step = step_unless_empty
