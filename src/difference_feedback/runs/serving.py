@@ -95,9 +95,18 @@ def with_servers(function: F) -> F:
             return function(recipe, run, *args, **kwargs)
         check(recipe)
         with serving(endpoints, run.folder):
-            return function(recipe, run, *args, **kwargs)
+            result = function(recipe, run, *args, **kwargs)
+            _wait_for_other_ranks()
+            return result
 
     return cast(F, served)
+
+
+def _wait_for_other_ranks() -> None:
+    """They may still ask the servers. Where torch has joined no ranks, there are none."""
+    distributed = getattr(sys.modules.get("torch"), "distributed", None)
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        distributed.barrier()
 
 
 @contextmanager
