@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from difference_feedback.bench.supervised import SupervisedExample, collate
-from difference_feedback.judges.questions import training_data
+from difference_feedback.judges.questions import reward_functions, training_data
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import host_config, load_repairer
 from difference_feedback.runs.loading import load_recipe
@@ -47,10 +47,10 @@ def trainer_of(changes: list[str], model: Any, processor: Any, repairer: str, fo
     common = [f"repair_model={repairer}", "trl.num_repairs=1", "trl.max_steps=1", "problems=48", "seed=7"]
     recipe = load_recipe("nano_df_grpo", TrainRecipe, [*common, *changes])
     config = host_config(recipe, folder / "checkpoints")
-    dataset, reward = training_data(recipe)
+    dataset, grader = training_data(recipe)
     return DFGRPOTrainer(
         model=model,
-        reward_funcs=[reward],
+        reward_funcs=reward_functions(grader),
         args=config,
         train_dataset=dataset,
         processing_class=processor,

@@ -14,6 +14,7 @@ from difference_feedback.judges.questions import (
     Rule,
     draft_questions,
     held_out,
+    reward_functions,
     rule_of,
     training_data,
     training_questions,
@@ -59,11 +60,11 @@ def test_own_questions_are_held_out_only_where_a_test_set_says_so(data: dict[str
 def test_both_hosts_train_on_the_same_questions(data: dict[str, str]) -> None:
     for values in ({"problems": 5, "seed": 3}, {"data": data}):
         recipe = TrainRecipe.model_validate(values)
-        dataset, reward = training_data(recipe)
+        dataset, grader = training_data(recipe)
         questions = training_questions(recipe)
         assert list(dataset["answer"]) == [question.answer for question in questions]
         rule = rule_of(recipe.data)
-        assert reward is rule.reward
+        assert reward_functions(grader) == [rule.reward]
         texts = [f"answer {question.answer}" for question in questions]
         rewards = rule.reward([None] * len(texts), texts, answer=list(dataset["answer"]))
         assert [score == 1 for score in rewards] == rule.grade(questions, texts)
@@ -71,7 +72,7 @@ def test_both_hosts_train_on_the_same_questions(data: dict[str, str]) -> None:
 
 def test_drafts_are_drawn_from_every_question_once_in_the_order_of_the_seed(data: dict[str, str]) -> None:
     first, again, other = (
-        [q.answer for q in draft_questions(RepairRLRecipe.model_validate({"data": data, "seed": seed}))[0]]
+        [q.answer for q in draft_questions(RepairRLRecipe.model_validate({"data": data, "seed": seed}))]
         for seed in (1, 1, 2)
     )
     assert sorted(first) == [*"012345"]

@@ -10,9 +10,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from servers.unruly_server import unruly
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.questions import training_data
-from difference_feedback.policy.train import train
+from difference_feedback.policy.train import host_config, train
 from difference_feedback.report import write_report
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
@@ -144,9 +144,62 @@ def test_a_language_model_grades_where_the_recipe_says_so() -> None:
         endpoint = {"url": server.url, "model": "judge", "concurrency": 1}
         values = {"method": "grpo", "reward": "llm-judge", "judge": {"endpoint": endpoint}}
         recipe = TrainRecipe.model_validate(values | {"problems": 4})
-        dataset, reward = training_data(recipe)
-        rewards = reward([dataset[0]["prompt"]] * 3, ["7", "8", "9"], answer=["7"] * 3)
+        dataset, grader = training_data(recipe)
+        rewards = grader.reward([dataset[0]["prompt"]] * 3, ["7", "8", "9"], answer=["7"] * 3)
         assert rewards == [1.0, None, 1.0]
     for wrong in ({"reward": "llm-judge", "judge": None}, {"reward": None}):
         with pytest.raises(ConfigError, match="go together"):
             check(TrainRecipe.model_validate(values | wrong))
+
+
+REWARDS = """
+def right(completions, answer, **_):
+    return [float(completion[-1]["content"].rpartition("answer")[2].split() == truth.split())
+            for completion, truth in zip(completions, answer)]
+
+def short(prompts, completions, completion_ids, log_metric, **_):
+    log_metric("tokens", sum(map(len, completion_ids)) / len(completion_ids))
+    return [1.0 if len(ids) < 20 else 0.0 for ids in completion_ids]
+"""
+
+
+def test_rewards_of_one_s_own_train_and_measure_and_decide_what_is_repaired(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text(REWARDS)
+    rewards = f"{{{tmp_path}/rewards.py:right: 1.0, {tmp_path}/rewards.py:short: 0.25}}"
+    recipe = recipe_of(
+        "nano_df_grpo", "repair_model=oracle", f"reward={rewards}", "trl.max_steps=2", "report_to=tensorboard"
+    )
+    run = Run(tmp_path / "run", recipe)
+    summary = train(recipe, run)
+    rows = [row for row in run.metrics() if "df/wrong_share" in row]
+    assert len(rows) == 2
+    for row in rows:
+        assert row["df/wrong_share"] == pytest.approx(1 - row["rewards/right/mean"]), (
+            "the threshold is 1: right alone is enough"
+        )
+        total = row["rewards/right/mean"] + 0.25 * row["rewards/short/mean"]
+        assert row["reward"] == pytest.approx(total, abs=1e-6)
+        assert row["tokens"] > 0
+    assert list((run.checkpoints / "runs").rglob("events.*")), "the tracker was asked"
+    plain = recipe_of("nano_df_grpo", "repair_model=oracle", "trl.max_steps=2")
+    again = train(plain, Run(tmp_path / "plain", plain))
+    assert again["base_accuracy"] == summary["base_accuracy"], "held-out answers are right by the same threshold"
+
+
+def test_a_reward_that_fails_ends_the_run_with_its_name(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text("def f(completions, **_):\n    return [1.0]\n")
+    recipe = recipe_of("nano_grpo", f"reward={tmp_path}/rewards.py:f", "evaluation.problems=1")
+    with pytest.raises(DataError, match=r"rewards\.py:f returned 1 rewards for 16"):
+        train(recipe, Run(tmp_path / "run", recipe))
+
+
+def test_the_run_is_named_as_its_folder_and_weights_follow_the_rewards(tmp_path: Path) -> None:
+    recipe = recipe_of(
+        "nano_df_grpo", "repair_model=oracle", "reward={embedded: 0.5, final-answer: 1.5}", "reward_threshold=0.5"
+    )
+    config = host_config(recipe, tmp_path / "my_run" / "checkpoints")
+    assert config.run_name == "my_run"
+    assert config.report_to == []
+    assert config.reward_weights == [0.5, 1.5]
+    assert 0.499 < config.reward_threshold <= 0.5
+    assert host_config(recipe_of("nano_grpo", "trl.run_name=mine")).run_name == "mine"

@@ -55,6 +55,47 @@ MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
     ((*SERVED, f"repairs.endpoint={SERVER}"), "repairs.endpoint.url", "correct the url"),
     ((*DF, "repair_model=oracle", "data.path=rows.jsonl"), "repair_model: oracle", "give a repair model"),
     ((*DF, "trl.report_to=[wandb]"), "trl.report_to", "pip install wandb"),
+    ((*DF, "trl.report_to=tensorbord"), "trl.report_to", "Did you mean 'tensorboard'"),
+    ((*DF, "report_to=wandb"), "report_to", "pip install wandb"),
+    ((*DF, "report_to=none", "trl.report_to=none"), "report_to", "leave one of the two out"),
+    ((*DF, "reward=final_answer"), "reward", "Did you mean 'final-answer'"),
+    ((*DF, "reward=none.py:f"), "reward: none.py:f", "must be a Python file"),
+    ((*DF, "reward=rewards.py:g"), "reward: rewards.py:g", "Its functions: f, in_try"),
+    ((*DF, "reward=rewards.py:Class"), "reward: rewards.py:Class", "name one that takes completions"),
+    ((*DF, "reward=rewards.py:NUMBER"), "reward: rewards.py:NUMBER", "name one that takes completions"),
+    ((*DF, "reward=broken.py:f"), "reward: broken.py:f", "line 2"),
+    ((*DF, "reward={embedded: x}"), "reward", "a number as the weight of 'embedded'"),
+    ((*DF, "reward={embedded: .nan}"), "reward", "a finite number"),
+    ((*DF, "reward={}"), "reward", "names to weights"),
+    ((*DF, "reward={embedded: 0.5, final-answer: 0.4}"), "reward_threshold", "lower reward_threshold"),
+    (
+        (*DF, "reward={embedded: 1.0, rewards.py:f: 1.0}", "trl.reward_weights=[1, 2]"),
+        "trl.reward_weights",
+        "leave one",
+    ),
+    ((*DF, "trl.reward_weights=[1.0, 2.0]"), "trl.reward_weights", "several rewards"),
+    ((*DF, "trl.reward_weights=[.nan]"), "trl.reward_weights", "give a weight"),
+    ((*DF, "trl.reward_threshold=.nan"), "trl.reward_threshold", "give one"),
+    ((*DF, "reward_threshold=.inf"), "reward_threshold", "give one"),
+    ((*DF, "reward_threshold=1.0", "trl.reward_threshold=1.0"), "reward_threshold", "leave one of the two out"),
+    ((*DF, "reward_threshold=2.0"), "reward_threshold", "Raise the weights"),
+    ((*DF, "trl.max_steps=0"), "trl.max_steps", "go by epochs"),
+    ((*DF, "tasks=[]"), "tasks", "at least 1"),
+    ((*DF, "system_prompt=none.txt"), "system_prompt", "give a text"),
+    ((*DF, "system_prompt=' '"), "system_prompt", "leave it out"),
+    ((*DF, "format_prompt=Think first."), "format_prompt", "{question}"),
+    ((*DF, "format_prompt='{question} {question}'"), "format_prompt", "once"),
+    ((*DF, "format_prompt='<image>{question}'"), "format_prompt", "brings its own images"),
+    ((*DF, "format_prompt=wrong.jinja"), "format_prompt", "{{ content }}"),
+    ((*DF, "trl.max_prompt_length=9"), "trl.max_prompt_length", "without trl"),
+    ((*DF, "max_prompt_length=0"), "max_prompt_length", "greater than 0"),
+    ((*DF, "push_to_hub=name"), "push_to_hub", "owner/name"),
+    ((*DF, "push_to_hub='an owner/name'"), "push_to_hub", "owner/name"),
+    ((*DF, "push_to_hub=owner/name"), "push_to_hub", "hf auth login"),
+    ((*DF, "push_to_hub=owner/name", "trl.push_to_hub=true"), "push_to_hub", "leave one of the two out"),
+    ((*DF, "host=verl", "push_to_hub=owner/name"), "push_to_hub", "leave it out"),
+    ((*DF, "host=verl", "max_prompt_length=9", "verl.data.max_prompt_length=9"), "max_prompt_length", "leave one"),
+    ((*DF, "host=verl", "report_to=wandb", "verl.trainer.logger=[file]"), "report_to", "leave one of the two out"),
     ((*DF, "objective=ppo"), "objective", "host: verl"),
     ((*DF, "verl.trainer.nnodes=2"), "verl", "set host: verl"),
     ((*DF, "host=verl"), "host: verl", "docs/verl.md"),
@@ -73,6 +114,14 @@ MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
     ((*RL, "audit.auditor=endpoint"), "audit.endpoint", "url and model"),
     ((*RL, "audit.auditor=endpoint", f"audit.endpoint={SERVER}"), "audit.endpoint.url", "start the server"),
     ((*RL, "objective=ppo"), "objective", "choose one"),
+    ((*RL, "reward=llm-judge"), "reward: llm-judge", "function of your own"),
+    ((*RL, "reward=none.py:f"), "reward: none.py:f", "must be a Python file"),
+    ((*RL, "format_prompt=none.jinja"), "format_prompt", "give a text"),
+    (("repair", "sft", "nano_repair_sft", "system_prompt=none.md"), "system_prompt", "give a text"),
+    (("repair", "sft", "nano_repair_sft", "push_to_hub=owner/name"), "push_to_hub", "hf auth login"),
+    (("evaluate", "nano_evaluate", "reward=rewards.py:g"), "reward: rewards.py:g", "Its functions: f"),
+    (("bench", "bench_small", "train.reward=rewards.py:f"), "methods.grpo, train: reward", "Use one of embedded"),
+    (("bench", "bench_small", "train.push_to_hub=owner/name"), "methods.grpo, train: push_to_hub", "leave it out"),
     ((*RL, "evaluation.split=repair"), "evaluation.split", "use test"),
     (("evaluate", "nano_evaluate", "model=./none"), "model", "Give the folder"),
     (("evaluate", "nano_evaluate", "data.path=none.jsonl"), "data.path", "give a JSON Lines file"),
@@ -108,6 +157,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("mistakes")
     (folder / "rows.jsonl").write_text('{"question": "?", "image": "a.png", "answer": "1"}\n')
     (folder / "empty.jsonl").write_text("\n[1]\nno JSON\n")
+    (folder / "rewards.py").write_text(
+        "def f(completions, **_): ...\ntry:\n    def in_try(): ...\nexcept ValueError: ...\n"
+        "class Class: ...\nNUMBER = 1\nraise SystemExit('it was run')\n"
+    )
+    (folder / "broken.py").write_text("a = 1\ndef f(:\n")
+    (folder / "wrong.jinja").write_text("{{ contents }}")
     for name in ("adapter", "unweighted", "unfinished/model"):
         (folder / name).mkdir(parents=True)
     (folder / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "nano"}')
@@ -126,7 +181,8 @@ def outcomes(folder: Path) -> list[list[Any]]:
         timeout=300,
         check=False,
         cwd=folder,
-        env={key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")},
+        env={key: value for key, value in os.environ.items() if not key.lower().endswith(("_proxy", "_token"))}
+        | {"HF_HOME": str(folder / "hf")},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -255,3 +311,37 @@ def test_a_recipe_knows_as_the_trainer_does_whether_it_needs_repairs(
     trl = {"num_repairs": num_repairs, "weights": weights, "regroup": regroup, "sibling_repairs": num_repairs == 0}
     config = DFGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **trl)
     assert TrainRecipe.model_validate({"trl": trl}).needs_repairer == config.needs_repairer
+
+
+TRAINED = {"repair_model": "oracle"}
+
+
+@pytest.mark.parametrize("kind", [TrainRecipe, RepairRLRecipe])
+def test_trl_s_vllm_is_looked_for_before_a_model_is_loaded(kind, monkeypatch):
+    values = TRAINED if kind is TrainRecipe else {}
+    colocated = kind.model_validate(values | {"trl": {"use_vllm": True}})
+    monkeypatch.setattr("difference_feedback.runs.check.is_installed", lambda module: module != "vllm")
+    with pytest.raises(ConfigError, match=r"trl\.use_vllm.*pip install"):
+        check(colocated)
+    check(kind.model_validate(values | {"trl": {"use_vllm": False}}))
+    monkeypatch.setattr("difference_feedback.runs.check.is_installed", lambda module: True)
+    check(colocated)
+
+
+def test_trl_s_vllm_server_must_answer(monkeypatch, openai_server):
+    monkeypatch.setattr("difference_feedback.runs.check.is_installed", lambda module: True)
+    base = openai_server.url.removesuffix("/v1")
+    port = int(base.rsplit(":", 1)[1])
+
+    def recipe(**trl):
+        return TrainRecipe.model_validate(TRAINED | {"trl": {"use_vllm": True, "vllm_mode": "server"} | trl})
+
+    check(recipe(vllm_server_base_url=base))
+    check(recipe(vllm_server_port=port))
+    for places, key in (
+        ({"vllm_server_base_url": "http://127.0.0.1:9"}, "trl.vllm_server_base_url"),
+        ({"vllm_server_port": 9}, "trl.vllm_server_host and vllm_server_port"),
+        ({"vllm_server_base_url": "127.0.0.1:9"}, "trl.vllm_server_base_url"),
+    ):
+        with pytest.raises(ConfigError, match=key):
+            check(recipe(**places))

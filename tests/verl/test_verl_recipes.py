@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.verl.settings import settings_of
+from difference_feedback.verl.settings import pool_of, settings_of
 
 pytest.importorskip("verl", reason="verl has an environment of its own")
 hydra = pytest.importorskip("hydra")
@@ -27,24 +27,45 @@ def plain(*overrides: str) -> Any:
     return compose("ppo_trainer", [*BLOCK, *overrides], folder)
 
 
-@pytest.mark.parametrize(
-    ("name", "model", "answers", "loss", "gpus"),
-    [
-        ("qwen2_5_vl_7b_df_gspo", "Qwen/Qwen2.5-VL-7B-Instruct", 128, "gspo", 8),
-        ("qwen2_5_vl_32b_df_gspo", "Qwen/Qwen2.5-VL-32B-Instruct", 128, "gspo", 32),
-        ("internvl3_5_8b_df_grpo", "OpenGVLab/InternVL3_5-8B-HF", 512, "vanilla", 8),
-    ],
-)
-def test_the_papers_settings(name: str, model: str, answers: int, loss: str, gpus: int) -> None:
+MODELS = {
+    # recipe: (model, GPUs)
+    "qwen2_5_vl_7b_df_gspo": ("Qwen/Qwen2.5-VL-7B-Instruct", 8),
+    "qwen2_5_vl_32b_df_gspo": ("Qwen/Qwen2.5-VL-32B-Instruct", 32),
+    "qwen3_vl_8b_df_gspo": ("Qwen/Qwen3-VL-8B-Instruct", 8),
+}
+
+
+def test_every_recipe_is_here() -> None:
+    assert {path.stem for path in RECIPES.iterdir()} == {*MODELS, "paper_gspo"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_papers_settings(name: str) -> None:
     config = compose(name, [])
     settings = settings_of(config)
     assert settings is not None
     assert (settings.reward_threshold, settings.num_repairs) == (1.0, 2)
-    rollout = config.actor_rollout_ref.rollout
-    assert config.actor_rollout_ref.model.path == model
-    assert (config.data.train_batch_size * rollout.n, rollout.temperature) == (answers, 0.7)
-    assert config.actor_rollout_ref.actor.policy_loss.loss_mode == loss
-    assert config.trainer.n_gpus_per_node * config.trainer.nnodes == gpus
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert config.data.train_batch_size == actor.ppo_mini_batch_size == 128
+    assert (rollout.n, rollout.temperature) == (8, 0.7)
+    assert actor.policy_loss.loss_mode == "gspo"
+    assert (config.actor_rollout_ref.model.path, pool_of(config)) == MODELS[name]
+
+
+@pytest.mark.parametrize("enabled", ["true", "false"])
+@pytest.mark.parametrize("name", MODELS)
+def test_recipes_pass_verls_own_checks(name: str, enabled: str) -> None:
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    config = compose(name, [f"difference_feedback.enabled={enabled}"])
+    assert (settings_of(config) is None) == (enabled == "false")
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    gpus, rollout = pool_of(config), config.actor_rollout_ref.rollout
+    assert gpus % rollout.tensor_model_parallel_size == 0
+    assert config.data.train_batch_size * rollout.n % gpus == 0
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    assert longest <= config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
 
 
 def test_plain_verl_without_the_block() -> None:
@@ -96,3 +117,54 @@ def test_with_a_critic_the_group_stays() -> None:
     with pytest.raises(ConfigError, match=r"min_probability=0.05.*use 0"):
         settings_of(plain("algorithm.adv_estimator=gae", PLAUSIBLE))
     assert settings_of(plain("algorithm.adv_estimator=grpo", PLAUSIBLE)).min_probability == 0.05  # type: ignore[union-attr]
+
+
+def test_a_train_recipe_s_own_keys_reach_verl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards in files with awkward names, the longest prompt, trackers and the system message, through Hydra."""
+    from datasets import Dataset
+    from verl.trainer.ppo.reward import get_custom_reward_fn
+
+    from difference_feedback.runs.folder import Run
+    from difference_feedback.runs.recipes import TrainRecipe
+    from difference_feedback.verl.launch import arguments
+
+    (tmp_path / "it's, (mine)=1").mkdir()
+    own = tmp_path / "it's, (mine)=1" / "rewards.py"
+    own.write_text(
+        "def short(completions, completion_ids, **_):\n    return [float(len(ids) < 9) for ids in completion_ids]\n"
+    )
+    monkeypatch.chdir(own.parent)
+    values = {
+        "host": "verl",
+        "method": "df-grpo",
+        "repair_model": "nano",
+        "problems": 4,
+        "evaluation": {"problems": 3},
+        "reward": {"embedded": 0.8, "rewards.py:short": 0.2},
+        "max_prompt_length": 200,
+        "system_prompt": "look closely",
+        "report_to": ["tensorboard"],
+    }
+    run = Run(tmp_path / "my_run", TrainRecipe.model_validate(values))
+    import verl.trainer
+
+    words = arguments(run.recipe, run)  # type: ignore[arg-type]
+    config = compose("ppo_trainer", words, str(Path(verl.trainer.__file__).parent / "config"))
+    assert config.data.max_prompt_length == 200
+    assert list(config.trainer.logger) == ["console", "file", "tensorboard"]
+    assert config.trainer.experiment_name == "my_run"
+    settings = settings_of(config)
+    assert settings is not None
+    assert 0.999 < settings.reward_threshold < 1
+    monkeypatch.chdir(tmp_path)  # a worker's folder is another
+    reward = get_custom_reward_fn(config)
+    assert reward is not None
+    for row in Dataset.from_parquet(str(config.data.train_files)):
+        assert row["prompt"][0] == {"role": "system", "content": "look closely"}
+        truth = row["reward_model"]["ground_truth"]
+        wanted = {f"answer {truth}": (1.0, 1.0), "so it is . " * 9 + f"answer {truth}": (0.8, 0.0), "none": (0.2, 0.0)}
+        for text, (score, right) in wanted.items():
+            extra = {**row["extra_info"], "num_turns": None, "rollout_reward_scores": {}}
+            graded = reward(data_source=row["data_source"], solution_str=text, ground_truth=truth, extra_info=extra)
+            assert graded["score"] == pytest.approx(score)
+            assert graded["acc"] == right

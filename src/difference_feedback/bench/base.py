@@ -74,7 +74,7 @@ def train_upper_bound(
 
 def measure(model: Any, processor: Any, settings: EvaluationSettings, tasks: Sequence[str] | None = None) -> Evaluation:
     """Accuracy on held-out embedded problems."""
-    problems = sample_problems(settings.split, settings.problems, settings.seed, tasks)
+    problems = sample_problems(settings.split, settings.embedded_problems, settings.seed, tasks)
     return evaluate(model, processor, problems, seed=settings.seed, **settings.generation)
 
 

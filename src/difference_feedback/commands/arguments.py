@@ -27,6 +27,17 @@ Output = Annotated[
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in the folder, and start again.")]
 
 
+def publish(run: "Run", repository: str | None) -> None:
+    """Upload the model of a finished run, where its recipe says `push_to_hub`. Raises as `runs.hub.upload`."""
+    from difference_feedback.runs.first_rank import is_first_rank
+
+    if repository is not None and is_first_rank():
+        from difference_feedback.runs.hub import upload
+
+        if address := upload(run, repository):
+            typer.echo(f"On the hub: {address}")
+
+
 def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str, list[str]]:
     """The recipe's name and the overrides; the recipe may be left out."""
     words = list(arguments or ())

@@ -2,7 +2,7 @@
 
 import typer
 
-from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
+from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish
 from difference_feedback.commands.collect import collect
 
 repair_app = typer.Typer(
@@ -31,11 +31,11 @@ def sft(arguments: Arguments = None, output: Output = None, overwrite: Overwrite
     recipe, run = open_run(
         arguments, RepairSFTRecipe, "nano_repair_sft", output, overwrite, check_settings=check_settings
     )
-    if run.finished:
-        return
-    from difference_feedback.repair.sft import train_sft
+    if not run.finished:
+        from difference_feedback.repair.sft import train_sft
 
-    train_sft(recipe, run)
+        train_sft(recipe, run)
+    publish(run, recipe.push_to_hub)
 
 
 @repair_app.command("rl")
@@ -59,8 +59,8 @@ def rl(arguments: Arguments = None, output: Output = None, overwrite: Overwrite 
     recipe, run = open_run(
         arguments, RepairRLRecipe, "nano_repair_rl", output, overwrite, check_settings=check_settings
     )
-    if run.finished:
-        return
-    from difference_feedback.repair.rl import train_rl
+    if not run.finished:
+        from difference_feedback.repair.rl import train_rl
 
-    train_rl(recipe, run)
+        train_rl(recipe, run)
+    publish(run, recipe.push_to_hub)

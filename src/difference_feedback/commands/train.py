@@ -2,7 +2,7 @@
 
 import typer
 
-from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
+from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish
 
 
 def train(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
@@ -15,6 +15,8 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
     [bold]Example:[/] difference-feedback train nano_grpo objective=gspo --output runs/gspo
 
     [bold]Example:[/] difference-feedback train my_recipe.yaml host=verl objective=ppo
+
+    [bold]Example:[/] difference-feedback train my_recipe.yaml reward=my_reward.py:accuracy report_to=tensorboard
     """
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.recipes import TrainRecipe
@@ -42,3 +44,4 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
         train_policy(recipe, run)
     if is_first_rank():
         typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
+    publish(run, recipe.push_to_hub)

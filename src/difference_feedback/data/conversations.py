@@ -89,6 +89,11 @@ def conversation(question: str, num_images: int) -> list[dict[str, Any]]:
     return [{"role": "user", "content": [*images, {"type": "text", "text": question}]}]
 
 
+def with_system(prompt: Conversation, system: str | None) -> Conversation:
+    """The conversation with a system message before it; without a `system`, as it is."""
+    return prompt if system is None else [{"role": "system", "content": [{"type": "text", "text": system}]}, *prompt]
+
+
 def marked_conversation(question: str) -> list[dict[str, Any]]:
     """A user's turn with an image part at every `<image>` of the question."""
     content: list[dict[str, Any]] = []

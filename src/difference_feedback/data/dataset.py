@@ -9,8 +9,8 @@ A row that cannot be used is left out and listed with its line, its field and th
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import datasets
 from PIL import Image
 from rich.console import Console
 
-from difference_feedback.data.conversations import marked_conversation
+from difference_feedback.data.conversations import marked_conversation, with_system
 from difference_feedback.data.image_files import OpenedImage, open_image, png_bytes
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl
+from difference_feedback.runs.prompts import PromptForm
 from difference_feedback.runs.sections import Data
 
 PLACEHOLDER = re.compile(r"<image[ _]?(\d*)>", re.IGNORECASE)
@@ -47,11 +48,12 @@ class VisualQuestion:
     answer: str
     options: tuple[str, ...] = ()
     task: str = ""
+    system: str | None = None
 
     @cached_property
     def prompt(self) -> list[dict[str, Any]]:
         """The chat conversation for the policy."""
-        return marked_conversation(self.question)
+        return with_system(marked_conversation(self.question), self.system)
 
 
 @dataclass(frozen=True)
@@ -61,22 +63,48 @@ class LoadedData:
     dataset: datasets.Dataset
     problems: list[RowProblem]
     notes: Counter[str]
+    lines: list[int]
+    """Where each row of `dataset` stands in the file."""
+    sizes: list[list[tuple[int, int]]]
+    """Height and width of each row's images, in pixels."""
+    system: str | None = None
+    """The system message of the prompts."""
+
+    @property
+    def prompts(self) -> list[list[dict[str, Any]]]:
+        """The chat conversation of each row."""
+        return [with_system(marked_conversation(question), self.system) for question in self.dataset["question"]]
+
+    def select(self, rows: Sequence[int]) -> "LoadedData":
+        """These rows alone, by their place."""
+        if len(rows) == len(self.lines):
+            return self
+        lines, sizes = [self.lines[i] for i in rows], [self.sizes[i] for i in rows]
+        return replace(self, dataset=self.dataset.select(rows), lines=lines, sizes=sizes)
 
     def questions(self) -> list[VisualQuestion]:
         """The rows as questions for an evaluation."""
         return [
-            VisualQuestion(row["id"], row["question"], tuple(row["images"]), row["answer"], tuple(row["options"]))
+            VisualQuestion(
+                row["id"],
+                row["question"],
+                tuple(row["images"]),
+                row["answer"],
+                tuple(row["options"]),
+                system=self.system,
+            )
             for row in self.dataset
         ]
 
     def for_training(self) -> datasets.Dataset:
-        """The columns that TRL's trainers and the reward functions read: prompt, images, answer, options."""
-        prompts = [marked_conversation(question) for question in self.dataset["question"]]
-        return self.dataset.remove_columns("question").add_column("prompt", prompts)
+        """The columns that TRL's trainers and the reward functions read: prompt, images, id, answer, options."""
+        return self.dataset.remove_columns("question").add_column("prompt", self.prompts)
 
 
-def load_data(data: Data, console: Console | None = None) -> LoadedData:
+def load_data(data: Data, console: Console | None = None, form: PromptForm | None = None) -> LoadedData:
     """Load what a recipe's `data` names. Problems and changes are printed to `console`, by default standard error.
+
+    `form` puts the recipe's own texts around every question.
 
     Raises `DataError` when no row is usable, and `ConfigError` when the data set or a column does not exist.
     """
@@ -87,11 +115,17 @@ def load_data(data: Data, console: Console | None = None) -> LoadedData:
         rows, problems = read_jsonl(path)
     else:
         rows = _dataset_rows(data)
+    form = form or PromptForm()
     good: list[dict[str, Any]] = []
+    lines: list[int] = []
+    sizes: list[list[tuple[int, int]]] = []
     notes: Counter[str] = Counter()
     for line, row in rows:
         try:
-            good.append(_checked_row(row, data, str(line), path.parent, notes))
+            values, of_images = _checked_row(row, data, str(line), path.parent, notes, form)
+            good.append(values)
+            lines.append(line)
+            sizes.append(of_images)
         except FieldError as error:
             problems.append(RowProblem(line, error.field, str(error)))
         if data.limit is not None and len(good) == data.limit:
@@ -102,7 +136,8 @@ def load_data(data: Data, console: Console | None = None) -> LoadedData:
     if not good:
         listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")
-    return LoadedData(datasets.Dataset.from_list(good, features=FEATURES), problems, notes)
+    dataset = datasets.Dataset.from_list(good, features=FEATURES)
+    return LoadedData(dataset, problems, notes, lines, sizes, form.system)
 
 
 def _dataset_rows(data: Data) -> Iterator[tuple[int, Mapping[str, Any]]]:
@@ -127,8 +162,10 @@ def _dataset_rows(data: Data) -> Iterator[tuple[int, Mapping[str, Any]]]:
     return ((number, row) for number, row in enumerate(loaded, 1))
 
 
-def _checked_row(row: Mapping[str, Any], data: Data, line: str, folder: Path, notes: Counter[str]) -> dict[str, Any]:
-    """The row in the columns of `FEATURES`. Raises `FieldError`."""
+def _checked_row(
+    row: Mapping[str, Any], data: Data, line: str, folder: Path, notes: Counter[str], form: PromptForm
+) -> tuple[dict[str, Any], list[tuple[int, int]]]:
+    """The row in the columns of `FEATURES`, and the height and width of its images. Raises `FieldError`."""
     if not isinstance(row, Mapping):
         raise FieldError("row", f"the type is {type(row).__name__}: give an object with fields.")
 
@@ -149,7 +186,7 @@ def _checked_row(row: Mapping[str, Any], data: Data, line: str, folder: Path, no
     if not images or images[0] is None:
         raise FieldError("image", "missing: give the path of the image, relative to this file.")
     text, order = _placed(question.strip(), len(images))
-    stored = []
+    stored, sizes = [], []
     for image in images:
         try:
             opened = open_image(_source(image, folder), min_side=data.min_side, max_pixels=data.max_pixels)
@@ -157,13 +194,15 @@ def _checked_row(row: Mapping[str, Any], data: Data, line: str, folder: Path, no
             raise FieldError("image", str(error)) from None
         notes.update(re.sub(r"( from| of) \d+.*", "", note) for note in opened.notes)
         stored.append(_stored(image, opened, folder))
-    return {
+        sizes.append((opened.image.height, opened.image.width))
+    values = {
         "id": str(row.get(data.columns.get("id", "id")) or line),
-        "question": "\n".join([text, *_choices(options), *([data.instruction] if data.instruction else [])]),
+        "question": form.question("\n".join([text, *_choices(options)]), data.instruction),
         "images": [stored[i] for i in order],
         "answer": str(answer).strip(),
         "options": options,
     }
+    return values, [sizes[i] for i in order]
 
 
 def _placed(question: str, count: int) -> tuple[str, list[int]]:

@@ -29,7 +29,7 @@ def load_model(
     if name == "nano":
         from difference_feedback.world.nano import load_base
 
-        nano, processor = load_base()
+        nano, processor = load_base(dtype=dtype)
         return _named_as_loaded(nano), processor
     if (base := adapter_base(name)) is not None:
         model, processor = load_model(base, dtype=dtype, attention=attention)

@@ -14,6 +14,7 @@ from difference_feedback.data.question import Question
 from difference_feedback.judges.answers import graded_answers
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.judges.questions import Grade, Grader, held_out
+from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.models.load import load_model
 from difference_feedback.models.ranks import ranks, say_idle_devices, sum_over_ranks
 from difference_feedback.runs.check import check
@@ -21,6 +22,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import write_jsonl
 from difference_feedback.runs.recipes import EvaluateRecipe
 from difference_feedback.runs.sections import EvaluationSettings
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.world import is_correct
 
 
@@ -113,6 +115,7 @@ def evaluate(
     return Evaluation(predictions, sum_over_ranks(time.process_time() - start))
 
 
+@with_servers
 def evaluate_recipe(recipe: EvaluateRecipe, run: Run) -> dict[str, Any]:
     """Run an `evaluate` recipe: write predictions.jsonl and summary.json to the run's folder; return the summary.
 
@@ -121,8 +124,13 @@ def evaluate_recipe(recipe: EvaluateRecipe, run: Run) -> dict[str, Any]:
     check(recipe)
     say_idle_devices()
     questions, grade = held_out(recipe)
-    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention, whole=True)
-    model = model.to(ranks().device)
+    model: Any
+    if recipe.evaluation.endpoint is not None:
+        model = ServedModel(recipe.evaluation.endpoint, recipe.model)
+        processor = model.processor
+    else:
+        model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention, whole=True)
+        model = model.to(ranks().device)
     sampling = recipe.evaluation.generation | {"seed": recipe.seed}
     result = evaluate(model, processor, questions, grade=grade, progress=True, **sampling)
     summary = {"model": recipe.model, **result.summary(), "evaluation_cpu_seconds": result.cpu_seconds}

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.judges.questions import held_out, training_data, training_problems
+from difference_feedback.judges.questions import held_out, part_of, reward_functions, training_data, training_problems
 from difference_feedback.method.cost import ledger
-from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
-from difference_feedback.models.load import load_model
-from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
+from difference_feedback.models.adapters import add_repair_adapter, name_base
+from difference_feedback.models.billing import bill_servers
+from difference_feedback.models.ranks import one_device, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
@@ -21,19 +20,24 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
+from difference_feedback.runs.rewards import rewards_of, threshold_of
+from difference_feedback.runs.servers import endpoints_of
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
-from difference_feedback.trl.callbacks import ShowProgress
+from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
 
+@with_servers
 def train(
     recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0, watchers: Sequence[Watcher] = ()
 ) -> dict[str, Any]:
     """Train the policy of `recipe` in the folder of `run`, from its last checkpoint where it has one.
 
     `already_spent` CPU seconds (the repair model's training) count for the method before its first step and
-    against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
+    against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary include them.
     `watchers` observe the training; their time does not count.
     Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
 
@@ -46,14 +50,14 @@ def train(
     check(recipe)
     config = host_config(recipe, run.checkpoints)
     say_idle_devices()
-    dataset, reward = training_data(recipe)
+    bill_servers(endpoints_of(recipe).values())
+    dataset, grader = training_data(recipe)
     questions, grade = held_out(recipe)
-    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-    model = with_lora(model, recipe.lora, recipe.seed)
-    budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent)
+    model, processor = load_to_train(recipe)
+    budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent, gpu_seconds=recipe.budget_gpu_seconds)
     common: dict[str, Any] = {
         "model": model,
-        "reward_funcs": [reward],
+        "reward_funcs": reward_functions(grader),
         "args": config,
         "train_dataset": dataset,
         "processing_class": processor,
@@ -69,18 +73,20 @@ def train(
     for watcher in watchers:
         watcher.trainer, watcher.budget = trainer, budget
     if recipe.keep_wrong_answers and trainer.is_world_process_zero():
-        trainer.watch = WrongAnswers(run.folder, recipe.keep_wrong_answers)
+        trainer.watch = WrongAnswers(
+            run.folder, recipe.keep_wrong_answers, list(rewards_of(recipe).values()), threshold_of(recipe)
+        )
     measured = None
     if questions:
         settings = recipe.evaluation
-        part = settings.curve_problems
+        part = part_of(questions, settings.curve_problems, settings.seed)
 
         def measure(final: bool) -> Evaluation:
             policy = trainer.accelerator.unwrap_model(trainer.model)
-            held_out_part = questions if final else questions[:part]
+            held_out_part = questions if final else part
             return evaluate(policy, processor, held_out_part, grade=grade, seed=settings.seed, **settings.generation)
 
-        measured = EvaluateHeldOut(measure, settings.every, run, budget, partly=part is not None)
+        measured = EvaluateHeldOut(measure, settings.every, run, budget, partly=len(part) < len(questions))
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
     if trainer.is_world_process_zero():
@@ -104,14 +110,18 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     """
     from trl import GRPOConfig
 
-    defaults: dict[str, Any] = {"logging_steps": 1, "report_to": "none", "disable_tqdm": True}
-    if not torch.cuda.is_available():
-        defaults |= {"bf16": False, "use_cpu": True}
-    fixed = {"output_dir": str(output_dir), "seed": recipe.seed}
+    check_gpu_budget(recipe.budget_gpu_seconds)
+    defaults: dict[str, Any] = {"logging_steps": 1, "disable_tqdm": True}
+    defaults |= {"run_name": output_dir.absolute().parent.name} | machine_settings(recipe)
+    fixed: dict[str, Any] = {"output_dir": str(output_dir), "seed": recipe.seed}
+    trl = recipe.trl | {"report_to": recipe.trackers or "none"}
+    if isinstance(recipe.reward, dict):
+        fixed["reward_weights"] = list(rewards_of(recipe).values())
     if recipe.method == "df-grpo":
         fixed["objective"] = recipe.objective
-        return one_device(build_config(DFGRPOConfig, defaults | recipe.trl, source="trl", **fixed))
-    settings = defaults | with_objective(recipe.objective, recipe.trl)
+        settings = defaults | trl | {"reward_threshold": threshold_of(recipe)}
+        return one_device(build_config(DFGRPOConfig, settings, source="trl", **fixed))
+    settings = defaults | with_objective(recipe.objective, trl)
     return one_device(build_config(GRPOConfig, settings, source="trl", **fixed))
 
 
@@ -139,7 +149,6 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     from difference_feedback.repair.prompts import template_for
 
     settings: dict[str, Any] = {
-        "max_new_tokens": config.max_completion_length,
         "temperature": source.temperature,
         "batch_size": source.batch_size,
         "style": source.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
@@ -150,8 +159,7 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
         return LocalRepairer(policy, processor, adapter_name="repair", **settings)
     if recipe.repair_model == "policy":
         return LocalRepairer(policy, processor, **settings)
-    options: dict[str, Any] = {"device": ranks().device, "dtype": recipe.dtype, "attention": recipe.attention}
-    return LocalRepairer.from_pretrained(recipe.repair_model, **options, **settings)
+    return LocalRepairer.from_pretrained(recipe.repair_model, attention=recipe.attention, **settings)
 
 
 def summarise(
@@ -161,7 +169,7 @@ def summarise(
     summary: dict[str, Any] = {
         "method": recipe.method,
         "steps": trainer.state.global_step,
-        "cpu_seconds": budget.total,
+        **budget.seconds,
         "setup_cpu_seconds": already_spent,
     }
     if final:

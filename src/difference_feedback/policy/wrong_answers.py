@@ -11,25 +11,29 @@ from PIL import Image
 
 from difference_feedback.data.conversations import text_of, texts_of
 from difference_feedback.runs.jsonl import JsonLines
+from difference_feedback.trl.rollouts import total_rewards
 
 
 class WrongAnswers:
     """Appends to `items.jsonl` in a run's folder, at most `limit` items, one a question. For `ExactResume.watch`."""
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    def __init__(self, folder: Path, limit: int, weights: Sequence[float] = (1.0,), threshold: float = 1.0) -> None:
+        """`weights` of the reward functions; an answer is right from a weighted sum of `threshold` on."""
         self.folder = folder
         self.limit = limit
+        self.weights = torch.tensor(weights)
+        self.threshold = threshold
         self.rows = JsonLines(folder / "items.jsonl")
         self._known = {str(row.get("id")) for _, row in self.rows.read()[0]}  # those of the run before it was resumed
 
     def __call__(self, inputs: list[dict[str, Any]], completions: list[Any], rewards: torch.Tensor) -> None:
-        """`rewards` `(n, F)`; an answer is right when the functions that judged it gave 1 in the mean."""
+        """`rewards` `(n, F)`; an answer that no function judged is neither right nor wrong."""
         texts = texts_of(completions)
-        graded = zip(inputs, texts, rewards.nanmean(dim=1).tolist(), strict=True)
+        graded = zip(inputs, texts, total_rewards(rewards, self.weights).tolist(), strict=True)
         for name, group in groupby(graded, key=lambda answer: _name(answer[0])):
             answers = list(group)
-            right = [text for _, text, reward in answers if reward >= 1]
-            wrong = [text for _, text, reward in answers if reward < 1 and text.strip()]
+            right = [text for _, text, reward in answers if reward >= self.threshold]
+            wrong = [text for _, text, reward in answers if reward < self.threshold and text.strip()]
             if right and wrong and name not in self._known and len(self._known) < self.limit:
                 self._known.add(name)
                 self.rows.append(self._item(name, answers[0][0], wrong[0], right[0]))

@@ -1,6 +1,6 @@
 """Drafts: answers sampled from a policy and graded, the raw material of everything that concerns repairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +12,7 @@ from difference_feedback.data.repair_set import RepairExample
 from difference_feedback.errors import DataError
 from difference_feedback.judges.answers import Rollout, graded_answers
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.generate import Answerer
 from difference_feedback.world import Problem
 from difference_feedback.world.mixture import stream_problems
 from difference_feedback.world.oracle import oracle_repair, other_correct_answer
@@ -33,7 +34,7 @@ class RolloutGroup(Generic[Q]):
 
     @property
     def wrong(self) -> list[Rollout]:
-        return [rollout for rollout in self.rollouts if not rollout.correct]
+        return [rollout for rollout in self.rollouts if rollout.correct is False]  # None: unjudged, not wrong
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class WrongDraft(Generic[Q]):
 
 
 def sample_groups(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     problems: Sequence[Q],
     *,
@@ -91,10 +92,11 @@ def wrong_drafts(
 
 
 def oracle_repairs(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     n: int,
     *,
+    problems: Iterator[Problem] | None = None,
     seed: int = 0,
     max_rollouts: int | None = None,
     progress: str | None = "sampling drafts for the oracle",
@@ -103,13 +105,14 @@ def oracle_repairs(
     """`n` wrong answers of `policy` to problems on images kept for this, repaired by `oracle_repair`.
 
     One answer is sampled for each problem; the reference of a wrong one is a correct answer in a form drawn uniformly.
-    Problems are drawn until there are `n` wrong answers.
+    Problems are taken from `problems` (by default all that the images kept for this allow) until there are `n` wrong
+    answers.
 
     Raises `DataError` when `max_rollouts` answers (default 20 `n`) hold fewer: the policy is nearly always right there.
     """
     sampling = {"batch_size": 128} | sampling
     limit = max_rollouts or 20 * n
-    problems = stream_problems("repair", seed)
+    problems = problems or stream_problems("repair", seed)
     drafts: list[WrongDraft[Problem]] = []
     rollouts, share = 0, 0.5
     while len(drafts) < n:

@@ -14,20 +14,23 @@ from difference_feedback import world
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
-from difference_feedback.judges.questions import draft_questions
+from difference_feedback.judges.questions import draft_questions, rule_grader_of
 from difference_feedback.models.ranks import ranks
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 from difference_feedback.repair.audit_factor import AuditFactor
 from difference_feedback.repair.blank_image import BlankImageFactor
 from difference_feedback.repair.reward import Factor, repair_reward_function
 from difference_feedback.repair.rl_callbacks import MeasureRepairs, StopAtPlateau
-from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
+from difference_feedback.repair.rl_data import fitting_drafts, rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.repair.stage import Stage, stage_config
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
+from difference_feedback.runs.rewards import threshold_of
+from difference_feedback.runs.serving import with_servers
+from difference_feedback.trl.callbacks import check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 
 
@@ -48,9 +51,10 @@ def fit_rl(
     `dataset` is one of `rl_dataset`, or has its columns `prompt`, `images` and `draft_ids`, and what `grade` and
     `factors` read. A `BlankImageFactor` among the factors gets its repairs from the same batches.
     """
-    vision = vision_token_ids(model.config, processor.tokenizer)
-    kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
-    args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
+    if not args.use_vllm:  # `VLLMSampling` sees to vLLM
+        vision = vision_token_ids(model.config, processor.tokenizer)
+        kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
+        args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
     trainer = RepairGRPOTrainer(
         model,
         repair_reward_function(grade, lam=lam, factors=factors),
@@ -68,17 +72,20 @@ def fit_rl(
 
 def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) -> GRPOConfig:
     """The trainer's configuration for a recipe. Raises `ConfigError` for a key or a value that it does not accept."""
+    check_gpu_budget(recipe.budget_gpu_seconds)
     trl = with_objective(recipe.objective, recipe.trl)
     return stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
 
 
+@with_servers
 def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    The processor time of drafts, training and factors counts. That of the measurements does not.
+    The time of drafts, training and factors counts. That of the measurements does not.
     """
     check(recipe)
     config = rl_config(recipe, run.checkpoints)
+    rule = rule_grader_of(recipe)
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)
     # The embedded auditor costs nothing, so repairs are measured by it whether or not it takes part in the reward.
@@ -88,22 +95,24 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         stage.save()
         figures = before and asdict(before)
         return stage.finish({"drafts": 0, "updates": 0, "cpu_seconds": 0.0, "before": figures, "after": figures})
-    questions, rule = draft_questions(recipe)
     with stage.billed():
         supply = rl_drafts(
             stage.policy,
             stage.processor,
             recipe.drafts,
-            questions=questions,
-            grade=rule.is_right,
+            questions=draft_questions(recipe),
+            grade=rule,
             text_only=recipe.text_only,
             seed=recipe.seed,
             **stage.limits,
         )
+    if recipe.data:
+        answer = int(config.max_completion_length or 0)
+        supply = fitting_drafts(supply, stage.processor, stage.template, recipe.model, answer)
     log = AuditLog(run.folder)
     if ranks().is_main_process:
         log.rewind(stage.first_step)
-    callbacks = stage.callbacks(recipe.budget_cpu_seconds)
+    callbacks = stage.callbacks(recipe.budget_cpu_seconds, recipe.budget_gpu_seconds)
     if recipe.evaluation.every:
         callbacks.append(MeasureRepairs(stage, recipe.evaluation.every, measuring))
     if recipe.stop_at_plateau:
@@ -126,7 +135,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         {
             **supply.summary(),
             "updates": trainer.state.global_step,
-            "cpu_seconds": stage.cpu_seconds,
+            **stage.seconds,
             "before": before and asdict(before),
             "after": after and asdict(after),
             "factors": factor_figures(run),
@@ -153,7 +162,7 @@ def factors_of(
     """The factors of Eq. 4 that a recipe leaves on, by name."""
     factors: dict[str, Factor] = {}
     if recipe.visual_factor.enabled:
-        factors["visual"] = BlankImageFactor(reward, recipe.visual_factor.images)
+        factors["visual"] = BlankImageFactor(reward, recipe.visual_factor.images, threshold_of(recipe))
     if auditor is not None:
         factors["audit"] = AuditFactor(auditor, recipe.audit.rate, recipe.audit.when_down, log)
     return factors

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Generic
 
@@ -13,12 +13,13 @@ from difference_feedback import world
 from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
-from difference_feedback.judges.questions import Grade
+from difference_feedback.judges.questions import Grade, Grader, columns_of
+from difference_feedback.models.fitting import fitting, room_for_prompts
+from difference_feedback.models.generate import Answerer
+from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import TextOnly
-from difference_feedback.world import Problem
-from difference_feedback.world.mixture import grader_columns
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class DraftSupply(Generic[Q]):
     questions: int
     solved_from_text: int
     """Questions with wrong drafts that were removed, since the policy solves them without their image."""
+    too_long: int = 0
+    """Drafts that were removed, since their repair prompts do not fit into the repair model's context."""
 
     def summary(self) -> dict[str, int]:
         """As plain values, for summary.json."""
@@ -36,16 +39,17 @@ class DraftSupply(Generic[Q]):
             "drafts": len(self.drafts),
             "questions": self.questions,
             "removed_solved_from_text": self.solved_from_text,
+            "removed_too_long": self.too_long,
         }
 
 
 def rl_drafts(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     n: int,
     *,
     questions: Iterator[Q],
-    grade: Grade = world.is_correct,
+    grade: Grade | Grader = world.is_correct,
     group_size: int = 4,
     text_only: TextOnly | None = None,
     max_new_tokens: int = 64,
@@ -92,6 +96,23 @@ def rl_drafts(
     return DraftSupply(drafts[:n], questions_asked, removed)
 
 
+def fitting_drafts(
+    supply: DraftSupply[Q], processor: ProcessorMixin, style: str | RepairTemplate, model: str, answer: int
+) -> DraftSupply[Q]:
+    """The drafts whose repair prompts leave room for a repair of `answer` tokens in the context of `model`.
+
+    The others are listed. Raises `DataError` when there is none.
+    """
+    prompt = RepairPrompt(style, processor)
+    drafts = supply.drafts
+    prompts = [prompt(wrong.problem.prompt, wrong.draft.text, wrong.reference) for wrong in drafts]
+    sizes = [[(image.height, image.width) for image in wrong.problem.images] for wrong in drafts]
+    lengths = PromptLengths(processor, model).count(prompts, sizes)
+    places = [f"question {getattr(wrong.problem, 'id', wrong.problem.question)}" for wrong in drafts]
+    kept = fitting("repair prompts", lengths, places, room_for_prompts(model, answer, None))
+    return replace(supply, drafts=[drafts[i] for i in kept], too_long=len(drafts) - len(kept))
+
+
 def rl_dataset(
     drafts: Sequence[WrongDraft[Question]], processor: ProcessorMixin, style: str | RepairTemplate
 ) -> Dataset:
@@ -105,13 +126,6 @@ def rl_dataset(
         for image in question.images:
             name.update(image.tobytes())
         row: dict[str, Any] = {"prompt": conversations[0], "blind_prompt": conversations[1]}
-        row |= {"images": list(question.images), "draft_id": name.hexdigest()[:12]}
-        row |= {"draft_ids": draft.token_ids, "draft": draft.text}
-        rows.append(row | {"reference": wrong.reference, "question": question.question} | _for_the_grader(question))
+        row |= {"draft_id": name.hexdigest()[:12], "draft_ids": draft.token_ids, "draft": draft.text}
+        rows.append(row | {"reference": wrong.reference, "question": question.question} | columns_of(question))
     return Dataset.from_list(rows)
-
-
-def _for_the_grader(question: Question) -> dict[str, Any]:
-    if isinstance(question, Problem):
-        return grader_columns(question)
-    return {"answer": question.answer, "task": question.task, "options": list(getattr(question, "options", ()))}

@@ -1,7 +1,7 @@
 """Repair model, stage 1: supervised training on hand-repaired answers, with TRL's `SFTTrainer`. [DF, Eq. 1]"""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,44 +10,60 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from difference_feedback.data.conversations import fill_images
+from difference_feedback.data.conversations import fill_images, with_system
 from difference_feedback.data.repair_set import RepairExample, RepairSet, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
+from difference_feedback.judges.questions import labelled_problems
+from difference_feedback.models.end_tokens import end_ids, written_end
+from difference_feedback.models.fitting import fitting, room_for_prompts
+from difference_feedback.models.processor import load_processor
+from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.drafts import oracle_repairs
-from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
+from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 from difference_feedback.repair.stage import Stage, stage_config
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.trl.resume import WholeCheckpoints
 
 
 class RepairCollator:
-    """Prompt-completion rows with images -> model inputs, labels on the completion and its end of sequence alone.
+    """Prompt-completion rows with images -> model inputs, labels on the completion and its end alone.
 
     TRL's own collator would also train on what the chat template writes after the end of the answer, which is never
     generated, and runs the processor twice. Prompts are padded on the left and completions on the right: the two meet.
     """
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    def __init__(self, processor: ProcessorMixin, generation_config: Any = None) -> None:
+        """`generation_config` is the model's: it names the tokens that end an answer."""
         self.processor: Any = processor
         self.tokenizer: Any = processor.tokenizer
+        self.ends = end_ids(self.tokenizer, generation_config)
+        self.written_end = written_end(processor, self.ends)
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors `(B, P + T)`: `P` the longest prompt, `T` the longest completion; labels are -100 elsewhere."""
         images = [list(row["images"]) for row in rows]
-        prompts = [fill_images(row["prompt"], of_row) for row, of_row in zip(rows, images, strict=True)]
+        messages = [
+            fill_images([*row["prompt"], *row["completion"]], of_row) for row, of_row in zip(rows, images, strict=True)
+        ]
+        prompts = self.processor.apply_chat_template(
+            [row[:-1] for row in messages], add_generation_prompt=True, tokenize=False
+        )
         inputs = self.processor(
-            text=self.processor.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False),
+            text=prompts,
             images=images if any(images) else None,
             padding=True,
             padding_side="left",
             add_special_tokens=False,
             return_tensors="pt",
         )
-        completions = [self._ids(row["completion"][-1]["content"]) for row in rows]
+        whole = self.processor.apply_chat_template(messages, tokenize=False)
+        completions = [self._ids(*texts) for texts in zip(prompts, whole, messages, strict=True)]
         width = max(map(len, completions))
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in completions])
@@ -62,18 +78,24 @@ class RepairCollator:
                 batch[name] = torch.cat([inputs[name], torch.zeros_like(ids)], dim=1)
         return batch
 
-    def _ids(self, completion: str | list[dict[str, Any]]) -> list[int]:
-        text = completion if isinstance(completion, str) else completion[0]["text"]
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+    def _ids(self, prompt: str, whole: str, messages: list[dict[str, Any]]) -> list[int]:
+        """The answer as the template writes it after the generation prompt, with the blank before it if it puts one."""
+        text = messages[-1]["content"][0]["text"]
+        written = whole[len(prompt) :] if whole.startswith(prompt) else text
+        ids = self.tokenizer.encode(written if text in written else text, add_special_tokens=False)
+        end = next((i for i, token in enumerate(ids) if token in self.ends), len(ids))
+        return [*ids[:end], self.written_end]
 
 
-def sft_dataset(rows: Sequence[RepairExample], processor: ProcessorMixin, style: str | RepairTemplate) -> Dataset:
-    """TRL's prompt-completion format: the repair prompt, and the repaired answer."""
+def sft_dataset(
+    rows: Sequence[RepairExample], processor: ProcessorMixin, style: str | RepairTemplate, system: str | None = None
+) -> Dataset:
+    """TRL's prompt-completion format: the repair prompt with the policy's `system` message, and the repaired answer."""
     prompt = RepairPrompt(style, processor)
     return Dataset.from_list(
         [
             {
-                "prompt": prompt(row.prompt, row.draft, row.reference),
+                "prompt": prompt(with_system(row.prompt, system), row.draft, row.reference),
                 "completion": prompt.answer(row.repaired),
                 "images": list(row.images),
             }
@@ -113,7 +135,7 @@ def fit_sft(
     trainer = RepairSFTTrainer(
         model,
         args,
-        data_collator=RepairCollator(processor),
+        data_collator=RepairCollator(processor, model.generation_config),
         train_dataset=dataset,
         processing_class=processor,
         callbacks=list(callbacks),
@@ -128,6 +150,25 @@ def sft_config(recipe: RepairSFTRecipe, output_dir: Path = Path("checkpoints")) 
     return stage_config(SFTConfig, recipe, recipe.trl, output_dir=str(output_dir), max_length=None)
 
 
+def fitting_repairs(recipe: RepairSFTRecipe, repair_set: RepairSet, system: str | None) -> RepairSet:
+    """The rows whose prompt and repair fit into `max_length`, or else into the model's context. Others are listed.
+
+    Only the processor is loaded. Raises `DataError` when no row fits.
+    """
+    processor = load_processor(recipe.model)
+    prompt = RepairPrompt(template_for(recipe.model), processor)
+    rows = repair_set.rows
+    prompts = [prompt(with_system(row.prompt, system), row.draft, row.reference) for row in rows]
+    sizes = [[(image.height, image.width) for image in row.images] for row in rows]
+    lengths = PromptLengths(processor, recipe.model).count(prompts, sizes)
+    repairs = processor.tokenizer([row.repaired for row in rows], add_special_tokens=False)["input_ids"]
+    whole = [length + len(ids) + 1 for length, ids in zip(lengths, repairs, strict=True)]
+    room = room_for_prompts(recipe.model, 0, recipe.max_length, "max_length")
+    kept = fitting(str(recipe.data), whole, [f"row {row.id}" for row in rows], room)
+    return replace(repair_set, rows=[rows[i] for i in kept])
+
+
+@with_servers
 def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
@@ -136,21 +177,21 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     """
     check(recipe)
     config = sft_config(recipe, run.checkpoints)
+    system = prompt_form(recipe.system_prompt).system
+    repair_set = fitting_repairs(recipe, load_repair_set(recipe.data), system) if recipe.data else None
     stage = Stage(recipe, run, policy=recipe.model)
     auditor = EmbeddedAuditor()  # it costs nothing
     before = None if recipe.data else stage.quality(auditor=auditor)
-    with stage.billed():
-        if recipe.data:
-            repair_set = load_repair_set(recipe.data)
-        else:
-            rows = oracle_repairs(stage.model, stage.processor, recipe.drafts, seed=recipe.seed, **stage.limits)
-            repair_set = RepairSet(rows)
-    if not recipe.data and ranks().is_main_process:
-        save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
+    if repair_set is None:
+        with stage.billed():
+            sampling = {"problems": labelled_problems(recipe), "seed": recipe.seed, **stage.limits}
+            repair_set = RepairSet(oracle_repairs(stage.policy, stage.processor, recipe.drafts, **sampling))
+        if ranks().is_main_process:
+            save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,
         stage.processor,
-        sft_dataset(repair_set.rows, stage.processor, stage.template),
+        sft_dataset(repair_set.rows, stage.processor, stage.template, system),
         config,
         callbacks=stage.callbacks(),
         resume_from=stage.last_checkpoint,
@@ -161,7 +202,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         "unusable_rows": repair_set.errors,
         "replaced_rows": repair_set.replaced,
         "updates": trainer.state.global_step,
-        "cpu_seconds": stage.cpu_seconds,
+        **stage.seconds,
         "before": before and asdict(before),
         "after": after and asdict(after),
     }

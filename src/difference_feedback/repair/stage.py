@@ -1,16 +1,20 @@
-"""What the two stages of a repair model's training share: the model, processor time, quality before and after."""
+"""What the two stages of a repair model's training share: the model, the time spent, quality before and after."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from difference_feedback.judges.audit import Auditor
-from difference_feedback.judges.questions import EMBEDDED, Grade, Rule, held_out
-from difference_feedback.models.adapters import name_base, with_lora
+from difference_feedback.judges.llm_judge import LLMJudge
+from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
+from difference_feedback.judges.served_model import ServedModel
+from difference_feedback.method.cost import BILL
+from difference_feedback.models.adapters import name_base
+from difference_feedback.models.billing import bill_device, bill_servers
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
 from difference_feedback.models.ranks import one_device, ranks, say_idle_devices, sum_over_ranks
@@ -19,8 +23,10 @@ from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
+from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
 C = TypeVar("C", bound=TrainingArguments)
 
@@ -32,11 +38,12 @@ def stage_config(
 
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
-    values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "disable_tqdm": True}
+    values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name} | machine_settings(recipe)
     if not torch.cuda.is_available():
-        values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
-        values |= {"dataloader_pin_memory": False}
-    return one_device(build_config(config_class, {**values, **trl}, source="trl", seed=recipe.seed, **fixed))
+        values |= {"gradient_checkpointing": False, "dataloader_pin_memory": False}
+    settings = {**values, **trl, "report_to": recipe.trackers or "none"}
+    return one_device(build_config(config_class, settings, source="trl", seed=recipe.seed, **fixed))
 
 
 class Stage:
@@ -54,11 +61,15 @@ class Stage:
         self.limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
         self.limits["over_ranks"] = True
         say_idle_devices()
-        loading: dict[str, Any] = {"dtype": recipe.dtype, "attention": recipe.attention, "whole": True}
-        self.model, self.processor = load_model(recipe.model, **loading)
-        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(ranks().device)
-        self.policy = self.model
-        if policy != recipe.model:
+        bill_device(ranks().device)
+        bill_servers(endpoints_of(recipe).values())
+        self.model, self.processor = load_to_train(recipe, whole=True)
+        self.model.to(ranks().device)
+        self.policy: Any = self.model
+        if settings.endpoint is not None:
+            self.policy = ServedModel(settings.endpoint, policy)
+        elif policy != recipe.model:
+            loading: dict[str, Any] = {"dtype": recipe.dtype, "attention": recipe.attention, "whole": True}
             self.policy = load_model(policy, **loading)[0].to(ranks().device)
         self.template = template_for(recipe.model)
         checkpoint = run.last_checkpoint()
@@ -66,31 +77,34 @@ class Stage:
         self.first_step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
         if ranks().is_main_process:
             run.rewind(self.first_step if checkpoint else -1)
-        self._spent = 0.0
+        self._spent: dict[str, float] = {}
         self._budget: StopAtBudget | None = None
         self._drafts: Any = None
         self._grade: Grade = EMBEDDED.is_right
 
     @contextmanager
     def billed(self) -> Iterator[None]:
-        """The processor time that the ranks spend inside counts. For what happens before the training."""
-        start = time.process_time()
+        """The time that the ranks spend inside counts. For what happens before the training."""
+        start = BILL.now()
         yield
-        self._spent += sum_over_ranks(time.process_time() - start)
+        for clock, seconds in BILL.now().items():
+            here = self._spent.get(clock, 0.0)
+            self._spent[clock] = here + sum_over_ranks(seconds - start[clock])
 
     @property
-    def cpu_seconds(self) -> float:
-        """Processor seconds counted so far."""
-        return self._budget.total if self._budget else self._spent
+    def seconds(self) -> dict[str, float]:
+        """The seconds counted so far, as logs name them: `cpu_seconds`, and `gpu_seconds` where GPUs are held."""
+        assert self._budget is not None
+        return self._budget.seconds
 
-    def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
+    def callbacks(self, cpu_seconds: float | None = None, gpu_seconds: float | None = None) -> list[TrainerCallback]:
         """Callbacks that stop at the budget (`billed` has used a part of it), write metrics.jsonl and show progress."""
-        self._budget = StopAtBudget(budget, already_spent=self._spent)
+        self._budget = StopAtBudget(cpu_seconds, self._spent, gpu_seconds=gpu_seconds)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:
-        """The processor time spent inside, between two training steps, does not count."""
+        """The time spent inside, between two training steps, does not count."""
         with self._budget.paused() if self._budget else nullcontext():
             yield
 
@@ -103,12 +117,12 @@ class Stage:
         seed = self.recipe.evaluation.seed
         if self._drafts is None:  # before training, so that a policy which is also the model is still the policy
             questions, grader = held_out(self.recipe)
-            assert isinstance(grader, Rule)  # these recipes name no judge
+            assert not isinstance(grader, LLMJudge)  # these recipes name no judge
             self._grade = grader.is_right
             if not questions:
                 return None
             self._drafts = held_out_drafts(
-                self.policy, self.processor, questions, grade=self._grade, seed=seed, **self.limits
+                self.policy, self.processor, questions, grade=grader, seed=seed, **self.limits
             )
         repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=seed, **self.limits)
         return repair_quality(

@@ -7,20 +7,27 @@ import json
 from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.hub import check_hub
 from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
-from difference_feedback.runs.packages import TRACKERS, is_installed, require
+from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed, require
+from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
+    BaseRecipe,
     EvaluateRecipe,
+    QuestionRecipe,
     Recipe,
     RepairRLRecipe,
     RepairSFTRecipe,
     TrainRecipe,
 )
+from difference_feedback.runs.rewards import BUILT_IN, EMBEDDED, JUDGE, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
-from difference_feedback.runs.servers import check_server
+from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
+from difference_feedback.runs.validation import nearest
 
 HOST_OBJECTIVES = {
     "trl": ("grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo"),
@@ -40,13 +47,20 @@ def check(recipe: Recipe) -> None:
             _check_train(recipe)
         case RepairSFTRecipe():
             _check_repair(recipe)
+            prompt_form(recipe.system_prompt)
             if recipe.data:
                 _check_rows(recipe.data, "data")
+            else:
+                _check_policy_server(recipe, recipe.model)
         case RepairRLRecipe():
             _check_repair_rl(recipe)
+            _check_policy_server(recipe, recipe.policy)
+        case BaseRecipe():
+            _refuse_policy_server(recipe)
         case EvaluateRecipe():
             _check_model(recipe.model)
             _check_grading(recipe, recipe.data)
+            _check_policy_server(recipe, recipe.model)
 
 
 def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:
@@ -56,10 +70,22 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
     """
     recipe = recipe.model_copy(update=dict.fromkeys(made, "nano"))
     try:
+        for key, endpoint in endpoints_of(recipe).items():
+            if endpoint.serve is not None:
+                raise ConfigError(f"{key}.serve: runs that are compared would share it: start the server yourself.")
         if isinstance(recipe, TrainRecipe) and recipe.host != "trl":
             raise ConfigError(
                 f"host: {recipe.host} cannot be compared at the same processor time, which is measured in this "
                 "process alone: use host: trl here, and `difference-feedback train` for a run on verl."
+            )
+        if isinstance(recipe, QuestionRecipe) and (own := set(rewards_of(recipe)) - set(BUILT_IN)):
+            raise ConfigError(
+                f"reward: {min(own)} cannot be compared: results are kept by the recipe, which does not hold your "
+                f"function, and the base is graded by the checker. Use one of {', '.join(BUILT_IN)}."
+            )
+        if getattr(recipe, "push_to_hub", None):
+            raise ConfigError(
+                "push_to_hub: a comparison trains many models: leave it out, and upload the one you want."
             )
         check(recipe)
     except ConfigError as error:
@@ -67,6 +93,7 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
 
 
 def _check_train(recipe: TrainRecipe) -> None:
+    _refuse_policy_server(recipe)
     if recipe.method == "grpo" and recipe.repair_model:
         raise ConfigError("repair_model is set, but GRPO repairs nothing: use method: df-grpo, or leave it out.")
     if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
@@ -74,6 +101,7 @@ def _check_train(recipe: TrainRecipe) -> None:
             "repairs.endpoint names a server, but via: local asks no server: set via to endpoint or vllm."
         )
     _check_host(recipe)
+    _check_published(recipe)
     _check_trained(recipe)
     _check_grading(recipe, recipe.data)
     if recipe.test_data:
@@ -92,35 +120,79 @@ def _check_host(recipe: TrainRecipe) -> None:
             f"{', '.join(HOST_OBJECTIVES[recipe.host])}: choose one of them, or host: {others[0]}."
         )
     if recipe.host == "trl":
+        if places := {"placement", "replicas"} & recipe.repairs.model_fields_set:
+            raise ConfigError(f"repairs.{min(places)} is for host: verl alone: leave it out, or set host: verl.")
         _check_trl(recipe)
         return
     ignored = {
-        "reward: llm-judge": recipe.reward == "llm-judge",
+        "reward: llm-judge": JUDGE in rewards_of(recipe),
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
+        "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
+        "push_to_hub": recipe.push_to_hub is not None,
         f"repair_model: {recipe.repair_model}": recipe.repair_model in (*EMBEDDED_REPAIRERS, "policy"),
     }
     for key in (key for key, is_set in ignored.items() if is_set):
         raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")
     if recipe.lora is not None:
         raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
+    if recipe.max_prompt_length and "data.max_prompt_length" in recipe.verl_settings:
+        raise ConfigError("max_prompt_length and verl.data.max_prompt_length are the same: leave one of the two out.")
+    if recipe.report_to and "trainer.logger" in recipe.verl_settings:
+        raise ConfigError("report_to and verl.trainer.logger are the same: leave one of the two out.")
     if not is_installed("verl"):
         raise ConfigError("host: verl needs verl, in an environment of its own: docs/verl.md says how to make it.")
+    _check_trackers(recipe, VERL_TRACKERS)
 
 
 def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
-    """TRL itself, and the trackers that its settings name."""
+    """TRL itself, and what its settings need."""
     if not is_installed("trl"):
         raise ConfigError(
             "host: trl needs TRL, which is not installed here: pip install trl, in an environment without verl."
         )
-    trackers = recipe.trl.get("report_to", "none")
-    for name in [trackers] if isinstance(trackers, str) else trackers if isinstance(trackers, list) else []:
-        if name in TRACKERS and not is_installed(TRACKERS[name]):
+    _check_trackers(recipe, TRACKERS)
+    if recipe.trl.get("max_steps") == 0:
+        raise ConfigError("trl.max_steps: 0 trains nothing: give a number of steps, or leave it out to go by epochs.")
+    if recipe.push_to_hub and recipe.trl.get("push_to_hub"):
+        raise ConfigError("push_to_hub and trl.push_to_hub both upload the model: leave one of the two out.")
+    if recipe.trl.get("use_vllm") is True:
+        _check_trl_vllm(recipe.trl)
+
+
+def _check_published(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
+    if recipe.report_to is not None and recipe.trl.get("report_to") is not None:
+        raise ConfigError("report_to and trl.report_to are the same: leave one of the two out.")
+    if recipe.push_to_hub is not None:
+        check_hub(recipe.push_to_hub)
+
+
+def _check_trackers(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe, known: Collection[str]) -> None:
+    key = "trl.report_to" if recipe.report_to is None else "report_to"
+    for name in recipe.trackers:
+        if name in ("none", "all") and len(recipe.trackers) == 1:
+            continue
+        if name not in known:
+            raise ConfigError(f"{key}: {name!r} is no tracker.{nearest(str(name), known)}")
+        if not is_installed(TRACKERS[name]):
             raise ConfigError(
-                f"trl.report_to: {name} is not installed: pip install {name}, or set trl.report_to=none; "
+                f"{key}: {name} is not installed: pip install {name}, or set {key}=none; "
                 "metrics.jsonl is written in any case."
             )
+
+
+def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
+    """What TRL would find after the model is loaded: vLLM in this environment, and with `server` one that answers."""
+    if not is_installed("vllm"):
+        raise ConfigError(
+            "trl.use_vllm: vLLM is not installed in this environment: pip install 'trl[vllm]', which may change torch, "
+            "or leave it out."
+        )
+    if trl.get("vllm_mode", "colocate") == "server":
+        host = {"0.0.0.0": "127.0.0.1"}.get(trl.get("vllm_server_host", "0.0.0.0"), trl.get("vllm_server_host"))
+        url = trl.get("vllm_server_base_url") or f"http://{host}:{trl.get('vllm_server_port', 8000)}"
+        key = "vllm_server_base_url" if trl.get("vllm_server_base_url") else "vllm_server_host and vllm_server_port"
+        check_reachable(url, f"trl.{key}")
 
 
 def _check_repairer(recipe: TrainRecipe) -> None:
@@ -152,6 +224,7 @@ def _check_repairer(recipe: TrainRecipe) -> None:
 def _check_repair(recipe: RepairSFTRecipe | RepairRLRecipe) -> None:
     """What the two stages of a repair model have in common."""
     _check_trl(recipe)
+    _check_published(recipe)
     if recipe.evaluation.split != "test":
         raise ConfigError("evaluation.split: repair holds the images that repair models are trained on: use test.")
     _check_trained(recipe)
@@ -162,6 +235,12 @@ def _check_repair_rl(recipe: RepairRLRecipe) -> None:
         names = ", ".join(HOST_OBJECTIVES["trl"])
         raise ConfigError(f"objective: {recipe.objective} cannot train a repair model: choose one of {names}.")
     _check_repair(recipe)
+    _check_questions(recipe)
+    if JUDGE in rewards_of(recipe):
+        raise ConfigError(
+            "reward: llm-judge grades no repairs, which this stage samples by the thousand: use final-answer, or a "
+            "function of your own."
+        )
     _check_model(recipe.policy, "policy")
     for key in ("data", "test_data"):
         if (data := getattr(recipe, key)) is not None:
@@ -182,25 +261,41 @@ def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> N
     """Questions, and who grades the answers to them."""
     if data and recipe.tasks:
         raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
-    if (recipe.judge is not None) != (recipe.reward == "llm-judge"):
+    _check_questions(recipe)
+    if (recipe.judge is not None) != (JUDGE in rewards_of(recipe)):
         raise ConfigError(
             "judge and reward: llm-judge go together: give both, or neither; judge.endpoint is the url and model of "
             "the language model that grades."
         )
-    if recipe.reward == "embedded" and data:
-        raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
     if data:
         _check_data(data, "data")
     if recipe.judge is not None:
         check_server(recipe.judge.endpoint, "judge.endpoint")
 
 
+def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> None:
+    """The form of the prompts, and the rewards."""
+    prompt_form(recipe.system_prompt, recipe.format_prompt)
+    check_rewards(recipe)
+    if "max_prompt_length" in getattr(recipe, "trl", {}):
+        raise ConfigError("trl.max_prompt_length: TRL has it no more: write max_prompt_length, without trl.")
+    if recipe.data and EMBEDDED in rewards_of(recipe):
+        raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
+
+
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
     """The model that is trained, and the adapter on it."""
     _check_model(recipe.model)
+    adapter = adapter_base(recipe.model) is not None
+    switch = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
+    if switch and recipe.trl.get(switch) is False and not adapter and recipe.lora is None:
+        raise ConfigError(
+            f"dtype: {recipe.dtype} is the precision of the computation, which trl.{switch}: false switches off: leave "
+            "one of the two out."
+        )
     if recipe.lora is not None:
         require("peft", "lora")
-        if adapter_base(recipe.model) is not None:
+        if adapter:
             raise ConfigError("lora: the model is an adapter already, which is trained as it is: leave lora out.")
 
 
@@ -208,6 +303,19 @@ def _check_model(name: str, key: str = "model") -> None:
     check_model(name, key)
     if adapter_base(name) is not None:
         require("peft", f"{key}: {name} is an adapter, which")
+
+
+def _check_policy_server(recipe: EvaluateRecipe | RepairSFTRecipe | RepairRLRecipe, model: str) -> None:
+    if (endpoint := named(recipe.evaluation.endpoint, model)) is not None:
+        check_server(endpoint, "evaluation.endpoint")
+
+
+def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
+    if recipe.evaluation.endpoint is not None:
+        raise ConfigError(
+            f"evaluation.endpoint: kind {recipe.kind} trains the model, and the server would not get its weights: "
+            "leave it out here, and run `difference-feedback evaluate` with it afterwards."
+        )
 
 
 def _check_data(data: Data, key: str) -> None:

@@ -43,6 +43,7 @@ OWN_FOLDERS = {"cells", "checkpoints", "model", "shared", "validation"}
 OWN_FILES = {
     "config.yaml",
     "examples.jsonl",
+    "hub.json",
     "metrics.jsonl",
     "metrics.jsonl.lock",
     "oracle_repairs.jsonl",
@@ -56,6 +57,10 @@ OWN_FILES = {
     "verl.log",
     "verl_metrics.jsonl",
     "versions.json",
+    "vllm_audit.log",
+    "vllm_evaluation.log",
+    "vllm_judge.log",
+    "vllm_repairs.log",
 }
 
 
@@ -159,7 +164,8 @@ class Run:
 
     def _has_begun(self) -> bool:
         """Whether the folder holds more than a recipe: one that was refused at once may be corrected in place."""
-        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"}
+        logs = {path.name for path in self.folder.glob("vllm_*.log")}
+        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"} - logs
         return bool(begun) or any(self.checkpoints.glob("*"))
 
     def _remove(self) -> None:

@@ -21,7 +21,9 @@ TRACKERS = {
     "trackio": "trackio",
     "wandb": "wandb",
 }
-"""Name in `trl.report_to` -> the module that it needs."""
+"""Name in `report_to` -> the module that it needs."""
+VERL_TRACKERS = ("clearml", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
+"""Those that verl has."""
 
 
 def is_installed(module: str) -> bool:

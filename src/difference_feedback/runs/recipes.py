@@ -4,6 +4,7 @@ A recipe's own fields hold what no library knows. The settings of a trainer stan
 names and are checked against the library's own fields when it starts.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -21,7 +22,7 @@ from difference_feedback.runs.sections import (
     Reward,
     Section,
     Share,
-    TaskName,
+    Tasks,
     TextOnly,
     VisualFactor,
 )
@@ -55,11 +56,51 @@ class ModelRecipe(Recipe):
     model: str = "nano"
     """`nano` for the shipped base, else a local folder or a hub name (safetensors only, no remote code)."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Precision of the computation. Weights that are trained are in float32 all the same; see `trl.precision`."""
     attention: str | None = None
     """Attention implementation, by transformers' names: `sdpa`, `flash_attention_2`, ..."""
+    system_prompt: str | None = None
+    """The system message of every prompt: a text, or the path of a text file (.txt, .md). A repair model should be
+    trained with that of the policy that it will repair."""
 
 
-class RepairSFTRecipe(ModelRecipe):
+class Published(Section):
+    """Where a run's measurements and its model go, besides the run's folder."""
+
+    report_to: str | list[str] | None = None
+    """Trackers, by their names in transformers (on verl, by verl's): `tensorboard`, `wandb`, `trackio`, ... The run is
+    named as its folder is. metrics.jsonl is written in any case."""
+    push_to_hub: str | None = None
+    """`owner/name` on the hub: the finished run's model is uploaded there, with a model card. A repository that does
+    not exist yet is made private. The token is that of `hf auth login`, or the environment's `HF_TOKEN`."""
+
+    @property
+    def trackers(self) -> list[str]:
+        """The trackers, whether they are named here or by `trl.report_to`."""
+        names = self.report_to or getattr(self, "trl", {}).get("report_to") or []
+        return [names] if isinstance(names, str) else list(names)
+
+
+class QuestionRecipe(ModelRecipe):
+    """A recipe whose model answers questions and is graded."""
+
+    data: Data | None = None
+    """Your own questions instead of the embedded ones."""
+    format_prompt: str | None = None
+    """The user's turn, with `{question}` where the question goes: `"{question} First think in <think> </think> tags,
+    then give the final answer in \\boxed{}."` It replaces `data.instruction`. Or a file: a text (.txt, .md), or a jinja
+    template (.jinja) of `content`, as EasyR1 has them."""
+    max_prompt_length: PositiveInt | None = None
+    """Longest prompt in tokens, those of its images included. Longer ones are left out and listed. By default what the
+    model's context holds beside the answer. A repair prompt is longer: it adds the wrong answer and the reference."""
+    reward: Reward | None = None
+    """By default the embedded checker for embedded problems, the final-answer rule for `data`."""
+    reward_threshold: float | None = None
+    """An answer is right if its (summed) reward is at least this, in training and on held-out questions; by default
+    1.0."""
+
+
+class RepairSFTRecipe(ModelRecipe, Published):
     """Repair model, stage 1: supervised on hand-repaired answers. [DF, Eq. 1]"""
 
     kind: Literal["repair-sft"] = "repair-sft"
@@ -67,6 +108,9 @@ class RepairSFTRecipe(ModelRecipe):
     """Number of wrong answers that the oracle of the embedded world repairs for the training."""
     data: str | None = None
     """A JSONL file of answers repaired by people, in place of the oracle's repairs."""
+    max_length: PositiveInt | None = None
+    """Longest prompt and repair together, in tokens. Longer ones are left out and listed. By default the model's
+    context."""
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -74,15 +118,14 @@ class RepairSFTRecipe(ModelRecipe):
     """Settings of TRL's `SFTConfig`."""
 
 
-class RepairRLRecipe(ModelRecipe):
+class RepairRLRecipe(QuestionRecipe, Published):
     """Repair model, stage 2: reinforcement learning with the reward `g_audit g_vis (R - lambda C_edit)`. [DF, Eq. 4]"""
 
     kind: Literal["repair-rl"] = "repair-rl"
     policy: str = "nano"
     """The model whose wrong answers are repaired."""
     drafts: PositiveInt = 1000
-    data: Data | None = None
-    """Real questions to draw the drafts from, instead of the embedded ones."""
+    """Number of wrong answers to train on."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not measured."""
     objective: ObjectiveName = "grpo"
@@ -97,6 +140,7 @@ class RepairRLRecipe(ModelRecipe):
     sft_only: bool = False
     """Keep the model of stage 1 as it is: the ablation without this stage."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    budget_gpu_seconds: Annotated[float, Field(gt=0)] | None = None
     stop_at_plateau: bool = False
     """Stop once the share of right repairs no longer rises."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -108,7 +152,7 @@ EMBEDDED_REPAIRERS = ("oracle", "blind_rewriter", "reference")
 """What `repair_model` may name instead of a model, in the embedded world; see `repair.embedded`."""
 
 
-class TrainRecipe(ModelRecipe):
+class TrainRecipe(QuestionRecipe, Published):
     """The policy, with Difference Feedback or by the plain objective. [DF, Eqs. 11-28]"""
 
     kind: Literal["train"] = "train"
@@ -128,20 +172,19 @@ class TrainRecipe(ModelRecipe):
     shares its weights."""
     problems: PositiveInt = 2000
     """Embedded problems to train on, where `data` names no other."""
-    tasks: list[TaskName] | None = None
-    data: Data | None = None
-    """Real questions instead of the embedded ones."""
+    tasks: Tasks | None = None
+    """Embedded tasks; by default all six."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not evaluated."""
-    reward: Reward | None = None
-    """By default the embedded checker for embedded problems, the final-answer rule for `data`."""
     judge: Judge | None = None
     """The language model that grades, with `reward: llm-judge`."""
     keep_wrong_answers: Annotated[int, Field(ge=0)] = 0
     """Number of the policy's wrong answers to keep for `annotate`, each with a right one to the same question."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Stop once the process has spent this much processor time on training, even before `trl.max_steps`. The schedule
-    of the learning rate covers this time."""
+    """Stop once the run has spent this much processor time on training, even before `trl.max_steps`. The schedule of
+    the learning rate covers this time."""
+    budget_gpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """The same in GPU time: wall seconds times the GPUs that the run holds, its servers' included."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter). verl reads
@@ -150,24 +193,38 @@ class TrainRecipe(ModelRecipe):
     """verl's own settings, with `host: verl`."""
 
     @property
+    def verl_settings(self) -> dict[str, Any]:
+        """What stands under `verl`, dotted key -> value."""
+        return _flat(self.verl)
+
+    @property
     def needs_repairer(self) -> bool:
         """Whether repairs are sampled for wrong answers, by the settings that `DFGRPOConfig` will read."""
         makes_pairs = self.trl.get("regroup", True) or self.trl.get("weights", "mask") != "ones"
         return bool(self.method == "df-grpo" and makes_pairs and self.trl.get("num_repairs") != 0)
 
 
-class EvaluateRecipe(ModelRecipe):
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            settings |= _flat(value, f"{prefix}{key}.")
+        else:
+            settings[prefix + key] = value
+    return settings
+
+
+class EvaluateRecipe(QuestionRecipe):
     """Accuracy of a model on held-out embedded problems or on a data set."""
 
     kind: Literal["evaluate"] = "evaluate"
-    tasks: list[TaskName] | None = None
-    data: Data | None = None
-    reward: Reward | None = None
+    tasks: Tasks | None = None
+    """Embedded tasks; by default all six."""
     judge: Judge | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
 
 
-TaskSets = Annotated[dict[str, list[TaskName] | None], Field(min_length=1, default_factory=lambda: {"mixture": None})]
+TaskSets = Annotated[dict[str, Tasks | None], Field(min_length=1, default_factory=lambda: {"mixture": None})]
 
 
 class BenchRecipe(Recipe):

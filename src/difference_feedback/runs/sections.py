@@ -1,12 +1,15 @@
 """The parts of recipes: evaluation, data, repairs, endpoints, and the factors of the repair reward."""
 
+import math
+import shlex
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 TaskName = Literal["digits-sum", "digits-max", "grid-lookup", "count", "chart", "order"]
+Tasks = Annotated[list[TaskName], Field(min_length=1)]
 
 
 class Section(BaseModel):
@@ -15,46 +18,24 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class EvaluationSettings(Section):
-    """Held-out accuracy: how many problems, how they are answered."""
+class Serve(Section):
+    """A vLLM server that the run starts on this machine, and stops at its end. See `runs.serving`."""
 
-    problems: PositiveInt = 300
-    batch_size: PositiveInt = 100
-    max_new_tokens: PositiveInt = 64
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
-    """0 answers greedily."""
-    every: Annotated[int, Field(ge=0)] = 0
-    """Training steps between evaluations; 0 evaluates only at the start and at the end."""
-    curve_problems: PositiveInt | None = None
-    """Number of problems for the measurements before the last one; by default all."""
-    split: Literal["test", "repair"] = "test"
-    """Images of the embedded problems. `test`: nothing is trained on them. `repair`: only the repair model is, so that
-    settings of the policy can be chosen by them."""
-    seed: int = 9000
-    """Seed of the held-out problems. It is not the run's own, so that all runs answer the same problems."""
-
-    @property
-    def generation(self) -> dict[str, Any]:
-        """How `policy.evaluation.evaluate` generates the answers."""
-        return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
-
-
-class Data(Section):
-    """Questions on images from a JSONL file or from a `datasets` data set. See `data.dataset`."""
-
-    path: str
-    """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
-    split: str = "train"
-    name: str | None = None
-    """Configuration of a hub data set."""
-    columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
-    """Name of the field here -> the data set's column, where they differ."""
-    instruction: str = "Put the final answer in \\boxed{}."
-    """Added to every question, so that the answer can be found."""
-    limit: PositiveInt | None = None
-    min_side: PositiveInt = 28
-    max_pixels: PositiveInt = 1_003_520
-    """Larger images are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual for Qwen2.5-VL."""
+    command: Annotated[
+        list[str],
+        BeforeValidator(lambda value: shlex.split(value) if isinstance(value, str) else value),
+        Field(min_length=1),
+    ] = ["vllm", "serve"]
+    """What starts it; model, address and options are added. vLLM pins its own torch, so it often has an environment of
+    its own: `/opt/vllm/bin/vllm serve`."""
+    model: str | None = None
+    """The folder or hub name of what is served; by default the endpoint's `model`. It may be an adapter's folder."""
+    gpus: Annotated[str, BeforeValidator(lambda value: str(value).strip("[]"))] | None = None
+    """The GPUs that the server sees, as in CUDA_VISIBLE_DEVICES: `"6,7"`. By default those of the run."""
+    options: dict[str, Any] = {}
+    """vLLM's own, by their names: `{tensor-parallel-size: 2, quantization: awq}`."""
+    startup_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest time until it answers."""
 
 
 class Endpoint(Section):
@@ -80,6 +61,71 @@ class Endpoint(Section):
     """Larger images are scaled down before they are sent."""
     cache: str | None = None
     """Folder in which answers are kept, shared by runs. None: no answer is kept."""
+    serve: Serve | None = None
+    """Start this server; `url` then has a port of this machine. None: it runs already."""
+    billed_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that a server which runs already holds for this run. They count in its GPU time."""
+
+
+class PolicyEndpoint(Endpoint):
+    """A vLLM server of a recipe's own model."""
+
+    model: str = ""
+    """Its name on the server; by default as the recipe names the model."""
+    concurrency: PositiveInt = 64
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+
+
+class EvaluationSettings(Section):
+    """Held-out accuracy: how many problems, how they are answered."""
+
+    problems: PositiveInt | None = None
+    """How many held-out questions. Of your own data they are drawn at random by `seed`, in the file's order. By default
+    all of your own, and 300 embedded ones."""
+    batch_size: PositiveInt = 100
+    max_new_tokens: PositiveInt = 64
+    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    """0 answers greedily."""
+    every: Annotated[int, Field(ge=0)] = 0
+    """Training steps between evaluations; 0 evaluates only at the start and at the end."""
+    curve_problems: PositiveInt | None = None
+    """Number of problems for the measurements before the last one; by default all. Drawn as `problems` are."""
+    split: Literal["test", "repair"] = "test"
+    """Images of the embedded problems. `test`: nothing is trained on them. `repair`: only the repair model is, so that
+    settings of the policy can be chosen by them."""
+    seed: int = 9000
+    """Seed of the held-out problems. It is not the run's own, so that all runs answer the same problems."""
+    endpoint: PolicyEndpoint | None = None
+    """A vLLM server that answers in place of a model in this process. `evaluate` asks it for the model's answers, the
+    training of a repair model for the policy's. A policy in training is always asked in this process."""
+
+    @property
+    def embedded_problems(self) -> int:
+        """Number of held-out problems of the embedded world."""
+        return self.problems or 300
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """How `policy.evaluation.evaluate` generates the answers."""
+        return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
+
+
+class Data(Section):
+    """Questions on images from a JSONL file or from a `datasets` data set. See `data.dataset`."""
+
+    path: str
+    """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
+    split: str = "train"
+    name: str | None = None
+    """Configuration of a hub data set."""
+    columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
+    """Name of the field here -> the data set's column, where they differ."""
+    instruction: str = "Put the final answer in \\boxed{}."
+    """Added to every question, so that the answer can be found. A recipe's `format_prompt` takes its place."""
+    limit: PositiveInt | None = None
+    min_side: PositiveInt = 28
+    max_pixels: PositiveInt = 1_003_520
+    """Larger images are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual for Qwen2.5-VL."""
 
 
 class Repairs(Section):
@@ -94,6 +140,11 @@ class Repairs(Section):
     """Prompt: `full` for instruction-tuned models, `nano` for the nano model. By default that of its training."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     batch_size: PositiveInt = 64
+    placement: Literal["pool", "own", "cpu"] | None = None
+    """On verl, where the copies of `repair_model` are: on the policy's GPUs (`pool`, the default), on GPUs of their
+    own, or on the CPU."""
+    replicas: PositiveInt | None = None
+    """On verl, the number of copies. By default one on each of the policy's GPUs, or else one."""
 
 
 class Lora(Section):
@@ -103,7 +154,7 @@ class Lora(Section):
     alpha: PositiveInt = 32
     """The adapter's output is scaled by `alpha / rank`."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: str | list[str] = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    targets: str | list[str] | None = None
     """Layers, as PEFT's `target_modules`: ends of their names, or a regular expression of the whole name. By default
     the linear layers of the language model, and none of the vision tower."""
 
@@ -117,8 +168,24 @@ class Judge(Section):
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
 
 
-Reward = Literal["embedded", "final-answer", "llm-judge"]
-"""What grades answers: the embedded checker, the final-answer rule, or a language model (which needs `judge`)."""
+def _as_reward(value: Any) -> Any:
+    """A name, or a mapping of names to weights. pydantic alone would report a mistake once for each of the two."""
+    if isinstance(value, str):
+        return value
+    if not isinstance(value, dict) or not value:
+        raise ValueError("a name, or a mapping of names to weights")
+    for name, weight in value.items():
+        if not isinstance(name, str) or isinstance(weight, bool) or not isinstance(weight, int | float):
+            raise ValueError(f"a number as the weight of {name!r}")
+        if not math.isfinite(weight):
+            raise ValueError(f"a finite number as the weight of {name!r}")
+    return value
+
+
+Reward = Annotated[str | dict[str, float], BeforeValidator(_as_reward)]
+"""What grades answers: `embedded` (the embedded checker), `final-answer` (the rule for your own data), `llm-judge` (a
+language model, which needs `judge`), or a function of your own, `path/to/file.py:function`, as TRL calls it. Several
+with weights are a mapping, `{my_reward.py:accuracy: 1.0, my_reward.py:format: 0.2}`; the reward is their sum."""
 
 
 ObjectiveName = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]

@@ -54,7 +54,7 @@ def explain(kind: type[BaseModel], item: Mapping[str, Any], overridden: Mapping[
         return f"{origin}: unknown key {key!r}.{nearest(location[-1], section.model_fields)}"
     if item["type"] == "missing":
         return f"{origin}: the key {key!r} is missing and has no default."
-    wanted = item["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+    wanted = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     return f"{origin}: {key}: got {describe(item['input'])}, wanted {wanted}."
 
 

@@ -22,7 +22,10 @@ from torch import nn
 from torch.utils.data import Sampler
 from transformers import Trainer
 from transformers.utils import CONFIG_NAME
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
+
+from difference_feedback.trl.image_rows import ImageRows
+from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 
 class WholeCheckpoints(Trainer):
@@ -39,7 +42,7 @@ class WholeCheckpoints(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
-class ExactResume(WholeCheckpoints, GRPOTrainer):
+class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import DifferenceFeedbackError
-from difference_feedback.judges.questions import Rule, held_out, rule_of, training_questions
+from difference_feedback.judges.llm_judge import LLMJudge
+from difference_feedback.judges.questions import grader_of, held_out, training_questions
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
-from difference_feedback.verl.problems import write_questions
+from difference_feedback.runs.serving import with_servers
+from difference_feedback.verl.problems import source_of, write_questions
 from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
 from difference_feedback.verl.translate import ROLLOUT, overrides
 from difference_feedback.world.nano import SHIPPED
 
 
+@with_servers
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
     """Train by `python -m difference_feedback.verl.main_df` in this environment; returns what summary.json holds.
 
@@ -44,12 +47,12 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
 
 def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     """The command line; writes the data files that it names."""
-    translated = overrides(recipe)
+    translated = overrides(recipe, _gpus_here())
     train, test = run.folder / "train.parquet", run.folder / "test.parquet"
-    write_questions(train, training_questions(recipe), rule_of(recipe.data, recipe.reward).name)
     questions, grader = held_out(recipe)
-    assert isinstance(grader, Rule)  # `check` rejects a judge
-    write_questions(test, questions or training_questions(recipe), grader.name)  # verl needs a test set
+    assert not isinstance(grader, LLMJudge)  # `check` rejects a judge
+    write_questions(train, training_questions(recipe), source_of(grader_of(recipe)))
+    write_questions(test, questions or training_questions(recipe), source_of(grader))
     fixed: dict[str, Any] = {
         "data.train_files": train,
         "data.val_files": test,
@@ -59,6 +62,8 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
         "trainer.default_local_dir": run.checkpoints,
         "trainer.resume_mode": "auto",
         "trainer.logger": "[console,file]",
+        "trainer.project_name": "difference-feedback",
+        "trainer.experiment_name": run.folder.resolve().name,
         "trainer.val_before_train": is_evaluated(recipe),
         "trainer.test_freq": -1,
     }
@@ -72,11 +77,24 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     return [f"{key}={_word(value)}" for key, value in (fixed | translated).items()]
 
 
+def _gpus_here() -> int:
+    import torch
+
+    return int(torch.accelerator.device_count()) if torch.accelerator.is_available() else 0
+
+
 def _word(value: Any) -> str:
     """A value as Hydra's command line reads it."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_quoted(item) if isinstance(item, str) else _word(item) for item in value) + "]"
     text = str(value)
     return f"'{text}'" if ":" in text and not text.startswith("{") else text
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -9,12 +9,18 @@ from datasets import Dataset
 
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import DataError
+from difference_feedback.judges.questions import Grader, Rule, columns_of
+
+
+def source_of(grader: Grader) -> str:
+    """What tells `reward.compute_score` the rule: its name. Several rewards are told by verl's configuration."""
+    return grader.name if isinstance(grader, Rule) else "rewards"
 
 
 def write_questions(path: Path, questions: Iterable[Question], source: str) -> int:
     """Write chat prompts with `<image>` in the place of each image, and the answers; returns the number of rows.
 
-    `source` tells `reward.compute_score` the rule: "embedded", or anything else for the final-answer rule.
+    `source` is `source_of` their grader. What a reward function of one's own reads is in `extra_info`.
 
     Raises:
         DataError: a question whose text contains `<image>`, which verl would replace.
@@ -32,13 +38,14 @@ def _row(index: int, question: Question, source: str) -> dict[str, Any]:
     messages = [
         {"role": message["role"], "content": "".join(map(_text, message["content"]))} for message in question.prompt
     ]
+    columns = {name: value for name, value in columns_of(question).items() if name != "images"}
     return {
         "data_source": source,
         "prompt": messages,
         "images": [_png(image) for image in question.images],
         "ability": question.task,
         "reward_model": {"style": "rule", "ground_truth": question.answer},
-        "extra_info": {"index": index, "options": list(getattr(question, "options", None) or [])},
+        "extra_info": {"options": [], **columns, "index": index, "prompt": messages},
     }
 
 

@@ -15,6 +15,7 @@ from difference_feedback.policy.evaluation import Evaluation, Prediction
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import TrainRecipe
+from difference_feedback.runs.rewards import threshold_of
 from difference_feedback.verl.settings import VerlSettings
 
 UPDATE = ("old_log_prob", "ref", "values", "update_critic", "update_actor", "update_weights")
@@ -111,7 +112,7 @@ def evaluations(recipe: TrainRecipe, run: Run) -> dict[int, Evaluation]:
     """
     if not is_evaluated(recipe):
         return {}
-    threshold = recipe.trl.get("reward_threshold", VerlSettings.reward_threshold)
+    threshold = threshold_of(recipe)
     data = Dataset.from_parquet(str(run.folder / "test.parquet")).select_columns(["ability", "prompt"])
     questions = {
         str(i): (row["ability"], row["prompt"][-1]["content"].replace("<image>", "")) for i, row in enumerate(data)

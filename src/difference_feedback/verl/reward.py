@@ -1,21 +1,66 @@
-"""The package's rules as a reward function of verl: `reward.custom_reward_function.path`."""
+"""The rewards of a recipe as a reward function of verl: `reward.custom_reward_function.path`."""
 
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
+from difference_feedback.judges.own_reward import load_reward
 from difference_feedback.judges.questions import EMBEDDED, FINAL_ANSWER
+from difference_feedback.judges.reward_sum import RewardFunction, weighted_sums
+from difference_feedback.models.processor import load_processor
+from difference_feedback.runs.rewards import own_function
 
 
 def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **_: Any
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Any = None,
+    rewards: Sequence[str] = (),
+    weights: Sequence[float] = (),
+    threshold: float = 1.0,
+    model: str = "nano",
+    **_: Any,
 ) -> dict[str, Any]:
-    """1.0 for a right answer, else 0.0: by the embedded tasks' rule, or by the final-answer rule for other data.
+    """The reward of one answer: 1.0 for a right one, else 0.0, by the rule that the data names; or a weighted sum.
 
-    verl reads `score`, and writes the rest beside each validated answer. `question` is the row of the data file.
+    verl's `reward.custom_reward_function.reward_kwargs` name `rewards` and their `weights`, where there are several or
+    functions of one's own. Those get the row's columns, the prompt's text with its marks `<image>`, and the answer in
+    the tokens of `model`; images are not passed. An unjudged answer has the reward 0.
+
+    verl reads `score`, and writes the rest beside each validated answer: `acc` says whether the score reaches
+    `threshold`, and `question` is the row of the data file.
     """
-    details = extra_info or {}
+    details = dict(extra_info or {})
+    columns = {name: [_listed(value)] for name, value in details.items()}
+    columns |= {"answer": [ground_truth], "options": [_listed(details.get("options")) or None]}
+    prompts = columns.pop("prompt", [None])
     rule = EMBEDDED if data_source == EMBEDDED.name else FINAL_ANSWER
-    options = details.get("options")
-    choices = list(options) if options is not None and len(options) else None
-    [reward] = rule.reward([None], [solution_str], answer=[ground_truth], options=[choices])
-    score = float(reward or 0.0)
-    return {"score": score, "acc": score, "question": str(details.get("index", ""))}
+    functions = [_function(name) for name in rewards] or [rule.reward]
+    [total] = weighted_sums(
+        functions,
+        list(weights) or [1.0],
+        prompts=prompts,
+        completions=[[{"role": "assistant", "content": solution_str}]],
+        completion_ids=[_encode(model, solution_str)] if rewards else [None],
+        **columns,
+    )
+    score = float(total or 0.0)
+    return {"score": score, "acc": float(score >= threshold), "question": str(details.get("index", ""))}
+
+
+@lru_cache
+def _function(name: str) -> RewardFunction:
+    own = own_function(name)
+    if own is not None:
+        return load_reward(own)
+    return EMBEDDED.reward if name == EMBEDDED.name else FINAL_ANSWER.reward
+
+
+def _encode(model: str, text: str) -> list[int]:
+    return list(load_processor(model).tokenizer.encode(text, add_special_tokens=False))
+
+
+def _listed(value: Any) -> Any:
+    """verl may read lists of a parquet file as arrays."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from difference_feedback.data.conversations import conversation
+from difference_feedback.data.conversations import conversation, with_system
 
 ImageSplit = Literal["warm", "repair", "rl", "test"]
 """Disjoint sets of images: for the labelled warm start, for the oracle's repairs, for RL, and held out for tests."""
@@ -22,8 +22,10 @@ class Problem:
     images: tuple[Image.Image, ...]
     answer: str
     facts: dict[str, Any]
+    system: str | None = None
+    """The system message of the prompt."""
 
     @property
     def prompt(self) -> list[dict[str, Any]]:
         """The chat conversation for the policy, with an image part for each image."""
-        return conversation(self.question, len(self.images))
+        return with_system(conversation(self.question, len(self.images)), self.system)

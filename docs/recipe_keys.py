@@ -1,0 +1,102 @@
+"""Write the list of keys in recipes.md, from the docstrings in runs/: `python docs/recipe_keys.py`."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RUNS = HERE.parent / "src" / "difference_feedback" / "runs"
+PAGE = HERE / "recipes.md"
+MARK = "<!-- What follows is written by recipe_keys.py. -->\n"
+FILES = ("recipes.py", "sections.py", "plan.py")
+TYPES = (
+    (r"PositiveInt", "integer from 1"),
+    (r"Share", "0 to 1"),
+    (r"Annotated\[int, Field\(ge=0\)\]", "integer from 0"),
+    (r"Annotated\[float, Field\(gt=0\)\]", "number above 0"),
+    (r"Annotated\[float, Field\(ge=0(?:\.0)?\)\]", "number from 0"),
+    (r"Annotated\[float, Field\(ge=(\S+), l(?:e|t)=(\S+)\)\]", r"\1 to \2"),
+    (r"Annotated\[((?:list|dict)\[.+\]), Field\(min_length=1.*\)\]", r"\1"),
+    (r"dict\[str, BenchMethod\]", "BenchMethod by name"),
+    (r"TaskSets", "lists of tasks by name"),
+    (r"Sweep", "lists of values by key"),
+    (r"dict\[Literal\[(.+)\], str\]", r"text for each of \1"),
+    (r"dict\[str, Any\]", "mapping"),
+    (r"list\[(\w+)\]", r"list of \1"),
+    (r"Tasks|list of TaskName", "list of tasks"),
+    (r"ObjectiveName", "an objective"),
+    (r"\bReward\b", "name, or weights by name"),
+    (r"\bstr\b", "text"),
+    (r"\bbool\b", "true or false"),
+    (r"\bint\b", "integer"),
+    (r"\bfloat\b", "number"),
+    (r"Literal\[(.*)\]", r"\1"),
+    (r" \| None", ""),
+)
+
+
+def classes() -> dict[str, ast.ClassDef]:
+    """Every recipe and section by name, in the order of the files."""
+    found = {}
+    for name in FILES:
+        for node in ast.parse((RUNS / name).read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.ClassDef):
+                found[node.name] = node
+    return found
+
+
+def keys_of(node: ast.ClassDef) -> Iterator[tuple[str, str, str, str]]:
+    """Name, type, default and text of each field of a class."""
+    for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        text = ""
+        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+            text = " ".join(str(after.value.value).split())
+        kind = ast.unparse(field.annotation)
+        for pattern, words in TYPES:
+            kind = re.sub(pattern, words, kind)
+        default = "" if field.value is None else ast.unparse(field.value)
+        if "(" in default:  # the section's own defaults, or an empty mapping
+            default = ""
+        yield field.target.id, kind.replace("'", "").replace("|", "or"), default.strip("'"), text
+
+
+def listed(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> str:
+    """A class's part of the page."""
+    lines = [f"### {title(node)}", "", " ".join((ast.get_docstring(node) or "").split()), ""]
+    bases = [known[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in known]
+    if shared := [link(base) for base in bases if base.name != "Section" and list(keys_of(base))]:
+        lines += [f"It has the keys of {' and '.join(shared)} as well.", ""]
+    for name, kind, default, text in keys_of(node):
+        if name == "kind":
+            continue
+        kind = re.sub(r"\b[A-Z]\w+\b", lambda match: link(known[match[0]]) if match[0] in known else match[0], kind)
+        about = kind + (f"; default `{default}`" if default not in ("", "None") else "")
+        lines.append(f"- `{name}` ({about}){': ' + text if text else ''}")
+    return "\n".join(lines) + "\n"
+
+
+def title(node: ast.ClassDef) -> str:
+    """Its heading: the kind of a recipe, or the name of a section in words."""
+    kinds = [default for name, _, default, _ in keys_of(node) if name == "kind" and not node.name.startswith("BenchM")]
+    return f"kind: {kinds[0]}" if kinds else re.sub(r"(?<=[a-z])(?=[A-Z])", " ", node.name).capitalize()
+
+
+def link(node: ast.ClassDef) -> str:
+    """A link to its heading."""
+    anchor = re.sub(r"[^\w -]", "", title(node).lower()).replace(" ", "-")
+    return f"[{title(node)}](#{anchor})"
+
+
+def page() -> str:
+    """The whole page: what is written by hand, and the keys."""
+    by_hand = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+    known = classes()
+    parts = [listed(node, known) for node in known.values() if any(True for _ in keys_of(node))]
+    return by_hand + MARK + "\n" + "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")

@@ -1,0 +1,60 @@
+"""Several rewards as one grader: their weighted sum, and whether it is enough."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+RewardFunction = Callable[..., Sequence[float | None]]
+"""As TRL calls it."""
+Encode = Callable[[str], list[int]]
+
+
+def _ignore(*_: Any) -> None:
+    """TRL's functions to log with do nothing outside its trainer."""
+
+
+def weighted_sums(functions: Sequence[RewardFunction], weights: Sequence[float], **batch: Any) -> list[float | None]:
+    """The weighted sum of each answer's rewards, as TRL forms it: what is None does not count.
+
+    An answer without a single number is None. `batch` is what TRL gives to a reward function.
+    """
+    batch = {"log_extra": _ignore, "log_metric": _ignore, "trainer_state": None} | batch
+    rewards = np.array([function(**batch) for function in functions], dtype=np.float64)
+    sums = np.nansum(rewards * np.array(weights)[:, None], axis=0)
+    return [None if np.isnan(rewards[:, i]).all() else float(total) for i, total in enumerate(sums)]
+
+
+@dataclass(frozen=True)
+class RewardSum:
+    """Reward functions and their weights. An answer is right from a sum of `threshold` on, and unjudged without any."""
+
+    functions: tuple[RewardFunction, ...]
+    weights: tuple[float, ...]
+    threshold: float
+    columns: Callable[[Any], dict[str, Any]]
+    """A question -> the columns that its row has in training, `images` among them."""
+    encode: Encode
+    """The text of an answer -> tokens. TRL passes those that were sampled; here the text alone is known."""
+
+    def reward(self, **batch: Any) -> list[float | None]:
+        """`weighted_sums`, as TRL calls a reward function."""
+        return weighted_sums(self.functions, self.weights, **batch)
+
+    def grade(self, questions: Sequence[Any], responses: Sequence[str]) -> list[bool | None]:
+        """Verdicts on responses to a data set's questions."""
+        if not questions:
+            return []
+        rows = [self.columns(question) for question in questions]
+        sums = self.reward(
+            prompts=[question.prompt for question in questions],
+            completions=[[{"role": "assistant", "content": response}] for response in responses],
+            completion_ids=[self.encode(response) for response in responses],
+            **{name: [row[name] for row in rows] for name in rows[0]},
+        )
+        return [None if value is None else value >= self.threshold for value in sums]
+
+    def is_right(self, question: Any, response: str) -> bool:
+        """Whether one response is right. An unjudged one is not."""
+        return bool(self.grade([question], [response])[0])

@@ -1,0 +1,54 @@
+"""docs/recipes.md lists every key of every recipe, as the code has them, and its examples are recipes."""
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from difference_feedback.runs.prompts import prompt_form
+from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")
+
+
+def script() -> Any:
+    spec = importlib.util.spec_from_file_location("recipe_keys", DOCS / "recipe_keys.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_page_is_current() -> None:
+    assert script().page() == PAGE, "run python docs/recipe_keys.py"
+
+
+@pytest.mark.parametrize("kind", [TrainRecipe, EvaluateRecipe, RepairSFTRecipe, RepairRLRecipe])
+def test_every_key_is_listed(kind: Any) -> None:
+    for name in set(kind.model_fields) - {"kind"}:
+        assert f"- `{name}` (" in PAGE
+
+
+def test_links_lead_to_headings() -> None:
+    headings = {
+        re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+        for line in PAGE.splitlines()
+        if line.startswith("#")
+    }
+    links = set(re.findall(r"\]\(#([^)]+)\)", PAGE))
+    assert links <= headings
+    assert len(links) > 10
+
+
+def test_the_examples_are_valid() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        recipe = TrainRecipe.model_validate(yaml.safe_load(block))
+        if recipe.format_prompt:
+            assert prompt_form(None, recipe.format_prompt).question("2 {x}").endswith("answer in \\boxed{}.")
