@@ -15,7 +15,8 @@ VERL_PINS := tests/verl/requirements.txt
 VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-vllm test-verl verl-fingerprint test-distributed distributed-fingerprint lint format bench-core bench-small clean
+.PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
+	distributed-fingerprint lint format bench-core bench-small clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,11 @@ check: $(STAMP) ## the method, the judges, the data and the recipes, in about a 
 
 test: $(STAMP) ## all tests that this machine can run
 	$(PYTEST) --durations 10
+
+# One device: with several, the trainers of transformers would split every batch over all of them in one process.
+test-gpu: $(STAMP) ## on a CUDA device, in bf16: train, repair sft, repair rl, evaluate; skipped where there is none
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} TOKENIZERS_PARALLELISM=false \
+	$(BIN)/python -m pytest -m gpu tests/gpu --durations 8
 
 # vLLM pins half of what it depends on, so it has an environment of its own, beside the one that the tests run in. Its
 # torch is not on PyPI.

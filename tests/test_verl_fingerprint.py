@@ -41,11 +41,7 @@ def before(tool: ModuleType, checkout: Path) -> dict[str, str]:
         ("src/difference_feedback/verl/trainer.py", True, False),
         ("src/difference_feedback/method/alignment.py", True, True),
         ("src/difference_feedback/runs/recipes.py", True, True),
-        (
-            "src/difference_feedback/repair/projection.py",
-            True,
-            True,
-        ),  # imported inside a function, by way of another module
+        ("src/difference_feedback/repair/projection.py", True, True),  # imported inside a function, of another module
         ("src/difference_feedback/judges/math_worker.py", True, True),  # started by its name
         ("src/difference_feedback/world/shipped_base/tokenizer.json", True, True),
         ("src/difference_feedback/commands/annotate.py", True, True),  # the command line imports it
@@ -57,7 +53,7 @@ def before(tool: ModuleType, checkout: Path) -> dict[str, str]:
         ("tests/verl/passed", False, False),
         ("tests/method/test_alignment.py", False, False),
         ("recipes/nano_df_grpo.yaml", True, False),
-        ("recipes/verl/internvl3_5_8b_df_grpo.yaml", True, False),
+        ("recipes/verl/qwen3_vl_8b_df_gspo.yaml", True, False),
         ("recipes/accelerate/zero3.yaml", False, True),
         ("tests/distributed/ranks.py", False, True),
         ("recipes/demo.yaml", False, False),

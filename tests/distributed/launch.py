@@ -11,7 +11,7 @@ BACKENDS = ("ddp", "fsdp2", "zero2", "zero3")
 """Configurations of `recipes/accelerate`."""
 
 
-def python(*words: object, timeout: float = 400) -> subprocess.CompletedProcess[str]:
+def python(*words: object, timeout: float = 900) -> subprocess.CompletedProcess[str]:
     """Run `python WORDS` on the CPU, with one thread a process."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
     environment |= {"DS_ACCELERATOR": "cpu", "ACCELERATE_TORCH_DEVICE": "cpu"}

@@ -246,7 +246,13 @@ class Interrupt(TrainerCallback):
             raise Interrupted
 
 
-ADAM = {"optim": "adamw_torch", "learning_rate": 1e-3, "weight_decay": 0.1, "lr_scheduler_type": "cosine"}
+ADAM: dict[str, Any] = {
+    "optim": "adamw_torch",
+    "learning_rate": 1e-3,
+    "weight_decay": 0.1,
+    "lr_scheduler_type": "cosine",
+    "gradient_checkpointing": True,
+}
 
 
 def whole(folder: Path) -> None:

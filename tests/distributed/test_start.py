@@ -25,5 +25,5 @@ def test_eight_ranks_share_an_evaluation(tmp_path: Path) -> None:
     assert done.stdout.count("held-out problems") == 1
     rows = read_rows(tmp_path / "run" / "predictions.jsonl")
     assert len(rows) == json.loads((tmp_path / "run" / "summary.json").read_text())["problems"] == 15
-    again = torchrun(8, "-m", "difference_feedback.cli", *words, tmp_path / "run")
+    again = torchrun(2, "-m", "difference_feedback.cli", *words, tmp_path / "run")
     assert again.stdout.count("is finished already") == 1

@@ -168,6 +168,7 @@ def test_weights_that_add_up_to_the_threshold_reach_it(rewards: Path, data: dict
     check_rewards(recipe)
     questions, grader = held_out(recipe)
     assert isinstance(grader, RewardSum)
+    assert [function.__name__ for function in reward_functions(grader)] == ["a.one", "b.one", "c.one"]
     assert grader.grade(questions, ["x"] * 4) == [True] * 4
     ones = np.float32(0.7) + np.float32(0.2) + np.float32(0.1)
     assert float(ones) >= grader.threshold

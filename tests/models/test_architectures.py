@@ -11,14 +11,20 @@ from architectures import BUILDERS, NAMES, asking, mixed_rows, picture
 from torch import nn
 
 from difference_feedback.data.repair_set import RepairExample
+from difference_feedback.judges.chat import ChatAnswer
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.end_tokens import end_ids, end_of, written_end
 from difference_feedback.models.generate import generate
 from difference_feedback.models.load import load_model
 from difference_feedback.models.vision_tokens import vision_token_ids
+from difference_feedback.policy.evaluation import evaluate
 from difference_feedback.repair.embedded import ReferenceRepairer
+from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.sft import RepairCollator, sft_dataset
+from difference_feedback.runs.sections import Endpoint, Lora
+from difference_feedback.world import sample_problems
 
 pytestmark = pytest.mark.parametrize("name", NAMES)
 GREEDY = {"max_new_tokens": 8, "temperature": 0}
@@ -103,6 +109,13 @@ def test_a_repairer_repairs_and_its_texts_end_as_the_drafts(loaded: tuple[Any, A
     assert repair.token_ids == [*tokenizer.encode("the answer is 5", add_special_tokens=False), end]
     assert end_of(draft, tokenizer) == []
 
+    served = Endpoint(url="http://127.0.0.1:9/v1", model="m")
+    answer = ChatAnswer(["the answer is 5"] * 2, token_ids=[[*draft, end], draft], truncated=[False, False])
+    for kind in (EndpointRepairer, VLLMServerRepairer):
+        for repair in kind(served, tokenizer)._candidates(requests[0], answer):
+            assert repair.token_ids[-1] == end
+            assert end not in repair.token_ids[:-1]
+
 
 def test_labels_are_what_the_template_writes_as_the_answer(loaded: tuple[Any, Any], name: str) -> None:
     """Generation prompt and labels joined are the conversation as the chat template writes it, up to the end."""
@@ -139,3 +152,42 @@ def test_labels_are_what_the_template_writes_as_the_answer(loaded: tuple[Any, An
     tokens = [int((labels != -100).sum()) for labels in batch["labels"]]
     mean = sum(float(one) * n for one, n in zip(alone, tokens, strict=True)) / sum(tokens)
     assert float(loss) == pytest.approx(mean, rel=1e-4), "padding and the other rows' images change no loss"
+
+
+def test_an_adapter_sits_on_every_linear_layer_of_the_language_model_and_on_no_other(
+    loaded: tuple[Any, Any], tmp_path: Path, name: str, checkpoint: Callable[[str], Path]
+) -> None:
+    """Told apart by what a layer reads: the vision tower and the connector run before the first language layer."""
+    model, _ = loaded
+    order: list[str] = []
+    for place, module in model.named_modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_hook(lambda *_, place=place: order.append(place))
+    prompts, images = mixed_rows((1,))
+    generate(*loaded, prompts, images, max_new_tokens=1, temperature=0)
+    first = max(i for i, place in enumerate(order) if place.endswith("layers.0.self_attn.q_proj"))
+    language = [place for place in order[first:] if "lm_head" not in place]
+
+    adapted = with_lora(model, Lora(rank=2), seed=0)
+    assert sorted(adapted.targeted_module_names) == sorted(language)
+    assert {place.rpartition(".")[2] for place in language} >= {"q_proj", "k_proj", "v_proj", "o_proj", "down_proj"}
+
+    with torch.no_grad():
+        for parameter in adapted.parameters():
+            if parameter.requires_grad:
+                parameter.normal_(std=0.5)
+    expected = generate(adapted, loaded[1], prompts, images, **GREEDY)
+    adapted.save_pretrained(tmp_path)
+    name_base(tmp_path, str(checkpoint(name)))
+    assert generate(*load_model(str(tmp_path)), prompts, images, **GREEDY) == expected
+
+
+def test_held_out_questions_are_answered_and_graded(loaded: tuple[Any, Any]) -> None:
+    questions = sample_problems("test", 4, seed=0)
+    result = evaluate(*loaded, questions, max_new_tokens=6)
+    answers = generate(
+        *loaded, [q.prompt for q in questions], [q.images for q in questions], max_new_tokens=6, temperature=0
+    )
+    decode = loaded[1].tokenizer.decode
+    assert [p.response for p in result.predictions] == [decode(ids, skip_special_tokens=True) for [ids] in answers]
+    assert len(result.judged) == 4

@@ -20,6 +20,7 @@ from difference_feedback.world import sample_problems
 def eight_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only their number is pretended: it is what `Trainer` goes by."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # it would count them, too
 
 
 @pytest.mark.usefixtures("eight_gpus")

@@ -10,6 +10,7 @@ from transformers import AutoProcessor
 from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import (
     FULL,
@@ -94,6 +95,23 @@ def test_requests_with_seeds_are_repaired_alike_in_any_company(frozen, requests)
     assert repairer(frozen, max_new_tokens=60, batch_size=2).repair(seeded[::-1], 3) == whole[::-1]
     assert [local.repair([request], 3)[0] for request in seeded] == whole
     assert repairer(frozen, max_new_tokens=60, seed=1).repair(seeded, 3) != whole
+
+
+def test_a_prompt_that_does_not_fit_gets_no_repair_and_the_others_theirs(frozen, requests, monkeypatch):
+    model, processor = frozen
+    prompts = [
+        repairer(frozen).prompt(r.prompt, processor.tokenizer.decode(r.draft_ids), r.reference) for r in requests
+    ]
+    sizes = [[(image.height, image.width) for image in request.images] for request in requests]
+    lengths = PromptLengths(processor, "nano").count(prompts, sizes)
+    whole = repairer(frozen, temperature=0).repair(requests)
+    limit = sorted(lengths)[2]
+    monkeypatch.setattr(model.config.text_config, "max_position_embeddings", limit + 10)
+    some = repairer(frozen, temperature=0).repair(requests)
+    assert some == [repairs if n <= limit else [] for repairs, n in zip(whole, lengths, strict=True)]
+    assert [] in some
+    monkeypatch.setattr(model.config.text_config, "max_position_embeddings", 12)
+    assert repairer(frozen).repair(requests, 2) == [[]] * len(requests)
 
 
 def test_text_and_tokens_belong_together(frozen, requests):

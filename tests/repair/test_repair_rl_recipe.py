@@ -9,11 +9,13 @@ from safetensors.torch import load_file
 
 from difference_feedback import world
 from difference_feedback.judges import questions
+from difference_feedback.judges.questions import draft_questions, rule_grader_of
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.repair import rl
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import NANO
 from difference_feedback.repair.rl import auditor_of, factors_of, train_rl
+from difference_feedback.repair.rl_data import fitting_drafts, rl_dataset, rl_drafts
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
@@ -113,3 +115,54 @@ def test_real_questions_from_a_file_train_without_the_embedded_truth(tmp_path, m
     assert summary["before"]["mask"] is None, "the error positions of real drafts are not known"
     assert summary["factors"]["visual_kept"] is not None
     assert summary["factors"]["audit_kept"] is None
+
+
+def test_a_reward_of_one_s_own_grades_drafts_repairs_and_measurements(tmp_path):
+    """The function says what the embedded checker says, from the row's own columns: the runs are then the same."""
+    (tmp_path / "rewards.py").write_text(
+        "def right(completions, answer, facts, task, **_):\n"
+        "    texts = [c[-1]['content'].rpartition('answer') for c in completions]\n"
+        "    return [float(bool(t[1]) and t[2].split() == a.split()) for t, a in zip(texts, answer)]\n"
+    )
+    plain, own = recipe_with(), recipe_with(reward=f"{tmp_path / 'rewards.py'}:right")
+    runs = [Run(tmp_path / name, recipe) for name, recipe in (("plain", plain), ("own", own))]
+    first, second = (train_rl(run.recipe, run) for run in runs)
+    for summary in (first, second):
+        for part in ("before", "after"):
+            summary[part] |= {"cpu_seconds": 0}
+        summary["cpu_seconds"] = 0
+    assert first == second
+    a, b = (load_file(run.model_path / "model.safetensors") for run in runs)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_drafts_whose_repair_prompt_does_not_fit_are_left_out_and_counted():
+    model, processor = load_base()
+    supply = rl_drafts(model, processor, 8, questions=iter(world.sample_problems("rl", 400, 1)), progress=None)
+    room = model.config.get_text_config().max_position_embeddings
+    dataset = rl_dataset(supply.drafts, processor, NANO)
+    lengths = []
+    for row in dataset:
+        text = processor.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
+        inputs = processor(text=[text], images=[row["images"]], add_special_tokens=False, return_tensors="pt")
+        lengths.append(inputs["input_ids"].shape[1])
+    limit = sorted(lengths)[3]
+    kept = fitting_drafts(supply, processor, NANO, "nano", room - limit)
+    assert kept.drafts == [draft for draft, n in zip(supply.drafts, lengths, strict=True) if n <= limit]
+    assert kept.summary()["removed_too_long"] == len(supply.drafts) - len(kept.drafts) > 0
+
+
+def test_an_unjudged_answer_is_no_draft(tmp_path):
+    """A draft is an answer that the function found wrong, not one that it could not judge."""
+    (tmp_path / "rewards.py").write_text(
+        "def judge(completions, answer, **_):\n"
+        "    texts = [c[-1]['content'] for c in completions]\n"
+        "    right = [text.rpartition('answer')[2].split() == a.split() for text, a in zip(texts, answer)]\n"
+        "    return [1.0 if hit else None if len(text) % 2 else 0.0 for hit, text in zip(right, texts)]\n"
+    )
+    recipe = recipe_with(reward=f"{tmp_path / 'rewards.py'}:judge")
+    model, processor = load_base()
+    sampling = {"questions": draft_questions(recipe), "grade": rule_grader_of(recipe), "progress": None}
+    supply = rl_drafts(model, processor, 12, **sampling)
+    assert len(supply.drafts) == 12
+    assert {len(wrong.draft.text) % 2 for wrong in supply.drafts} == {0}

@@ -10,7 +10,7 @@ from difference_feedback import world
 from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
 from difference_feedback.repair.prompts import template_for
-from difference_feedback.repair.sft import RepairCollator, fit_sft, sft_dataset, train_sft
+from difference_feedback.repair.sft import RepairCollator, fit_sft, fitting_repairs, sft_dataset, train_sft
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairSFTRecipe
 
@@ -161,3 +161,22 @@ def test_a_resumed_run_goes_on_with_the_checkpoints_weights(tmp_path, start, row
     expected, result = (load_file(r.model_path / "model.safetensors") for r in (whole, resumed))
     for name in expected:
         torch.testing.assert_close(result[name], expected[name])
+
+
+def test_rows_that_do_not_fit_are_left_out_before_the_model_is_loaded(tmp_path, start, rows, frozen, capsys):
+    """Counted is what the collator makes: prompt, repair and its end."""
+    path = str(save_repair_set(rows, tmp_path / "set.jsonl"))
+    collate = RepairCollator(frozen[1])
+    dataset = sft_dataset(load_repair_set(path).rows, frozen[1], "nano", "look closely")
+    lengths = [collate([row])["input_ids"].shape[1] for row in dataset]
+    limit = sorted(lengths)[4]
+    values = {"model": start, "data": path, "trl": TRL | {"max_steps": 1}, "system_prompt": "look closely"}
+    recipe = RepairSFTRecipe.model_validate(values | {"max_length": limit})
+    kept = fitting_repairs(recipe, load_repair_set(path), "look closely").rows
+    assert [row.id for row in kept] == [row.id for row, n in zip(rows, lengths, strict=True) if n <= limit]
+    printed = capsys.readouterr().err
+    for row, length in zip(rows, lengths, strict=True):
+        assert (f"row {row.id}: {length} tokens" in printed) == (length > limit)
+    assert train_sft(recipe, Run(tmp_path / "run", recipe))["examples"] == len(kept)
+    with pytest.raises(DataError, match=f"shortest has {min(lengths)}"):
+        train_sft(recipe.model_copy(update={"max_length": 5}), Run(tmp_path / "none", recipe))

@@ -87,6 +87,7 @@ MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
     ((*DF, "format_prompt='{question} {question}'"), "format_prompt", "once"),
     ((*DF, "format_prompt='<image>{question}'"), "format_prompt", "brings its own images"),
     ((*DF, "format_prompt=wrong.jinja"), "format_prompt", "{{ content }}"),
+    ((*DF, "trl.max_prompt_length=9"), "trl.max_prompt_length", "without trl"),
     ((*DF, "max_prompt_length=0"), "max_prompt_length", "greater than 0"),
     ((*DF, "push_to_hub=name"), "push_to_hub", "owner/name"),
     ((*DF, "push_to_hub='an owner/name'"), "push_to_hub", "owner/name"),

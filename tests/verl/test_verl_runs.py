@@ -153,8 +153,15 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
             **{"num_generations": 4, "per_device_train_batch_size": 16, "max_steps": 2, "learning_rate": 1e-3},
             **{"max_completion_length": runs.MAX_TOKENS, "num_repairs": 1, "root_cause": True, "epsilon_high": 0.3},
         },
+        # Always given, so that right is right as by the embedded checker alone.
+        "reward": {"embedded": 0.9, f"{tmp_path / 'rewards.py'}:prompted": 0.1},
         "verl": {key: value for key, value in harness.items() if key not in translated},
     }
+    (tmp_path / "rewards.py").write_text(
+        "def prompted(prompts, completion_ids, task, **_):\n"
+        "    rows = zip(prompts, completion_ids, task, strict=True)\n"
+        "    return [float('<image>' in p[0]['content'] and len(ids) > 0 and bool(t)) for p, ids, t in rows]\n"
+    )
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     output = tmp_path / "output"
     command = ["train", str(tmp_path / "recipe.yaml"), "host=verl", "--output", str(output)]
@@ -181,7 +188,7 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
     assert set(summary["tasks"]) == {problem.task for problem in test}
     assert sorted((p["task"], p["answer"]) for p in predictions) == sorted((p.task, p.answer) for p in test)
     assert (start["step"], start["accuracy"]) == (0, summary["base_accuracy"])
-    assert (rows[-1]["accuracy"], rows[-1]["val-core/embedded/acc/mean@1"]) == (summary["accuracy"], right / 4)
+    assert (rows[-1]["accuracy"], rows[-1]["val-core/rewards/acc/mean@1"]) == (summary["accuracy"], right / 4)
 
     # Cost, by the wall clock alone.
     assert summary["cpu_seconds"] is None

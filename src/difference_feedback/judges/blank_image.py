@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.question import Question
 from difference_feedback.judges.answers import graded_answers
-from difference_feedback.judges.questions import Grade
+from difference_feedback.judges.questions import Grade, Grader
 from difference_feedback.models.generate import Answerer
 
 StandIn = Literal["blank", "noise"]
@@ -32,7 +32,7 @@ def text_only_accuracy(
     questions: Sequence[Question],
     samples: int,
     *,
-    grade: Grade,
+    grade: Grade | Grader,
     **sampling: Any,
 ) -> list[float]:
     """For each question, the share of right answers among `samples` that `policy` gives without seeing the images."""

@@ -1,5 +1,6 @@
 """What a recipe asks, the embedded problems or your own questions, and who grades the answers."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -71,6 +72,10 @@ def grader_of(recipe: QuestionRecipe) -> Grader:
     names = rewards_of(recipe)
     if is_summed(recipe):
         functions = tuple(_reward_function(name, recipe) for name in names)
+        titles = Counter(function.__name__ for function in functions)
+        for name, function in zip(names, functions, strict=True):
+            if (own := own_function(name)) and titles[own.function] > 1:
+                function.__name__ = f"{own.path.stem}.{own.function}"  # TRL logs by it
         return RewardSum(functions, tuple(names.values()), threshold_of(recipe), columns_of, _encoder(recipe))
     return _built_in(next(iter(names)), recipe)
 
@@ -187,9 +192,7 @@ def _fitting_rows(recipe: QuestionRecipe, data: Data, answer: int) -> LoadedData
 
 def _room(recipe: QuestionRecipe, answer: int) -> Room:
     if isinstance(recipe, TrainRecipe) and recipe.host == "verl" and recipe.max_prompt_length is None:
-        settings = recipe.verl.get("data", {})
-        longest = settings.get("max_prompt_length") if isinstance(settings, dict) else None
-        longest = longest or recipe.verl.get("data.max_prompt_length") or 512  # verl's default
+        longest = recipe.verl_settings.get("data.max_prompt_length") or 512  # verl's default
         return room_for_prompts(recipe.model, answer, longest, "verl.data.max_prompt_length")
     return room_for_prompts(recipe.model, answer, recipe.max_prompt_length)
 

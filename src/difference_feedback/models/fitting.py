@@ -1,5 +1,6 @@
 """Leave out what does not fit into a model's context, and say so, instead of running out of memory hours later."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ def fitting(
 
     Raises `DataError` when none fits.
     """
-    console = console or Console(stderr=True, soft_wrap=True)
+    first_rank = os.environ.get("RANK", "0") == "0"
+    console = console or Console(stderr=True, soft_wrap=True, quiet=not first_rank)
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)

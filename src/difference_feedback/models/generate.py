@@ -263,11 +263,9 @@ def _generate_batch(
         add_special_tokens=False,  # the chat template has put them
         return_tensors="pt",
     ).to(model.device)
-    # transformers would let the ranks of a ZeRO-3 run wait for each other at every token, whatever the model is, and
-    # those of an FSDP2 run never.
-    waiting = is_sharded(model)
+    # In a ZeRO-3 run, transformers would let the ranks wait for each other at every token, of a whole model too.
     sequences = model.generate(  # type: ignore[operator]
-        **inputs, generation_config=config, logits_processor=draw, synced_gpus=waiting
+        **inputs, generation_config=config, logits_processor=draw, synced_gpus=is_sharded(model)
     )
     new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]

@@ -29,7 +29,7 @@ def load_model(
     if name == "nano":
         from difference_feedback.world.nano import load_base
 
-        nano, processor = load_base()
+        nano, processor = load_base(dtype=dtype)
         return _named_as_loaded(nano), processor
     if (base := adapter_base(name)) is not None:
         model, processor = load_model(base, dtype=dtype, attention=attention)
@@ -56,6 +56,8 @@ def _named_as_loaded(model: Any) -> Any:
 
     Under ZeRO-3, transformers 5 also undoes renamings that it did not make, and saves `model.model.layers`.
     """
-    if conversions := getattr(model, "_weight_conversions", None):
+    from transformers.integrations import is_deepspeed_zero3_enabled
+
+    if is_deepspeed_zero3_enabled() and (conversions := getattr(model, "_weight_conversions", None)):
         model._weight_conversions = [conversion for conversion in conversions if conversion.was_used()]
     return model

@@ -26,6 +26,8 @@ class PromptLengths:
     def __init__(self, processor: Any, name: str) -> None:
         self.processor, self.name = processor, name
         self._by_size: dict[Size, int] = {}
+        self._offset: int | None = None
+        """What an image takes besides the processor's own number, once that was found to hold for all sizes tried."""
 
     def count(self, prompts: Sequence[Conversation], sizes: Sequence[Sequence[Size]]) -> list[int]:
         """The length of each prompt. Its image parts are as many as its `sizes`.
@@ -44,6 +46,15 @@ class PromptLengths:
         for i, length in exact.items():
             lengths[i] = length
         return [int(length) for length in lengths]
+
+    def fit(self, prompts: Sequence[Conversation], sizes: Sequence[Sequence[Size]], room: int) -> list[bool]:
+        """Whether each prompt has at most `room` tokens. Text is only tokenised where its bytes are more than that."""
+        self._learn({size for of_prompt in sizes for size in of_prompt})
+        bytes_of_text = [len(self._rendered(prompt).encode()) for prompt in prompts]
+        of_images = [sum(self._by_size[size] for size in of_prompt) for of_prompt in sizes]
+        if all(sum(most) <= room for most in zip(bytes_of_text, of_images, strict=True)):
+            return [True] * len(prompts)
+        return [length <= room for length in self.count(prompts, sizes)]
 
     def _rendered(self, prompt: Conversation) -> str:
         try:
@@ -74,11 +85,15 @@ class PromptLengths:
         if not new:
             return
         quick = self._quick(new)
+        if self._offset is not None and quick:
+            self._by_size |= {size: number + self._offset for size, number in quick.items()}
+            return
         tried = sorted({round(i * (len(new) - 1) / max(_TRIED - 1, 1)) for i in range(_TRIED)})
         exact = {new[i]: self._of_image(new[i]) for i in tried}
         offsets = {exact[size] - quick[size] for size in exact if size in quick}
         if quick and len(offsets) == 1:
             offset = offsets.pop()
+            self._offset = offset if len(tried) == _TRIED else None
             self._by_size |= {size: quick[size] + offset for size in new}
         else:
             self._by_size |= {size: exact[size] if size in exact else self._of_image(size) for size in new}

@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import held_out, part_of, reward_functions, training_data, training_problems
 from difference_feedback.method.cost import ledger
-from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
+from difference_feedback.models.adapters import add_repair_adapter, name_base
 from difference_feedback.models.billing import bill_servers
-from difference_feedback.models.load import load_model
-from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
+from difference_feedback.models.ranks import one_device, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
@@ -29,6 +27,7 @@ from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
 
 @with_servers
@@ -54,8 +53,7 @@ def train(
     bill_servers(endpoints_of(recipe).values())
     dataset, grader = training_data(recipe)
     questions, grade = held_out(recipe)
-    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-    model = with_lora(model, recipe.lora, recipe.seed)
+    model, processor = load_to_train(recipe)
     budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent, gpu_seconds=recipe.budget_gpu_seconds)
     common: dict[str, Any] = {
         "model": model,
@@ -114,9 +112,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
 
     check_gpu_budget(recipe.budget_gpu_seconds)
     defaults: dict[str, Any] = {"logging_steps": 1, "disable_tqdm": True}
-    defaults |= {"run_name": output_dir.absolute().parent.name}
-    if not torch.cuda.is_available():
-        defaults |= {"bf16": False, "use_cpu": True}
+    defaults |= {"run_name": output_dir.absolute().parent.name} | machine_settings(recipe)
     fixed: dict[str, Any] = {"output_dir": str(output_dir), "seed": recipe.seed}
     trl = recipe.trl | {"report_to": recipe.trackers or "none"}
     if isinstance(recipe.reward, dict):
@@ -153,7 +149,6 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     from difference_feedback.repair.prompts import template_for
 
     settings: dict[str, Any] = {
-        "max_new_tokens": config.max_completion_length,
         "temperature": source.temperature,
         "batch_size": source.batch_size,
         "style": source.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
@@ -164,8 +159,7 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
         return LocalRepairer(policy, processor, adapter_name="repair", **settings)
     if recipe.repair_model == "policy":
         return LocalRepairer(policy, processor, **settings)
-    options: dict[str, Any] = {"device": ranks().device, "dtype": recipe.dtype, "attention": recipe.attention}
-    return LocalRepairer.from_pretrained(recipe.repair_model, **options, **settings)
+    return LocalRepairer.from_pretrained(recipe.repair_model, attention=recipe.attention, **settings)
 
 
 def summarise(

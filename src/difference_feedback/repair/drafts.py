@@ -34,7 +34,7 @@ class RolloutGroup(Generic[Q]):
 
     @property
     def wrong(self) -> list[Rollout]:
-        return [rollout for rollout in self.rollouts if not rollout.correct]
+        return [rollout for rollout in self.rollouts if rollout.correct is False]  # None: unjudged, not wrong
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
+from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
 
@@ -28,7 +30,7 @@ class LocalRepairer:
         model: PreTrainedModel,
         processor: ProcessorMixin,
         *,
-        max_new_tokens: int = 512,
+        max_new_tokens: int | None = None,
         max_growth: float = 1.5,
         temperature: float = 0.7,
         batch_size: int = 64,
@@ -41,6 +43,7 @@ class LocalRepairer:
         """The arguments whose names do not say it all:
 
         Args:
+            max_new_tokens: of a repair. None takes the trainer's longest answer; without a trainer it is 512.
             max_growth: a repair is cut at this many times the longest draft of its call, plus 8 tokens. A longer one
                 is not a small edit, and a batch takes as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
@@ -53,42 +56,67 @@ class LocalRepairer:
         self.temperature = temperature
         self.batch_size = batch_size
         self.prompt = RepairPrompt(style, processor)
+        self.lengths = PromptLengths(processor, "the repair model")
         self.seed = seed
         self.calls = 0
         self.adapter_name = adapter_name
         self.policy_tokenizer = policy_tokenizer
         self.over_ranks = over_ranks
+        self._open: set[str] = set()  # which of device and dtype a trainer may still choose
 
     @classmethod
     def from_pretrained(
         cls,
         path: str | Path,
         *,
-        device: str | torch.device = "cpu",
-        dtype: str = "float32",
+        device: str | torch.device | None = None,
+        dtype: str | None = None,
         attention: str | None = None,
         style: str | RepairTemplate | None = None,
         **settings: Any,
     ) -> "LocalRepairer":
         """Load `nano`, a folder, or a hub name, whole on every rank; `settings` are the constructor's.
 
-        Without a `style`, the prompt is the one that the model was trained with, where the folder says so (see
-        `save_template`).
+        A `device` or `dtype` of None is that of the trainer to which the repairer is given. Without a trainer, it is
+        this machine's accelerator and the checkpoint's type, or the CPU and float32. Without a `style`, the prompt is
+        the one that the model was trained with, where the folder says so (see `save_template`).
         """
-        model, processor = load_model(str(path), dtype=dtype, attention=attention, whole=True)
-        return cls(model.to(device), processor, style=style or template_for(path), **settings)
+        model, processor = load_model(str(path), dtype=dtype or "auto", attention=attention, whole=True)
+        repairer = cls(model.to(device or "cpu"), processor, style=style or template_for(path), **settings)
+        repairer._open = {name for name, value in (("device", device), ("dtype", dtype)) if value is None}
+        return repairer
+
+    def adopt(self, device: torch.device, dtype: torch.dtype, max_new_tokens: int | None) -> None:
+        """Take from a trainer what was left open. A model that was passed in stays where and as it is."""
+        if self.max_new_tokens is None:
+            self.max_new_tokens = max_new_tokens
+        if "dtype" in self._open:
+            for parameter in self.model.parameters():  # buffers keep their precision: rotary frequencies need it
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(dtype)
+        if "device" in self._open:
+            self.model.to(device)  # type: ignore[arg-type]
+        self._open = set()
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests.
 
         Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
+        A request whose prompt does not fit into the model's context gets none.
         """
+        if self._open:  # there is no trainer
+            device = ranks().device
+            self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
+        fitting = self._fitting(requests)
+        if len(fitting) < len(requests):
+            repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
+            return [repaired.get(i, []) for i in range(len(requests))]
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
-        limits = [min(self.max_new_tokens, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
+        limits = [min(self.max_new_tokens or 512, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
         seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
             self.model,
@@ -112,6 +140,22 @@ class LocalRepairer:
                 for candidates, limit in zip(sampled, limits, strict=True)
             ]
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
+
+    def _fitting(self, requests: Sequence[RepairRequest]) -> list[int]:
+        """The requests whose prompts leave room for a repair in the model's context."""
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if context is None:
+            return list(range(len(requests)))
+        decode = (self.policy_tokenizer or self.processor.tokenizer).decode
+        prompts = [
+            self.prompt(request.prompt, decode(request.draft_ids, skip_special_tokens=True), request.reference)
+            for request in requests
+        ]
+        sizes = [[(image.height, image.width) for image in request.images] for request in requests]
+        longest = max((len(request.draft_ids) for request in requests), default=0)
+        answer = min(self.max_new_tokens or 512, int(self.max_growth * longest) + 8)
+        fits = self.lengths.fit(prompts, sizes, context - answer)
+        return [i for i, fit in enumerate(fits) if fit]
 
     def _as_repair(self, answer: SampledAnswer) -> Repair:
         ids, text = answer

@@ -85,6 +85,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """
     check(recipe)
     config = rl_config(recipe, run.checkpoints)
+    rule = rule_grader_of(recipe)
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)
     # The embedded auditor costs nothing, so repairs are measured by it whether or not it takes part in the reward.
@@ -94,14 +95,13 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         stage.save()
         figures = before and asdict(before)
         return stage.finish({"drafts": 0, "updates": 0, "cpu_seconds": 0.0, "before": figures, "after": figures})
-    rule = rule_grader_of(recipe)
     with stage.billed():
         supply = rl_drafts(
             stage.policy,
             stage.processor,
             recipe.drafts,
             questions=draft_questions(recipe),
-            grade=rule.is_right,
+            grade=rule,
             text_only=recipe.text_only,
             seed=recipe.seed,
             **stage.limits,

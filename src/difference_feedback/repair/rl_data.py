@@ -13,7 +13,7 @@ from difference_feedback import world
 from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
-from difference_feedback.judges.questions import Grade, columns_of
+from difference_feedback.judges.questions import Grade, Grader, columns_of
 from difference_feedback.models.fitting import fitting, room_for_prompts
 from difference_feedback.models.generate import Answerer
 from difference_feedback.models.prompt_lengths import PromptLengths
@@ -49,7 +49,7 @@ def rl_drafts(
     n: int,
     *,
     questions: Iterator[Q],
-    grade: Grade = world.is_correct,
+    grade: Grade | Grader = world.is_correct,
     group_size: int = 4,
     text_only: TextOnly | None = None,
     max_new_tokens: int = 64,

@@ -28,7 +28,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
 from difference_feedback.runs.serving import with_servers
-from difference_feedback.trl.resume import load_weights
+from difference_feedback.trl.resume import WholeCheckpoints
 
 
 class RepairCollator:
@@ -104,7 +104,7 @@ def sft_dataset(
     )
 
 
-class RepairSFTTrainer(SFTTrainer):
+class RepairSFTTrainer(WholeCheckpoints, SFTTrainer):
     """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`.
 
     The loss is the mean over the tokens of an update, however they are spread over ranks and micro-batches. TRL takes
@@ -114,11 +114,6 @@ class RepairSFTTrainer(SFTTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.model_accepts_loss_kwargs = True
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if not load_weights(self, target, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
 
 def fit_sft(

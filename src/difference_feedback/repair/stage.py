@@ -13,7 +13,7 @@ from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.cost import BILL
-from difference_feedback.models.adapters import name_base, with_lora
+from difference_feedback.models.adapters import name_base
 from difference_feedback.models.billing import bill_device, bill_servers
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
@@ -26,6 +26,7 @@ from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
 C = TypeVar("C", bound=TrainingArguments)
 
@@ -38,10 +39,9 @@ def stage_config(
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
     values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "disable_tqdm": True}
-    values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name}
+    values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name} | machine_settings(recipe)
     if not torch.cuda.is_available():
-        values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
-        values |= {"dataloader_pin_memory": False}
+        values |= {"gradient_checkpointing": False, "dataloader_pin_memory": False}
     settings = {**values, **trl, "report_to": recipe.trackers or "none"}
     return one_device(build_config(config_class, settings, source="trl", seed=recipe.seed, **fixed))
 
@@ -63,13 +63,13 @@ class Stage:
         say_idle_devices()
         bill_device(ranks().device)
         bill_servers(endpoints_of(recipe).values())
-        loading: dict[str, Any] = {"dtype": recipe.dtype, "attention": recipe.attention, "whole": True}
-        self.model, self.processor = load_model(recipe.model, **loading)
-        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(ranks().device)
+        self.model, self.processor = load_to_train(recipe, whole=True)
+        self.model.to(ranks().device)
         self.policy: Any = self.model
         if settings.endpoint is not None:
             self.policy = ServedModel(settings.endpoint, policy)
         elif policy != recipe.model:
+            loading: dict[str, Any] = {"dtype": recipe.dtype, "attention": recipe.attention, "whole": True}
             self.policy = load_model(policy, **loading)[0].to(ranks().device)
         self.template = template_for(recipe.model)
         checkpoint = run.last_checkpoint()
@@ -122,7 +122,7 @@ class Stage:
             if not questions:
                 return None
             self._drafts = held_out_drafts(
-                self.policy, self.processor, questions, grade=self._grade, seed=seed, **self.limits
+                self.policy, self.processor, questions, grade=grader, seed=seed, **self.limits
             )
         repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=seed, **self.limits)
         return repair_quality(

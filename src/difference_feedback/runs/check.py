@@ -120,6 +120,8 @@ def _check_host(recipe: TrainRecipe) -> None:
             f"{', '.join(HOST_OBJECTIVES[recipe.host])}: choose one of them, or host: {others[0]}."
         )
     if recipe.host == "trl":
+        if places := {"placement", "replicas"} & recipe.repairs.model_fields_set:
+            raise ConfigError(f"repairs.{min(places)} is for host: verl alone: leave it out, or set host: verl.")
         _check_trl(recipe)
         return
     ignored = {
@@ -134,11 +136,9 @@ def _check_host(recipe: TrainRecipe) -> None:
         raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")
     if recipe.lora is not None:
         raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
-    settings = recipe.verl.get("data", {})
-    if recipe.max_prompt_length and isinstance(settings, dict) and "max_prompt_length" in settings:
+    if recipe.max_prompt_length and "data.max_prompt_length" in recipe.verl_settings:
         raise ConfigError("max_prompt_length and verl.data.max_prompt_length are the same: leave one of the two out.")
-    settings = recipe.verl.get("trainer", {})
-    if recipe.report_to and isinstance(settings, dict) and "logger" in settings:
+    if recipe.report_to and "trainer.logger" in recipe.verl_settings:
         raise ConfigError("report_to and verl.trainer.logger are the same: leave one of the two out.")
     if not is_installed("verl"):
         raise ConfigError("host: verl needs verl, in an environment of its own: docs/verl.md says how to make it.")
@@ -277,6 +277,8 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
     """The form of the prompts, and the rewards."""
     prompt_form(recipe.system_prompt, recipe.format_prompt)
     check_rewards(recipe)
+    if "max_prompt_length" in getattr(recipe, "trl", {}):
+        raise ConfigError("trl.max_prompt_length: TRL has it no more: write max_prompt_length, without trl.")
     if recipe.data and EMBEDDED in rewards_of(recipe):
         raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
 
@@ -284,9 +286,16 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
     """The model that is trained, and the adapter on it."""
     _check_model(recipe.model)
+    adapter = adapter_base(recipe.model) is not None
+    switch = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
+    if switch and recipe.trl.get(switch) is False and not adapter and recipe.lora is None:
+        raise ConfigError(
+            f"dtype: {recipe.dtype} is the precision of the computation, which trl.{switch}: false switches off: leave "
+            "one of the two out."
+        )
     if recipe.lora is not None:
         require("peft", "lora")
-        if adapter_base(recipe.model) is not None:
+        if adapter:
             raise ConfigError("lora: the model is an adapter already, which is trained as it is: leave lora out.")
 
 

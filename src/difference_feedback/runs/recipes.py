@@ -4,6 +4,7 @@ A recipe's own fields hold what no library knows. The settings of a trainer stan
 names and are checked against the library's own fields when it starts.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -55,6 +56,7 @@ class ModelRecipe(Recipe):
     model: str = "nano"
     """`nano` for the shipped base, else a local folder or a hub name (safetensors only, no remote code)."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Precision of the computation. Weights that are trained are in float32 all the same; see `trl.precision`."""
     attention: str | None = None
     """Attention implementation, by transformers' names: `sdpa`, `flash_attention_2`, ..."""
     system_prompt: str | None = None
@@ -191,10 +193,25 @@ class TrainRecipe(QuestionRecipe, Published):
     """verl's own settings, with `host: verl`."""
 
     @property
+    def verl_settings(self) -> dict[str, Any]:
+        """What stands under `verl`, dotted key -> value."""
+        return _flat(self.verl)
+
+    @property
     def needs_repairer(self) -> bool:
         """Whether repairs are sampled for wrong answers, by the settings that `DFGRPOConfig` will read."""
         makes_pairs = self.trl.get("regroup", True) or self.trl.get("weights", "mask") != "ones"
         return bool(self.method == "df-grpo" and makes_pairs and self.trl.get("num_repairs") != 0)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            settings |= _flat(value, f"{prefix}{key}.")
+        else:
+            settings[prefix + key] = value
+    return settings
 
 
 class EvaluateRecipe(QuestionRecipe):

@@ -140,6 +140,11 @@ class Repairs(Section):
     """Prompt: `full` for instruction-tuned models, `nano` for the nano model. By default that of its training."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     batch_size: PositiveInt = 64
+    placement: Literal["pool", "own", "cpu"] | None = None
+    """On verl, where the copies of `repair_model` are: on the policy's GPUs (`pool`, the default), on GPUs of their
+    own, or on the CPU."""
+    replicas: PositiveInt | None = None
+    """On verl, the number of copies. By default one on each of the policy's GPUs, or else one."""
 
 
 class Lora(Section):
@@ -149,7 +154,7 @@ class Lora(Section):
     alpha: PositiveInt = 32
     """The adapter's output is scaled by `alpha / rank`."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: str | list[str] = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    targets: str | list[str] | None = None
     """Layers, as PEFT's `target_modules`: ends of their names, or a regular expression of the whole name. By default
     the linear layers of the language model, and none of the vision tower."""
 

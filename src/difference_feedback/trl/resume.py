@@ -20,6 +20,7 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 from torch.utils.data import Sampler
+from transformers import Trainer
 from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig
 
@@ -27,7 +28,21 @@ from difference_feedback.trl.image_rows import ImageRows
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 
-class ExactResume(VLLMSampling, ImageRows):
+class WholeCheckpoints(Trainer):
+    """A trainer whose checkpoints hold all that a resumed run needs, and give it back. A base beside TRL's trainers."""
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The first rank writes the state file next, by which `Run.last_checkpoint` knows a complete checkpoint.
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        target = self.accelerator.unwrap_model(self.model if model is None else model)
+        if not load_weights(self, target, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig
@@ -59,19 +74,6 @@ class ExactResume(VLLMSampling, ImageRows):
     def _get_train_sampler(self, dataset: Any = None) -> Sampler:
         self._train_sampler = super()._get_train_sampler(dataset)
         return self._train_sampler
-
-    def _prepare_for_training(self, *args: Any) -> Any:
-        prepared = super()._prepare_for_training(*args)
-        if self.is_fsdp_enabled:
-            # transformers' `generate` does not recognise what accelerate shards by FSDP2. By this mark it lets a rank
-            # whose answers have ended go on with the others, which need its shards.
-            self.accelerator.unwrap_model(self.model)._is_fsdp_managed_module = True
-        return prepared
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if not load_weights(self, target, resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         target, best = self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint

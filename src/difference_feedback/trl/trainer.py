@@ -49,6 +49,7 @@ from difference_feedback.trl.pair_batch import (
     rows_per_rank,
     weigh_rollouts,
 )
+from difference_feedback.trl.precision import compute_dtype, refuse_low_precision
 from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import (
     Rollouts,
@@ -97,7 +98,10 @@ class DFGRPOTrainer(ExactResume):
         plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
         zero_stage = plugin.zero_stage if plugin else 0
         refuse_shared_shards(repairer, self.model, self.accelerator.distributed_type, zero_stage)
+        refuse_low_precision(self.model, self.is_deepspeed_enabled or self.is_fsdp_enabled)
         self.repairer = repairer
+        if adopt := getattr(repairer, "adopt", None):  # what its user left open
+            adopt(self.accelerator.device, compute_dtype(self), self.max_completion_length)
         self.last_pairs: list[dict[str, Any]] = []
         self.cost = CostMeter()
         self._rollouts: Rollouts | None = None

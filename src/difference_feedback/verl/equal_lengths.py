@@ -1,4 +1,4 @@
-"""Batches whose rows are all equally long, such as a rank's only row, with the positions `(3 or 4, L)` of Qwen's models.
+"""Batches whose rows are all equally long, such as a rank's only row, with the positions `(C, L)` of Qwen's models.
 
 verl 0.9.1 ends with "split_with_sizes expects split_sizes to sum exactly" there (verl issue 7899): torch takes the
 first dimension of such rows for the ragged one, and verl then says that it is the second, without moving the values.

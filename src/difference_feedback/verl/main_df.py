@@ -33,14 +33,16 @@ class DFTaskRunner(_TaskRunner):
     """verl's task runner with our trainer registered under the name of the one that it extends."""
 
     def run(self, config: Any) -> None:
-        from verl.trainer.ppo.v1 import trainer_base
-
         from difference_feedback.verl.placement import check_cluster
-        from difference_feedback.verl.trainer import DFTrainer
 
         settings = settings_of(config)
         assert settings is not None
         check_cluster(config, settings)
+
+        from verl.trainer.ppo.v1 import trainer_base
+
+        from difference_feedback.verl.trainer import DFTrainer
+
         # verl compares the name "sync" in several places, so the name has to stay.
         trainer_base.TRAINER_REGISTRY["sync"] = DFTrainer
         super().run(config)

@@ -40,7 +40,8 @@ def check_cluster(config: Mapping[str, Any], settings: VerlSettings) -> None:
             f"the cluster has {_listed(gpus)} free GPUs. verl's pools need {sum(groups)} ({_sizes(config)}){repairs}. "
             f"Set {remedy}, or add nodes; a node holds one group of GPUs as a whole."
         )
-    beside = config["transfer_queue"]["backend"]["SimpleStorage"]["num_data_storage_units"] + 1 + own
+    # Its units, its controller, and one CPU that Ray wants free to start any actor.
+    beside = config["transfer_queue"]["backend"]["SimpleStorage"]["num_data_storage_units"] + 2 + own
     if settings.needs_places and settings.placement == "cpu":
         beside += settings.replicas_in(0) * settings.num_cpus
     bundles = [ResourcePoolManager.max_colocate_count * size for size in groups]

@@ -19,7 +19,18 @@ class RepairActor:
 
     def repair(self, requests: Sequence[RepairRequest]) -> list[list[Repair]]:
         """`K` candidates for each request, by the request's own random streams."""
-        return self.repairer.repair(requests, self.num_repairs)
+        try:
+            return self.repairer.repair(requests, self.num_repairs)
+        finally:
+            self._free()
+
+    def _free(self) -> None:
+        """Give the memory of caches back, which the policy on the same GPU needs for its update."""
+        device = getattr(getattr(self.repairer, "model", None), "device", None)
+        if device is not None and device.type != "cpu":
+            import torch
+
+            torch.get_device_module(device).empty_cache()
 
 
 def _repairer(settings: VerlSettings, device: str, policy_path: str, max_tokens: int) -> Repairer:

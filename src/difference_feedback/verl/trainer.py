@@ -48,8 +48,8 @@ class DFTrainer(PPOTrainerSync):
         model = self.config.actor_rollout_ref.model
         if self.processor is None and hasattr(kind := omega_conf_to_dataclass(model).hf_config, "vision_config"):
             raise ConfigError(
-                f"actor_rollout_ref.model.path: {model.path} has model_type {kind.model_type}, and verl 0.9.1 has no processor "
-                "for such models: they would not see their images. Train it with host: trl."
+                f"actor_rollout_ref.model.path: {model.path} has model_type {kind.model_type}, and verl 0.9.1 has no "
+                "processor for such models: they would not see their images. Train it with host: trl."
             )
 
     def _init_resource_pool_mgr(self) -> None:
