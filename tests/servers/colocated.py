@@ -28,7 +28,6 @@ from difference_feedback.repair.rl import fit_rl
 from difference_feedback.repair.rl_data import rl_dataset
 from difference_feedback.runs.sections import Lora
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
-from difference_feedback.trl.pair_batch import FORWARD_FIELDS
 
 SETTINGS = {
     **{"max_steps": 2, "per_device_train_batch_size": 16, "num_generations": 8, "max_completion_length": 48},
@@ -69,19 +68,24 @@ def repair(model, processor, config):
 
 
 def moved(trainer, initial):
-    """The largest change of a log-probability at the last batch's answers, by the training."""
+    """The largest change of a log-probability of the last batch's answers by the training; of a repair model, of a weight.
+
+    Takes the training back.
+    """
+    model = trainer.model
+    if not isinstance(trainer, DFGRPOTrainer):
+        pairs = zip(model.parameters(), initial.parameters(), strict=True)
+        return max((new - old).abs().max().item() for new, old in pairs)
     batch = trainer._buffered_inputs[-1]
-    ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-    mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-    fields = {name: batch[name] for name in FORWARD_FIELDS if name in batch}
-    logps = []
     with torch.no_grad():
-        for model in (trainer.model, initial):
-            of_model = trainer._get_per_token_logps_and_entropies(
-                model, ids, mask, batch["completion_ids"].size(1), **fields
-            )[0]
-            logps.append(of_model * batch["completion_mask"])
-    return (logps[0] - logps[1]).abs().max().item()
+        after = trainer._logps(model, batch)
+        if hasattr(model, "disable_adapter"):
+            with model.disable_adapter():
+                before = trainer._logps(model, batch)
+        else:
+            model.load_state_dict(initial.state_dict())
+            before = trainer._logps(model, batch)
+    return ((after - before) * batch["completion_mask"]).abs().max().item()
 
 
 def main(which, path, output):

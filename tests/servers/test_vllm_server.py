@@ -4,6 +4,7 @@ The tests beside this one ask a server of our own, which does what we believe th
 """
 
 import os
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -115,7 +116,10 @@ def test_trl_s_client_and_ours_get_the_same_tokens(endpoint, monkeypatch):
 
 
 def test_trl_s_server_mode_samples_as_the_local_model(endpoint, base, monkeypatch):
-    """Prompts, images and the bias against vision tokens as `vllm_mode: server` sends them; its weights need NCCL."""
+    """Prompts, images and the bias against vision tokens as `vllm_mode: server` sends them.
+
+    Without what needs a GPU or vLLM 0.31: the weights come by NCCL, and TRL 1.16 cannot read 0.32's log-probabilities.
+    """
     monkeypatch.setattr(vllm_client, "is_vllm_available", lambda: True)
     theirs = vllm_client.VLLMClient(endpoint.url.removesuffix("/v1"))
     model, processor = base
@@ -126,15 +130,16 @@ def test_trl_s_server_mode_samples_as_the_local_model(endpoint, base, monkeypatc
     place = partial(VLLMGeneration._place_features, SimpleNamespace(processing_class=processor))
     features = [place(*row) for row in zip(theirs.image_features(images), prompts, strict=True)]
     kwargs = with_logit_bias(None, vision_token_ids(model.config, processor.tokenizer))
-    result = theirs.generate(prompts, features, temperature=0.0, max_tokens=40, generation_kwargs=kwargs)
+    result = theirs.generate(prompts, features, temperature=0.0, max_tokens=40, logprobs=None, generation_kwargs=kwargs)
     expected = answer_questions(model, processor, problems, max_new_tokens=40, temperature=0.0, batch_size=1)
     assert result["completion_ids"] == [answer.token_ids for [answer] in expected]
-    never = processor.tokenizer.encode("is")
-    kwargs = with_logit_bias({"suppress_tokens": never}, frozenset())
-    result = theirs.generate(prompts, features, n=4, max_tokens=40, generation_kwargs=kwargs)
+    written = Counter(token for [answer] in expected for token in answer.token_ids[:-1])
+    [(common, times)] = written.most_common(1)
+    assert times >= len(prompts)
+    kwargs = with_logit_bias({"suppress_tokens": [common]}, frozenset())
+    result = theirs.generate(prompts, features, n=4, max_tokens=40, logprobs=None, generation_kwargs=kwargs)
     assert len(result["completion_ids"]) == 4 * len(prompts)
-    assert not any(never[0] in ids for ids in result["completion_ids"])
-    assert all(never[0] in answer.token_ids for [answer] in expected)
+    assert not any(common in ids for ids in result["completion_ids"])
 
 
 def test_a_training_run_with_a_served_repair_model(endpoint, tmp_path):

@@ -23,7 +23,7 @@ from difference_feedback.world.nano import load_base
 
 URL, FOLDER, PYTHON = (f"DIFFERENCE_FEEDBACK_VLLM_{name}" for name in ("URL", "FOLDER", "PYTHON"))
 MODEL = "nano"
-COMMAND_SECONDS = 900
+COMMAND_SECONDS = 1800
 
 OPTIONS = {
     "dtype": "float32",  # on the CPU, bfloat16 would give other answers than the shipped base
