@@ -15,10 +15,11 @@ VERL_PINS := tests/verl/requirements.txt
 VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test test-vllm test-verl verl-fingerprint lint format bench-core bench-small clean
+.PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
+	distributed-fingerprint lint format bench-core bench-small clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make the environment and install the package into it
 
@@ -44,6 +45,11 @@ check: $(STAMP) ## the method, the judges, the data and the recipes, in about a 
 test: $(STAMP) ## all tests that this machine can run
 	$(PYTEST) --durations 10
 
+# One device: with several, the trainers of transformers would split every batch over all of them in one process.
+test-gpu: $(STAMP) ## on a CUDA device, in bf16: train, repair sft, repair rl, evaluate; skipped where there is none
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} TOKENIZERS_PARALLELISM=false \
+	$(BIN)/python -m pytest -m gpu tests/gpu --durations 8
+
 # vLLM pins half of what it depends on, so it has an environment of its own, beside the one that the tests run in. Its
 # torch is not on PyPI.
 $(VLLM_STAMP): $(VLLM_PINS) | $(BIN)/python
@@ -53,7 +59,7 @@ $(VLLM_STAMP): $(VLLM_PINS) | $(BIN)/python
 	$(VLLM_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --requirement $(VLLM_PINS)
 	@touch $@
 
-test-vllm: $(STAMP) $(VLLM_STAMP) ## repair model and judge behind a real vLLM on the CPU (2.5 GB on first use)
+test-vllm: $(STAMP) $(VLLM_STAMP) ## all that uses vLLM, with a real one on the CPU, some 10 minutes (3 GB on first use)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests \
 	$(BIN)/python -m servers.vllm_server $(VLLM_VENV)/bin/python $(BIN)/python -m pytest -m vllm --durations 5
 
@@ -70,7 +76,15 @@ test-verl: $(VERL_STAMP) ## the verl host: real runs on Ray, on the CPU, some 10
 	@$(MAKE) --silent verl-fingerprint > tests/verl/passed
 
 verl-fingerprint: ## a hash of all that the verl host's tests can reach
-	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/verl/fingerprint.py
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/fingerprint.py verl
+
+test-distributed: $(STAMP) ## two ranks on the CPU: DDP, FSDP2, ZeRO-2, ZeRO-3, some 8 minutes
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false PYTHONPATH=tests/distributed \
+	$(BIN)/python -m pytest -m distributed tests/distributed --durations 8
+	@$(MAKE) --silent distributed-fingerprint > tests/distributed/passed
+
+distributed-fingerprint: ## a hash of all that the tests with several ranks can reach
+	@$(or $(wildcard $(BIN)/python),$(PYTHON)) tests/fingerprint.py distributed
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

@@ -2,8 +2,9 @@
 
 import copy
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -75,3 +76,18 @@ def frozen() -> tuple[Any, Any]:
 def nano_model(frozen: tuple[Any, Any]) -> tuple[Any, Any]:
     """A model of the test's own, to train, and the processor."""
     return copy.deepcopy(frozen[0]), frozen[1]
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of a tiny model of that architecture, written once in a session; see `architectures.py`."""
+    from architectures import save
+
+    folders: dict[str, Path] = {}
+
+    def folder(name: str) -> Path:
+        if name not in folders:
+            folders[name] = save(name, tmp_path_factory.mktemp(name))
+        return folders[name]
+
+    return folder

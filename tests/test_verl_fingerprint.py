@@ -1,4 +1,4 @@
-"""The hash that says whether the verl host's tests must run again changes when something they can reach changes."""
+"""The hash that says whether slow tests must run again changes when something that they can reach changes."""
 
 import importlib.util
 import shutil
@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fingerprint", ROOT / "tests" / "verl" / "fingerprint.py")
+    spec = importlib.util.spec_from_file_location("fingerprint", ROOT / "tests" / "fingerprint.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -29,39 +29,43 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def before(tool: ModuleType, checkout: Path) -> str:
-    assert tool.fingerprint(checkout) == tool.fingerprint(ROOT), "the place of the checkout does not matter"
-    return tool.fingerprint(checkout)
+def before(tool: ModuleType, checkout: Path) -> dict[str, str]:
+    hashes = {suite: tool.fingerprint(checkout, suite) for suite in tool.SUITES}
+    assert hashes == {suite: tool.fingerprint(ROOT, suite) for suite in tool.SUITES}, "the place does not matter"
+    return hashes
 
 
 @pytest.mark.parametrize(
-    ("file", "changes"),
+    ("file", "verl", "distributed"),
     [
-        ("src/difference_feedback/verl/trainer.py", True),
-        ("src/difference_feedback/method/alignment.py", True),
-        ("src/difference_feedback/runs/recipes.py", True),
-        ("src/difference_feedback/repair/projection.py", True),  # imported inside a function, by way of another module
-        ("src/difference_feedback/judges/math_worker.py", True),  # started by its name
-        ("src/difference_feedback/world/shipped_base/tokenizer.json", True),
-        ("src/difference_feedback/commands/annotate.py", True),  # the command line imports it
-        ("src/difference_feedback/annotate/page.py", False),  # the command `annotate` alone imports it
-        ("src/difference_feedback/policy/train.py", False),
-        ("src/difference_feedback/annotate/page.css", False),
-        ("tests/conftest.py", True),
-        ("tests/verl/requirements.txt", True),
-        ("tests/verl/passed", False),
-        ("tests/method/test_alignment.py", False),
-        ("recipes/nano_df_grpo.yaml", True),
-        ("recipes/verl/internvl3_5_8b_df_grpo.yaml", True),
-        ("recipes/demo.yaml", False),
+        ("src/difference_feedback/verl/trainer.py", True, False),
+        ("src/difference_feedback/method/alignment.py", True, True),
+        ("src/difference_feedback/runs/recipes.py", True, True),
+        ("src/difference_feedback/repair/projection.py", True, True),  # imported inside a function, of another module
+        ("src/difference_feedback/judges/math_worker.py", True, True),  # started by its name
+        ("src/difference_feedback/world/shipped_base/tokenizer.json", True, True),
+        ("src/difference_feedback/commands/annotate.py", True, True),  # the command line imports it
+        ("src/difference_feedback/annotate/page.py", False, False),  # the command `annotate` alone imports it
+        ("src/difference_feedback/policy/train.py", False, True),
+        ("src/difference_feedback/annotate/page.css", False, False),
+        ("tests/conftest.py", True, True),
+        ("tests/verl/requirements.txt", True, False),
+        ("tests/verl/passed", False, False),
+        ("tests/method/test_alignment.py", False, False),
+        ("recipes/nano_df_grpo.yaml", True, False),
+        ("recipes/verl/qwen3_vl_8b_df_gspo.yaml", True, False),
+        ("recipes/accelerate/zero3.yaml", False, True),
+        ("tests/distributed/ranks.py", False, True),
+        ("recipes/demo.yaml", False, False),
     ],
 )
 def test_it_changes_with_what_the_host_can_reach(
-    tool: ModuleType, checkout: Path, before: str, file: str, changes: bool
+    tool: ModuleType, checkout: Path, before: dict[str, str], file: str, verl: bool, distributed: bool
 ) -> None:
     content = (checkout / file).read_bytes()
     (checkout / file).write_bytes(content + b"\n")
-    assert (tool.fingerprint(checkout) != before) == changes
+    changed = {suite: tool.fingerprint(checkout, suite) != before[suite] for suite in before}
+    assert changed == {"verl": verl, "distributed": distributed}
     (checkout / file).write_bytes(content)
 
 
@@ -69,7 +73,7 @@ def test_a_new_import_brings_its_file_in(tool: ModuleType, checkout: Path) -> No
     file = checkout / "src" / "difference_feedback" / "method" / "masks.py"
     content = file.read_text(encoding="utf-8")
     file.write_text(content + "\n\ndef late() -> None:\n    from difference_feedback.annotate import feedback\n")
-    assert checkout / "src" / "difference_feedback" / "annotate" / "feedback.py" in tool.files(checkout)
+    assert checkout / "src" / "difference_feedback" / "annotate" / "feedback.py" in tool.files(checkout, "verl")
     file.write_text(content, encoding="utf-8")
 
 
@@ -79,4 +83,6 @@ def test_every_module_that_python_loads_is_among_the_files(tool: ModuleType) -> 
     code += "; import sys; print(*(m.__file__ for n, m in sys.modules.items() if n.startswith('difference_feedback')))"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
     assert len(loaded) > 40
-    assert {Path(path).relative_to(ROOT) for path in loaded} <= {path.relative_to(ROOT) for path in tool.files(ROOT)}
+    assert {Path(path).relative_to(ROOT) for path in loaded} <= {
+        path.relative_to(ROOT) for path in tool.files(ROOT, "verl")
+    }

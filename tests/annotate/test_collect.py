@@ -1,9 +1,12 @@
 """Items to annotate from responses: which are chosen, how the others are counted, and how a run is continued."""
 
 import json
+import os
+import sys
 from collections import Counter
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,7 +18,9 @@ from difference_feedback.annotate.items import find_work
 from difference_feedback.cli import app
 from difference_feedback.data.dataset import VisualQuestion
 from difference_feedback.data.repair_set import load_repair_set
-from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.models import generate
+from difference_feedback.runs.jsonl import read_rows, write_jsonl
+from difference_feedback.world.nano import load_base
 
 IMAGE = (Image.new("RGB", (30, 30)),)
 
@@ -144,6 +149,76 @@ def test_a_local_model_is_sampled(data, tmp_path):
     assert len(read_rows(tmp_path / "out" / "responses.jsonl")) == 6
     assert result.exit_code == 2
     assert "no response can become an item" in result.stderr
+
+
+def test_so_many_answers_are_sampled_at_the_same_time(data, tmp_path, monkeypatch):
+    batches, types = [], []
+    run_batch = generate._generate_batch
+    monkeypatch.setattr(
+        generate,
+        "_generate_batch",
+        lambda model, processor, prompts, *rest: (
+            batches.append(len(prompts)) or types.append(model.dtype) or run_batch(model, processor, prompts, *rest)
+        ),
+    )
+    folder = tmp_path / "model"
+    model, processor = load_base()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    common = ("--model", folder, "--samples", 2, "--max-new-tokens", 4)
+    run(data, *common, "--batch-size", 4, "-o", tmp_path / "a")
+    run(data, *common, "--batch-size", 1, "--dtype", "bfloat16", "-o", tmp_path / "b")
+    assert batches == [2, 1, 1, 1, 1]
+    assert types == [torch.float32] * 2 + [torch.bfloat16] * 3
+
+
+SERVER = """
+import argparse, sys
+from servers.openai_server import OpenAIServer
+from difference_feedback.world.nano import load_base
+import uvicorn
+parser = argparse.ArgumentParser()
+for name in ("host", "served-model-name", "model", "generation-config"):
+    parser.add_argument("--" + name)
+parser.add_argument("--port", type=int)
+words = parser.parse_args()
+app = OpenAIServer(*load_base(), words.served_model_name).app
+uvicorn.run(app, host=words.host, port=words.port, log_level="error")
+"""
+
+
+def test_a_server_is_started_for_the_model_and_the_sampling_can_be_continued(data, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    (tmp_path / "server.py").write_text(SERVER)
+    folder, output = tmp_path / "model", tmp_path / "out"
+    model, processor = load_base()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    serve = ("--model", folder, "--serve", f"{sys.executable} {tmp_path / 'server.py'}", "--gpus", "0")
+    common = (data, *serve, "--samples", 2, "--max-new-tokens", 6, "-o", output)
+    run(*common)
+    rows = read_rows(output / "responses.jsonl")
+    assert Counter(row["id"] for row in rows) == {"0": 2, "1": 2, "2": 2}
+    assert {row["model"] for row in rows} == {str(folder)}
+    assert (output / "vllm_collect.log").is_file()
+    write_jsonl(output / "responses.jsonl", rows[:3])
+    run(*common)
+    assert Counter(row["id"] for row in read_rows(output / "responses.jsonl")) == {"0": 2, "1": 2, "2": 2}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("--url", "http://127.0.0.1:9/v1", "--serve", "vllm serve"), "--serve"),
+        (("--model", "nano", "--gpus", "0"), "--serve"),
+        (("--model", "org/m", "--serve", "no-such-vllm serve"), "no-such-vllm"),
+        (("--model", "nano", "--serve", sys.executable), "nano base"),
+    ],
+)
+def test_a_server_that_cannot_be_started_is_refused_at_once(data, arguments, word):
+    result = run(data, *arguments)
+    assert result.exit_code == 2
+    assert word in result.stderr
 
 
 @pytest.mark.parametrize("arguments", [(), ("--model", "nano", "--url", "http://127.0.0.1:9/v1")])

@@ -23,7 +23,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     now = [0.0]
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     monkeypatch.setattr(time, "process_time", lambda: now[0] / 2)
-    monkeypatch.setattr(BILL, "_unbilled", (0.0, 0.0))
+    monkeypatch.setattr(BILL, "_unbilled", {"wall": 0.0, "cpu": 0.0})
+    monkeypatch.setattr(BILL, "_gpus", {})
+    monkeypatch.setattr(BILL, "_gpu_seconds", 0.0)
+    monkeypatch.setattr(BILL, "_gpus_since", 0.0)
 
     def passes(seconds: float) -> None:
         now[0] += seconds
@@ -93,6 +96,43 @@ def test_nested_stages_are_billed_once_and_pauses_not_at_all(clock: Callable[[fl
     clock(1.0)
     assert meter.close_window().seconds["wall"]["total"] == 1.0
     assert meter.run.seconds["wall"]["total"] == 16.0
+
+
+def test_gpu_seconds_are_wall_seconds_times_the_gpus_held(clock: Callable[[float], None]) -> None:
+    BILL.hold("device", 1)
+    meter = CostMeter()
+    meter.start()
+    with meter.measure("rollout"):
+        clock(3.0)
+        BILL.hold("a server", 2)
+        clock(5.0)
+    with BILL.paused():
+        clock(100.0)
+    BILL.hold("a server", 0)
+    clock(7.0)
+    seconds = meter.close_window().seconds
+    assert seconds["gpu"]["rollout"] == 3.0 + 3 * 5.0
+    assert seconds["gpu"]["total"] == 3.0 + 3 * 5.0 + 7.0
+    assert seconds["wall"]["total"] == 15.0
+
+
+def test_gpus_may_be_held_or_left_during_a_pause(clock: Callable[[float], None]) -> None:
+    BILL.hold("device", 1)
+    start = BILL.now()["gpu"]
+    clock(1.0)
+    with BILL.paused():
+        clock(10.0)
+        BILL.hold("a server", 3)
+        clock(10.0)
+    clock(1.0)
+    assert BILL.now()["gpu"] - start == 1.0 + 4.0
+
+
+def test_gpu_seconds_add_up_over_ranks_of_which_one_bills_the_server() -> None:
+    ranks = [Spent({"wall": window().seconds["wall"], "gpu": window(by).seconds["wall"]}, ONE, 1) for by in (3, 1)]
+    together = over_ranks(ranks)
+    assert together.seconds["gpu"]["total"] == 4 * window().seconds["wall"]["total"]
+    assert together.seconds["wall"] == window().seconds["wall"]
 
 
 def test_logged_rows_hold_the_ledger_whether_logged_one_by_one_or_as_means() -> None:

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.alignment import align
 from difference_feedback.method.masks import pad_weights, root_cause_mask, step_ids, token_weights
+from difference_feedback.method.settings import token_texts
 
 small = st.lists(st.integers(0, 3), max_size=12)
 
@@ -179,3 +181,16 @@ def test_padding_without_length_takes_the_longest_row():
 def test_a_row_longer_than_the_batch_is_named():
     with pytest.raises(DataError, match="row 1 has 3 weights, more than length=2"):
         pad_weights([[1], [1, 1, 1]], length=2)
+
+
+def test_tokens_of_sentencepiece_keep_their_blanks_and_so_the_steps_their_ends():
+    """A tokenizer of the Llama 2 kind, which decodes a token by itself without the blank before it."""
+    pieces = ["<unk>", "▁", "▁It", "▁is", "▁3", ".", "▁So", "▁the", "▁sum", "5"]
+    tokenizer = Tokenizer(models.WordLevel({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)])
+    ids = [2, 3, 4, 5, 6, 7, 8, 3, 4, 5, 9, 5]
+    assert tokenizer.decode([3]) == "is"
+    texts = token_texts(tokenizer)(ids)
+    assert "".join(texts) == tokenizer.decode(ids) == "It is 3. So the sum is 3.5."
+    assert step_ids(texts).tolist() == [0] * 4 + [1] * 8
+    assert token_texts(tokenizer)([]) == []

@@ -185,6 +185,18 @@ def test_usable_repairs_and_the_reasons_of_the_others() -> None:
     assert usable_repairs([], 0, limits)[1].total() == 0
 
 
+def test_which_of_several_ends_an_answer_has_is_no_repair() -> None:
+    limits = Limits(frozenset(), vocabulary=10, max_length=4, end_ids=frozenset({8, 9}))
+    repairs = [Repair([1, 8], ""), Repair([1, 9], ""), Repair([1], "")]
+
+    def with_draft(*draft: int) -> list[list[int]]:
+        return [repair.token_ids for repair in usable_repairs(repairs, 3, limits, draft)[0]]
+
+    assert with_draft(2, 9) == [[1, 9], [1, 9], [1]]
+    assert with_draft(2) == [[1, 8], [1, 9], [1]], "a draft that was cut short has no end to take over"
+    assert [repair.token_ids for repair in repairs] == [[1, 8], [1, 9], [1]]
+
+
 # ---- against the reference ----
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.models.generate import generate, own_random_stream, unchanged
+from difference_feedback.models.generate import OwnStreams, generate, own_random_stream, unchanged
 from difference_feedback.world import sample_problems
 
 EOS, PAD = 2, 0
@@ -64,6 +64,34 @@ def test_a_seed_gives_the_same_samples_and_leaves_the_random_stream_alone(frozen
     assert generate(model, processor, prompts, images, seed=2, **kwargs) != first
     assert [len(answers) for answers in first] == [3] * len(prompts)
     assert len({tuple(ids) for ids in first[0]}) > 1
+
+
+def test_with_seeds_of_their_own_answers_do_not_depend_on_what_is_beside_them(frozen, questions):
+    model, processor = frozen
+    prompts, images = questions
+    kwargs = {"max_new_tokens": 10, "num_samples": 3, "temperature": 0.7}
+    seeds = [11, 12, 13, 14, 15, 16]
+    whole = generate(model, processor, prompts, images, seeds=seeds, **kwargs)
+    assert len({tuple(ids) for ids in whole[0]}) > 1
+    assert generate(model, processor, prompts, images, seeds=seeds, seed=9, batch_size=2, **kwargs) == whole
+    backwards = generate(model, processor, prompts[::-1], images[::-1], seeds=seeds[::-1], **kwargs)
+    assert backwards == whole[::-1]
+    for i in (0, 4):
+        assert generate(model, processor, [prompts[i]], [images[i]], seeds=[seeds[i]], **kwargs) == [whole[i]]
+    longer = generate(model, processor, prompts, images, seeds=seeds, **{**kwargs, "max_new_tokens": 14})
+    assert [[ids[:10] for ids in answers] for answers in longer] == whole
+    assert generate(model, processor, prompts, images, seeds=[*seeds[:5], 99], **kwargs)[:5] == whole[:5]
+
+
+def test_own_streams_draw_from_the_models_distribution():
+    """Frequencies of 40,000 draws, within five standard deviations; what is suppressed is never drawn."""
+    scores = torch.tensor([[1.0, -torch.inf, 0.2, -1.5, 2.0]])
+    draws = OwnStreams(list(range(40_000)), 1, 1, temperature=0.7)(torch.zeros(1, 1).long(), scores.expand(40_000, -1))
+    assert ((draws == 0).sum(1) == 1).all()
+    expected = (scores[0] / 0.7).softmax(-1)
+    measured = (draws == 0).float().mean(0)
+    assert ((measured - expected).abs() <= 5 * (expected * (1 - expected) / 40_000).sqrt()).all()
+    assert measured[1] == 0
 
 
 def test_answers_end_at_the_end_of_sequence_token(frozen, questions):

@@ -1,6 +1,7 @@
 """The repair model in this process."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -80,6 +81,20 @@ def test_repairs_grow_with_their_drafts_and_no_longer(frozen, requests):
     for settings, limit in (({}, int(1.5 * longest) + 8), ({"max_growth": 0.0}, 8), ({"max_growth": 9.0}, 60)):
         candidates = repairer(frozen, max_new_tokens=60, **settings).repair(requests, 4)
         assert max(len(c.token_ids) for samples in candidates for c in samples) == limit
+
+
+def test_requests_with_seeds_are_repaired_alike_in_any_company(frozen, requests):
+    """Drafts of several lengths: each repair is cut by its own, and every order and batch gives the same repairs."""
+    drafts = [request.draft_ids[: 2 + 3 * i] for i, request in enumerate(requests)]
+    seeded = [replace(request, draft_ids=drafts[i], seed=50 + i) for i, request in enumerate(requests)]
+    local = repairer(frozen, max_new_tokens=60)
+    whole = local.repair(seeded, 3)
+    for ids, candidates in zip(drafts, whole, strict=True):
+        assert max(len(candidate.token_ids) for candidate in candidates) <= int(1.5 * len(ids)) + 8
+    assert max(len(candidate.token_ids) for candidate in whole[0]) < max(len(c.token_ids) for c in whole[4])
+    assert repairer(frozen, max_new_tokens=60, batch_size=2).repair(seeded[::-1], 3) == whole[::-1]
+    assert [local.repair([request], 3)[0] for request in seeded] == whole
+    assert repairer(frozen, max_new_tokens=60, seed=1).repair(seeded, 3) != whole
 
 
 def test_a_prompt_that_does_not_fit_gets_no_repair_and_the_others_theirs(frozen, requests, monkeypatch):

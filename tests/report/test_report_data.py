@@ -250,7 +250,7 @@ def test_the_chart_puts_points_where_the_figures_are() -> None:
     assert learning_chart([], {}) is None
 
 
-def test_the_chart_shows_wall_seconds_only_where_no_curve_has_processor_seconds() -> None:
+def test_the_chart_shows_gpu_seconds_where_there_are_some_and_wall_seconds_as_the_last_resort() -> None:
     def curve(name: str, **clock: float) -> Curve:
         start = dict.fromkeys(clock, 0.0)
         return Curve(name=name, points=[CurvePoint(accuracy=0.5, **start), CurvePoint(accuracy=0.6, **clock)])
@@ -261,4 +261,8 @@ def test_the_chart_shows_wall_seconds_only_where_no_curve_has_processor_seconds(
     assert both is not None
     assert (alone.unit, [line.name for line in alone.curves]) == ("wall seconds", ["verl"])
     assert (both.unit, [line.name for line in both.curves]) == ("processor seconds", ["trl"])
+    gpu = curve("node", cpu_seconds=5.0, gpu_seconds=40.0)
+    on_gpus = learning_chart([cpu, gpu], {})
+    assert on_gpus is not None
+    assert (on_gpus.unit, [line.name for line in on_gpus.curves]) == ("GPU seconds", ["node"])
     assert learning_chart([Curve(name="x", points=[CurvePoint(accuracy=0.5)])], {}) is None

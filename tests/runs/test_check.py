@@ -311,3 +311,37 @@ def test_a_recipe_knows_as_the_trainer_does_whether_it_needs_repairs(
     trl = {"num_repairs": num_repairs, "weights": weights, "regroup": regroup, "sibling_repairs": num_repairs == 0}
     config = DFGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **trl)
     assert TrainRecipe.model_validate({"trl": trl}).needs_repairer == config.needs_repairer
+
+
+TRAINED = {"repair_model": "oracle"}
+
+
+@pytest.mark.parametrize("kind", [TrainRecipe, RepairRLRecipe])
+def test_trl_s_vllm_is_looked_for_before_a_model_is_loaded(kind, monkeypatch):
+    values = TRAINED if kind is TrainRecipe else {}
+    colocated = kind.model_validate(values | {"trl": {"use_vllm": True}})
+    monkeypatch.setattr("difference_feedback.runs.check.is_installed", lambda module: module != "vllm")
+    with pytest.raises(ConfigError, match=r"trl\.use_vllm.*pip install"):
+        check(colocated)
+    check(kind.model_validate(values | {"trl": {"use_vllm": False}}))
+    monkeypatch.setattr("difference_feedback.runs.check.is_installed", lambda module: True)
+    check(colocated)
+
+
+def test_trl_s_vllm_server_must_answer(monkeypatch, openai_server):
+    monkeypatch.setattr("difference_feedback.runs.check.is_installed", lambda module: True)
+    base = openai_server.url.removesuffix("/v1")
+    port = int(base.rsplit(":", 1)[1])
+
+    def recipe(**trl):
+        return TrainRecipe.model_validate(TRAINED | {"trl": {"use_vllm": True, "vllm_mode": "server"} | trl})
+
+    check(recipe(vllm_server_base_url=base))
+    check(recipe(vllm_server_port=port))
+    for places, key in (
+        ({"vllm_server_base_url": "http://127.0.0.1:9"}, "trl.vllm_server_base_url"),
+        ({"vllm_server_port": 9}, "trl.vllm_server_host and vllm_server_port"),
+        ({"vllm_server_base_url": "127.0.0.1:9"}, "trl.vllm_server_base_url"),
+    ):
+        with pytest.raises(ConfigError, match=key):
+            check(recipe(**places))

@@ -5,10 +5,13 @@ The tests beside this one ask a server of our own, which does what we believe th
 
 import os
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from servers.vllm_server import MODEL, URL
 from trl.generation import vllm_client
+from trl.generation.vllm_generation import VLLMGeneration
 
 from difference_feedback import world
 from difference_feedback.data.untrusted import parse_strictly
@@ -19,6 +22,8 @@ from difference_feedback.judges.endpoint_auditor import request as audit_request
 from difference_feedback.judges.llm_judge import LLMJudge, Vote
 from difference_feedback.judges.llm_judge import request as judge_request
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.generate import answer_questions
+from difference_feedback.models.vision_tokens import vision_token_ids, with_logit_bias
 from difference_feedback.policy.train import train
 from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 from difference_feedback.repair.local import LocalRepairer
@@ -107,6 +112,29 @@ def test_trl_s_client_and_ours_get_the_same_tokens(endpoint, monkeypatch):
     [ours] = ChatClient(short).ask([ChatRequest(problem.prompt, problem.images, token_ids=True)])
     assert ours.token_ids == result["completion_ids"]
     assert len(ours.token_ids[0]) > 3
+
+
+def test_trl_s_server_mode_samples_as_the_local_model(endpoint, base, monkeypatch):
+    """Prompts, images and the bias against vision tokens as `vllm_mode: server` sends them; its weights need NCCL."""
+    monkeypatch.setattr(vllm_client, "is_vllm_available", lambda: True)
+    theirs = vllm_client.VLLMClient(endpoint.url.removesuffix("/v1"))
+    model, processor = base
+    problems = world.sample_problems("rl", 6, 0)
+    images = [list(problem.images) for problem in problems]
+    texts = processor.apply_chat_template([p.prompt for p in problems], add_generation_prompt=True, tokenize=False)
+    prompts = processor(text=texts, images=images)["input_ids"]
+    place = partial(VLLMGeneration._place_features, SimpleNamespace(processing_class=processor))
+    features = [place(*row) for row in zip(theirs.image_features(images), prompts, strict=True)]
+    kwargs = with_logit_bias(None, vision_token_ids(model.config, processor.tokenizer))
+    result = theirs.generate(prompts, features, temperature=0.0, max_tokens=40, generation_kwargs=kwargs)
+    expected = answer_questions(model, processor, problems, max_new_tokens=40, temperature=0.0, batch_size=1)
+    assert result["completion_ids"] == [answer.token_ids for [answer] in expected]
+    never = processor.tokenizer.encode("is")
+    kwargs = with_logit_bias({"suppress_tokens": never}, frozenset())
+    result = theirs.generate(prompts, features, n=4, max_tokens=40, generation_kwargs=kwargs)
+    assert len(result["completion_ids"]) == 4 * len(prompts)
+    assert not any(never[0] in ids for ids in result["completion_ids"])
+    assert all(never[0] in answer.token_ids for [answer] in expected)
 
 
 def test_a_training_run_with_a_served_repair_model(endpoint, tmp_path):

@@ -3,42 +3,39 @@
     PYTHONPATH=tests .venv/bin/python -m servers.vllm_server .venv-vllm/bin/python .venv/bin/python -m pytest -m vllm
 
 The first argument is the Python of an environment with vLLM, the rest is the command. vLLM has an environment of its
-own because it pins half of what it depends on. The command finds the server's base URL in DIFFERENCE_FEEDBACK_VLLM_URL;
-its exit status is this script's. However it ends, the server ends with it.
+own because it pins half of what it depends on. The command finds the server's base URL in DIFFERENCE_FEEDBACK_VLLM_URL,
+the model's folder and vLLM's Python in two more variables; its exit status is this script's. The server is started as a
+run starts its own, by `runs.serving`, and however this script ends, the server ends with it.
 """
 
-import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from servers.wide_nano import widened
 
+from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.serving import free_url, serving
 from difference_feedback.world.nano import load_base
 
-URL = "DIFFERENCE_FEEDBACK_VLLM_URL"
+URL, FOLDER, PYTHON = (f"DIFFERENCE_FEEDBACK_VLLM_{name}" for name in ("URL", "FOLDER", "PYTHON"))
 MODEL = "nano"
-START_SECONDS, COMMAND_SECONDS, STOP_SECONDS = 300, 600, 20
+COMMAND_SECONDS = 900
 
 OPTIONS = {
-    "served-model-name": MODEL,
-    "host": "127.0.0.1",
     "dtype": "float32",  # on the CPU, bfloat16 would give other answers than the shipped base
     "max-model-len": 2048,
     "max-num-seqs": 8,
+    "enforce-eager": True,
+    "enable-scale-out": True,  # for TRL's client: it lets the server process images on their own
 }
 SETTINGS = {
     "PYTHONPATH": str(Path(__file__).parent / "vllm_startup"),
     "HF_HUB_OFFLINE": "1",
     "VLLM_NO_USAGE_STATS": "1",
-    # Engine and workers talk over sockets of their own, by default on the machine's address in the network.
     "VLLM_HOST_IP": "127.0.0.1",
     "GLOO_SOCKET_IFNAME": "lo",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
@@ -46,59 +43,25 @@ SETTINGS = {
 }
 
 
-@contextmanager
-def serving(python: str, folder: Path) -> Iterator[str]:
-    """Serve the model in `folder` meanwhile; yields the base URL with the version."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    options = [f"--{name}={value}" for name, value in (OPTIONS | {"model": folder, "port": port}).items()]
+def serve_settings(python: str, folder: str | Path) -> dict[str, object]:
+    """The `serve` section for the model in `folder`, on the CPU."""
+    settings = [f"{name}={value}" for name, value in SETTINGS.items()]
     # `vllm serve` is the same, but looks for a distribution named vllm, and the one for the CPU is named vllm-cpu.
-    serve = [python, "-m", "vllm.entrypoints.openai.api_server", "--enforce-eager", *options]
-    # A limit that holds even if this process is killed. It also kills what the server has started.
-    limited = ["timeout", "--kill-after=10", str(START_SECONDS + COMMAND_SECONDS + STOP_SECONDS), *serve]
-    log = folder / "server.log"
-    with log.open("wb") as output:
-        server = subprocess.Popen(
-            limited, stdout=output, stderr=output, env=os.environ | SETTINGS, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not healthy(port):
-            if server.poll() is not None or time.monotonic() > deadline:
-                print(log.read_text(errors="replace")[-8000:], file=sys.stderr)
-                raise SystemExit("vLLM did not start; the end of its log is above.")
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(server.pid, number)
-                server.wait(STOP_SECONDS)
-
-
-def healthy(port: int) -> bool:
-    """Whether the server answers and says that it is well."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
+    command = ["env", *settings, python, "-m", "vllm.entrypoints.openai.api_server"]
+    return {"command": command, "model": str(folder), "options": OPTIONS, "startup_seconds": 300}
 
 
 def main(python: str, *command: str) -> int:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped then as well
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     model, processor = load_base()
     with tempfile.TemporaryDirectory() as name:
-        widened(model).save_pretrained(name)
-        processor.save_pretrained(name)
-        start = time.monotonic()
-        with serving(python, Path(name)) as url:
-            print(f"vLLM serves {MODEL} at {url} after {time.monotonic() - start:.0f} s", flush=True)
-            return subprocess.run(command, env=os.environ | {URL: url}, timeout=COMMAND_SECONDS).returncode
+        folder = Path(name) / "nano"
+        widened(model).save_pretrained(folder)
+        processor.save_pretrained(folder)
+        endpoint = Endpoint.model_validate({"url": free_url(), "model": MODEL, "serve": serve_settings(python, folder)})
+        with serving({"test.endpoint": endpoint}, Path(name)):
+            places = {URL: endpoint.url, FOLDER: str(folder), PYTHON: python}
+            return subprocess.run(command, env=os.environ | places, timeout=COMMAND_SECONDS).returncode
 
 
 if __name__ == "__main__":

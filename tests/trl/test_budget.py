@@ -11,6 +11,7 @@ import pytest
 from trl import GRPOConfig, GRPOTrainer
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.method.cost import BILL
 from difference_feedback.trl import DFGRPOTrainer, MetricsToJsonl, StopAtBudget
 
 KINDS = {"df-grpo": {"kind": DFGRPOTrainer}, "grpo": {"kind": GRPOTrainer, "config_kind": GRPOConfig}}
@@ -83,6 +84,23 @@ def test_paused_time_is_not_billed(make_trainer: Callable[..., Any]) -> None:
     start = time.process_time()
     make_trainer(Evaluating, max_steps=2, callbacks=[budget]).train()
     assert 0 < budget.total <= time.process_time() - start - 2.0  # two steps were paused for a second each
+
+
+def test_a_budget_of_gpu_time_counts_the_gpus_that_are_held(
+    make_trainer: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BILL, "_gpus", {})
+    BILL.hold("a server of four GPUs", 4)
+    budget = StopAtBudget(gpu_seconds=8.0)
+    start = time.perf_counter()
+    trainer = make_trainer(max_steps=500, callbacks=[budget])
+    trainer.train()
+    assert 1 < trainer.state.global_step < 100
+    assert 8.0 <= budget.totals["gpu"] <= 4 * (time.perf_counter() - start)
+    last = [row for row in trainer.state.log_history if "df/gpu_seconds/total" in row][-1]
+    assert last["df/gpu_seconds/total"] == pytest.approx(4 * last["df/seconds/total"])
+    assert last["gpu_seconds"] == budget.totals["gpu"]
+    assert set(trainer.cost.run.terms(1)) == {"wall", "cpu", "gpu"}
 
 
 def test_a_budget_of_nothing_is_refused() -> None:

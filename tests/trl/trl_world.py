@@ -14,7 +14,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
 
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
-from difference_feedback.trl.pair_batch import FORWARD_FIELDS
+from difference_feedback.trl.image_rows import FORWARD_FIELDS
 from difference_feedback.world import sample_problems, to_dataset
 
 FIRST_TEXT_ID = 10  # the special tokens stand before

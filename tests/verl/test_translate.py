@@ -9,6 +9,7 @@ from datasets import Dataset
 from PIL import Image
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.check import check
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
@@ -53,9 +54,55 @@ def test_without_difference_feedback_there_is_no_block() -> None:
     assert settings["trainer.nnodes"] == 2
 
 
+SIZES = ("trl.per_device_train_batch_size=4", "trl.num_generations=8", "verl.trainer.nnodes=2")
+
+
+@pytest.mark.parametrize(
+    ("changes", "batch", "update"),
+    [
+        (["trl.gradient_accumulation_steps=4"], 128, 128),
+        (["trl.gradient_accumulation_steps=4", "trl.generation_batch_size=1024"], 1024, 128),
+        (["trl.gradient_accumulation_steps=2", "trl.steps_per_generation=6"], 192, 64),
+        (["trl.gradient_accumulation_steps=2", "verl.trainer.nnodes=1"], 32, 32),
+    ],
+)
+def test_sizes_mean_what_they_mean_on_as_many_ranks_of_trl(changes: list[str], batch: int, update: int) -> None:
+    """GRPOConfig's own arithmetic: rows of a device, times ranks, times the steps between updates or generations."""
+    settings = translated("nano_grpo", *SIZES, "verl.trainer.n_gpus_per_node=4", *changes)
+    assert (settings["data.train_batch_size"] * 8, settings[f"{ACTOR}.ppo_mini_batch_size"] * 8) == (batch, update)
+    assert settings[f"{ACTOR}.ppo_micro_batch_size_per_gpu"] == 4
+    assert settings["trainer.n_gpus_per_node"] == 4
+
+
+def test_gpus_of_this_machine_unless_the_recipe_has_others() -> None:
+    recipe = load_recipe("nano_df_grpo", TrainRecipe, ["host=verl"])
+    assert overrides(recipe, gpus=2)["trainer.n_gpus_per_node"] == 2
+    with pytest.raises(ConfigError, match=r"no.*GPU|has none.*verl.trainer.n_gpus_per_node"):
+        overrides(recipe, gpus=0)
+    other = load_recipe("nano_df_grpo", TrainRecipe, ["host=verl", "verl.trainer.n_gpus_per_node=8"])
+    assert overrides(other, gpus=0)["trainer.n_gpus_per_node"] == 8
+
+
+def test_rows_are_packed_only_for_flash_attention() -> None:
+    model = "actor_rollout_ref.model"
+    for name, packs in (("sdpa", False), ("flash_attention_2", True)):
+        settings = translated("nano_grpo", f"attention={name}")
+        assert settings[f"+{model}.override_config.attn_implementation"] == name
+        assert settings[f"{model}.use_remove_padding"] is packs
+
+
+def test_places_of_repairs_come_from_the_recipe() -> None:
+    settings = translated("nano_df_grpo", "repairs.placement=own", "repairs.replicas=2", "repairs.batch_size=8")
+    block = {key: settings[f"+difference_feedback.{key}"] for key in ("placement", "replicas", "batch_size")}
+    assert block == {"placement": "own", "replicas": 2, "batch_size": 8}
+    with pytest.raises(ConfigError, match=r"repairs.placement is for host: verl"):
+        check(load_recipe("nano_df_grpo", TrainRecipe, ["repair_model=nano", "repairs.placement=own"]))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        ("trl.generation_batch_size=96", "no whole number of updates"),
         ("trl.vllm_mode=colocate", "trl.vllm_mode has no counterpart on verl"),
         ("trl.lr_scheduler_type=polynomial", "verl has constant"),
         ("trl.num_generations=7", "no whole prompts"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.verl.settings import settings_of
+from difference_feedback.verl.settings import pool_of, settings_of
 
 pytest.importorskip("verl", reason="verl has an environment of its own")
 hydra = pytest.importorskip("hydra")
@@ -27,24 +27,45 @@ def plain(*overrides: str) -> Any:
     return compose("ppo_trainer", [*BLOCK, *overrides], folder)
 
 
-@pytest.mark.parametrize(
-    ("name", "model", "answers", "loss", "gpus"),
-    [
-        ("qwen2_5_vl_7b_df_gspo", "Qwen/Qwen2.5-VL-7B-Instruct", 128, "gspo", 8),
-        ("qwen2_5_vl_32b_df_gspo", "Qwen/Qwen2.5-VL-32B-Instruct", 128, "gspo", 32),
-        ("internvl3_5_8b_df_grpo", "OpenGVLab/InternVL3_5-8B-HF", 512, "vanilla", 8),
-    ],
-)
-def test_the_papers_settings(name: str, model: str, answers: int, loss: str, gpus: int) -> None:
+MODELS = {
+    # recipe: (model, GPUs)
+    "qwen2_5_vl_7b_df_gspo": ("Qwen/Qwen2.5-VL-7B-Instruct", 8),
+    "qwen2_5_vl_32b_df_gspo": ("Qwen/Qwen2.5-VL-32B-Instruct", 32),
+    "qwen3_vl_8b_df_gspo": ("Qwen/Qwen3-VL-8B-Instruct", 8),
+}
+
+
+def test_every_recipe_is_here() -> None:
+    assert {path.stem for path in RECIPES.iterdir()} == {*MODELS, "paper_gspo"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_papers_settings(name: str) -> None:
     config = compose(name, [])
     settings = settings_of(config)
     assert settings is not None
     assert (settings.reward_threshold, settings.num_repairs) == (1.0, 2)
-    rollout = config.actor_rollout_ref.rollout
-    assert config.actor_rollout_ref.model.path == model
-    assert (config.data.train_batch_size * rollout.n, rollout.temperature) == (answers, 0.7)
-    assert config.actor_rollout_ref.actor.policy_loss.loss_mode == loss
-    assert config.trainer.n_gpus_per_node * config.trainer.nnodes == gpus
+    actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
+    assert config.data.train_batch_size == actor.ppo_mini_batch_size == 128
+    assert (rollout.n, rollout.temperature) == (8, 0.7)
+    assert actor.policy_loss.loss_mode == "gspo"
+    assert (config.actor_rollout_ref.model.path, pool_of(config)) == MODELS[name]
+
+
+@pytest.mark.parametrize("enabled", ["true", "false"])
+@pytest.mark.parametrize("name", MODELS)
+def test_recipes_pass_verls_own_checks(name: str, enabled: str) -> None:
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    config = compose(name, [f"difference_feedback.enabled={enabled}"])
+    assert (settings_of(config) is None) == (enabled == "false")
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    gpus, rollout = pool_of(config), config.actor_rollout_ref.rollout
+    assert gpus % rollout.tensor_model_parallel_size == 0
+    assert config.data.train_batch_size * rollout.n % gpus == 0
+    longest = config.data.max_prompt_length + config.data.max_response_length
+    assert longest <= config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
 
 
 def test_plain_verl_without_the_block() -> None:

@@ -22,7 +22,10 @@ pytest.importorskip("verl", reason="verl has an environment of its own")
 pytestmark = [pytest.mark.verl, pytest.mark.slow]
 
 MAIN = "difference_feedback.verl.main_df"
-REPAIRS = ("+difference_feedback.repair_model=nano", "+difference_feedback.style=nano")
+REPAIRS = (
+    *("+difference_feedback.repair_model=nano", "+difference_feedback.style=nano"),
+    "+difference_feedback.num_repairs=4",  # so that every batch has a pair
+)
 GRPO = ("algorithm.adv_estimator=grpo", "actor_rollout_ref.actor.loss_agg_mode=seq-mean-token-mean")
 GSPO = (
     *(*GRPO, "actor_rollout_ref.actor.policy_loss.loss_mode=gspo"),

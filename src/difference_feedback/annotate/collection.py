@@ -12,7 +12,9 @@ from difference_feedback.annotate.responses import read_responses, sample_respon
 from difference_feedback.data.dataset import VisualQuestion, load_data
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.jsonl import print_problems, read_jsonl, write_jsonl
-from difference_feedback.runs.sections import Data, Endpoint
+from difference_feedback.runs.sections import Data, Endpoint, PolicyEndpoint
+from difference_feedback.runs.servers import check_server
+from difference_feedback.runs.serving import free_url
 
 STRATA = ("subject", "level")
 
@@ -24,11 +26,14 @@ def collect_folder(
     responses: Sequence[Path] = (),
     model: str | None = None,
     endpoint: Mapping[str, Any] | None = None,
+    serve: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any],
     drawing: Mapping[str, Any],
     console: Console,
 ) -> Collection:
     """Make the folder. `drawing` has the options of `collect_items`, `sampling` those of `sample_responses`.
+
+    With `serve`, the fields of `runs.sections.Serve`, `model` answers behind a vLLM server that is started for this.
 
     Raises `ConfigError` when the folder already holds repairs, which would not fit new items, and `DataError` when
     there is no item.
@@ -36,6 +41,11 @@ def collect_folder(
     items = output / "items.jsonl"
     if items.with_suffix(".annotated.jsonl").exists():
         raise ConfigError(f"{output} already holds repairs of its items: give another --output")
+    server = Endpoint.model_validate(dict(endpoint)) if endpoint else None
+    served = None
+    if serve:
+        served = PolicyEndpoint.model_validate({"url": free_url(), "model": model, "serve": dict(serve)})
+        check_server(served, "collect")
     settings = Data(path=str(data))
     questions = load_data(settings, console).questions()
     # The instruction to state the answer is for models; people see the bare question.
@@ -47,8 +57,9 @@ def collect_folder(
             print_problems(problems, console)
     else:
         path = output / "responses.jsonl"
-        server = Endpoint.model_validate(dict(endpoint)) if endpoint else None
-        failed = sample_responses(questions, path, model=model, endpoint=server, console=console, **sampling)
+        failed = sample_responses(
+            questions, path, model=model, endpoint=server, served=served, console=console, **sampling
+        )
         if failed:
             console.print(f"{failed} questions got no answer; run the same command again to ask them again.")
         usable, _ = read_responses([path])

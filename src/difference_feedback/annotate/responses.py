@@ -9,7 +9,8 @@ from difference_feedback.data.dataset import VisualQuestion
 from difference_feedback.errors import DataError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_jsonl
-from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
+from difference_feedback.runs.serving import serving
 
 ROUND = 32  # questions that are asked before their answers are saved
 
@@ -44,12 +45,19 @@ def sample_responses(
     *,
     model: str | None = None,
     endpoint: Endpoint | None = None,
+    served: PolicyEndpoint | None = None,
+    dtype: str | None = None,
+    attention: str | None = None,
+    batch_size: int = 64,
     max_new_tokens: int = 512,
     temperature: float = 1.0,
     seed: int = 0,
     console: Any = None,
 ) -> int:
-    """Sample `samples` answers to each question from a local `model` or an `endpoint`, and append them to `path`.
+    """Sample `samples` answers to each question from a `model` or an `endpoint`, and append them to `path`.
+
+    The model is loaded into this process in `dtype` (by default bfloat16 on a GPU, float32 on a CPU), and `batch_size`
+    sequences are sampled at a time; or it answers behind `served`, which is started for this where it says so.
 
     Questions that already have their answers in the file are not asked again, so an interrupted call can be continued.
     Returns the number of questions without an answer after all retries; the next call asks them again.
@@ -61,27 +69,47 @@ def sample_responses(
     unanswered = [question for question in questions if counts.get(question.id, 0) < samples]
     if not unanswered:
         return 0
-    ask = _local(model, max_new_tokens, temperature) if model else _remote(endpoint, max_new_tokens, temperature)
     name, failed = model or (endpoint.model if endpoint else ""), 0
     from rich.progress import track
 
-    rounds = [unanswered[i : i + ROUND] for i in range(0, len(unanswered), ROUND)]
-    for number, batch in enumerate(track(rounds, "Sampling answers", console=console, transient=True)):
-        for question, texts in zip(batch, ask(batch, samples, seed + number), strict=True):
-            failed += not texts
-            for text in texts[: samples - counts.get(question.id, 0)]:
-                rows.append({"id": question.id, "response": text, "model": name})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with serving({"collect": served} if served and served.serve else {}, path.parent):
+        if model:
+            ask = _by_model(model, served, dtype, attention, batch_size, max_new_tokens, temperature)
+        else:
+            ask = _by_endpoint(endpoint, max_new_tokens, temperature)
+        rounds = [unanswered[i : i + ROUND] for i in range(0, len(unanswered), ROUND)]
+        for number, batch in enumerate(track(rounds, "Sampling answers", console=console, transient=True)):
+            for question, texts in zip(batch, ask(batch, samples, seed + number), strict=True):
+                failed += not texts
+                for text in texts[: samples - counts.get(question.id, 0)]:
+                    rows.append({"id": question.id, "response": text, "model": name})
     return failed
 
 
-def _local(model_name: str, max_new_tokens: int, temperature: float) -> Any:
-    import torch
-
+def _by_model(
+    name: str,
+    served: PolicyEndpoint | None,
+    dtype: str | None,
+    attention: str | None,
+    batch_size: int,
+    max_new_tokens: int,
+    temperature: float,
+) -> Any:
+    from difference_feedback.judges.served_model import ServedModel
     from difference_feedback.models.generate import answer_questions
     from difference_feedback.models.load import load_model
 
-    model, processor = load_model(model_name)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    model: Any
+    if served is not None:
+        model = ServedModel(served, name)
+        processor = model.processor
+    else:
+        import torch
+
+        gpu = torch.cuda.is_available()
+        model, processor = load_model(name, dtype=dtype or ("bfloat16" if gpu else "float32"), attention=attention)
+        model.to("cuda" if gpu else "cpu")
 
     def ask(batch: Sequence[VisualQuestion], samples: int, seed: int) -> list[list[str]]:
         answers = answer_questions(
@@ -91,6 +119,7 @@ def _local(model_name: str, max_new_tokens: int, temperature: float) -> Any:
             max_new_tokens=max_new_tokens,
             temperature=temperature,
             num_samples=samples,
+            batch_size=max(1, batch_size // samples),
             seed=seed,
         )
         return [[answer.text for answer in of_question] for of_question in answers]
@@ -98,7 +127,7 @@ def _local(model_name: str, max_new_tokens: int, temperature: float) -> Any:
     return ask
 
 
-def _remote(endpoint: Endpoint | None, max_new_tokens: int, temperature: float) -> Any:
+def _by_endpoint(endpoint: Endpoint | None, max_new_tokens: int, temperature: float) -> Any:
     assert endpoint is not None
     client = ChatClient(endpoint)
 

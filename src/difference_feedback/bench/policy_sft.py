@@ -39,4 +39,4 @@ def train_policy_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         resume_from=stage.last_checkpoint,
     )
     stage.save(trainer)
-    return stage.finish({"examples": len(rows), "updates": trainer.state.global_step, "cpu_seconds": stage.cpu_seconds})
+    return stage.finish({"examples": len(rows), "updates": trainer.state.global_step, **stage.seconds})

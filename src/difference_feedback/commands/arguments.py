@@ -29,7 +29,9 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in 
 
 def publish(run: "Run", repository: str | None) -> None:
     """Upload the model of a finished run, where its recipe says `push_to_hub`. Raises as `runs.hub.upload`."""
-    if repository is not None:
+    from difference_feedback.runs.first_rank import is_first_rank
+
+    if repository is not None and is_first_rank():
         from difference_feedback.runs.hub import upload
 
         if address := upload(run, repository):
@@ -62,6 +64,7 @@ def open_run(
     Raises `ConfigError` as `load_recipe`, `check`, `check_settings` and `Run`.
     """
     from difference_feedback.runs.check import check as check_recipe
+    from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.loading import load_recipe
 
@@ -73,6 +76,8 @@ def open_run(
         if check_settings:
             check_settings(recipe)
     run = Run(path, recipe, overwrite=overwrite)
+    if not is_first_rank():
+        return recipe, run
     if run.finished:
         typer.echo(f"{run.folder} is finished already; --overwrite runs it again.")
     elif run.resumed:

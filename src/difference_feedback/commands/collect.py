@@ -1,7 +1,7 @@
 """`difference-feedback repair collect`: find wrong answers that people can repair."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,6 +14,28 @@ def collect(
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="Sample this model: a folder or a hub name.", show_default=False)
+    ] = None,
+    dtype: Annotated[
+        Literal["bfloat16", "float16", "float32"] | None,
+        typer.Option(
+            help="Weights of --model in this process. By default bfloat16 on a GPU, float32 on a CPU.",
+            show_default=False,
+        ),
+    ] = None,
+    attention: Annotated[
+        str | None,
+        typer.Option(help="Attention of --model: sdpa, flash_attention_2, ... By default its own.", show_default=False),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Answers of --model that are sampled at the same time.", min=1)] = 64,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            help='Sample --model by a vLLM server that this command starts and stops: "vllm serve", or more words.',
+            show_default=False,
+        ),
+    ] = None,
+    gpus: Annotated[
+        str | None, typer.Option(help="GPUs of that server: 0,1. By default all that are visible.", show_default=False)
     ] = None,
     url: Annotated[
         str | None, typer.Option(help="Sample a model behind this OpenAI-compatible server.", show_default=False)
@@ -44,6 +66,9 @@ def collect(
     [bold]Example:[/] difference-feedback repair collect testmini.jsonl -r a.jsonl -r b.jsonl --items 100
 
     [bold]Example:[/] difference-feedback repair collect train.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct
+
+    [bold]Example:[/] difference-feedback repair collect train.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 0,1
+    --serve "vllm serve --tensor-parallel-size 2"
     """
     from rich.console import Console
 
@@ -52,6 +77,12 @@ def collect(
 
     if sum(option is not None and option != [] for option in (responses, model, url)) != 1:
         raise ConfigError("give one of --responses, --model and --url: where the answers come from")
+    if (serve or gpus) and not model:
+        raise ConfigError("--serve and --gpus start a server for --model: give the model, or --url alone")
+    if gpus and not serve:
+        raise ConfigError('--gpus are those of a server: give --serve "vllm serve", or set CUDA_VISIBLE_DEVICES')
+    local = {"dtype": dtype, "attention": attention, "batch_size": batch_size}
+    shared = {"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     console = Console(stderr=True, soft_wrap=True, highlight=False)
     collected = collect_folder(
         data,
@@ -59,7 +90,8 @@ def collect(
         responses=responses or [],
         model=model,
         endpoint={"url": url, "model": url_model, "api_key_env": key_env} if url else None,
-        sampling={"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed},
+        serve={"command": serve, "gpus": gpus} if serve else None,
+        sampling=shared | local,
         drawing={"limit": items, "per_question": per_question, "min_words": min_words, "seed": seed},
         console=console,
     )

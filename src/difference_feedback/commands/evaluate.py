@@ -14,6 +14,8 @@ def evaluate(arguments: Arguments = None, output: Output = None, overwrite: Over
     from rich.console import Console
 
     from difference_feedback.policy.evaluation import evaluate_recipe, show
+    from difference_feedback.runs.first_rank import is_first_rank
 
     summary = run.summary() if run.finished else evaluate_recipe(recipe, run)
-    show(summary, Console())
+    if is_first_rank():
+        show(summary, Console())

@@ -18,6 +18,7 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
 
     [bold]Example:[/] difference-feedback train my_recipe.yaml reward=my_reward.py:accuracy report_to=tensorboard
     """
+    from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.recipes import TrainRecipe
 
     def check_settings(recipe: TrainRecipe) -> None:
@@ -41,5 +42,6 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
         from difference_feedback.policy.train import train as train_policy
 
         train_policy(recipe, run)
-    typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
+    if is_first_rank():
+        typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
     publish(run, recipe.push_to_hub)

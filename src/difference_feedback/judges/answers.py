@@ -8,6 +8,7 @@ from difference_feedback import world
 from difference_feedback.data.question import Question
 from difference_feedback.judges.questions import Grade, Grader
 from difference_feedback.models.generate import answer_questions
+from difference_feedback.models.ranks import shared_work
 
 
 @dataclass(frozen=True)
@@ -26,21 +27,23 @@ def graded_answers(
     questions: Sequence[Question],
     *,
     grade: Grade | Grader = world.is_correct,
+    over_ranks: bool = False,
     **sampling: Any,
 ) -> list[list[Rollout]]:
     """Answer each question as `answer_questions` does, and grade every answer.
 
-    `grade` is called with a question and a response, or its method `grade` once with all of them.
+    `grade` is called with a question and a response, or its method `grade` once with all of them. With `over_ranks`,
+    all ranks make this call with the same arguments and share the work; the results are those of a single rank.
     """
-    sampled = answer_questions(model, processor, questions, **sampling)
-    repeated = [question for question, answers in zip(questions, sampled, strict=True) for _ in answers]
-    texts = [answer.text for answers in sampled for answer in answers]
-    verdicts: list[bool | None]
-    if callable(grade):
-        verdicts = [bool(grade(question, text)) for question, text in zip(repeated, texts, strict=True)]
-    else:
-        verdicts = grade.grade(repeated, texts)
-    verdict = iter(verdicts)
+    sampled = answer_questions(model, processor, questions, over_ranks=over_ranks, **sampling)
+    responses = [(q, answer.text) for q, answers in zip(questions, sampled, strict=True) for answer in answers]
+
+    def verdicts_on(part: Sequence[tuple[Question, str]]) -> list[bool | None]:
+        if callable(grade):
+            return [bool(grade(question, text)) for question, text in part]
+        return grade.grade([question for question, _ in part], [text for _, text in part])
+
+    verdict = iter(shared_work(responses, verdicts_on) if over_ranks else verdicts_on(responses))
     return [
         [Rollout(answer.token_ids, answer.text, next(verdict)) for answer in of_question] for of_question in sampled
     ]

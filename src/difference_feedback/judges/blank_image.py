@@ -13,6 +13,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from difference_feedback.data.question import Question
 from difference_feedback.judges.answers import graded_answers
 from difference_feedback.judges.questions import Grade, Grader
+from difference_feedback.models.generate import Answerer
 
 StandIn = Literal["blank", "noise"]
 
@@ -26,7 +27,7 @@ def stand_in(image: Image.Image, kind: StandIn, seed: int = 0) -> Image.Image:
 
 
 def text_only_accuracy(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     questions: Sequence[Question],
     samples: int,

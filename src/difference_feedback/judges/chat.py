@@ -21,8 +21,11 @@ from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.judges.answer_cache import AnswerCache
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_endpoint, is_loopback
+from difference_feedback.runs.serving import refuse_dead_server
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts
+VLLM_SAMPLING = {"return_token_ids": True, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""vLLM's fields for a request with `token_ids`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,10 @@ class ChatRequest:
     """None: the endpoint's own limit."""
     n: int = 1
     token_ids: bool = False
-    """Also ask for token ids, which vLLM returns."""
+    """Ask a vLLM server for the token ids too, sampled from the model's own probabilities: `temperature` alone shapes
+    them, and not what the model's generation configuration says, which vLLM would follow."""
+    logit_bias: dict[int, float] | None = None
+    """Token id -> what is added to its logit."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,8 @@ class ChatClient:
         self, requests: Sequence[ChatRequest], progress: str | None = None, seconds: float | None = None
     ) -> list[ChatAnswer]:
         """Answers in the order of the requests. A failed request does not affect the others.
+
+        Raises `DifferenceFeedbackError` when the run has started the server itself and it has ended.
 
         Args:
             progress: title of a progress bar; None shows no bar.
@@ -190,6 +198,7 @@ class ChatClient:
                 )
                 continue  # repeat this attempt without the schema
             except transient as error:
+                refuse_dead_server(self.endpoint.url)
                 reason = _short(error) if str(error) else f"no answer within {limit:.0f} seconds"
                 wait = _retry_pause(error, pause)
             except openai.APIError as error:
@@ -218,8 +227,10 @@ class ChatClient:
         if schema is not None:
             named = {"name": "answer", "schema": schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
+        if request.logit_bias:
+            body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
         if request.token_ids:
-            body["extra_body"] = {"return_token_ids": True}
+            body["extra_body"] = VLLM_SAMPLING
         return body
 
     def _read_answer(self, completion: Any) -> ChatAnswer:
@@ -233,7 +244,11 @@ class ChatClient:
         return ChatAnswer(texts, None, known if len(known) == len(ids) else None, truncated)
 
     def _fingerprint(self, request: ChatRequest, urls: list[str]) -> str:
-        content = {name: value for name, value in vars(request).items() if name != "images"}
+        content = {name: value for name, value in vars(request).items() if name not in ("images", "logit_bias")}
+        if request.logit_bias:
+            content["logit_bias"] = request.logit_bias
+        if request.token_ids:
+            content["vllm"] = VLLM_SAMPLING
         content |= {"images": urls, "url": self.endpoint.url, "model": self.endpoint.model}
         content["max_tokens"] = request.max_tokens or self.endpoint.max_tokens
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

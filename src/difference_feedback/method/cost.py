@@ -12,14 +12,16 @@ The formula is for one sampled answer. Times the answers of a step it is the ste
     measured    all billed seconds. The difference: alignment, what lies between the stages (data, logs, checkpoints),
                 and the wrong answers for which no repair was requested
 
-There are two clocks, and every figure names its own: `wall` seconds, and `cpu`, the processor seconds of all ranks.
-The host's logs, a run's summary and the report show both. The bench compares methods by processor seconds.
+There are three clocks, and every figure names its own: `wall` seconds; `cpu`, the processor seconds of all ranks; and,
+where there are GPUs, `gpu`: the wall seconds times the GPUs that the run holds, those of its ranks and of the servers
+that work for it. A GPU that waits is held, too. [DF, Sec. 4.1.1 compares methods by GPU time]
+The host's logs, a run's summary and the report show all of them. The bench compares methods by processor seconds.
 
 Billed is everything between the start and the end of training, except what happens inside `BILL.paused()`: held-out
 measurement. The training of the repair model is set-up; a run's summary states it apart, as `setup_cpu_seconds`.
 
-Windows follow each other, so everything adds up. Ranks work side by side: their answers and processor seconds add up;
-their wall seconds are averaged, since every rank waits for the others.
+Windows follow each other, so everything adds up. Ranks work side by side: their answers, processor seconds and GPU
+seconds add up; their wall seconds are averaged, since every rank waits for the others.
 """
 
 import time
@@ -29,22 +31,37 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 STAGES = ("rollout", "repair", "align", "update")
-SECONDS = {"wall": "seconds", "cpu": "cpu_seconds"}
+SECONDS = {"wall": "seconds", "cpu": "cpu_seconds", "gpu": "gpu_seconds"}
 """Clock -> how logs name its seconds."""
 
 
 class BillingClock:
-    """Wall and processor seconds of this process, without those that were spent inside `paused`."""
+    """Seconds of this process on every clock that it has, without those that were spent inside `paused`."""
 
     def __init__(self) -> None:
-        self._unbilled = (0.0, 0.0)
-        self._stopped: tuple[float, float] | None = None
+        self._unbilled = {"wall": 0.0, "cpu": 0.0}
+        self._stopped: dict[str, float] | None = None
+        self._gpus: dict[str, float] = {}
+        self._gpu_seconds, self._gpus_since = 0.0, 0.0
 
-    def now(self) -> tuple[float, float]:
-        """`(wall, cpu)`, from an arbitrary zero."""
+    def hold(self, what: str, gpus: float) -> None:
+        """From now on `gpus` GPUs are billed for `what`: this process's own device, or a server.
+
+        Each rank bills its own device. One rank bills a server; the others bill 0 for it, so that all have this clock.
+        """
+        wall = self.now()["wall"]
+        self._gpu_seconds += sum(self._gpus.values()) * (wall - self._gpus_since)
+        self._gpus_since = wall
+        self._gpus[what] = gpus
+        if self._stopped is not None:
+            self._stopped = self._with_gpus({"wall": wall, "cpu": self._stopped["cpu"]})
+
+    def now(self) -> dict[str, float]:
+        """Clock -> seconds from an arbitrary zero. `gpu` is there once GPUs have been held."""
         if self._stopped is not None:
             return self._stopped
-        return time.perf_counter() - self._unbilled[0], time.process_time() - self._unbilled[1]
+        now = {"wall": time.perf_counter(), "cpu": time.process_time()}
+        return self._with_gpus({clock: seconds - self._unbilled[clock] for clock, seconds in now.items()})
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -52,12 +69,18 @@ class BillingClock:
         if self._stopped is not None:
             yield
             return
-        wall, cpu = self._stopped = self.now()
+        self._stopped = self.now()
         try:
             yield
         finally:
-            self._unbilled = (time.perf_counter() - wall, time.process_time() - cpu)
+            wall, cpu = self._stopped["wall"], self._stopped["cpu"]
+            self._unbilled = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
             self._stopped = None
+
+    def _with_gpus(self, now: dict[str, float]) -> dict[str, float]:
+        if not self._gpus:
+            return now
+        return now | {"gpu": self._gpu_seconds + sum(self._gpus.values()) * (now["wall"] - self._gpus_since)}
 
 
 BILL = BillingClock()
@@ -89,9 +112,7 @@ class Counts:
 class Spent:
     """Seconds by stage, and their `total`, on each clock that the host can read; the answers; the training steps."""
 
-    seconds: dict[str, dict[str, float]] = field(
-        default_factory=lambda: {clock: dict.fromkeys((*STAGES, "total"), 0.0) for clock in SECONDS}
-    )
+    seconds: dict[str, dict[str, float]] = field(default_factory=lambda: _no_seconds(SECONDS))
     counts: Counts = Counts()
     steps: float = 0
     """Of the host: TRL's optimiser steps, verl's training steps."""
@@ -187,16 +208,15 @@ class CostMeter:
     """
 
     def __init__(self) -> None:
-        self.window = Spent()
         self.run = Spent()
         """All closed windows of this process, over all ranks."""
         self._open: list[str] = []
-        self._since = self._opened = BILL.now()
+        self.start()
 
     def start(self) -> None:
         """Begin the first window: what happened before training is not billed."""
-        self.window = Spent()
         self._since = self._opened = BILL.now()
+        self.window = Spent(_no_seconds(self._opened))
 
     def begin(self, stage: str) -> None:
         self._bill()
@@ -220,20 +240,24 @@ class CostMeter:
         `gather` returns every rank's windows.
         """
         now = self._bill()
-        for clock, end, start in zip(SECONDS, now, self._opened, strict=True):
-            self.window.seconds[clock]["total"] = end - start
+        for clock, seconds in self.window.seconds.items():
+            seconds["total"] = now[clock] - self._opened[clock]
         closed = over_ranks(gather([self.window]))
-        self._opened, self.window = now, Spent()
+        self._opened, self.window = now, Spent(_no_seconds(now))
         self.run += closed
         return closed
 
-    def _bill(self) -> tuple[float, float]:
+    def _bill(self) -> dict[str, float]:
         now = BILL.now()
         if self._open:
-            for clock, end, start in zip(SECONDS, now, self._since, strict=True):
-                self.window.seconds[clock][self._open[-1]] += end - start
+            for clock, seconds in self.window.seconds.items():
+                seconds[self._open[-1]] += now[clock] - self._since[clock]
         self._since = now
         return now
+
+
+def _no_seconds(clocks: Iterable[str]) -> dict[str, dict[str, float]]:
+    return {clock: dict.fromkeys((*STAGES, "total"), 0.0) for clock in clocks}
 
 
 def over_ranks(ranks: Sequence[Spent]) -> Spent:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from PIL import Image
@@ -25,6 +25,9 @@ class RepairRequest:
     images: list[Image.Image]
     draft_ids: list[int]
     reference: str | None
+    seed: int | None = None
+    """Start of this request's own random streams, one for each candidate: what is sampled beside it changes no draw.
+    None: it draws from the call's stream."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,8 @@ class Limits:
     vocabulary: int
     max_length: int
     """The policy's longest completion: it could never have sampled a longer one."""
+    end_ids: frozenset[int] = frozenset()
+    """The tokens that end an answer of the policy; see `models.end_tokens`."""
 
     def refusal(self, token_ids: Sequence[int]) -> str | None:
         """Why the policy cannot be trained on this repair; None where it can."""
@@ -65,12 +70,22 @@ class Limits:
         return "too_long" if len(token_ids) > self.max_length else None
 
 
-def usable_repairs(repairs: Sequence[Repair], expected: int, limits: Limits) -> tuple[list[Repair], Counter[str]]:
+def usable_repairs(
+    repairs: Sequence[Repair], expected: int, limits: Limits, draft_ids: Sequence[int] = ()
+) -> tuple[list[Repair], Counter[str]]:
     """The repairs that the policy can be trained on, and the number of the others by reason. [DF, Eq. 5]
 
-    `expected` were requested; those that did not come are counted as "missing".
+    `expected` were requested; those that did not come are counted as "missing". A repair that has an end gets the
+    draft's, where that has one, too: which of several ends a model took is no repair of the answer.
     """
+    repairs = [replace(repair, token_ids=_ended_as(repair.token_ids, draft_ids, limits.end_ids)) for repair in repairs]
     reasons = [limits.refusal(repair.token_ids) for repair in repairs]
     refused = Counter(reason for reason in reasons if reason is not None)
     refused["missing"] += max(0, expected - len(repairs))
     return [repair for repair, reason in zip(repairs, reasons, strict=True) if reason is None], refused
+
+
+def _ended_as(token_ids: list[int], draft_ids: Sequence[int], ends: frozenset[int]) -> list[int]:
+    if ends.isdisjoint(token_ids[-1:]) or ends.isdisjoint(draft_ids[-1:]):
+        return token_ids
+    return [*token_ids[:-1], int(draft_ids[-1])]

@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from difference_feedback.errors import ConfigError
@@ -23,8 +24,22 @@ def option(default: Any, text: str) -> Any:
 
 
 def token_texts(tokenizer: Any) -> TokenTexts:
-    """The text of each token by itself."""
-    return lambda token_ids: [tokenizer.decode([i]) for i in token_ids]
+    """What each token adds to the text of the one before it; by itself where that is not a whole text.
+
+    SentencePiece tokenizers of the Llama 2 kind leave out the blank at the start of a text, so by itself such a token
+    is without the blank that it stands for.
+    """
+
+    def texts(token_ids: Sequence[int]) -> list[str]:
+        alone = [tokenizer.decode([i]) for i in token_ids]
+        both = [tokenizer.decode([i, j]) for i, j in pairwise(token_ids)]
+        added = [
+            pair.removeprefix(before) if pair.startswith(before) else text
+            for pair, before, text in zip(both, alone[:-1], alone[1:], strict=True)
+        ]
+        return [*alone[:1], *added]
+
+    return texts
 
 
 def refuse(place: str, problems: Iterable[str]) -> None:

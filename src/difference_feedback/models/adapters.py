@@ -5,10 +5,13 @@ switches to the repair adapter while it repairs. PEFT comes with the extra `peft
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.jsonl import write_atomically
@@ -32,16 +35,34 @@ def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
         r=settings.rank,
         lora_alpha=settings.alpha,
         lora_dropout=settings.dropout,
-        target_modules=settings.targets,
+        target_modules=settings.targets or language_layers(model),
     )
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return peft.get_peft_model(model, config)
+            # ZeRO-3 has float32 copies of all weights, and cannot take layers of two types (DeepSpeed's issue 8072).
+            return peft.get_peft_model(model, config, autocast_adapter_dtype=not is_deepspeed_zero3_enabled())
     except ValueError as error:
         raise ConfigError(
             f"lora.targets: PEFT cannot add the adapter ({error}): name modules of this model."
         ) from error
+
+
+def language_layers(model: Any) -> str:
+    """The linear layers of a vision-language model's language model, as a regular expression of their whole names.
+
+    The model itself says which of its parts that is (`get_decoder`), whatever the name. Raises `ConfigError` where it
+    does not say.
+    """
+    decoder = model.get_decoder()
+    place = next(name for name, module in model.named_modules() if module is decoder)
+    kinds = {name.rpartition(".")[2] for name, module in decoder.named_modules() if isinstance(module, nn.Linear)}
+    if not place or not kinds:
+        raise ConfigError(
+            f"lora.targets: {type(model).__name__} does not say which layers are its language model's: name them, as "
+            "PEFT's target_modules."
+        )
+    return rf"{re.escape(place)}\..*\.({'|'.join(sorted(kinds))})"
 
 
 def load_adapter(base: Any, path: str | Path) -> Any:

@@ -5,16 +5,20 @@ The same model may be in training, or share its weights with one that is.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from accelerate.utils import gather_object
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation, fill_images
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.models.end_tokens import end_ids
+from difference_feedback.models.ranks import is_sharded, own_share, ranks
 from difference_feedback.models.vision_tokens import vision_token_ids
 
 
@@ -30,19 +34,25 @@ def generate(
     num_samples: int = 1,
     batch_size: int = 64,
     seed: int = 0,
+    seeds: Sequence[int] | None = None,
     adapter_name: str | None = None,
     progress: str | None = None,
+    over_ranks: bool = False,
 ) -> list[list[list[int]]]:
-    """Answer each conversation `num_samples` times; token ids, in the order given, the end-of-sequence token included.
+    """Answer each conversation `num_samples` times; token ids in the order given, each with the token that ended it.
 
     Args:
         images: the images of each conversation, in the order of its image parts.
-        max_new_tokens: an answer that reaches it has no end-of-sequence token.
+        max_new_tokens: an answer that reaches it has no such token.
         temperature: 0 answers greedily.
         batch_size: conversations at a time; each of them is sampled `num_samples` times in parallel.
-        seed: of this call's own random stream; torch's global stream is left where it was.
+        seed: of this call's own random streams, one a batch; torch's global stream is left where it was.
+        seeds: of each conversation's own streams, one for each sample, in place of the call's (with `top_p=1` alone).
+            Then an answer does not depend on the conversations beside it, but for the rounding of a padded batch.
         adapter_name: LoRA adapter to switch to for this call.
         progress: title of a progress bar; None shows none.
+        over_ranks: all ranks make this call with the same arguments. Each answers a part of the batches, and all
+            return all answers, which are those of a single rank. A model that is sharded over the ranks needs it.
 
     Raises:
         ConfigError: several samples at temperature 0, which would all be the same.
@@ -57,18 +67,25 @@ def generate(
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-    answers: list[list[list[int]]] = [[] for _ in prompts]
+    share = own_share(len(batches), equally_many=is_sharded(model)) if over_ranks else range(len(batches))
+    answers: dict[int, list[list[int]]] = {}
     with ExitStack() as stack:
         stack.enter_context(unchanged(model, adapter_name))
-        stack.enter_context(own_random_stream(model.device, seed))
-        bar = stack.enter_context(progress_bar(transient=True, disable=progress is None))
-        task = bar.add_task(progress or "", total=len(prompts))
-        for rows in batches:
-            new = _generate_batch(model, processor, [prompts[i] for i in rows], [images[i] for i in rows], config)
-            for k, ids in enumerate(new):
-                answers[rows[k // num_samples]].append(ids)
+        shown = progress is not None and (not over_ranks or ranks().is_main_process)
+        bar = stack.enter_context(progress_bar(transient=True, disable=not shown))
+        task = bar.add_task(progress or "", total=sum(len(batches[i]) for i in share))
+        for number in share:
+            rows = batches[number]
+            draw = LogitsProcessorList()
+            if seeds is not None and temperature > 0:
+                draw.append(OwnStreams([seeds[i] for i in rows], num_samples, max_new_tokens, temperature))
+            part = [prompts[i] for i in rows], [images[i] for i in rows]
+            with own_random_stream(model.device, seed if number == 0 else _stream(seed, number)):
+                new = _generate_batch(model, processor, *part, config, draw)
+            answers |= {row: new[k * num_samples : (k + 1) * num_samples] for k, row in enumerate(rows)}
             bar.advance(task, len(rows))
-    return answers
+    everywhere = dict(gather_object(list(answers.items()))) if over_ranks else answers
+    return [everywhere[i] for i in range(len(prompts))]
 
 
 class SampledAnswer(NamedTuple):
@@ -78,21 +95,43 @@ class SampledAnswer(NamedTuple):
     text: str
 
 
+@runtime_checkable
+class Answerer(Protocol):
+    """What may stand for a model wherever conversations are answered: a model behind a server, for example."""
+
+    def answer(
+        self,
+        conversations: Sequence[Conversation],
+        images: Sequence[Sequence[Image.Image]],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        num_samples: int = 1,
+        batch_size: int = 64,
+        seed: int = 0,
+        progress: str | None = None,
+        over_ranks: bool = False,
+    ) -> list[list[SampledAnswer]]:
+        """As `generate_texts`, with its own processor."""
+
+
 def generate_texts(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     conversations: Sequence[Conversation],
     images: Sequence[Sequence[Image.Image]],
     **settings: Any,
 ) -> list[list[SampledAnswer]]:
     """`generate`, each answer with its text."""
+    if isinstance(model, Answerer):
+        return model.answer(conversations, images, **settings)
     sampled = generate(model, processor, conversations, images, **settings)
     decode = processor.tokenizer.decode
     return [[SampledAnswer(ids, decode(ids, skip_special_tokens=True)) for ids in answers] for answers in sampled]
 
 
 def answer_questions(
-    model: PreTrainedModel,
+    model: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     questions: Sequence[Question],
     *,
@@ -147,6 +186,30 @@ def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
+class OwnStreams(LogitsProcessor):
+    """Draws every row's tokens from numbers of its own, and leaves `generate` the drawn token alone to choose.
+
+    A draw inverts the row's cumulative distribution, so it needs one number, whatever the batch and the device.
+    """
+
+    def __init__(self, seeds: Sequence[int], num_samples: int, max_new_tokens: int, temperature: float) -> None:
+        streams = [
+            np.random.default_rng([seed, k]).random(max_new_tokens) for seed in seeds for k in range(num_samples)
+        ]
+        self.numbers = torch.from_numpy(np.stack(streams))  # (B, T)
+        self.temperature = temperature
+        self.step = 0
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        """Scores `(B, V)` -> 0 at the drawn token, minus infinity elsewhere."""
+        total = (scores.float() / self.temperature).softmax(-1).double().cumsum(-1)
+        number = self.numbers[:, self.step, None].to(total.device)
+        self.step += 1
+        token = torch.searchsorted(total, number * total[:, -1:], right=True)
+        drawn = torch.full_like(scores, -torch.inf)
+        return drawn.scatter_(1, token.clamp_(max=scores.shape[1] - 1), 0.0)  # type: ignore[return-value]
+
+
 def _render(
     processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
@@ -170,14 +233,12 @@ def _sampling(
 ) -> GenerationConfig:
     """All settings: `generate` would take those that are None from the checkpoint's own configuration."""
     tokenizer = processor.tokenizer
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    ends = {tokenizer.eos_token_id} | set([ends] if isinstance(ends, int) else ends or [])
     neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "typical_p": 1.0, "min_p": 0.0}
     sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         num_return_sequences=num_samples,
-        eos_token_id=sorted(ends - {None}),
+        eos_token_id=sorted(end_ids(tokenizer, model.generation_config)),
         pad_token_id=tokenizer.pad_token_id,
         suppress_tokens=sorted(vision_token_ids(model.config, tokenizer)) or None,
         use_cache=True,
@@ -192,6 +253,7 @@ def _generate_batch(
     prompts: list[str],
     images: list[Sequence[Image.Image]],
     config: GenerationConfig,
+    draw: LogitsProcessorList,
 ) -> list[list[int]]:
     inputs = processor(
         text=prompts,
@@ -201,9 +263,17 @@ def _generate_batch(
         add_special_tokens=False,  # the chat template has put them
         return_tensors="pt",
     ).to(model.device)
-    sequences = model.generate(**inputs, generation_config=config)  # type: ignore[operator]
+    # In a ZeRO-3 run, transformers would let the ranks wait for each other at every token, of a whole model too.
+    sequences = model.generate(  # type: ignore[operator]
+        **inputs, generation_config=config, logits_processor=draw, synced_gpus=is_sharded(model)
+    )
     new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
+
+
+def _stream(seed: int, batch: int) -> int:
+    """The seed of one batch's random stream, unrelated to those of other batches and other seeds."""
+    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint32)[0])
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

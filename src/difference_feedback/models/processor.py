@@ -16,8 +16,12 @@ def load_processor(name: str) -> Any:
 
 def context_of(name: str) -> int | None:
     """The number of tokens that a model takes, prompt and answer together; None where its configuration has none."""
-    config = _load(name, "AutoConfig").get_text_config()
-    return getattr(config, "max_position_embeddings", None)
+    return getattr(load_config(name).get_text_config(), "max_position_embeddings", None)
+
+
+def load_config(name: str) -> Any:
+    """The model's configuration. Raises `ConfigError` as `load_model`."""
+    return _load(name, "AutoConfig")
 
 
 def _load(name: str, loader: str) -> Any:

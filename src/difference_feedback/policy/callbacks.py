@@ -13,9 +13,9 @@ from difference_feedback.trl import StopAtBudget
 class EvaluateHeldOut(TrainerCallback):
     """Measures held-out accuracy before the first step and every `every` steps, into metrics.jsonl.
 
-    Each row has `step`, `cpu_seconds` (counted so far, without evaluations), `accuracy`, `interval` and `tasks`. The
-    caller takes the last, final measurement. `evaluate(final)` runs on every rank, since a sharded model needs them
-    all; the first rank writes. `partly`: all measurements but the last are of a part of the problems.
+    Each row has `step`, the seconds of `StopAtBudget` (counted so far, without evaluations), `accuracy`, `interval` and
+    `tasks`. The caller takes the last, final measurement. `evaluate(final)` runs on every rank, since a sharded model
+    needs them all; the first rank writes. `partly`: all measurements but the last are of a part of the problems.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class EvaluateHeldOut(TrainerCallback):
         if state.is_world_process_zero:
             keep = ("accuracy", "interval", "problems", "tasks")
             row = {name: value for name, value in self.latest.summary().items() if name in keep}
-            self.run.log(step=state.global_step, cpu_seconds=self.budget.total, **row)
+            self.run.log(step=state.global_step, **self.budget.seconds, **row)
         return self.latest
 
 

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -15,12 +14,15 @@ from difference_feedback.data.question import Question
 from difference_feedback.judges.answers import graded_answers
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.judges.questions import Grade, Grader, held_out
+from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.models.load import load_model
+from difference_feedback.models.ranks import ranks, say_idle_devices, sum_over_ranks
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import write_jsonl
 from difference_feedback.runs.recipes import EvaluateRecipe
 from difference_feedback.runs.sections import EvaluationSettings
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.world import is_correct
 
 
@@ -97,33 +99,44 @@ def evaluate(
     """Answer `questions` and grade the answers; `grade` and `sampling` are as for `graded_answers`.
 
     The default is one greedy answer. Model and random state are left as they were: an evaluation during training
-    changes nothing. Vision tokens are never generated.
+    changes nothing. Vision tokens are never generated. Where there are several ranks, all make this call: they share
+    the work, and all return the results, which are those of a single rank.
     """
     if not questions:
         raise ValueError("questions is empty: give at least one question to evaluate on.")
     start = time.process_time()
     sampling = EvaluationSettings().generation | sampling
     title = "evaluating" if progress else None
-    answers = graded_answers(model, processor, questions, grade=grade, progress=title, **sampling)
+    answers = graded_answers(model, processor, questions, grade=grade, progress=title, over_ranks=True, **sampling)
     predictions = [
         Prediction(question.task, question.question, question.answer, answer.text, answer.correct)
         for question, (answer,) in zip(questions, answers, strict=True)
     ]
-    return Evaluation(predictions, time.process_time() - start)
+    return Evaluation(predictions, sum_over_ranks(time.process_time() - start))
 
 
+@with_servers
 def evaluate_recipe(recipe: EvaluateRecipe, run: Run) -> dict[str, Any]:
-    """Run an `evaluate` recipe: write predictions.jsonl and summary.json to the run's folder; return the summary."""
+    """Run an `evaluate` recipe: write predictions.jsonl and summary.json to the run's folder; return the summary.
+
+    Each rank holds the whole model and answers its share of the questions; the first one writes.
+    """
     check(recipe)
+    say_idle_devices()
     questions, grade = held_out(recipe)
-    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-    if torch.cuda.is_available():
-        model = model.cuda()
+    model: Any
+    if recipe.evaluation.endpoint is not None:
+        model = ServedModel(recipe.evaluation.endpoint, recipe.model)
+        processor = model.processor
+    else:
+        model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention, whole=True)
+        model = model.to(ranks().device)
     sampling = recipe.evaluation.generation | {"seed": recipe.seed}
     result = evaluate(model, processor, questions, grade=grade, progress=True, **sampling)
-    result.write_predictions(run.folder / "predictions.jsonl")
     summary = {"model": recipe.model, **result.summary(), "evaluation_cpu_seconds": result.cpu_seconds}
-    run.finish(summary)
+    if ranks().is_main_process:
+        result.write_predictions(run.folder / "predictions.jsonl")
+        run.finish(summary)
     return summary
 
 

@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import held_out, part_of, reward_functions, training_data, training_problems
 from difference_feedback.method.cost import ledger
-from difference_feedback.models.adapters import add_repair_adapter, name_base, with_lora
-from difference_feedback.models.load import load_model
+from difference_feedback.models.adapters import add_repair_adapter, name_base
+from difference_feedback.models.billing import bill_servers
+from difference_feedback.models.ranks import one_device, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
@@ -21,19 +21,23 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
+from difference_feedback.runs.servers import endpoints_of
+from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
-from difference_feedback.trl.callbacks import ShowProgress
+from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
 
+@with_servers
 def train(
     recipe: TrainRecipe, run: Run, *, already_spent: float = 0.0, watchers: Sequence[Watcher] = ()
 ) -> dict[str, Any]:
     """Train the policy of `recipe` in the folder of `run`, from its last checkpoint where it has one.
 
     `already_spent` CPU seconds (the repair model's training) count for the method before its first step and
-    against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary's `cpu_seconds` include them.
+    against `recipe.budget_cpu_seconds`; `cpu_seconds` in metrics.jsonl and in the summary include them.
     `watchers` observe the training; their time does not count.
     Writes metrics.jsonl, checkpoints/, model/ and summary.json, and returns the summary.
 
@@ -45,11 +49,12 @@ def train(
         )
     check(recipe)
     config = host_config(recipe, run.checkpoints)
+    say_idle_devices()
+    bill_servers(endpoints_of(recipe).values())
     dataset, grader = training_data(recipe)
     questions, grade = held_out(recipe)
-    model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-    model = with_lora(model, recipe.lora, recipe.seed)
-    budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent)
+    model, processor = load_to_train(recipe)
+    budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent, gpu_seconds=recipe.budget_gpu_seconds)
     common: dict[str, Any] = {
         "model": model,
         "reward_funcs": reward_functions(grader),
@@ -84,7 +89,8 @@ def train(
         measured = EvaluateHeldOut(measure, settings.every, run, budget, partly=len(part) < len(questions))
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
-    run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
+    if trainer.is_world_process_zero():
+        run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(run.model_path))
     final = measured.measure(trainer.state, final=True) if measured else None
@@ -104,21 +110,19 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     """
     from trl import GRPOConfig
 
+    check_gpu_budget(recipe.budget_gpu_seconds)
     defaults: dict[str, Any] = {"logging_steps": 1, "disable_tqdm": True}
-    defaults |= {"run_name": output_dir.absolute().parent.name}
-    if not torch.cuda.is_available():
-        defaults |= {"bf16": False, "use_cpu": True}
+    defaults |= {"run_name": output_dir.absolute().parent.name} | machine_settings(recipe)
     fixed: dict[str, Any] = {"output_dir": str(output_dir), "seed": recipe.seed}
     trl = recipe.trl | {"report_to": recipe.trackers or "none"}
     if isinstance(recipe.reward, dict):
         fixed["reward_weights"] = list(rewards_of(recipe).values())
     if recipe.method == "df-grpo":
         fixed["objective"] = recipe.objective
-        return build_config(
-            DFGRPOConfig, defaults | trl | {"reward_threshold": threshold_of(recipe)}, source="trl", **fixed
-        )
+        settings = defaults | trl | {"reward_threshold": threshold_of(recipe)}
+        return one_device(build_config(DFGRPOConfig, settings, source="trl", **fixed))
     settings = defaults | with_objective(recipe.objective, trl)
-    return build_config(GRPOConfig, settings, source="trl", **fixed)
+    return one_device(build_config(GRPOConfig, settings, source="trl", **fixed))
 
 
 def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, processor: Any) -> Any:
@@ -145,7 +149,6 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     from difference_feedback.repair.prompts import template_for
 
     settings: dict[str, Any] = {
-        "max_new_tokens": config.max_completion_length,
         "temperature": source.temperature,
         "batch_size": source.batch_size,
         "style": source.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
@@ -156,9 +159,7 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
         return LocalRepairer(policy, processor, adapter_name="repair", **settings)
     if recipe.repair_model == "policy":
         return LocalRepairer(policy, processor, **settings)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    options: dict[str, Any] = {"device": device, "dtype": recipe.dtype, "attention": recipe.attention}
-    return LocalRepairer.from_pretrained(recipe.repair_model, **options, **settings)
+    return LocalRepairer.from_pretrained(recipe.repair_model, attention=recipe.attention, **settings)
 
 
 def summarise(
@@ -168,7 +169,7 @@ def summarise(
     summary: dict[str, Any] = {
         "method": recipe.method,
         "steps": trainer.state.global_step,
-        "cpu_seconds": budget.total,
+        **budget.seconds,
         "setup_cpu_seconds": already_spent,
     }
     if final:

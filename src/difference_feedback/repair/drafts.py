@@ -12,6 +12,7 @@ from difference_feedback.data.repair_set import RepairExample
 from difference_feedback.errors import DataError
 from difference_feedback.judges.answers import Rollout, graded_answers
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.generate import Answerer
 from difference_feedback.world import Problem
 from difference_feedback.world.mixture import stream_problems
 from difference_feedback.world.oracle import oracle_repair, other_correct_answer
@@ -50,7 +51,7 @@ class WrongDraft(Generic[Q]):
 
 
 def sample_groups(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     problems: Sequence[Q],
     *,
@@ -91,7 +92,7 @@ def wrong_drafts(
 
 
 def oracle_repairs(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     n: int,
     *,

@@ -6,6 +6,8 @@ from typing import Any
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
+from difference_feedback.models.end_tokens import end_of, written_end
+from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
 from difference_feedback.repair.projection import project
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import Endpoint
@@ -39,7 +41,9 @@ class EndpointRepairer:
         self.max_growth = max_growth
         self.seed = seed
         self.calls = 0
+        self.written_end = written_end(tokenizer)
         self.client = client or ChatClient(endpoint)
+        self._bias = never_sampled(vision_token_ids(None, tokenizer)) if self.server_tokens else None
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return up to `num_samples` candidates for each request, in the order of the requests.
@@ -58,15 +62,17 @@ class EndpointRepairer:
     def _question(self, i: int, request: RepairRequest, num_samples: int) -> ChatRequest:
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
         limit = int(self.max_growth * len(request.draft_ids)) + 8
+        number = self.calls * 65_537 + i if request.seed is None else request.seed
         return ChatRequest(
             self.prompt(request.prompt, draft, request.reference),
             request.images,
             temperature=self.temperature,
             # Every call and row has its own seed, so that a cache never repeats a sample. A resumed run repeats them.
-            seed=(self.seed * 1_000_003 + self.calls * 65_537 + i) % 2**31,
+            seed=(self.seed * 1_000_003 + number) % 2**31,
             max_tokens=min(self.endpoint.max_tokens, limit),
             n=num_samples,
             token_ids=self.server_tokens,
+            logit_bias=self._bias,
         )
 
     def _candidates(self, request: RepairRequest, answer: ChatAnswer) -> list[Repair]:
@@ -76,7 +82,7 @@ class EndpointRepairer:
 
     def _projected(self, request: RepairRequest, text: str, truncated: bool) -> Repair:
         ids = project(request.draft_ids, text, self.tokenizer)
-        end = [] if truncated else [self.tokenizer.eos_token_id]
+        end = [] if truncated else end_of(request.draft_ids, self.tokenizer) or [self.written_end]
         return Repair(ids + end, self.tokenizer.decode(ids, skip_special_tokens=True), projected=True)
 
 
@@ -96,8 +102,7 @@ class VLLMServerRepairer(EndpointRepairer):
                 f"repairs.endpoint {self.endpoint.url}: the server returns no token ids. Use vLLM 0.10 or newer, or "
                 "set repairs.via=endpoint, which works with texts."
             )
-        end = self.tokenizer.eos_token_id
         return [
-            Repair(ids if cut or ids[-1:] == [end] else [*ids, end], text)
+            Repair(ids if cut or end_of(ids, self.tokenizer) else [*ids, self.written_end], text)
             for ids, text, cut in zip(answer.token_ids, answer.texts, answer.truncated, strict=True)
         ]

@@ -5,12 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.method.repairs import Repair, RepairRequest
+from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts
 from difference_feedback.models.load import load_model
 from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
 
@@ -27,7 +30,7 @@ class LocalRepairer:
         model: PreTrainedModel,
         processor: ProcessorMixin,
         *,
-        max_new_tokens: int = 512,
+        max_new_tokens: int | None = None,
         max_growth: float = 1.5,
         temperature: float = 0.7,
         batch_size: int = 64,
@@ -35,13 +38,16 @@ class LocalRepairer:
         seed: int = 0,
         adapter_name: str | None = None,
         policy_tokenizer: Any = None,
+        over_ranks: bool = False,
     ) -> None:
         """The arguments whose names do not say it all:
 
         Args:
+            max_new_tokens: of a repair. None takes the trainer's longest answer; without a trainer it is 512.
             max_growth: a repair is cut at this many times the longest draft of its call, plus 8 tokens. A longer one
                 is not a small edit, and a batch takes as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
+            over_ranks: all ranks ask for the same repairs, and share the work; see `models.generate.generate`.
         """
         self.model = model
         self.processor = processor
@@ -55,31 +61,52 @@ class LocalRepairer:
         self.calls = 0
         self.adapter_name = adapter_name
         self.policy_tokenizer = policy_tokenizer
+        self.over_ranks = over_ranks
+        self._open: set[str] = set()  # which of device and dtype a trainer may still choose
 
     @classmethod
     def from_pretrained(
         cls,
         path: str | Path,
         *,
-        device: str = "cpu",
-        dtype: str = "float32",
+        device: str | torch.device | None = None,
+        dtype: str | None = None,
         attention: str | None = None,
         style: str | RepairTemplate | None = None,
         **settings: Any,
     ) -> "LocalRepairer":
-        """Load `nano`, a folder, or a hub name; `settings` are the constructor's.
+        """Load `nano`, a folder, or a hub name, whole on every rank; `settings` are the constructor's.
 
-        Without a `style`, the prompt is the one that the model was trained with, where the folder says so (see
-        `save_template`).
+        A `device` or `dtype` of None is that of the trainer to which the repairer is given. Without a trainer, it is
+        this machine's accelerator and the checkpoint's type, or the CPU and float32. Without a `style`, the prompt is
+        the one that the model was trained with, where the folder says so (see `save_template`).
         """
-        model, processor = load_model(str(path), dtype=dtype, attention=attention)
-        return cls(model.to(device), processor, style=style or template_for(path), **settings)
+        model, processor = load_model(str(path), dtype=dtype or "auto", attention=attention, whole=True)
+        repairer = cls(model.to(device or "cpu"), processor, style=style or template_for(path), **settings)
+        repairer._open = {name for name, value in (("device", device), ("dtype", dtype)) if value is None}
+        return repairer
+
+    def adopt(self, device: torch.device, dtype: torch.dtype, max_new_tokens: int | None) -> None:
+        """Take from a trainer what was left open. A model that was passed in stays where and as it is."""
+        if self.max_new_tokens is None:
+            self.max_new_tokens = max_new_tokens
+        if "dtype" in self._open:
+            for parameter in self.model.parameters():  # buffers keep their precision: rotary frequencies need it
+                if parameter.is_floating_point():
+                    parameter.data = parameter.data.to(dtype)
+        if "device" in self._open:
+            self.model.to(device)  # type: ignore[arg-type]
+        self._open = set()
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests.
 
+        Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
         A request whose prompt does not fit into the model's context gets none.
         """
+        if self._open:  # there is no trainer
+            device = ranks().device
+            self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
         fitting = self._fitting(requests)
         if len(fitting) < len(requests):
             repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
@@ -89,20 +116,29 @@ class LocalRepairer:
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
-        longest = max((len(request.draft_ids) for request in requests), default=0)
+        limits = [min(self.max_new_tokens or 512, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
+        seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
             self.model,
             self.processor,
             conversations,
             [request.images for request in requests],
-            max_new_tokens=min(self.max_new_tokens, int(self.max_growth * longest) + 8),
+            max_new_tokens=max(limits, default=8),
             temperature=self.temperature,
             num_samples=num_samples,
             batch_size=self.batch_size,
             seed=_stream(self.seed, self.calls),
+            seeds=[_stream(self.seed, seed) for seed in seeds] if seeds else None,
             adapter_name=self.adapter_name,
+            over_ranks=self.over_ranks,
         )
         self.calls += 1
+        if seeds:  # a request's limit, too, is its own
+            decode = self.processor.tokenizer.decode
+            sampled = [
+                [SampledAnswer(ids[:limit], decode(ids[:limit], skip_special_tokens=True)) for ids, _ in candidates]
+                for candidates, limit in zip(sampled, limits, strict=True)
+            ]
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
 
     def _fitting(self, requests: Sequence[RepairRequest]) -> list[int]:
@@ -117,7 +153,7 @@ class LocalRepairer:
         ]
         sizes = [[(image.height, image.width) for image in request.images] for request in requests]
         longest = max((len(request.draft_ids) for request in requests), default=0)
-        answer = min(self.max_new_tokens, int(self.max_growth * longest) + 8)
+        answer = min(self.max_new_tokens or 512, int(self.max_growth * longest) + 8)
         fits = self.lengths.fit(prompts, sizes, context - answer)
         return [i for i, fit in enumerate(fits) if fit]
 
@@ -125,8 +161,7 @@ class LocalRepairer:
         ids, text = answer
         if self.policy_tokenizer is None:
             return Repair(ids, text)
-        ended = bool(ids) and ids[-1] in self.processor.tokenizer.all_special_ids
-        end = [self.policy_tokenizer.eos_token_id] if ended else []
+        end = [written_end(self.policy_tokenizer)] if end_of(ids, self.processor.tokenizer) else []
         return Repair(self.policy_tokenizer.encode(text, add_special_tokens=False) + end, text)
 
 

@@ -9,6 +9,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.judges.questions import Grade
 from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.method.selection import choose_repair
+from difference_feedback.models.end_tokens import written_end
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def _request(number: int, row: Mapping[str, Any], tokenizer: Any) -> RepairReque
     elif places != len(images):
         raise DataError(f"row {number}, field 'images': {len(images)} images for {places} places in the prompt.")
     draft = tokenizer.encode(_text(number, "rejected", row), add_special_tokens=False)
-    return RepairRequest(prompt, images, [*draft, tokenizer.eos_token_id], _text(number, "chosen", row))
+    return RepairRequest(prompt, images, [*draft, written_end(tokenizer)], _text(number, "chosen", row))
 
 
 def _text(number: int, name: str, row: Mapping[str, Any]) -> str:

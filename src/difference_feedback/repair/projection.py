@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from difference_feedback.method.alignment import align
+from difference_feedback.models.end_tokens import special_ids
 
 _WORDS = re.compile(r"\s*\S+|\s+$")  # a word with the space before it; together they are the text
 
@@ -24,7 +25,8 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
 
     If the joined pieces do not decode to `repair`, the whole repair is tokenised instead.
     """
-    kept = [int(i) for i in draft_ids if int(i) not in tokenizer.all_special_ids]
+    special = special_ids(tokenizer)
+    kept = [int(i) for i in draft_ids if int(i) not in special]
     draft = _decode(tokenizer, kept)
     boundaries = _boundaries(kept, draft, tokenizer)
     ids: list[int] = []

@@ -16,6 +16,8 @@ from difference_feedback.judges.questions import Grade
 from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.method.repairs import Repairer
 from difference_feedback.method.selection import choose_repair
+from difference_feedback.models.end_tokens import end_of
+from difference_feedback.models.generate import Answerer
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.world import Problem
 from difference_feedback.world.oracle import MaskQuality, error_tokens, mask_quality, oracle_repair
@@ -53,7 +55,7 @@ class RepairQuality:
 
 
 def held_out_drafts(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     questions: Sequence[Q],
     *,
@@ -163,8 +165,8 @@ def _audited(auditor: Auditor, drafts: Sequence[WrongDraft[Any]], right: Sequenc
 
 def _oracle_ids(problem: Problem, text: str, draft_ids: Sequence[int], tokenizer: Any) -> list[int]:
     """The oracle's repair, ended where the draft is."""
-    end = [tokenizer.eos_token_id] if tokenizer.eos_token_id in draft_ids[-1:] else []
-    return tokenizer.encode(oracle_repair(problem, text, tokenizer), add_special_tokens=False) + end
+    repaired = tokenizer.encode(oracle_repair(problem, text, tokenizer), add_special_tokens=False)
+    return repaired + end_of(draft_ids, tokenizer)
 
 
 def _mean(values: Sequence[float | bool]) -> float | None:

@@ -15,6 +15,7 @@ from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.questions import draft_questions, rule_grader_of
+from difference_feedback.models.ranks import ranks
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 from difference_feedback.repair.audit_factor import AuditFactor
 from difference_feedback.repair.blank_image import BlankImageFactor
@@ -28,6 +29,8 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.runs.rewards import threshold_of
+from difference_feedback.runs.serving import with_servers
+from difference_feedback.trl.callbacks import check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 
 
@@ -48,9 +51,10 @@ def fit_rl(
     `dataset` is one of `rl_dataset`, or has its columns `prompt`, `images` and `draft_ids`, and what `grade` and
     `factors` read. A `BlankImageFactor` among the factors gets its repairs from the same batches.
     """
-    vision = vision_token_ids(model.config, processor.tokenizer)
-    kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
-    args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
+    if not args.use_vllm:  # `VLLMSampling` sees to vLLM
+        vision = vision_token_ids(model.config, processor.tokenizer)
+        kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
+        args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
     trainer = RepairGRPOTrainer(
         model,
         repair_reward_function(grade, lam=lam, factors=factors),
@@ -68,14 +72,16 @@ def fit_rl(
 
 def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) -> GRPOConfig:
     """The trainer's configuration for a recipe. Raises `ConfigError` for a key or a value that it does not accept."""
+    check_gpu_budget(recipe.budget_gpu_seconds)
     trl = with_objective(recipe.objective, recipe.trl)
     return stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
 
 
+@with_servers
 def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """Run stage 2 of a recipe: the trained model in the run's folder, and its summary.
 
-    The processor time of drafts, training and factors counts. That of the measurements does not.
+    The time of drafts, training and factors counts. That of the measurements does not.
     """
     check(recipe)
     config = rl_config(recipe, run.checkpoints)
@@ -104,8 +110,9 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
         answer = int(config.max_completion_length or 0)
         supply = fitting_drafts(supply, stage.processor, stage.template, recipe.model, answer)
     log = AuditLog(run.folder)
-    log.rewind(stage.first_step)
-    callbacks = stage.callbacks(recipe.budget_cpu_seconds)
+    if ranks().is_main_process:
+        log.rewind(stage.first_step)
+    callbacks = stage.callbacks(recipe.budget_cpu_seconds, recipe.budget_gpu_seconds)
     if recipe.evaluation.every:
         callbacks.append(MeasureRepairs(stage, recipe.evaluation.every, measuring))
     if recipe.stop_at_plateau:
@@ -123,11 +130,12 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     )
     after = stage.quality(auditor=measuring)
     stage.save(trainer)
+    ranks().wait_for_everyone()  # the first rank has written all metrics and audits
     return stage.finish(
         {
             **supply.summary(),
             "updates": trainer.state.global_step,
-            "cpu_seconds": stage.cpu_seconds,
+            **stage.seconds,
             "before": before and asdict(before),
             "after": after and asdict(after),
             "factors": factor_figures(run),

@@ -44,6 +44,4 @@ class MeasureRepairs(TrainerCallback):
         with self.stage.unbilled():
             quality = self.stage.quality(auditor=self.auditor)
         if quality is not None and state.is_world_process_zero:
-            self.stage.run.log(
-                step=state.global_step, cpu_seconds=self.stage.cpu_seconds, repair_quality=asdict(quality)
-            )
+            self.stage.run.log(step=state.global_step, **self.stage.seconds, repair_quality=asdict(quality))

@@ -15,6 +15,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
 from difference_feedback.judges.questions import Grade, Grader, columns_of
 from difference_feedback.models.fitting import fitting, room_for_prompts
+from difference_feedback.models.generate import Answerer
 from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
@@ -43,7 +44,7 @@ class DraftSupply(Generic[Q]):
 
 
 def rl_drafts(
-    policy: PreTrainedModel,
+    policy: PreTrainedModel | Answerer,
     processor: ProcessorMixin,
     n: int,
     *,
@@ -55,6 +56,7 @@ def rl_drafts(
     batch_size: int = 64,
     seed: int = 0,
     progress: str | None = "sampling drafts to train on",
+    over_ranks: bool = False,
 ) -> DraftSupply[Q]:
     """At most `n` wrong answers of `policy`, each with a correct sibling for its reference.
 
@@ -75,6 +77,7 @@ def rl_drafts(
                 "policy is nearly always right, or nearly always wrong; ask for fewer drafts"
             )
         sampling: dict[str, Any] = {"grade": grade, "max_new_tokens": max_new_tokens, "batch_size": batch_size}
+        sampling["over_ranks"] = over_ranks
         groups = sample_groups(
             policy, processor, batch, group_size=group_size, seed=seed + rollouts, progress=progress, **sampling
         )

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from difference_feedback.repair.blank_image import BlankImageFactor
 from difference_feedback.trl.resume import ExactResume
 
@@ -37,7 +39,11 @@ class RepairGRPOTrainer(ExactResume):
         ids, all_images, fields = self._everything
         if self.use_vllm:  # vLLM takes prompts in groups of `num_generations` and makes its own batches
             answers, logprobs = super()._generate_single_turn(prompt_ids, images, fields, num_generations)
-            blind, _ = super()._generate_single_turn(ids[n:], all_images and all_images[n:], fields, 1)
+            # It divides what all ranks ask by their number, so copies of the last row make the ranks equal.
+            rows = [*range(n, len(ids))] + [len(ids) - 1] * (max(gather_object([len(ids)])) - len(ids))
+            images = [all_images[i] for i in rows] if all_images else None
+            blind, _ = super()._generate_single_turn([ids[i] for i in rows], images, fields, 1)
+            blind = blind[: len(ids) - n]
         else:
             everything, logprobs = super()._generate_single_turn(ids, all_images, fields, num_generations)
             answers, blind = everything[:n], everything[n:]

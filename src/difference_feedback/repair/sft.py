@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import is_peft_model
 from datasets import Dataset
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
-from transformers.utils import CONFIG_NAME
 from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images, with_system
@@ -17,9 +15,11 @@ from difference_feedback.data.repair_set import RepairExample, RepairSet, load_r
 from difference_feedback.errors import DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.questions import labelled_problems
+from difference_feedback.models.end_tokens import end_ids, written_end
 from difference_feedback.models.fitting import fitting, room_for_prompts
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 from difference_feedback.repair.stage import Stage, stage_config
@@ -27,33 +27,43 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
-from difference_feedback.trl.resume import load_weights
+from difference_feedback.runs.serving import with_servers
+from difference_feedback.trl.resume import WholeCheckpoints
 
 
 class RepairCollator:
-    """Prompt-completion rows with images -> model inputs, labels on the completion and its end of sequence alone.
+    """Prompt-completion rows with images -> model inputs, labels on the completion and its end alone.
 
     TRL's own collator would also train on what the chat template writes after the end of the answer, which is never
     generated, and runs the processor twice. Prompts are padded on the left and completions on the right: the two meet.
     """
 
-    def __init__(self, processor: ProcessorMixin) -> None:
+    def __init__(self, processor: ProcessorMixin, generation_config: Any = None) -> None:
+        """`generation_config` is the model's: it names the tokens that end an answer."""
         self.processor: Any = processor
         self.tokenizer: Any = processor.tokenizer
+        self.ends = end_ids(self.tokenizer, generation_config)
+        self.written_end = written_end(processor, self.ends)
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors `(B, P + T)`: `P` the longest prompt, `T` the longest completion; labels are -100 elsewhere."""
         images = [list(row["images"]) for row in rows]
-        prompts = [fill_images(row["prompt"], of_row) for row, of_row in zip(rows, images, strict=True)]
+        messages = [
+            fill_images([*row["prompt"], *row["completion"]], of_row) for row, of_row in zip(rows, images, strict=True)
+        ]
+        prompts = self.processor.apply_chat_template(
+            [row[:-1] for row in messages], add_generation_prompt=True, tokenize=False
+        )
         inputs = self.processor(
-            text=self.processor.apply_chat_template(prompts, add_generation_prompt=True, tokenize=False),
+            text=prompts,
             images=images if any(images) else None,
             padding=True,
             padding_side="left",
             add_special_tokens=False,
             return_tensors="pt",
         )
-        completions = [self._ids(row["completion"][-1]["content"]) for row in rows]
+        whole = self.processor.apply_chat_template(messages, tokenize=False)
+        completions = [self._ids(*texts) for texts in zip(prompts, whole, messages, strict=True)]
         width = max(map(len, completions))
         pad = self.tokenizer.pad_token_id
         ids = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in completions])
@@ -68,9 +78,13 @@ class RepairCollator:
                 batch[name] = torch.cat([inputs[name], torch.zeros_like(ids)], dim=1)
         return batch
 
-    def _ids(self, completion: str | list[dict[str, Any]]) -> list[int]:
-        text = completion if isinstance(completion, str) else completion[0]["text"]
-        return [*self.tokenizer.encode(text, add_special_tokens=False), self.tokenizer.eos_token_id]
+    def _ids(self, prompt: str, whole: str, messages: list[dict[str, Any]]) -> list[int]:
+        """The answer as the template writes it after the generation prompt, with the blank before it if it puts one."""
+        text = messages[-1]["content"][0]["text"]
+        written = whole[len(prompt) :] if whole.startswith(prompt) else text
+        ids = self.tokenizer.encode(written if text in written else text, add_special_tokens=False)
+        end = next((i for i, token in enumerate(ids) if token in self.ends), len(ids))
+        return [*ids[:end], self.written_end]
 
 
 def sft_dataset(
@@ -90,15 +104,16 @@ def sft_dataset(
     )
 
 
-class RepairSFTTrainer(SFTTrainer):
-    """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`."""
+class RepairSFTTrainer(WholeCheckpoints, SFTTrainer):
+    """`SFTTrainer` that resumes with the checkpoint's weights; see `trl.resume`.
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if (Path(resume_from_checkpoint) / CONFIG_NAME).is_file() and not is_peft_model(target):
-            load_weights(target, resume_from_checkpoint)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
+    The loss is the mean over the tokens of an update, however they are spread over ranks and micro-batches. TRL takes
+    it within each micro-batch for models such as Qwen2.5-VL, whose own loss, which TRL does not call, wants no count.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.model_accepts_loss_kwargs = True
 
 
 def fit_sft(
@@ -120,7 +135,7 @@ def fit_sft(
     trainer = RepairSFTTrainer(
         model,
         args,
-        data_collator=RepairCollator(processor),
+        data_collator=RepairCollator(processor, model.generation_config),
         train_dataset=dataset,
         processing_class=processor,
         callbacks=list(callbacks),
@@ -153,6 +168,7 @@ def fitting_repairs(recipe: RepairSFTRecipe, repair_set: RepairSet, system: str 
     return replace(repair_set, rows=[rows[i] for i in kept])
 
 
+@with_servers
 def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     """Run stage 1 of a recipe: the trained model in the run's folder, and its summary.
 
@@ -169,8 +185,9 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     if repair_set is None:
         with stage.billed():
             sampling = {"problems": labelled_problems(recipe), "seed": recipe.seed, **stage.limits}
-            repair_set = RepairSet(oracle_repairs(stage.model, stage.processor, recipe.drafts, **sampling))
-        save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
+            repair_set = RepairSet(oracle_repairs(stage.policy, stage.processor, recipe.drafts, **sampling))
+        if ranks().is_main_process:
+            save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
     trainer = fit_sft(
         stage.model,
         stage.processor,
@@ -185,7 +202,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
         "unusable_rows": repair_set.errors,
         "replaced_rows": repair_set.replaced,
         "updates": trainer.state.global_step,
-        "cpu_seconds": stage.cpu_seconds,
+        **stage.seconds,
         "before": before and asdict(before),
         "after": after and asdict(after),
     }

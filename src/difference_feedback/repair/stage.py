@@ -1,30 +1,34 @@
-"""What the two stages of a repair model's training share: the model, processor time, quality before and after."""
+"""What the two stages of a repair model's training share: the model, the time spent, quality before and after."""
 
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from accelerate import PartialState
-from transformers import Trainer, TrainerCallback
+from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
-from difference_feedback.models.adapters import name_base, with_lora
+from difference_feedback.judges.served_model import ServedModel
+from difference_feedback.method.cost import BILL
+from difference_feedback.models.adapters import name_base
+from difference_feedback.models.billing import bill_device, bill_servers
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
+from difference_feedback.models.ranks import one_device, ranks, say_idle_devices, sum_over_ranks
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
+from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
+from difference_feedback.trl.precision import load_to_train, machine_settings
 
-C = TypeVar("C")
+C = TypeVar("C", bound=TrainingArguments)
 
 
 def stage_config(
@@ -35,61 +39,72 @@ def stage_config(
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
     values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "disable_tqdm": True}
-    values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name}
+    values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name} | machine_settings(recipe)
     if not torch.cuda.is_available():
-        values |= {"bf16": False, "use_cpu": True, "gradient_checkpointing": False}
-        values |= {"dataloader_pin_memory": False}
-    return build_config(
-        config_class, {**values, **trl, "report_to": recipe.trackers or "none"}, source="trl", seed=recipe.seed, **fixed
-    )
+        values |= {"gradient_checkpointing": False, "dataloader_pin_memory": False}
+    settings = {**values, **trl, "report_to": recipe.trackers or "none"}
+    return one_device(build_config(config_class, settings, source="trl", seed=recipe.seed, **fixed))
 
 
 class Stage:
-    """One stage of one run. `policy` is the name of the model that writes the drafts, as a recipe gives it."""
+    """One stage of one run. `policy` is the name of the model that writes the drafts, as a recipe gives it.
+
+    Where there are several ranks, every one makes the stage after its trainer's configuration, which says how the
+    trainer shards the model. Before the training, each rank has the whole model, since drafts are sampled then. The
+    ranks share the sampling and the measuring; the first one writes.
+    """
 
     def __init__(self, recipe: RepairSFTRecipe | RepairRLRecipe, run: Run, policy: str) -> None:
         self.recipe = recipe
         self.run = run
         settings = recipe.evaluation
         self.limits: dict[str, Any] = {"max_new_tokens": settings.max_new_tokens, "batch_size": settings.batch_size}
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model, self.processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention)
-        self.model = with_lora(self.model, recipe.lora, recipe.seed).to(device)
-        self.policy = self.model
-        if policy != recipe.model:
-            self.policy = load_model(policy, dtype=recipe.dtype, attention=recipe.attention)[0].to(device)
+        self.limits["over_ranks"] = True
+        say_idle_devices()
+        bill_device(ranks().device)
+        bill_servers(endpoints_of(recipe).values())
+        self.model, self.processor = load_to_train(recipe, whole=True)
+        self.model.to(ranks().device)
+        self.policy: Any = self.model
+        if settings.endpoint is not None:
+            self.policy = ServedModel(settings.endpoint, policy)
+        elif policy != recipe.model:
+            loading: dict[str, Any] = {"dtype": recipe.dtype, "attention": recipe.attention, "whole": True}
+            self.policy = load_model(policy, **loading)[0].to(ranks().device)
         self.template = template_for(recipe.model)
         checkpoint = run.last_checkpoint()
         self.last_checkpoint = str(checkpoint) if checkpoint else None
         self.first_step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
-        run.rewind(self.first_step if checkpoint else -1)
-        self._spent = 0.0
+        if ranks().is_main_process:
+            run.rewind(self.first_step if checkpoint else -1)
+        self._spent: dict[str, float] = {}
         self._budget: StopAtBudget | None = None
         self._drafts: Any = None
         self._grade: Grade = EMBEDDED.is_right
 
     @contextmanager
     def billed(self) -> Iterator[None]:
-        """The processor time spent inside counts. For what happens before the training."""
-        start = time.process_time()
-        try:
-            yield
-        finally:
-            self._spent += time.process_time() - start
+        """The time that the ranks spend inside counts. For what happens before the training."""
+        start = BILL.now()
+        yield
+        for clock, seconds in BILL.now().items():
+            here = self._spent.get(clock, 0.0)
+            self._spent[clock] = here + sum_over_ranks(seconds - start[clock])
 
     @property
-    def cpu_seconds(self) -> float:
-        """Processor seconds counted so far."""
-        return self._budget.total if self._budget else self._spent
+    def seconds(self) -> dict[str, float]:
+        """The seconds counted so far, as logs name them: `cpu_seconds`, and `gpu_seconds` where GPUs are held."""
+        assert self._budget is not None
+        return self._budget.seconds
 
-    def callbacks(self, budget: float | None = None) -> list[TrainerCallback]:
+    def callbacks(self, cpu_seconds: float | None = None, gpu_seconds: float | None = None) -> list[TrainerCallback]:
         """Callbacks that stop at the budget (`billed` has used a part of it), write metrics.jsonl and show progress."""
-        self._budget = StopAtBudget(budget, already_spent=self._spent)
+        self._budget = StopAtBudget(cpu_seconds, self._spent, gpu_seconds=gpu_seconds)
         return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:
-        """The processor time spent inside, between two training steps, does not count."""
+        """The time spent inside, between two training steps, does not count."""
         with self._budget.paused() if self._budget else nullcontext():
             yield
 
@@ -118,15 +133,15 @@ class Stage:
         """Save the model, its processor and its prompt template to the run's `model` folder."""
         if trainer is not None:
             trainer.save_model(str(self.run.model_path))
-        else:
+        elif ranks().is_main_process:
             self.model.save_pretrained(self.run.model_path)
             self.processor.save_pretrained(self.run.model_path)
-        if PartialState().is_main_process:
+        if ranks().is_main_process:
             save_template(self.template, self.run.model_path)
             name_base(self.run.model_path, self.recipe.model)
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:
         """Write the summary, which marks the run as finished."""
-        if PartialState().is_main_process:
+        if ranks().is_main_process:
             self.run.finish(summary)
         return summary

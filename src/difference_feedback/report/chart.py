@@ -63,15 +63,18 @@ class LearningChart:
     bottom: int = HEIGHT - BOTTOM
 
 
+CLOCKS = {"gpu_seconds": "GPU seconds", "cpu_seconds": "processor seconds", "wall_seconds": "wall seconds"}
+
+
 def learning_chart(curves: list[Curve], levels: dict[str, float]) -> LearningChart | None:
     """Accuracy against compute, with horizontal lines at `levels`, by name. None when there is no curve.
 
-    The horizontal axis shows processor seconds; curves without them are left out. It shows wall seconds when no curve
-    has processor seconds.
+    The horizontal axis shows the first of GPU, processor and wall seconds that a curve has; curves without them are
+    left out.
     """
-    clock, unit = "cpu_seconds", "processor seconds"
-    if all(point.cpu_seconds is None for curve in curves for point in curve.points):
-        clock, unit = "wall_seconds", "wall seconds"
+    points = [point for curve in curves for point in curve.points]
+    has = {clock: any(getattr(point, clock) is not None for point in points) for clock in CLOCKS}
+    clock, unit = next(((clock, unit) for clock, unit in CLOCKS.items() if has[clock]), ("wall_seconds", ""))
     timed = {
         curve.name: sorted(((at, p) for p in curve.points if (at := getattr(p, clock)) is not None), key=itemgetter(0))
         for curve in curves

@@ -100,8 +100,9 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
             figures.stages.append(summary.before.model_copy(update={"name": "start"}))
         stage = STAGES.get(run.name.rpartition("-")[0], run.name)
         names = [figure.name for figure in figures.stages]
-        named = {"name": run.name if stage in names else stage, "cpu_seconds": summary.cpu_seconds}
-        figures.stages.append(summary.after.model_copy(update=named))
+        named = {"name": run.name if stage in names else stage}
+        seconds = {"cpu_seconds": summary.cpu_seconds, "gpu_seconds": summary.gpu_seconds}
+        figures.stages.append(summary.after.model_copy(update=named | seconds))
         figures.oracle_edit_cost = summary.after.oracle_edit_cost
     return figures if figures.stages else None
 

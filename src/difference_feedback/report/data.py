@@ -30,7 +30,7 @@ def _embedded(url: str) -> str:
 
 Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 Interval = tuple[float, float]
-Clock = Literal["wall", "cpu"]
+Clock = Literal["wall", "cpu", "gpu"]
 ImageURL = Annotated[str, AfterValidator(_embedded)]
 
 
@@ -53,6 +53,8 @@ class MethodResult(Schema):
     """Updates of the policy."""
     cpu_seconds: float | None = None
     """All processor time that counts for the method, `setup_cpu_seconds` included. None: the host cannot measure it."""
+    gpu_seconds: float | None = None
+    """The same of GPU time. None: the run held no GPU."""
     wall_seconds: float | None = None
     """Wall time of the training steps without evaluations, where the host cannot measure processor time."""
     setup_cpu_seconds: float = 0.0
@@ -65,7 +67,7 @@ class RepairStage(Schema):
     """The repair model at one point of its training, measured on held-out drafts. All shares lie in 0..1."""
 
     name: str = ""
-    """For example `start`, `SFT`, `RL`. Not in the file: the report sets it, and `cpu_seconds`."""
+    """For example `start`, `SFT`, `RL`. Not in the file: the report sets it, and the seconds."""
     accuracy_at_1: Accuracy | None = None
     """Share of single repairs that are right."""
     feasible_share: Accuracy | None = None
@@ -80,6 +82,7 @@ class RepairStage(Schema):
     """Share of right repairs that the auditor finds clean."""
     cpu_seconds: float | None = None
     """Processor time of the training since the stage before."""
+    gpu_seconds: float | None = None
 
 
 class RepairFigures(Schema):
@@ -114,6 +117,7 @@ class Summary(Schema):
     before: RepairStage | None = None
     after: RepairStage | None = None
     cpu_seconds: float | None = None
+    gpu_seconds: float | None = None
     factors: FactorFigures | None = None
     """The factors of a `repair rl` run."""
     cost: dict[Clock, CostTerms] | None = None
@@ -128,9 +132,11 @@ class CurvePoint(Schema):
     step: int = 0
     cpu_seconds: float | None = None
     """Processor time of the method so far: `setup_cpu_seconds` included, evaluations not counted."""
+    gpu_seconds: float | None = None
+    """GPU time so far, where GPUs are held."""
     wall_seconds: float | None = None
     """Wall time of the steps so far, where the host cannot measure processor time. The chart shows it only when no
-    curve of the report has processor seconds."""
+    curve of the report has GPU or processor seconds."""
     accuracy: Accuracy
     interval: Interval | None = None
 
@@ -206,3 +212,9 @@ class ReportData(Schema):
     configs: dict[str, str] = {}
     """Name of a run -> its complete recipe, as YAML."""
     versions: dict[str, Any] = {}
+
+    @property
+    def clock(self) -> Clock:
+        """The clock of the tables: `gpu` where a run held GPUs."""
+        runs: list[MethodResult | RepairStage] = [*self.methods.values(), *(self.repair.stages if self.repair else ())]
+        return "gpu" if any(run.gpu_seconds is not None for run in runs) else "cpu"

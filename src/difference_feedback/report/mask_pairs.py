@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, AlignmentMethod, align, edit_cost
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
+from difference_feedback.method.settings import token_texts
 from difference_feedback.runs.jsonl import Row, RowProblem
 from difference_feedback.runs.renamed import repair_field
 
@@ -177,7 +178,7 @@ def _tokenize(answer: RawAnswer, tokenizer: Tokenizer | None, words: dict[str, i
         assert isinstance(answer, list)
         return Tokens(answer, answer, None)
     ids = tokenizer.encode(answer, add_special_tokens=False) if isinstance(answer, str) else answer
-    texts = [tokenizer.decode([token]) for token in ids]
+    texts = token_texts(tokenizer)(ids)
     return Tokens(ids, texts, texts)
 
 

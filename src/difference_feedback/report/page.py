@@ -98,13 +98,14 @@ def verdict(methods: dict[str, MethodResult]) -> str | None:
         text = f"DF-GRPO and GRPO both end at {weighted.accuracy:.1%} of held-out problems"
     else:
         text = f"DF-GRPO ends {abs(points):.1f} points {'above' if points > 0 else 'below'} GRPO on held-out problems"
-    ratio = (weighted.cpu_seconds or 0.0) / plain.cpu_seconds if plain.cpu_seconds else 0.0
+    by_gpu = plain.gpu_seconds is not None and weighted.gpu_seconds is not None
+    spent, base = (result.gpu_seconds if by_gpu else result.cpu_seconds for result in (weighted, plain))
+    clock, ratio = "GPU" if by_gpu else "processor", (spent or 0.0) / base if base else 0.0
     if 0.95 <= ratio <= 1.05:
-        text += ", at the same processor time" + (
-            ", the repair model's training included" if weighted.setup_cpu_seconds else ""
-        )
+        text += f", at the same {clock} time"
+        text += ", the repair model's training included" if weighted.setup_cpu_seconds and not by_gpu else ""
     elif ratio:
-        text += f", with {ratio:.2f} times GRPO's processor time"
+        text += f", with {ratio:.2f} times GRPO's {clock} time"
     text += "."
     if (
         plain.interval

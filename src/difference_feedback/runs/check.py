@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.hub import check_hub
@@ -15,6 +16,7 @@ from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_instal
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
+    BaseRecipe,
     EvaluateRecipe,
     QuestionRecipe,
     Recipe,
@@ -24,7 +26,7 @@ from difference_feedback.runs.recipes import (
 )
 from difference_feedback.runs.rewards import BUILT_IN, EMBEDDED, JUDGE, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
-from difference_feedback.runs.servers import check_server
+from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
 from difference_feedback.runs.validation import nearest
 
 HOST_OBJECTIVES = {
@@ -48,11 +50,17 @@ def check(recipe: Recipe) -> None:
             prompt_form(recipe.system_prompt)
             if recipe.data:
                 _check_rows(recipe.data, "data")
+            else:
+                _check_policy_server(recipe, recipe.model)
         case RepairRLRecipe():
             _check_repair_rl(recipe)
+            _check_policy_server(recipe, recipe.policy)
+        case BaseRecipe():
+            _refuse_policy_server(recipe)
         case EvaluateRecipe():
             _check_model(recipe.model)
             _check_grading(recipe, recipe.data)
+            _check_policy_server(recipe, recipe.model)
 
 
 def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:
@@ -62,6 +70,9 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
     """
     recipe = recipe.model_copy(update=dict.fromkeys(made, "nano"))
     try:
+        for key, endpoint in endpoints_of(recipe).items():
+            if endpoint.serve is not None:
+                raise ConfigError(f"{key}.serve: runs that are compared would share it: start the server yourself.")
         if isinstance(recipe, TrainRecipe) and recipe.host != "trl":
             raise ConfigError(
                 f"host: {recipe.host} cannot be compared at the same processor time, which is measured in this "
@@ -82,6 +93,7 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
 
 
 def _check_train(recipe: TrainRecipe) -> None:
+    _refuse_policy_server(recipe)
     if recipe.method == "grpo" and recipe.repair_model:
         raise ConfigError("repair_model is set, but GRPO repairs nothing: use method: df-grpo, or leave it out.")
     if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
@@ -108,11 +120,14 @@ def _check_host(recipe: TrainRecipe) -> None:
             f"{', '.join(HOST_OBJECTIVES[recipe.host])}: choose one of them, or host: {others[0]}."
         )
     if recipe.host == "trl":
+        if places := {"placement", "replicas"} & recipe.repairs.model_fields_set:
+            raise ConfigError(f"repairs.{min(places)} is for host: verl alone: leave it out, or set host: verl.")
         _check_trl(recipe)
         return
     ignored = {
         "reward: llm-judge": JUDGE in rewards_of(recipe),
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
+        "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
         "push_to_hub": recipe.push_to_hub is not None,
         f"repair_model: {recipe.repair_model}": recipe.repair_model in (*EMBEDDED_REPAIRERS, "policy"),
@@ -141,6 +156,8 @@ def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
         raise ConfigError("trl.max_steps: 0 trains nothing: give a number of steps, or leave it out to go by epochs.")
     if recipe.push_to_hub and recipe.trl.get("push_to_hub"):
         raise ConfigError("push_to_hub and trl.push_to_hub both upload the model: leave one of the two out.")
+    if recipe.trl.get("use_vllm") is True:
+        _check_trl_vllm(recipe.trl)
 
 
 def _check_published(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
@@ -162,6 +179,20 @@ def _check_trackers(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe, know
                 f"{key}: {name} is not installed: pip install {name}, or set {key}=none; "
                 "metrics.jsonl is written in any case."
             )
+
+
+def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
+    """What TRL would find after the model is loaded: vLLM in this environment, and with `server` one that answers."""
+    if not is_installed("vllm"):
+        raise ConfigError(
+            "trl.use_vllm: vLLM is not installed in this environment: pip install 'trl[vllm]', which may change torch, "
+            "or leave it out."
+        )
+    if trl.get("vllm_mode", "colocate") == "server":
+        host = {"0.0.0.0": "127.0.0.1"}.get(trl.get("vllm_server_host", "0.0.0.0"), trl.get("vllm_server_host"))
+        url = trl.get("vllm_server_base_url") or f"http://{host}:{trl.get('vllm_server_port', 8000)}"
+        key = "vllm_server_base_url" if trl.get("vllm_server_base_url") else "vllm_server_host and vllm_server_port"
+        check_reachable(url, f"trl.{key}")
 
 
 def _check_repairer(recipe: TrainRecipe) -> None:
@@ -255,9 +286,16 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
     """The model that is trained, and the adapter on it."""
     _check_model(recipe.model)
+    adapter = adapter_base(recipe.model) is not None
+    switch = {"bfloat16": "bf16", "float16": "fp16"}.get(recipe.dtype)
+    if switch and recipe.trl.get(switch) is False and not adapter and recipe.lora is None:
+        raise ConfigError(
+            f"dtype: {recipe.dtype} is the precision of the computation, which trl.{switch}: false switches off: leave "
+            "one of the two out."
+        )
     if recipe.lora is not None:
         require("peft", "lora")
-        if adapter_base(recipe.model) is not None:
+        if adapter:
             raise ConfigError("lora: the model is an adapter already, which is trained as it is: leave lora out.")
 
 
@@ -265,6 +303,19 @@ def _check_model(name: str, key: str = "model") -> None:
     check_model(name, key)
     if adapter_base(name) is not None:
         require("peft", f"{key}: {name} is an adapter, which")
+
+
+def _check_policy_server(recipe: EvaluateRecipe | RepairSFTRecipe | RepairRLRecipe, model: str) -> None:
+    if (endpoint := named(recipe.evaluation.endpoint, model)) is not None:
+        check_server(endpoint, "evaluation.endpoint")
+
+
+def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
+    if recipe.evaluation.endpoint is not None:
+        raise ConfigError(
+            f"evaluation.endpoint: kind {recipe.kind} trains the model, and the server would not get its weights: "
+            "leave it out here, and run `difference-feedback evaluate` with it afterwards."
+        )
 
 
 def _check_data(data: Data, key: str) -> None:

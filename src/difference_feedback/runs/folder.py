@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.first_rank import on_first_rank
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_atomically, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.recipes import Recipe
@@ -56,6 +57,10 @@ OWN_FILES = {
     "verl.log",
     "verl_metrics.jsonl",
     "versions.json",
+    "vllm_audit.log",
+    "vllm_evaluation.log",
+    "vllm_judge.log",
+    "vllm_repairs.log",
 }
 
 
@@ -63,28 +68,16 @@ class Run:
     """One run in its folder. `resumed`: it continues an interrupted run; `finished`: it is done."""
 
     def __init__(self, folder: str | Path, recipe: Recipe, *, overwrite: bool = False) -> None:
-        """Start a run in `folder`, or continue the interrupted run there.
+        """Start a run in `folder`, or continue the interrupted run there. Where several ranks do, the first one writes.
 
         Raises `ConfigError` when the folder holds other files, or a run of another recipe. `overwrite` starts that run
         anew: its own files are removed, and no other.
         """
         self.folder = Path(folder)
         self.recipe = recipe
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigError(f"{self.folder} is a file: give --output an empty or new folder.")
-        self.resumed = False
-        if overwrite and (self.folder / "config.yaml").is_file():
-            self._remove()
-        else:
-            self.resumed = self._is_same_run()
-        try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"{self.folder}: {error.strerror}: give --output a folder that can be made.") from None
-        if not self.resumed:
-            write_atomically(self.folder / "config.yaml", dump_recipe(recipe))
-        self.versions = versions() | {"seed": recipe.seed}
-        write_atomically(self.folder / "versions.json", to_json(self.versions, indent=2) + "\n")
+        state = on_first_rank(lambda: self._open(overwrite))
+        self.resumed: bool = state["resumed"]
+        self.versions: dict[str, Any] = state["versions"]
 
     @property
     def checkpoints(self) -> Path:
@@ -129,6 +122,25 @@ class Run:
         """The result of a finished run."""
         return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
 
+    def _open(self, overwrite: bool) -> dict[str, Any]:
+        """Make or check the folder. Returns whether the run continues, and the versions that it runs with."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise ConfigError(f"{self.folder} is a file: give --output an empty or new folder.")
+        resumed = False
+        if overwrite and (self.folder / "config.yaml").is_file():
+            self._remove()
+        else:
+            resumed = self._is_same_run()
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{self.folder}: {error.strerror}: give --output a folder that can be made.") from None
+        if not resumed:
+            write_atomically(self.folder / "config.yaml", dump_recipe(self.recipe))
+        used = versions() | {"seed": self.recipe.seed}
+        write_atomically(self.folder / "versions.json", to_json(used, indent=2) + "\n")
+        return {"resumed": resumed, "versions": used}
+
     def _is_same_run(self) -> bool:
         path = self.folder / "config.yaml"
         if not path.is_file():
@@ -152,7 +164,8 @@ class Run:
 
     def _has_begun(self) -> bool:
         """Whether the folder holds more than a recipe: one that was refused at once may be corrected in place."""
-        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"}
+        logs = {path.name for path in self.folder.glob("vllm_*.log")}
+        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"} - logs
         return bool(begun) or any(self.checkpoints.glob("*"))
 
     def _remove(self) -> None:

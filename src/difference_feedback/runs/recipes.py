@@ -56,6 +56,7 @@ class ModelRecipe(Recipe):
     model: str = "nano"
     """`nano` for the shipped base, else a local folder or a hub name (safetensors only, no remote code)."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """Precision of the computation. Weights that are trained are in float32 all the same; see `trl.precision`."""
     attention: str | None = None
     """Attention implementation, by transformers' names: `sdpa`, `flash_attention_2`, ..."""
     system_prompt: str | None = None
@@ -139,6 +140,7 @@ class RepairRLRecipe(QuestionRecipe, Published):
     sft_only: bool = False
     """Keep the model of stage 1 as it is: the ablation without this stage."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    budget_gpu_seconds: Annotated[float, Field(gt=0)] | None = None
     stop_at_plateau: bool = False
     """Stop once the share of right repairs no longer rises."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -179,8 +181,10 @@ class TrainRecipe(QuestionRecipe, Published):
     keep_wrong_answers: Annotated[int, Field(ge=0)] = 0
     """Number of the policy's wrong answers to keep for `annotate`, each with a right one to the same question."""
     budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    """Stop once the process has spent this much processor time on training, even before `trl.max_steps`. The schedule
-    of the learning rate covers this time."""
+    """Stop once the run has spent this much processor time on training, even before `trl.max_steps`. The schedule of
+    the learning rate covers this time."""
+    budget_gpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    """The same in GPU time: wall seconds times the GPUs that the run holds, its servers' included."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
     """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter). verl reads

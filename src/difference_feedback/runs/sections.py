@@ -1,6 +1,7 @@
 """The parts of recipes: evaluation, data, repairs, endpoints, and the factors of the repair reward."""
 
 import math
+import shlex
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -15,6 +16,64 @@ class Section(BaseModel):
     """A part of a recipe. Unknown keys and values of another type are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Serve(Section):
+    """A vLLM server that the run starts on this machine, and stops at its end. See `runs.serving`."""
+
+    command: Annotated[
+        list[str],
+        BeforeValidator(lambda value: shlex.split(value) if isinstance(value, str) else value),
+        Field(min_length=1),
+    ] = ["vllm", "serve"]
+    """What starts it; model, address and options are added. vLLM pins its own torch, so it often has an environment of
+    its own: `/opt/vllm/bin/vllm serve`."""
+    model: str | None = None
+    """The folder or hub name of what is served; by default the endpoint's `model`. It may be an adapter's folder."""
+    gpus: Annotated[str, BeforeValidator(lambda value: str(value).strip("[]"))] | None = None
+    """The GPUs that the server sees, as in CUDA_VISIBLE_DEVICES: `"6,7"`. By default those of the run."""
+    options: dict[str, Any] = {}
+    """vLLM's own, by their names: `{tensor-parallel-size: 2, quantization: awq}`."""
+    startup_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    """Longest time until it answers."""
+
+
+class Endpoint(Section):
+    """A chat model behind an OpenAI-compatible server: vLLM, SGLang, or a vendor's."""
+
+    url: str
+    """Base URL with the version, for example `http://127.0.0.1:8000/v1`."""
+    model: str
+    """The model's name on that server."""
+    api_key_env: str | None = None
+    """Environment variable that holds the key. None sends no key, so that a key never goes to another server."""
+    concurrency: PositiveInt = 8
+    """Requests at the same time."""
+    timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds for one request."""
+    retries: Annotated[int, Field(ge=0)] = 4
+    """Further attempts after 429, 5xx, a time-out or a broken connection, with growing pauses."""
+    max_requests: PositiveInt | None = None
+    """Budget of a run: requests sent, retries included. None: no limit."""
+    max_tokens: PositiveInt = 512
+    """Longest answer."""
+    max_pixels: PositiveInt = 1_003_520
+    """Larger images are scaled down before they are sent."""
+    cache: str | None = None
+    """Folder in which answers are kept, shared by runs. None: no answer is kept."""
+    serve: Serve | None = None
+    """Start this server; `url` then has a port of this machine. None: it runs already."""
+    billed_gpus: Annotated[float, Field(ge=0)] = 0.0
+    """GPUs that a server which runs already holds for this run. They count in its GPU time."""
+
+
+class PolicyEndpoint(Endpoint):
+    """A vLLM server of a recipe's own model."""
+
+    model: str = ""
+    """Its name on the server; by default as the recipe names the model."""
+    concurrency: PositiveInt = 64
+    timeout: Annotated[float, Field(gt=0)] = 600.0
 
 
 class EvaluationSettings(Section):
@@ -36,6 +95,9 @@ class EvaluationSettings(Section):
     settings of the policy can be chosen by them."""
     seed: int = 9000
     """Seed of the held-out problems. It is not the run's own, so that all runs answer the same problems."""
+    endpoint: PolicyEndpoint | None = None
+    """A vLLM server that answers in place of a model in this process. `evaluate` asks it for the model's answers, the
+    training of a repair model for the policy's. A policy in training is always asked in this process."""
 
     @property
     def embedded_problems(self) -> int:
@@ -66,31 +128,6 @@ class Data(Section):
     """Larger images are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual for Qwen2.5-VL."""
 
 
-class Endpoint(Section):
-    """A chat model behind an OpenAI-compatible server: vLLM, SGLang, or a vendor's."""
-
-    url: str
-    """Base URL with the version, for example `http://127.0.0.1:8000/v1`."""
-    model: str
-    """The model's name on that server."""
-    api_key_env: str | None = None
-    """Environment variable that holds the key. None sends no key, so that a key never goes to another server."""
-    concurrency: PositiveInt = 8
-    """Requests at the same time."""
-    timeout: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds for one request."""
-    retries: Annotated[int, Field(ge=0)] = 4
-    """Further attempts after 429, 5xx, a time-out or a broken connection, with growing pauses."""
-    max_requests: PositiveInt | None = None
-    """Budget of a run: requests sent, retries included. None: no limit."""
-    max_tokens: PositiveInt = 512
-    """Longest answer."""
-    max_pixels: PositiveInt = 1_003_520
-    """Larger images are scaled down before they are sent."""
-    cache: str | None = None
-    """Folder in which answers are kept, shared by runs. None: no answer is kept."""
-
-
 class Repairs(Section):
     """Where repairs come from, and how they are sampled."""
 
@@ -103,6 +140,11 @@ class Repairs(Section):
     """Prompt: `full` for instruction-tuned models, `nano` for the nano model. By default that of its training."""
     temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
     batch_size: PositiveInt = 64
+    placement: Literal["pool", "own", "cpu"] | None = None
+    """On verl, where the copies of `repair_model` are: on the policy's GPUs (`pool`, the default), on GPUs of their
+    own, or on the CPU."""
+    replicas: PositiveInt | None = None
+    """On verl, the number of copies. By default one on each of the policy's GPUs, or else one."""
 
 
 class Lora(Section):
@@ -112,7 +154,7 @@ class Lora(Section):
     alpha: PositiveInt = 32
     """The adapter's output is scaled by `alpha / rank`."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: str | list[str] = r".*language_model.*\.(q_proj|k_proj|v_proj|o_proj|gate_proj|up_proj|down_proj)"
+    targets: str | list[str] | None = None
     """Layers, as PEFT's `target_modules`: ends of their names, or a regular expression of the whole name. By default
     the linear layers of the language model, and none of the vision tower."""
 

@@ -1,17 +1,30 @@
 """Servers that a recipe names: whether one can be asked at all, and whether someone listens there."""
 
 import os
+import shutil
 import socket
+import sys
 import threading
 import urllib.error
 import urllib.request
+from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.model_folder import check_model
 from difference_feedback.runs.packages import require
-from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.recipes import EvaluateRecipe, Recipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
+from difference_feedback.runs.sections import Endpoint, PolicyEndpoint, Serve
 
 PROBE_SECONDS = 1.0
+_OF_THE_RUN = {
+    "host": "the server listens on this machine alone, at the url's host",
+    "port": "it is the url's",
+    "model": "give serve.model",
+    "served-model-name": "it is the endpoint's model",
+    "api-key": "give api_key_env, since others can read a command line",
+    "trust-remote-code": "no code of a model is run",
+}
 
 
 def check_endpoint(endpoint: Endpoint, key: str = "endpoint") -> None:
@@ -31,17 +44,80 @@ def check_endpoint(endpoint: Endpoint, key: str = "endpoint") -> None:
         )
 
 
+def endpoints_of(recipe: Recipe) -> dict[str, Endpoint]:
+    """The servers that a run asks, by their keys in the recipe. `evaluation.endpoint` gets its model's name."""
+    endpoints: dict[str, Endpoint | None] = {}
+    match recipe:
+        case TrainRecipe():
+            if recipe.needs_repairer and recipe.repairs.via != "local":
+                endpoints["repairs.endpoint"] = recipe.repairs.endpoint
+            endpoints["judge.endpoint"] = recipe.judge.endpoint if recipe.judge else None
+        case EvaluateRecipe():
+            endpoints["judge.endpoint"] = recipe.judge.endpoint if recipe.judge else None
+            endpoints["evaluation.endpoint"] = named(recipe.evaluation.endpoint, recipe.model)
+        case RepairSFTRecipe():
+            endpoints["evaluation.endpoint"] = None if recipe.data else named(recipe.evaluation.endpoint, recipe.model)
+        case RepairRLRecipe():
+            if recipe.audit.enabled and recipe.audit.auditor == "endpoint":
+                endpoints["audit.endpoint"] = recipe.audit.endpoint
+            endpoints["evaluation.endpoint"] = named(recipe.evaluation.endpoint, recipe.policy)
+    return {key: endpoint for key, endpoint in endpoints.items() if endpoint is not None}
+
+
+def named(endpoint: PolicyEndpoint | None, model: str) -> PolicyEndpoint | None:
+    """The endpoint with the name of the model that it serves."""
+    return endpoint and endpoint.model_copy(update={"model": endpoint.model or model})
+
+
 def check_server(endpoint: Endpoint, key: str) -> None:
-    """`check_endpoint`, and `ConfigError` where nobody answers.
+    """`check_endpoint`, and `ConfigError` where nobody answers; with `serve`, where the server cannot be started.
+
+    `key` is what the recipe calls the endpoint.
+    """
+    check_endpoint(endpoint, key)
+    if endpoint.serve is not None:
+        _check_serve(endpoint, endpoint.serve, key)
+        return
+    check_reachable(endpoint.url, f"{key}.url")
+
+
+def _check_serve(endpoint: Endpoint, serve: Serve, key: str) -> None:
+    """What can be known before the server is started: its place, its program, its model."""
+    if not is_loopback(endpoint.url) or urlsplit(endpoint.url).port is None:
+        raise ConfigError(
+            f"{key}.url: {endpoint.url}: with serve the run starts the server on this machine: give "
+            "http://127.0.0.1:PORT/v1, or leave serve out for a server elsewhere."
+        )
+    for name in serve.options:
+        if (why := _OF_THE_RUN.get(name.replace("_", "-").lstrip("-"))) is not None:
+            raise ConfigError(f"{key}.serve.options.{name} is set by the run itself ({why}): leave it out.")
+    if find_program(serve.command[0]) is None:
+        raise ConfigError(
+            f"{key}.serve.command: there is no program {serve.command[0]}: pip install vllm, or name the vllm of "
+            "another environment, for example /opt/vllm/bin/vllm serve."
+        )
+    model = serve.model or endpoint.model
+    if model == "nano":
+        raise ConfigError(f"{key}: vLLM cannot serve the nano base, whose layers are too narrow: give another model.")
+    check_model(model, f"{key}.serve.model" if serve.model else f"{key}.model")
+
+
+def find_program(word: str) -> str | None:
+    """The path of a program: on PATH, or beside this Python."""
+    return shutil.which(word) or shutil.which(word, path=str(Path(sys.executable).parent))
+
+
+def check_reachable(url: str, key: str) -> None:
+    """Raise `ConfigError` where nobody answers at a server's base url, which `key` names.
 
     Without a proxy that is a connection to the server's port. Through a proxy it is a request without a key; any answer
     but the proxy's own "no server there" counts, and so does a late one.
     """
-    check_endpoint(endpoint, key)
-    parts = _parts(endpoint.url)
-    assert parts is not None
+    parts = _parts(url)
+    if parts is None:
+        raise ConfigError(f"{key} is {url!r}: give a base URL such as http://127.0.0.1:8000/v1")
     host, port = str(parts.hostname), parts.port or {"http": 80, "https": 443}[parts.scheme]
-    direct = is_loopback(endpoint.url) or bool(urllib.request.proxy_bypass(host))
+    direct = is_loopback(url) or bool(urllib.request.proxy_bypass(host))
     through_proxy = not direct and bool({parts.scheme, "all"} & set(urllib.request.getproxies()))
     failures = [] if through_proxy else [f"no answer within {PROBE_SECONDS:.0f} s"]
 
@@ -49,7 +125,7 @@ def check_server(endpoint: Endpoint, key: str) -> None:
         try:
             if through_proxy:
                 opener = urllib.request.build_opener()  # `urlopen` would keep the proxies of its first call
-                opener.open(f"{endpoint.url.rstrip('/')}/models", timeout=PROBE_SECONDS).close()
+                opener.open(f"{url.rstrip('/')}/models", timeout=PROBE_SECONDS).close()
             else:
                 socket.create_connection((host, port), timeout=PROBE_SECONDS).close()
             failures.clear()
@@ -65,9 +141,7 @@ def check_server(endpoint: Endpoint, key: str) -> None:
     thread.start()
     thread.join(PROBE_SECONDS)
     if failures:
-        raise ConfigError(
-            f"{key}.url: {endpoint.url} cannot be reached ({failures[-1]}): start the server, or correct the url."
-        )
+        raise ConfigError(f"{key}: {url} cannot be reached ({failures[-1]}): start the server, or correct the url.")
 
 
 def is_loopback(url: str) -> bool:

@@ -1,6 +1,6 @@
 """What happens around optimiser steps: a budget of processor time, rows in a file, a progress bar, the ledger."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,35 +13,59 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.method.cost import BILL
+from difference_feedback.method.cost import BILL, SECONDS
+from difference_feedback.models.billing import bill_device
 from difference_feedback.models.flops import uncounted
 from difference_feedback.runs.jsonl import JsonLines
 
 
 class StopAtBudget(TrainerCallback, ExportableState):
-    """Stops after the step in which the processes' CPU seconds reach `cpu_seconds`; works with any trainer.
+    """Stops after the step in which the run has spent its processor time or its GPU time; works with any trainer.
 
-    With `cpu_seconds=None` it only counts. A learning-rate schedule runs over the budget: its place is the share of the
-    budget, or of the steps, that is used up, whichever is larger.
+    Without a limit it only counts. A learning-rate schedule runs over the budget: its place is the share of the budget,
+    or of the steps, that is used up, whichever is larger.
 
-    It counts the CPU seconds of all ranks from the start of training, plus `already_spent`: the seconds of what came
-    before, such as training the repair model. It logs the running total on every line as `cpu_seconds`, and keeps it in
-    the checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
+    It counts the seconds of all ranks from the start of training (`method.cost` says what a GPU second is), plus
+    `already_spent`, the CPU seconds of what came before, such as training the repair model, or the seconds by clock. It
+    logs the totals on every line as `cpu_seconds` and, where GPUs are held, `gpu_seconds`. It keeps them in the
+    checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
     """
 
-    def __init__(self, cpu_seconds: float | None, already_spent: float = 0.0) -> None:
-        if cpu_seconds is not None and not cpu_seconds > 0:
-            raise ConfigError(f"cpu_seconds={cpu_seconds}: give a positive number of seconds, or None for no limit.")
-        self.cpu_seconds = cpu_seconds
-        self.already_spent = already_spent
-        self.total = already_spent
-        self.spent_before = 0.0
-        self._start = BILL.now()[1]
+    def __init__(
+        self,
+        cpu_seconds: float | None = None,
+        already_spent: float | Mapping[str, float] = 0.0,
+        *,
+        gpu_seconds: float | None = None,
+    ) -> None:
+        self.limits: dict[str, float] = {}
+        for name, limit in (("cpu", cpu_seconds), ("gpu", gpu_seconds)):
+            if limit is not None and not limit > 0:
+                raise ConfigError(f"{name}_seconds={limit}: give a positive number of seconds, or None for no limit.")
+            if limit is not None:
+                self.limits[name] = limit
+        spent = already_spent if isinstance(already_spent, Mapping) else {"cpu": already_spent}
+        self.already_spent = {"cpu": 0.0} | {clock: seconds for clock, seconds in spent.items() if clock != "wall"}
+        self.totals = dict(self.already_spent)
+        self.spent_before: dict[str, float] = {}
+        self._start = BILL.now()
+
+    @property
+    def total(self) -> float:
+        """CPU seconds so far."""
+        return self.totals["cpu"]
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """All clocks but the wall's, as logs name them: `cpu_seconds`, and `gpu_seconds` where GPUs are held."""
+        return {SECONDS[clock]: total for clock, total in self.totals.items()}
 
     def state(self) -> dict[str, Any]:
+        spent = {clock: total - self.already_spent.get(clock, 0.0) for clock, total in self.totals.items()}
+        settings = {SECONDS[clock]: limit for clock, limit in self.limits.items()}
         return {
-            "args": {"cpu_seconds": self.cpu_seconds, "already_spent": self.already_spent},
-            "attributes": {"spent_before": self.total - self.already_spent},
+            "args": settings | {"already_spent": self.already_spent},
+            "attributes": {"spent_before": spent},
         }
 
     @contextmanager
@@ -54,28 +78,48 @@ class StopAtBudget(TrainerCallback, ExportableState):
         # Trainer restores callbacks only where `restore_callback_states_from_checkpoint` is set; this reads it anyway.
         callbacks: Any = state.stateful_callbacks or {}
         saved = callbacks.get(type(self).__name__, {}) if state.global_step else {}
-        self.spent_before = saved.get("attributes", {}).get("spent_before", 0.0)
-        self.total = self.already_spent + self.spent_before
-        self._start = BILL.now()[1]
+        before = saved.get("attributes", {}).get("spent_before", {})
+        self.spent_before = before if isinstance(before, dict) else {"cpu": before}  # checkpoints of the release before
+        bill_device(args.device)
+        self._start = BILL.now()
+        self._count(dict.fromkeys(self._start, 0.0))
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        here = torch.tensor([BILL.now()[1] - self._start], device=args.device)
-        self.total = self.already_spent + self.spent_before + reduce(here, reduction="sum").item()
-        if self.cpu_seconds is None:
+        now = BILL.now()
+        here = torch.tensor([now[clock] - start for clock, start in self._start.items()], device=args.device)
+        self._count(dict(zip(self._start, reduce(here, reduction="sum").tolist(), strict=True)))
+        if not self.limits:
             return
         # The schedule starts with the first step: what was spent before is not part of it.
-        spent, whole = self.total - self.already_spent, max(self.cpu_seconds - self.already_spent, 1e-9)
-        place, schedule = int(min(1.0, spent / whole) * state.max_steps), kwargs["lr_scheduler"]
+        shares = []
+        for clock, limit in self.limits.items():
+            before = self.already_spent.get(clock, 0.0)
+            shares.append((self.totals.get(clock, before) - before) / max(limit - before, 1e-9))
+        place, schedule = int(min(1.0, max(shares)) * state.max_steps), kwargs["lr_scheduler"]
         if place > state.global_step and isinstance(schedule, LambdaLR):  # others go by their own clocks
             schedule.last_epoch = place - 1
             schedule.step()
-        if self.total >= self.cpu_seconds:
+        if max(shares) >= 1.0:
             control.should_training_stop = control.should_log = True
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if logs is not None:
-            logs["cpu_seconds"] = self.total
-            state.log_history[-1]["cpu_seconds"] = self.total
+            logs |= self.seconds
+            state.log_history[-1] |= self.seconds
+
+    def _count(self, here: dict[str, float]) -> None:
+        """Put the seconds since the start of training onto those before."""
+        self.totals = {
+            clock: self.already_spent.get(clock, 0.0) + self.spent_before.get(clock, 0.0) + seconds
+            for clock, seconds in here.items()
+            if clock != "wall"
+        }
+
+
+def check_gpu_budget(gpu_seconds: float | None) -> None:
+    """Raise `ConfigError` for a budget of GPU time on a machine without a GPU: it would never be spent."""
+    if gpu_seconds is not None and not torch.accelerator.is_available():
+        raise ConfigError("budget_gpu_seconds: this machine has no GPU: set budget_cpu_seconds, or trl.max_steps.")
 
 
 class MetricsToJsonl(TrainerCallback):
@@ -114,7 +158,8 @@ class ShowProgress(TrainerCallback):
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if self.task is not None and logs and "reward" in logs:
-            note = f"reward {logs['reward']:.2f}, {logs.get('cpu_seconds', 0.0):.0f} CPU s"
+            clock = "GPU" if "gpu_seconds" in logs else "CPU"
+            note = f"reward {logs['reward']:.2f}, {logs.get(f'{clock.lower()}_seconds', 0.0):.0f} {clock} s"
             self.progress.update(self.task, note=note)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
@@ -122,12 +167,18 @@ class ShowProgress(TrainerCallback):
 
 
 class StepHooks(TrainerCallback):
-    """Keeps the trainer's ledger, and lets nothing move in a step without a single pair. The trainer adds it itself."""
+    """Keeps the trainer's ledger, and lets nothing move in a step without a single pair. The trainer adds it itself.
+
+    Such a step counts as one: the learning rate's schedule goes on. The weights and the optimiser's state stay.
+    """
 
     def __init__(self, trainer: Any) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        bill_device(args.device)
+        if self.trainer.args.regroup and self.trainer.is_deepspeed_enabled:
+            skip_empty_steps(self.trainer.deepspeed.optimizer)
         self.trainer.cost.start()
 
     def on_pre_optimizer_step(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
@@ -142,3 +193,19 @@ class StepHooks(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         self.trainer.close_cost_window()
+
+
+def skip_empty_steps(optimizer: Any) -> None:
+    """Let a DeepSpeed ZeRO optimiser leave all as it is in a step whose gradient is 0 on all ranks.
+
+    DeepSpeed steps inside `backward`, on gradients that are not in `.grad`, so a callback comes too late. It takes the
+    gradient's norm over all ranks before it calls the optimiser that it wraps.
+    """
+    wrapped = optimizer.optimizer
+    step = wrapped.step
+
+    def step_unless_empty(*args: Any, **kwargs: Any) -> Any:
+        if optimizer._global_grad_norm != 0:
+            return step(*args, **kwargs)
+
+    wrapped.step = step_unless_empty

@@ -12,6 +12,7 @@ from trl import GRPOConfig
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import LengthNorm
 from difference_feedback.method.settings import PairSettings, option, refuse
+from difference_feedback.models.ranks import is_sharded
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 
@@ -79,7 +80,7 @@ class DFGRPOConfig(PairSettings, GRPOConfig):
 
 
 def refuse_shared_shards(repairer: Any, policy: nn.Module, distributed: DistributedType, zero_stage: int) -> None:
-    """Raise `ConfigError` for a repair model on weights that are sharded over the ranks.
+    """Raise `ConfigError` for a repair model whose weights are sharded over the ranks, or those of a sharded policy.
 
     Each rank needs as many repairs as it has wrong answers. Where every forward pass gathers shards from all ranks, the
     ranks with more would wait for the others.
@@ -92,6 +93,11 @@ def refuse_shared_shards(repairer: Any, policy: nn.Module, distributed: Distribu
     if any(id(parameter) in shared for parameter in policy.parameters()):
         raise ConfigError(
             "The repair model shares the policy's weights, which are sharded over the ranks. Ranks that need unequal "
-            "numbers of repairs would wait for each other. Give it weights of its own "
-            "(LocalRepairer.from_pretrained holds a whole copy on each rank), or a server (repairs.via: vllm)."
+            "numbers of repairs would wait for each other. Give it weights of its own (repair_model: its folder; in "
+            "Python LocalRepairer.from_pretrained: each rank holds a whole copy), or a server (repairs.via: vllm)."
+        )
+    if is_sharded(model):
+        raise ConfigError(
+            "The repair model was loaded in shards, which cannot answer outside a trainer: load it with "
+            "LocalRepairer.from_pretrained, which gives each rank a whole copy."
         )

@@ -13,28 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from trl.trainer.utils import pad, split_pixel_values_by_grid, unsplit_pixel_values_by_grid
+from trl.trainer.utils import pad
 
 from difference_feedback.method.masks import pad_weights
 from difference_feedback.method.pairs import GroupRow, Member, WeightedPair, group_rows
 from difference_feedback.trl.config import DFGRPOConfig
+from difference_feedback.trl.image_rows import PER_TOKEN_FIELDS, select_rows
 from difference_feedback.trl.rollouts import Rollouts
 
-FORWARD_FIELDS = (
-    "pixel_values",
-    "image_grid_thw",
-    "num_images",
-    "pixel_attention_mask",
-    "spatial_shapes",
-    "num_tiles",
-    "image_sizes",
-    "token_type_ids",
-    "mm_token_type_ids",
-    "image_position_ids",
-)
-"""What a model's forward pass reads besides ids and mask."""
-
-_PER_TOKEN_OF_PROMPT = ("token_type_ids", "mm_token_type_ids")
 _REBUILT = {
     "completion_ids",
     "completion_mask",
@@ -44,7 +30,7 @@ _REBUILT = {
     "ref_per_token_logps",
     "sampling_per_token_logps",
     "importance_sampling_ratio",
-    *_PER_TOKEN_OF_PROMPT,
+    *PER_TOKEN_FIELDS,
 }
 
 
@@ -113,7 +99,7 @@ def build_batch(
     selected["weights"] = torch.as_tensor(pad_weights([member.weights for member in filled], width), device=device)
     selected["is_repair"] = torch.tensor([member.is_repair for member in filled], device=device)
     selected["advantages"] = torch.tensor([member.advantage for member in filled], device=device)
-    for name in _PER_TOKEN_OF_PROMPT:
+    for name in PER_TOKEN_FIELDS:
         if name in batch:
             types = batch[name][rows, :prompt_width]
             selected[name] = torch.cat([types, types.new_zeros(num_rows, width)], dim=1)
@@ -129,18 +115,6 @@ def weigh_rollouts(batch: dict[str, Any], members: Sequence[Member]) -> torch.Te
     for member in members:
         weights[member.row, : len(member.weights)] = torch.as_tensor(member.weights, device=weights.device)
     return weights
-
-
-def select_rows(batch: dict[str, Any], rows: Sequence[int]) -> dict[str, Any]:
-    """The rows of a TRL batch in a new order, repeats allowed, each with its own images' pixels."""
-    index, split = list(rows), split_pixel_values_by_grid(batch)
-    return unsplit_pixel_values_by_grid({key: _take(value, index) for key, value in split.items()})
-
-
-def _take(value: Any, rows: list[int]) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value[rows] if value.ndim else value
-    return value if value is None else [value[row] for row in rows]
 
 
 def _sampler_ratios(ratios: torch.Tensor, members: Sequence[Member], num_rows: int, width: int) -> torch.Tensor:

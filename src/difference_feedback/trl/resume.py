@@ -20,11 +20,29 @@ import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 from torch.utils.data import Sampler
+from transformers import Trainer
 from transformers.utils import CONFIG_NAME
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
+
+from difference_feedback.trl.image_rows import ImageRows
+from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 
-class ExactResume(GRPOTrainer):
+class WholeCheckpoints(Trainer):
+    """A trainer whose checkpoints hold all that a resumed run needs, and give it back. A base beside TRL's trainers."""
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        # The first rank writes the state file next, by which `Run.last_checkpoint` knows a complete checkpoint.
+        self.accelerator.wait_for_everyone()
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        target = self.accelerator.unwrap_model(self.model if model is None else model)
+        if not load_weights(self, target, resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig
@@ -57,18 +75,9 @@ class ExactResume(GRPOTrainer):
         self._train_sampler = super()._get_train_sampler(dataset)
         return self._train_sampler
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        target = self.accelerator.unwrap_model(self.model if model is None else model)
-        if self._saved_by_from_pretrained(resume_from_checkpoint, target):
-            load_weights(target, resume_from_checkpoint)
-        else:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-
     def _load_best_model(self) -> None:
         target, best = self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint
-        if best is not None and self._saved_by_from_pretrained(best, target):
-            load_weights(target, best)
-        else:
+        if best is None or not load_weights(self, target, best):
             super()._load_best_model()
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
@@ -88,12 +97,16 @@ class ExactResume(GRPOTrainer):
             for _ in range(int(self.state.epoch or 0)):
                 torch.randperm(self._train_sampler.num_samples, generator=generator)
 
-    def _saved_by_from_pretrained(self, checkpoint: str, model: nn.Module) -> bool:
-        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return not sharded and not is_peft_model(model) and os.path.isfile(os.path.join(checkpoint, CONFIG_NAME))
 
+def load_weights(trainer: Any, model: nn.Module, checkpoint: str) -> bool:
+    """Put a checkpoint's weights into a trainer's `model`, in place, in its own data type. Every name must match.
 
-def load_weights(model: nn.Module, checkpoint: str) -> None:
-    """Put a checkpoint's weights into `model`, in place, in the model's own data type. Every name must match."""
+    Returns whether it did. Adapters, and what FSDP and DeepSpeed save besides, go by the names in memory: transformers
+    itself loads them right.
+    """
+    sharded = trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled
+    if sharded or is_peft_model(model) or not os.path.isfile(os.path.join(checkpoint, CONFIG_NAME)):
+        return False
     saved = type(model).from_pretrained(checkpoint, dtype="auto", trust_remote_code=False)  # type: ignore[attr-defined]
     model.load_state_dict(saved.state_dict(), strict=True)
+    return True

@@ -16,7 +16,7 @@ from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.pairs import choose_references
 from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, usable_repairs
 from difference_feedback.method.settings import PairSettings
-from difference_feedback.models.vision_tokens import suppressed, vision_token_ids, with_logit_bias
+from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def sample_repairs(
         )
     usable: dict[int, list[Repair]] = {}
     refused: Counter[str] = Counter()
-    for row, repairs in zip(references, answers, strict=True):
-        usable[row], reasons = usable_repairs(repairs, num_repairs, limits)
+    for request, row, repairs in zip(requests, references, answers, strict=True):
+        usable[row], reasons = usable_repairs(repairs, num_repairs, limits, request.draft_ids)
         refused += reasons
     return usable, refused
 
@@ -115,10 +115,9 @@ def keep_to_text(trainer: Any) -> Limits:
     """
     vision = vision_token_ids(trainer.model.config, trainer._tokenizer)
     kwargs = trainer.args.generation_kwargs
-    if vision and trainer.use_vllm:
-        trainer.vllm_generation.generation_kwargs = with_logit_bias(kwargs, vision)
-    elif vision:
+    if vision and not trainer.use_vllm:  # `VLLMSampling` sees to vLLM
         never = suppressed(kwargs, vision)
         trainer.generation_kwargs["suppress_tokens"] = trainer.generation_config.suppress_tokens = never
     vocabulary = trainer.model.config.get_text_config().vocab_size
-    return Limits(vision, vocabulary, trainer.max_completion_length or sys.maxsize)
+    longest = trainer.max_completion_length or sys.maxsize
+    return Limits(vision, vocabulary, longest, frozenset(trainer.eos_token_ids))

@@ -39,16 +39,17 @@ from difference_feedback.method.repairs import Repair, Repairer
 from difference_feedback.method.settings import token_texts
 from difference_feedback.trl.callbacks import StepHooks
 from difference_feedback.trl.config import DFGRPOConfig, refuse_shared_shards
+from difference_feedback.trl.image_rows import FORWARD_FIELDS
 from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
-    FORWARD_FIELDS,
     build_batch,
     members_here,
     rows_of_all,
     rows_per_rank,
     weigh_rollouts,
 )
+from difference_feedback.trl.precision import compute_dtype, refuse_low_precision
 from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import (
     Rollouts,
@@ -97,7 +98,10 @@ class DFGRPOTrainer(ExactResume):
         plugin = getattr(self.accelerator.state, "deepspeed_plugin", None)
         zero_stage = plugin.zero_stage if plugin else 0
         refuse_shared_shards(repairer, self.model, self.accelerator.distributed_type, zero_stage)
+        refuse_low_precision(self.model, self.is_deepspeed_enabled or self.is_fsdp_enabled)
         self.repairer = repairer
+        if adopt := getattr(repairer, "adopt", None):  # what its user left open
+            adopt(self.accelerator.device, compute_dtype(self), self.max_completion_length)
         self.last_pairs: list[dict[str, Any]] = []
         self.cost = CostMeter()
         self._rollouts: Rollouts | None = None
@@ -310,12 +314,20 @@ class DFGRPOTrainer(ExactResume):
             self._weighted_loss = None
 
     def _get_per_token_logps_and_entropies(
-        self, model: nn.Module, input_ids: torch.Tensor, mask: torch.Tensor, width: int, *args: Any, **kwargs: Any
+        self,
+        model: nn.Module,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        logits_to_keep: int,
+        *args: Any,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
         if self._defer_logps:
-            return torch.zeros(len(input_ids), width, device=input_ids.device), None, None
-        logps, *others = super()._get_per_token_logps_and_entropies(model, input_ids, mask, width, *args, **kwargs)
-        return logps if self._weighted_loss is None else self._weighted_loss.apply(logps), *others
+            return torch.zeros(len(input_ids), logits_to_keep, device=input_ids.device), None, None
+        logps, entropies, loss = super()._get_per_token_logps_and_entropies(
+            model, input_ids, attention_mask, logits_to_keep, *args, **kwargs
+        )
+        return logps if self._weighted_loss is None else self._weighted_loss.apply(logps), entropies, loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         with self.cost.measure("update"):

@@ -22,8 +22,9 @@ from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, PromptPairs, References, choose_references, pair_prompt
 from difference_feedback.method.repairs import Limits, Repair, RepairRequest, usable_repairs
 from difference_feedback.method.settings import token_texts
+from difference_feedback.models.end_tokens import end_ids
 from difference_feedback.models.vision_tokens import vision_token_ids
-from difference_feedback.verl.repair_actor import NAME
+from difference_feedback.verl.repair_queue import NAME
 from difference_feedback.verl.settings import settings_of
 
 REPAIR_SESSION = 1_000_000
@@ -44,7 +45,10 @@ class DFAgentLoopWorker(_Worker):
         model = self.model_config.hf_config
         rollout = self.config.actor_rollout_ref.rollout
         self.limits = Limits(
-            vision_token_ids(model, self.tokenizer), model.get_text_config().vocab_size, rollout.response_length
+            vision_token_ids(model, self.tokenizer),
+            model.get_text_config().vocab_size,
+            rollout.response_length,
+            end_ids(self.tokenizer, self.model_config.generation_config),
         )
         self.answers: dict[str, dict[int, tuple[AgentLoopOutput, dict[str, Any]]]] = {}
 
@@ -85,11 +89,14 @@ class DFAgentLoopWorker(_Worker):
         if self.repairer is not None and references.texts:
             images = list((outputs[0].multi_modal_data or {}).get("images") or [])
             messages = bare(list(about["raw_prompt"]))  # image parts may hold the images themselves
-            requests = [RepairRequest(messages, images, token_ids[i], text) for i, text in references.texts.items()]
-            call = int(np.random.SeedSequence(place).generate_state(1)[0])
-            sampled = await self.repairer.repair.remote(requests, call)
+            seeds = map(int, np.random.SeedSequence(place).generate_state(len(references.texts)))
+            requests = [
+                RepairRequest(messages, images, token_ids[i], text, seed)
+                for (i, text), seed in zip(references.texts.items(), seeds, strict=True)
+            ]
+            sampled = await self.repairer.repair.remote(requests)
             for i, repairs in zip(references.texts, sampled, strict=True):
-                usable, reasons = usable_repairs(repairs, settings.num_repairs, self.limits)
+                usable, reasons = usable_repairs(repairs, settings.num_repairs, self.limits, token_ids[i])
                 refused += reasons.total()
                 candidates[i] = [await self._grade(*group[sessions[i]], repair) for repair in usable]
         pairs = pair_prompt(answers, references, candidates, settings, token_texts(self.tokenizer), place)

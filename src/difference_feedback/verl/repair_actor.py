@@ -1,6 +1,5 @@
-"""The repair model as its own Ray actor: agent loops call it while other prompts are still sampled. [DF, Eq. 5]"""
+"""A replica of the repair model, or the connection to a server of one, as a Ray actor. [DF, Eq. 5]"""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,42 +8,32 @@ import ray
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.verl.settings import VerlSettings
 
-NAME = "difference_feedback_repairer"
-
 
 class RepairActor:
-    """Holds a repair model, or the connection to a server of one."""
+    """Repairs one batch after the other."""
 
-    def __init__(self, settings: VerlSettings, policy_path: str, max_tokens: int) -> None:
-        self.repairer = _repairer(settings, policy_path, max_tokens)
+    def load(self, settings: VerlSettings, device: str, policy_path: str, max_tokens: int) -> None:
+        """Load the model onto `device`, by verl's name of it. An error here is the model's, not the actor's start."""
         self.num_repairs = settings.num_repairs
-        self._seconds = 0.0
+        self.repairer = _repairer(settings, device, policy_path, max_tokens)
 
-    def repair(self, requests: Sequence[RepairRequest], call: int) -> list[list[Repair]]:
-        """`K` candidates for each request. `call` numbers the random stream, so the order of calls does not matter."""
-        if hasattr(self.repairer, "calls"):
-            self.repairer.calls = call
-        start = time.perf_counter()
+    def repair(self, requests: Sequence[RepairRequest]) -> list[list[Repair]]:
+        """`K` candidates for each request, by the request's own random streams."""
         try:
             return self.repairer.repair(requests, self.num_repairs)
         finally:
-            self._seconds += time.perf_counter() - start
+            self._free()
 
-    def take_seconds(self) -> float:
-        """Wall seconds spent in repairs since this was last called."""
-        seconds, self._seconds = self._seconds, 0.0
-        return seconds
+    def _free(self) -> None:
+        """Give the memory of caches back, which the policy on the same GPU needs for its update."""
+        device = getattr(getattr(self.repairer, "model", None), "device", None)
+        if device is not None and device.type != "cpu":
+            import torch
 
-
-def start(settings: VerlSettings, policy_path: str, max_tokens: int) -> Any:
-    """Start the actor under its name, wait until its model is loaded, and return its handle."""
-    actor = ray.remote(RepairActor).options(name=NAME, num_gpus=settings.num_gpus, num_cpus=settings.num_cpus)
-    handle = actor.remote(settings, policy_path, max_tokens)
-    ray.get(handle.__ray_ready__.remote())
-    return handle
+            torch.get_device_module(device).empty_cache()
 
 
-def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repairer:
+def _repairer(settings: VerlSettings, device: str, policy_path: str, max_tokens: int) -> Repairer:
     sampling: dict[str, Any] = {"temperature": settings.temperature, "seed": settings.reference_seed}
     if settings.via == "local":
         import torch
@@ -54,7 +43,7 @@ def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repa
         torch.set_num_threads(max(1, int(settings.num_cpus)))
         return LocalRepairer.from_pretrained(
             str(settings.repair_model),
-            device="cuda" if settings.num_gpus else "cpu",
+            device="cpu" if settings.placement == "cpu" else _visible(device),
             dtype=settings.dtype,
             attention=settings.attention,
             style=settings.style,
@@ -65,8 +54,17 @@ def _repairer(settings: VerlSettings, policy_path: str, max_tokens: int) -> Repa
     from transformers import AutoTokenizer
 
     from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
-    from difference_feedback.runs.sections import Endpoint
 
     kind = VLLMServerRepairer if settings.via == "vllm" else EndpointRepairer
-    endpoint, tokenizer = Endpoint.model_validate(settings.endpoint), AutoTokenizer.from_pretrained(policy_path)
-    return kind(endpoint, tokenizer, style=settings.style or "full", **sampling)
+    tokenizer = AutoTokenizer.from_pretrained(policy_path)
+    return kind(settings.server, tokenizer, style=settings.style or "full", **sampling)
+
+
+def _visible(device: str) -> str:
+    """The device that Ray gave this actor: the only one it can see, unless Ray is told to hide none."""
+    from verl.plugin.platform import get_platform
+    from verl.utils.ray_utils import ray_noset_visible_devices
+
+    if device == "cpu" or not ray_noset_visible_devices():
+        return device
+    return f"{device}:{ray.get_runtime_context().get_accelerator_ids()[get_platform().ray_resource_name()][0]}"

@@ -5,30 +5,38 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from pydantic import ValidationError
+
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.settings import PairSettings, refuse
 from difference_feedback.runs.renamed import rename
-from difference_feedback.runs.validation import build_config
+from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.validation import build_config, explain
 
 
 @dataclass(kw_only=True)
 class VerlSettings(PairSettings):
-    """The settings of the method, of the repair model's actor, and a folder for tensors.
+    """The settings of the method, of the repair model's replicas, and a folder for tensors.
 
     Raises `ConfigError` for values that cannot work, each with its remedy.
     """
 
     repair_model: str | None = None
-    """Folder or hub name of the repair model, which its own Ray actor holds."""
+    """Folder or hub name of the repair model."""
+    placement: Literal["pool", "own", "cpu"] = "pool"
+    """`pool`: its replicas share the GPUs of verl's pool. `own`: each has a GPU that the pool leaves free. `cpu`: none
+    has a GPU."""
+    replicas: int | None = None
+    """Number of copies of the repair model. By default one on each GPU of the pool, or else one."""
     style: Literal["nano", "full"] | None = None
     """Prompt of the repair model; by default that of its training."""
     temperature: float = 0.7
     batch_size: int = 64
+    """Requests that a replica, or a server, gets at a time; each has `num_repairs` candidates."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: str | None = None
-    num_gpus: float = 0.0
-    """GPUs of the repair model's actor. 0: it runs on the CPU."""
     num_cpus: float = 1.0
+    """Processors of a replica with `placement: cpu`, and its threads."""
     via: Literal["local", "endpoint", "vllm"] = "local"
     """`endpoint`: any chat server, `vllm`: a vLLM server of a model with the policy's tokenizer."""
     endpoint: dict[str, Any] = field(default_factory=dict)
@@ -44,8 +52,36 @@ class VerlSettings(PairSettings):
                 "repair_model is missing: give the folder or hub name of a repair model, via=endpoint, or "
                 "num_repairs=0 with sibling_repairs=True."
             )
-        if self.needs_repairer and self.via != "local" and not {"url", "model"} <= set(self.endpoint):
+        if self.replicas is not None and self.replicas < 1:
+            raise ConfigError(f"replicas={self.replicas}: give at least 1, or leave it out.")
+        if self.batch_size < 1 or self.num_cpus <= 0:
+            raise ConfigError(f"batch_size={self.batch_size}, num_cpus={self.num_cpus}: give numbers above 0.")
+        if self.via == "local":
+            return
+        if self.replicas is not None:
+            raise ConfigError(
+                f"replicas={self.replicas}: via={self.via} asks a server and holds no model; leave it out."
+            )
+        if self.needs_repairer and not {"url", "model"} <= set(self.endpoint):
             raise ConfigError(f"endpoint.url or endpoint.model is missing: via={self.via} needs a server; give both.")
+        try:
+            Endpoint.model_validate(self.endpoint or {"url": "", "model": ""})
+        except ValidationError as error:
+            raise ConfigError(explain(Endpoint, error.errors()[0], {}, "endpoint")) from None
+
+    @property
+    def server(self) -> Endpoint:
+        """The server, with `via` other than `local`."""
+        return Endpoint.model_validate(self.endpoint)
+
+    @property
+    def needs_places(self) -> bool:
+        """Whether replicas of a repair model are to be placed."""
+        return self.needs_repairer and self.via == "local"
+
+    def replicas_in(self, pool: int) -> int:
+        """The number of replicas, where verl's pool has so many GPUs (0: they are not in it)."""
+        return self.replicas or pool or 1
 
 
 def settings_of(config: Mapping[str, Any]) -> VerlSettings | None:
@@ -62,11 +98,18 @@ def settings_of(config: Mapping[str, Any]) -> VerlSettings | None:
     if not block or not block.pop("enabled", True):
         return None
     block = rename("difference_feedback", block, "difference_feedback")
+    if "num_gpus" in block:
+        raise ConfigError("difference_feedback.num_gpus: give placement=pool, own or cpu, and replicas, in its place.")
     settings = build_config(VerlSettings, block, source="difference_feedback")
     if by_critic(config):
         settings = replace(settings, regroup=False)
     refuse("difference_feedback", _problems(config, settings))
     return settings
+
+
+def pool_of(config: Mapping[str, Any]) -> int:
+    """The GPUs of verl's pool for the policy."""
+    return int(config["trainer"]["n_gpus_per_node"] * config["trainer"]["nnodes"])
 
 
 def by_critic(config: Mapping[str, Any]) -> bool:
@@ -80,6 +123,11 @@ def _problems(config: Mapping[str, Any], settings: VerlSettings) -> Iterator[str
     grader = config["reward"]["reward_model"]
     loss = actor["policy_loss"].get("loss_mode", "vanilla")
     updates = actor["ppo_epochs"] * optimiser_steps(config)
+    if settings.needs_places and settings.placement == "pool" and (settings.replicas or 1) > pool_of(config):
+        yield (
+            f"replicas={settings.replicas} with placement=pool: verl's pool has {pool_of(config)} GPUs "
+            "(trainer.nnodes x trainer.n_gpus_per_node), and each holds one; use at most so many"
+        )
     if (estimator := algorithm["adv_estimator"]) not in ("grpo", "gae"):
         yield f"algorithm.adv_estimator={estimator}: weights are verified with grpo and gae (PPO); use one of them"
     if loss not in ("vanilla", "gspo"):

@@ -1,6 +1,6 @@
 """verl's synchronous trainer on pairs: right answers leave, repairs enter, advantages get weights. [DF, Eqs. 14-28]
 
-The order of a step is verl's. Three methods are overridden for it:
+The order of a step is verl's. Three methods are overridden for it, and two for the start:
 
     _balance_batch        rows that leave the optimisation group are cleared from the queue
     _compute_advantage    verl's advantages, times the weights (GAE whitens before)
@@ -18,14 +18,16 @@ import transfer_queue as tq
 from safetensors.torch import save_file
 from tensordict import TensorDict
 from transfer_queue import KVBatchMeta
+from verl.single_controller.ray import ResourcePoolManager
 from verl.trainer.ppo.padding_utils import upsample_batch_to_divisible_size
 from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
-from difference_feedback.errors import DataError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.weighting import gate_advantages
-from difference_feedback.verl import repair_actor
+from difference_feedback.verl import repair_queue
 from difference_feedback.verl.agent_loop import REPAIR_SESSION
 from difference_feedback.verl.settings import optimiser_steps, settings_of
 
@@ -33,15 +35,40 @@ from difference_feedback.verl.settings import optimiser_steps, settings_of
 class DFTrainer(PPOTrainerSync):
     """`PPOTrainerSync` with Difference Feedback, for a configuration that has its block."""
 
+    resource_pool_manager: Any
+
     def _setup(self) -> None:
         settings = settings_of(self.config)
         assert settings is not None
         self.settings = settings
         super()._setup()
+
+    def _init_tokenizer(self) -> None:
+        super()._init_tokenizer()
+        model = self.config.actor_rollout_ref.model
+        if self.processor is None and hasattr(kind := omega_conf_to_dataclass(model).hf_config, "vision_config"):
+            raise ConfigError(
+                f"actor_rollout_ref.model.path: {model.path} has model_type {kind.model_type}, and verl 0.9.1 has no "
+                "processor for such models: they would not see their images. Train it with host: trl."
+            )
+
+    def _init_resource_pool_mgr(self) -> None:
+        """The repair model gets its places, and loads, before verl's workers do: what cannot work fails at once."""
+        super()._init_resource_pool_mgr()
         self.repairer: Any = None
-        if settings.needs_repairer:
-            config = self.config.actor_rollout_ref
-            self.repairer = repair_actor.start(settings, config.model.path, config.rollout.response_length)
+        if not self.settings.needs_repairer:
+            return
+        manager = self.resource_pool_manager
+        self.resource_pool_manager = _Pools(manager.resource_pool_spec, manager.mapping)
+        pool = None
+        if self.settings.needs_places and self.settings.placement == "pool":
+            self.resource_pool_manager.create_resource_pool()
+            pool = self.resource_pool_manager.resource_pool_dict["global_pool"]
+            pool.get_placement_groups(device_name=self.config.trainer.device)
+        config = self.config.actor_rollout_ref
+        self.repairer = repair_queue.start(
+            self.settings, pool, self.config.trainer.device, config.model.path, config.rollout.response_length
+        )
 
     # ---- which rows ----
 
@@ -52,7 +79,8 @@ class DFTrainer(PPOTrainerSync):
         metrics["df/answers_of_failed_prompts"] = sum("df_role" not in tag for tag in batch.tags)
         if metrics["df/answers_of_failed_prompts"] == len(batch):
             raise DataError("every prompt of the batch failed: look in verl's log for 'Error in _run_prompt'.")
-        metrics["df/seconds/repair"] = ray.get(self.repairer.take_seconds.remote()) if self.repairer else 0.0
+        work = ray.get(self.repairer.take_work.remote()) if self.repairer else (0.0, 0)
+        metrics["df/seconds/repair"], metrics["df/repair_batches"] = work
         self._no_pairs = False
         if self.settings.regroup:
             stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
@@ -213,6 +241,14 @@ class DFTrainer(PPOTrainerSync):
         tensors["weights"] = padded(weights)
         tensors["is_repair"] = torch.tensor([tag.get("df_role") == "repair" for tag in batch.tags])
         save_file(tensors, folder / f"step_{self.global_steps}.safetensors")
+
+
+class _Pools(ResourcePoolManager):
+    """verl's pools, which stay when verl makes them a second time."""
+
+    def create_resource_pool(self) -> None:
+        if not self.resource_pool_dict:
+            super().create_resource_pool()
 
 
 def _rows(batch: KVBatchMeta, rows: list[int]) -> KVBatchMeta:

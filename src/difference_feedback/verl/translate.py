@@ -1,5 +1,6 @@
 """A `train` recipe as verl's configuration. A key without a counterpart on verl is an error."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
@@ -42,8 +43,19 @@ _OTHERS = ("lr_scheduler_type", "bf16", "logging_steps", "report_to", "answer_co
 _SCHEDULES = {"constant": "constant", "constant_with_warmup": "constant", "cosine": "cosine"}
 
 
-def overrides(recipe: TrainRecipe) -> dict[str, Any]:
+_DEFAULTS = {
+    # where verl has none, or one that does not fit every machine
+    f"{ROLLOUT}.name": "vllm",
+    f"{ROLLOUT}.tensor_model_parallel_size": 1,
+    f"{ACTOR}.strategy": "fsdp2",
+    f"{ACTOR}.fsdp_config.strategy": "fsdp2",
+}
+
+
+def overrides(recipe: TrainRecipe, gpus: int = 1) -> dict[str, Any]:
     """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` overrides the rest.
+
+    `gpus` are those of this machine, which stand unless `recipe.verl` has other numbers of nodes and GPUs.
 
     Raises:
         ConfigError: a key without a counterpart on verl. `runs.check` has checked the objective.
@@ -55,7 +67,15 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
             f"trl.{unknown[0]} has no counterpart on verl.{nearest(unknown[0], known)} "
             "Leave it out, or give verl's own setting under `verl:`."
         )
-    settings = _objective(recipe) | _batches(recipe.trl)
+    own = recipe.verl_settings
+    pool = {"trainer.nnodes": 1, "trainer.n_gpus_per_node": gpus}
+    ranks = math.prod(own.get(key, value) for key, value in pool.items())
+    if not ranks:
+        raise ConfigError(
+            "host: verl trains on GPUs, and this machine has none: set verl.trainer.n_gpus_per_node and "
+            "verl.trainer.nnodes to those of the Ray cluster."
+        )
+    settings = _DEFAULTS | pool | _objective(recipe) | _batches(recipe.trl, ranks) | _attention(recipe.attention)
     settings |= {_SAME[key]: value for key, value in recipe.trl.items() if key in _SAME}
     if recipe.trl.get("beta"):
         settings[f"{ACTOR}.use_kl_loss"] = True
@@ -74,7 +94,7 @@ def overrides(recipe: TrainRecipe) -> dict[str, Any]:
         settings |= _rewards(recipe)
     if recipe.method == "df-grpo":
         settings |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, df_fields).items()}
-    return settings | recipe.verl_settings
+    return settings | own
 
 
 def _objective(recipe: TrainRecipe) -> dict[str, Any]:
@@ -94,14 +114,40 @@ def _objective(recipe: TrainRecipe) -> dict[str, Any]:
     return settings
 
 
-def _batches(trl: Mapping[str, Any]) -> dict[str, Any]:
-    """verl counts prompts where TRL counts answers."""
-    answers = trl.get("num_generations", 8)
-    step = trl.get("per_device_train_batch_size", 8) * trl.get("gradient_accumulation_steps", 1)
-    rows = trl.get("generation_batch_size") or step * trl.get("steps_per_generation", 1)
-    if rows % answers:
-        raise ConfigError(f"trl.num_generations={answers} makes no whole prompts of {rows} answers: use a divisor.")
-    return {"data.train_batch_size": rows // answers, f"{ACTOR}.ppo_mini_batch_size": rows // answers}
+def _batches(trl: Mapping[str, Any], ranks: int) -> dict[str, Any]:
+    """TRL's sizes on so many ranks, where verl counts prompts and TRL answers.
+
+    A device gets `per_device_train_batch_size` answers at a time, `gradient_accumulation_steps` of them make an update,
+    and a batch has one update unless `generation_batch_size` or `steps_per_generation` say otherwise.
+    """
+    answers, rows = trl.get("num_generations", 8), trl.get("per_device_train_batch_size", 8)
+    accumulated = trl.get("gradient_accumulation_steps", 1)
+    update = rows * ranks * accumulated
+    batch = trl.get("generation_batch_size") or rows * ranks * trl.get("steps_per_generation", accumulated)
+    for name, size in (("a batch", batch), ("an update", update)):
+        if size % answers:
+            raise ConfigError(
+                f"trl.num_generations={answers}: {name} of {size} answers on {ranks} GPUs has no whole prompts: use a "
+                "divisor, or change per_device_train_batch_size or gradient_accumulation_steps."
+            )
+    if batch % update:
+        raise ConfigError(
+            f"trl.generation_batch_size: {batch} answers are no whole number of updates of {update} "
+            f"(per_device_train_batch_size x gradient_accumulation_steps x {ranks} GPUs): use a multiple of it."
+        )
+    at_a_time = [f"{ACTOR}.ppo_micro_batch_size_per_gpu"]
+    at_a_time += [f"actor_rollout_ref.{part}.log_prob_micro_batch_size_per_gpu" for part in ("rollout", "ref")]
+    sizes = {"data.train_batch_size": batch // answers, f"{ACTOR}.ppo_mini_batch_size": update // answers}
+    return sizes | dict.fromkeys(at_a_time, rows)
+
+
+def _attention(name: str | None) -> dict[str, Any]:
+    """verl packs rows without padding, which only flash attention keeps apart."""
+    if name is None:
+        return {}
+    model = "actor_rollout_ref.model"
+    packs = name.startswith("flash_attention")
+    return {f"+{model}.override_config.attn_implementation": name, f"{model}.use_remove_padding": packs}
 
 
 def _rewards(recipe: TrainRecipe) -> dict[str, Any]:

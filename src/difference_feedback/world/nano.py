@@ -101,7 +101,9 @@ def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
     return Qwen2_5_VLConfig(**whole)
 
 
-def load_base(path: str | Path = SHIPPED) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
+def load_base(
+    path: str | Path = SHIPPED, dtype: str = "float32"
+) -> tuple[Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor]:
     """The warm-started base in evaluation mode, and its processor: the shipped one, or one made by `build_base`."""
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, use_safetensors=True)
+    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(path, use_safetensors=True, dtype=dtype)
     return model.eval(), Qwen2_5_VLProcessor.from_pretrained(path)

@@ -120,11 +120,11 @@ class Replica(RolloutReplica):
 
 
 class Rollout(BaseRollout):
-    """The worker's end of weight synchronisation: new weights go to the `Server` of the same rank."""
+    """The worker's end of weight synchronisation: new weights go to the `Server` of its group of ranks."""
 
     def __init__(self, config: Any, model_config: Any, device_mesh: Any, replica_rank: int = -1) -> None:
         super().__init__(config, model_config, device_mesh)
-        self.replica_rank = int(os.environ["RANK"]) if replica_rank == -1 else replica_rank
+        self.replica_rank, self.rank_in_replica = divmod(int(os.environ["RANK"]), config.tensor_model_parallel_size)
 
     async def resume(self, tags: Any) -> None: ...
 
@@ -132,7 +132,9 @@ class Rollout(BaseRollout):
 
     @torch.no_grad()
     async def update_weights(self, weights: Any, global_steps: int | None = None, **_: Any) -> None:
-        values = {name: value.detach().cpu().clone() for name, value in weights}
+        values = {name: value.detach().cpu().clone() for name, value in weights}  # every rank gathers
+        if self.rank_in_replica:
+            return
         server = ray.get_actor(f"verl_on_cpu_{self.replica_rank}")
         missing = await server.load_weights.remote(values, global_steps)
         if missing:

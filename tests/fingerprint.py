@@ -1,8 +1,10 @@
-"""A hash of every file that the tests of the verl host can reach: while it does not change, they need not run again.
+"""A hash of every file that a folder of slow tests can reach: while it does not change, they need not run again.
 
-Reached are the files of the host, of its tests and of its recipes; the modules that they import, at the top or inside a
+Reached are the tests, the host and the recipes that they are for; the modules that they import, at the top or inside a
 function, or start by name (`python -m difference_feedback.cli`); what those import; and the files that one of them
-names and that lie beside it, such as the shipped model. Run it with `--files` to list them.
+names and that lie beside it, such as the shipped model.
+
+Usage: python tests/fingerprint.py verl|distributed [--files]    with --files, it lists them
 """
 
 import ast
@@ -10,46 +12,64 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 PACKAGE = "difference_feedback"
 CLI = {f"{PACKAGE}.cli", f"{PACKAGE}.commands"}
 """The command line imports every command. Of these only what runs on import is reached, but for `FOLLOWED`."""
-FOLLOWED = {f"{PACKAGE}.commands.train", f"{PACKAGE}.commands.arguments"}
-OTHER_HOST = (f"{PACKAGE}.commands.train", f"{PACKAGE}.policy")
-"""The same command on TRL: this import is not followed."""
 
 
-def fingerprint(root: Path) -> str:
+class Suite(NamedTuple):
+    """What a folder of tests is for."""
+
+    host: str | None
+    """The package all of whose modules are reached, whether or not a test imports them."""
+    recipes: str
+    """The folder below `recipes` whose files are all reached."""
+    followed: set[str]
+    """Commands whose functions run."""
+    other_host: str
+    """The command `train` on the other host: its imports of this package are not followed."""
+
+
+COMMANDS = f"{PACKAGE}.commands"
+SUITES = {
+    "verl": Suite("verl", "verl", {f"{COMMANDS}.train", f"{COMMANDS}.arguments"}, f"{PACKAGE}.policy"),
+    "distributed": Suite(None, "accelerate", {f"{COMMANDS}.evaluate", f"{COMMANDS}.arguments"}, f"{PACKAGE}.verl"),
+}
+
+
+def fingerprint(root: Path, folder: str) -> str:
     """SHA-256 over the paths and contents of `files`."""
     digest = hashlib.sha256()
-    for path in files(root):
+    for path in files(root, folder):
         digest.update(
             f"{path.relative_to(root).as_posix()}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode()
         )
     return digest.hexdigest()
 
 
-def files(root: Path) -> list[Path]:
-    """The files of the checkout at `root` that verl's tests can reach, sorted."""
+def files(root: Path, folder: str) -> list[Path]:
+    """The files of the checkout at `root` that the tests in `tests/FOLDER` can reach, sorted."""
+    suite, tests = SUITES[folder], root / "tests" / folder
     modules = {
-        name_of(path, folder): path
-        for folder in (root / "tests", root / "tests" / "verl", root / "src")
-        for path in folder.rglob("*.py")
+        name_of(path, parent): path for parent in (root / "tests", tests, root / "src") for path in parent.rglob("*.py")
     }
-    host, tests = root / "src" / PACKAGE / "verl", root / "tests" / "verl"
-    starts = {*host.rglob("*.py"), *tests.rglob("*.py"), root / "tests" / "conftest.py"} - {tests / "fingerprint.py"}
+    starts = {*tests.rglob("*.py"), root / "tests" / "conftest.py"}
+    if suite.host:
+        starts |= set((root / "src" / PACKAGE / suite.host).rglob("*.py"))
     reached, waiting = set[Path](), [name for name, path in modules.items() if path in starts]
     while waiting:
         name = waiting.pop()
         path = modules[name]
         if path not in reached:
             reached.add(path)
-            waiting += imported(name, path, modules)
+            waiting += imported(name, path, modules, suite)
     beside = {file for path in reached for file in files_beside(path)}
-    recipes = {file for file in (root / "recipes" / "verl").rglob("*") if file.is_file()}
+    recipes = {file for file in (root / "recipes" / suite.recipes).rglob("*") if file.is_file()}
     named = set.union(*map(strings, starts)) - {file.stem for file in recipes}
     recipes |= {file for file in (root / "recipes").glob("*.yaml") if file.stem in named}
-    return sorted({*reached, *beside, *recipes, tests / "requirements.txt"})
+    return sorted({*reached, *beside, *recipes, *tests.glob("requirements.txt")})
 
 
 def name_of(path: Path, folder: Path) -> str:
@@ -58,9 +78,9 @@ def name_of(path: Path, folder: Path) -> str:
     return ".".join(part for part in parts if part != "__init__")
 
 
-def imported(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
+def imported(name: str, path: Path, modules: dict[str, Path], suite: Suite) -> set[str]:
     """The modules among `modules` that one of them imports or starts, and the packages that they are in."""
-    in_functions = name in FOLLOWED or not (name in CLI or name.rpartition(".")[0] in CLI)
+    in_functions = name in suite.followed or not (name in CLI or name.rpartition(".")[0] in CLI)
     names = set()
     for node in nodes(ast.parse(path.read_bytes()), in_functions, for_types=name == PACKAGE):
         if isinstance(node, ast.Import):
@@ -70,9 +90,8 @@ def imported(name: str, path: Path, modules: dict[str, Path]) -> set[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{PACKAGE}."):
             names.add(node.value)
     parents = {name.rsplit(".", count)[0] for name in names for count in range(name.count(".") + 1)}
-    return {
-        inner for inner in parents & set(modules) if not (name == OTHER_HOST[0] and inner.startswith(OTHER_HOST[1]))
-    }
+    on_other_host = f"{COMMANDS}.train", suite.other_host
+    return {inner for inner in parents & set(modules) if (name, inner[: len(suite.other_host)]) != on_other_host}
 
 
 def nodes(tree: ast.AST, in_functions: bool, for_types: bool) -> Iterator[ast.AST]:
@@ -104,8 +123,8 @@ def files_beside(path: Path) -> Iterator[Path]:
 
 
 if __name__ == "__main__":
-    checkout = Path(__file__).resolve().parents[2]
+    checkout = Path(__file__).resolve().parents[1]
     if "--files" in sys.argv:
-        print(*(path.relative_to(checkout) for path in files(checkout)), sep="\n")
+        print(*(path.relative_to(checkout) for path in files(checkout, sys.argv[1])), sep="\n")
     else:
-        print(fingerprint(checkout))
+        print(fingerprint(checkout, sys.argv[1]))

@@ -1,0 +1,42 @@
+"""Which GPUs a run holds: the device of each rank, and those of the servers that work for the run."""
+
+import os
+from collections.abc import Iterable
+
+import torch
+
+from difference_feedback.method.cost import BILL
+from difference_feedback.runs.sections import Endpoint
+
+
+def bill_device(device: torch.device) -> None:
+    """Bill this rank's device, if it is a GPU, or another accelerator."""
+    if device.type not in ("cpu", "mps"):
+        BILL.hold("device", 1)
+
+
+def bill_servers(endpoints: Iterable[Endpoint]) -> None:
+    """Bill the GPUs of servers, by one rank for each server. A GPU that a rank of this machine holds is billed once.
+
+    Of a server that the run does not start itself, the recipe says with `billed_gpus` how many GPUs it holds.
+    """
+    elsewhere, started = 0.0, set[str]()
+    for endpoint in endpoints:
+        elsewhere += endpoint.billed_gpus
+        if endpoint.serve is not None:
+            started |= set(_split(endpoint.serve.gpus) if endpoint.serve.gpus else visible_gpus())
+    started -= set(visible_gpus()[: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))])
+    first = os.environ.get("RANK", "0") == "0"
+    first_here = os.environ.get("LOCAL_RANK", "0") == "0"
+    if elsewhere or started:
+        BILL.hold("servers", elsewhere * first + len(started) * first_here)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [str(i) for i in range(torch.cuda.device_count())] if named is None else _split(named)
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
