@@ -14,7 +14,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.problems import write_questions
 from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
-from difference_feedback.verl.translate import ROLLOUT, overrides
+from difference_feedback.verl.translate import ROLLOUT, gpus_here, overrides
 from difference_feedback.world.nano import SHIPPED
 
 
@@ -44,7 +44,7 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
 
 def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     """The command line; writes the data files that it names."""
-    translated = overrides(recipe, _gpus_here())
+    translated = overrides(recipe, gpus_here())
     train, test = run.folder / "train.parquet", run.folder / "test.parquet"
     write_questions(train, training_questions(recipe), rule_of(recipe.data, recipe.reward).name)
     questions, grader = held_out(recipe)
@@ -70,12 +70,6 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
             f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
         }
     return [f"{key}={_word(value)}" for key, value in (fixed | translated).items()]
-
-
-def _gpus_here() -> int:
-    import torch
-
-    return int(torch.accelerator.device_count()) if torch.accelerator.is_available() else 0
 
 
 def _word(value: Any) -> str:
