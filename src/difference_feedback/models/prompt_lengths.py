@@ -48,7 +48,7 @@ class PromptLengths:
         return [int(length) for length in lengths]
 
     def fit(self, prompts: Sequence[Conversation], sizes: Sequence[Sequence[Size]], rooms: Sequence[int]) -> list[bool]:
-        """Whether each prompt has no more tokens than its room. Text is only tokenised where its bytes are more than that."""
+        """Whether each prompt has no more tokens than its room. Text is tokenised only where it might not."""
         self._learn({size for of_prompt in sizes for size in of_prompt})
         bytes_of_text = [len(self._rendered(prompt).encode()) for prompt in prompts]
         of_images = [sum(self._by_size[size] for size in of_prompt) for of_prompt in sizes]
