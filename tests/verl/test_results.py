@@ -16,7 +16,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.verl.launch import arguments
-from difference_feedback.verl.results import collect, evaluations, keep_metrics
+from difference_feedback.verl.results import collect, evaluations, gpus_of, keep_metrics
 from difference_feedback.verl.reward import compute_score
 from difference_feedback.world import sample_problems
 
@@ -37,6 +37,27 @@ def run_of(folder: Path, *changes: str) -> Run:
     assert isinstance(run.recipe, TrainRecipe)
     arguments(run.recipe, run)
     return run
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpus"),
+    [
+        (["verl.trainer.nnodes=2", "verl.trainer.n_gpus_per_node=8"], 16),
+        (["verl.trainer.n_gpus_per_node=6", "repairs={placement: own, replicas: 2}"], 8),
+        (
+            [
+                "verl.trainer.n_gpus_per_node=8",
+                "repair_model=null",
+                "repairs={via: vllm, endpoint: {url: http://127.0.0.1:1/v1, model: m, billed_gpus: 4.0}}",
+            ],
+            12,
+        ),
+        (["verl.trainer.device=cpu"], 0),
+    ],
+)
+def test_the_gpus_that_a_run_holds(changes: list[str], gpus: int) -> None:
+    values = ["host=verl", "verl.trainer.n_gpus_per_node=1", "repair_model=nano", *changes]
+    assert gpus_of(load_recipe("nano_df_grpo", TrainRecipe, values)) == gpus
 
 
 def step(number: int, repair: float = 1.0, **more: Any) -> dict[str, Any]:
@@ -78,7 +99,8 @@ def test_the_summary_has_accuracy_and_cost(tmp_path: Path) -> None:
     # Two steps: 4 s waiting for answers, of which 1 s and 3 s are the repair model's.
     assert summary["cpu_seconds"] is None
     assert summary["wall_seconds"] == 14.0
-    assert set(summary["cost"]) == {"wall"}
+    assert summary["gpu_seconds"] == 14.0
+    assert set(summary["cost"]) == {"wall", "gpu"}
     wall = summary["cost"]["wall"]
     assert wall["stages"] == {"rollout": 2.0, "repair": 2.0, "align": 0.25, "update": 1.75}
     assert (wall["base"], wall["measured"], wall["p_err"]) == (3.75, 7.0, 0.5)

@@ -1,7 +1,7 @@
 """What a run on verl leaves in the run's folder: metrics.jsonl, predictions.jsonl and summary.json, as on TRL.
 
-verl's clock is the wall's. Its work is done by Ray's processes, on one node or on many, whose processor seconds the
-trainer cannot read: `cpu_seconds` is null, `wall_seconds` stands for it, and `cost` has the clock `wall` alone.
+Its work is done by Ray's processes, on one node or on many, whose processor seconds the trainer cannot read:
+`cpu_seconds` is null, and `wall_seconds` stands for it. GPU seconds are the wall's times the GPUs that the run holds.
 """
 
 from pathlib import Path
@@ -16,7 +16,9 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.rewards import threshold_of
+from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.verl.settings import VerlSettings
+from difference_feedback.verl.translate import gpus_here, overrides
 
 UPDATE = ("old_log_prob", "ref", "values", "update_critic", "update_actor", "update_weights")
 """verl's timers of what `method.cost` calls update."""
@@ -49,6 +51,8 @@ def collect(recipe: TrainRecipe, run: Run, metrics: Path) -> dict[str, Any]:
         "setup_cpu_seconds": 0.0,
         "wall_seconds": last["wall_seconds"],
     }
+    if "gpu_seconds" in last:
+        summary["gpu_seconds"] = last["gpu_seconds"]
     if last["step"] in measured:
         summary |= measured[last["step"]].summary()
         summary["base_accuracy"] = measured[0].accuracy if 0 in measured else None
@@ -64,28 +68,38 @@ def keep_metrics(recipe: TrainRecipe, run: Run, metrics: Path, measured: dict[in
 
     verl empties its file when it starts again, so this comes first.
     """
-    rows = {row["step"]: row for row in run.metrics()}
+    rows, gpus = {row["step"]: row for row in run.metrics()}, gpus_of(recipe)
     for logged in read_rows(metrics):
         values = {key: value for key, value in logged["data"].items() if isinstance(value, int | float)}
         if "critic/score/mean" in values:
             values["reward"] = values.get("df/reward_of_answers", values["critic/score/mean"])
         if "df/answers" in values:
-            spent = spent_in(values).metrics(_num_repairs(recipe))
+            spent = spent_in(values, gpus).metrics(_num_repairs(recipe))
             values |= {f"df/{name}": value for name, value in spent.items()}
         rows[logged["step"]] = rows.get(logged["step"], {"step": logged["step"]}) | values
     run.rewind(-1)
     wall = 0.0
     for step, row in sorted(rows.items()):
         wall += row.get("timing_s/step", 0.0)
-        row |= {"wall_seconds": wall}
+        row |= {"wall_seconds": wall} | ({"gpu_seconds": gpus * wall} if gpus else {})
         if step in measured:
             held_out = measured[step].summary()
             row |= {name: held_out[name] for name in HELD_OUT}
         run.log(**row)
 
 
-def spent_in(step: dict[str, Any]) -> Spent:
-    """A step's ledger, from verl's timers.
+def gpus_of(recipe: TrainRecipe) -> float:
+    """The GPUs that a run holds: verl's pool, replicas of the repair model on GPUs of their own, and servers'."""
+    settings = overrides(recipe, gpus_here())
+    if settings.get("trainer.device") == "cpu":
+        return 0.0
+    pool = settings["trainer.nnodes"] * settings["trainer.n_gpus_per_node"]
+    own = (recipe.repairs.replicas or 1) if recipe.needs_repairer and recipe.repairs.placement == "own" else 0
+    return float(pool + own + sum(endpoint.billed_gpus for endpoint in endpoints_of(recipe).values()))
+
+
+def spent_in(step: dict[str, Any], gpus: float = 0.0) -> Spent:
+    """A step's ledger, from verl's timers, with `gpus` held.
 
     The repair model works while answers to other prompts are still sampled. Its busy seconds are billed to `repair`,
     and the rest of the time that the step waits for answers to `rollout`. Saving lies between the stages; validation is
@@ -102,7 +116,8 @@ def spent_in(step: dict[str, Any]) -> Spent:
         "total": seconds["step"],
     }
     answers, wrong, repaired = (step[f"df/{name}"] for name in ("answers", "wrong", "requested"))
-    return Spent({"wall": wall}, Counts(answers, answers - step["df/unjudged"], wrong, repaired), steps=1)
+    clocks = {"wall": wall} | ({"gpu": {name: gpus * value for name, value in wall.items()}} if gpus else {})
+    return Spent(clocks, Counts(answers, answers - step["df/unjudged"], wrong, repaired), steps=1)
 
 
 def evaluations(recipe: TrainRecipe, run: Run) -> dict[int, Evaluation]:
