@@ -215,11 +215,11 @@ def still(folder: Path) -> None:
     recipe = policy_recipe(**adam)
     config = host_config(recipe, folder / "still")
     model, processor = load_model("nano")
-    dataset, reward = training_data(recipe)
+    dataset, grader = training_data(recipe)
     movements = Movements()
     movements.trainer = trainer = DFGRPOTrainer(
         model=model,
-        reward_funcs=[reward],
+        reward_funcs=[grader.reward],
         args=config,
         train_dataset=dataset,
         processing_class=processor,

@@ -49,19 +49,19 @@ class BlankImageFactor:
     def observe(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str], token_ids: Sequence[list[int]]) -> float:
         """Grade the repairs of `blind_rows`. A draft that is repaired right on any rank gets the factor 0.
 
-        Returns the share of right repairs on this rank.
+        Returns the share of right repairs over all ranks; a draft that several ranks have counts once.
         """
+        right: list[bool] = []
         if rows:
             columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
             completions = [[{"role": "assistant", "content": text}] for text in texts]
             prompts = [row["prompt"] for row in rows]
             graded = self.grade(prompts=prompts, completions=completions, completion_ids=list(token_ids), **columns)
             right = [reward is not None and reward >= self.threshold for reward in graded]
-        else:
-            right = []
-        here = sorted({row["draft_id"] for row, hit in zip(rows, right, strict=True) if hit})
-        self.repaired_blind = frozenset(gather_object(here))
-        return sum(right) / len(right) if right else 0.0
+        hits = [((row["draft_id"], i % len(self.stand_ins)), right[i]) for i, row in enumerate(rows)]
+        everywhere: dict[tuple[str, int], bool] = dict(gather_object(hits))
+        self.repaired_blind = frozenset(name for (name, _), hit in everywhere.items() if hit)
+        return sum(everywhere.values()) / len(everywhere) if everywhere else 0.0
 
     def __call__(self, *, draft_id: Sequence[str], **_: Any) -> list[float]:
         return [0.0 if name in self.repaired_blind else 1.0 for name in draft_id]
