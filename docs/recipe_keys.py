@@ -11,6 +11,7 @@ PAGE = HERE / "recipes.md"
 MARK = "<!-- What follows is written by recipe_keys.py. -->\n"
 FILES = ("recipes.py", "sections.py", "plan.py")
 TYPES = (
+    (r"Annotated\[(\w+|list\[\w+\]), BeforeValidator\(.*\)\]", r"\1"),
     (r"PositiveInt", "integer from 1"),
     (r"Share", "0 to 1"),
     (r"Annotated\[int, Field\(ge=0\)\]", "integer from 0"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-BACKENDS = ("ddp", "fsdp2", "zero2", "zero3")
+BACKENDS = ("ddp", "fsdp2", "zero3", "zero2")
 """Configurations of `recipes/accelerate`."""
 
 

@@ -55,8 +55,8 @@ def two(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     killed = two_ranks(request.param, folder, "equal", "repairs", *lora, "still", "whole", "cut")
     assert "Signal 9 (SIGKILL)" in killed.stderr, killed.stderr[-4000:]
     for stage in STAGES:
-        checkpoints = {path.name for path in (folder / "cut" / stage / "checkpoints").iterdir()}
-        assert checkpoints == {"checkpoint-2"}
+        checkpoints = (folder / "cut" / stage / "checkpoints").glob("checkpoint-*")
+        assert [path.name for path in checkpoints] == ["checkpoint-2"]
         assert not (folder / "cut" / stage / "summary.json").exists()
     resumed = two_ranks(request.param, folder, "resume")
     assert resumed.returncode == 0, resumed.stderr[-4000:]

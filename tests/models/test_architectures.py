@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,9 @@ def test_a_repairer_repairs_and_its_texts_end_as_the_drafts(loaded: tuple[Any, A
     [[repair]] = ReferenceRepairer(tokenizer).repair(requests[:1])
     assert repair.token_ids == [*tokenizer.encode("the answer is 5", add_special_tokens=False), end]
     assert end_of(draft, tokenizer) == []
+    blank = tokenizer.encode(" the answer is 4", add_special_tokens=False)
+    [[repair]] = ReferenceRepairer(tokenizer).repair([replace(requests[0], draft_ids=[*blank, end])])
+    assert repair.token_ids == [*tokenizer.encode(" the answer is 5", add_special_tokens=False), end], "after a blank"
 
     served = Endpoint(url="http://127.0.0.1:9/v1", model="m")
     answer = ChatAnswer(["the answer is 5"] * 2, token_ids=[[*draft, end], draft], truncated=[False, False])

@@ -34,6 +34,11 @@ def test_every_key_is_listed(kind: Any) -> None:
         assert f"- `{name}` (" in PAGE
 
 
+def test_types_are_in_words() -> None:
+    listed = PAGE.partition(script().MARK)[2]
+    assert not re.search(r"^- `\w+` \([^)]*(Annotated|Literal|Field|dict\[|lambda)", listed, re.MULTILINE)
+
+
 def test_links_lead_to_headings() -> None:
     headings = {
         re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")

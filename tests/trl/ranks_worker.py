@@ -12,8 +12,10 @@ from typing import Any
 import torch
 import trl_world
 from accelerate.utils import gather
+from datasets import Dataset
 from safetensors.torch import save_file
 
+from difference_feedback.errors import ConfigError
 from difference_feedback.method.repairs import Repair, RepairRequest
 
 STEPS = 2
@@ -50,7 +52,7 @@ class OnOneRank(Picky):
         return super().repair(requests, num_samples)
 
 
-def train(base: Path, folder: Path, repairer: Any, **changes: Any) -> Any:
+def train(base: Path, folder: Path, repairer: Any, rows: Dataset | None = None, **changes: Any) -> Any:
     model, processor = trl_world.load(base)
     # Plain SGD: Adam would blow the rounding of another order of summation up to the size of a step.
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
@@ -60,7 +62,7 @@ def train(base: Path, folder: Path, repairer: Any, **changes: Any) -> Any:
         model=model,
         reward_funcs=trl_world.parity,
         args=args,
-        train_dataset=trl_world.questions(),
+        train_dataset=rows or trl_world.questions(),
         processing_class=processor,
         repairer=repairer,
     )
@@ -86,6 +88,21 @@ def main(base: Path, folder: Path) -> None:
         everywhere = gather(norm.reshape(1))
         assert (everywhere == everywhere[0]).all(), "ranks hold different weights"
         assert len(trainer.last_pairs) == 0 or trainer.accelerator.process_index == 0
+        refuse_mixed_rows(base, folder)
+
+
+def refuse_mixed_rows(base: Path, folder: Path) -> None:
+    """Both ranks raise, so that neither waits for the other's vision tower."""
+    rows = trl_world.questions().to_list()
+    for row in rows[::2]:
+        row["images"] = []
+        row["prompt"][0]["content"] = [part for part in row["prompt"][0]["content"] if part["type"] == "text"]
+    try:
+        train(base, folder, Picky(), Dataset.from_list(rows))
+    except ConfigError as error:
+        assert "images" in str(error)  # noqa: PT017
+    else:
+        raise AssertionError("rows with and without images were trained on over two ranks")
 
 
 if __name__ == "__main__":

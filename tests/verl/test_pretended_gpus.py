@@ -1,6 +1,7 @@
 """verl's pool and the repair model's replicas on a Ray cluster that pretends to have eight GPUs."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ from typing import Any
 
 import pytest
 import runs
+from transformers import AutoTokenizer
 
-from difference_feedback.errors import ConfigError, DifferenceFeedbackError
+from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.repair.endpoint import EndpointRepairer
 from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.runs.sections import Endpoint
 from difference_feedback.verl.settings import settings_of
 from difference_feedback.world import correct_answers, sample_problems
 
@@ -31,7 +35,8 @@ MAX_TOKENS = 24
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
     """Eight GPUs that do not exist, and as many CPUs as verl's pool of them asks for."""
-    variables = {"PYTHONPATH": str(runs.PACKAGE.parents[1]), "OMP_NUM_THREADS": "1", "VERL_PLATFORM": ""}
+    path = os.pathsep.join([str(runs.PACKAGE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    variables = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     ray.init(num_gpus=8, num_cpus=44, include_dashboard=False, runtime_env={"env_vars": variables})
     yield
     ray.shutdown()
@@ -118,6 +123,13 @@ def test_replicas_share_verls_gpus_and_batch_what_comes(free: None) -> None:
     assert seconds > 0
     assert 2 * 3 <= batches < 2 * sum(map(len, prompts)), "requests of different prompts share batches of five"
 
+    # A request that cannot be repaired fails alone.
+    broken = replace(prompts[5][0], images=[])
+    calls = [repairs.repair.remote(prompts[4]), repairs.repair.remote([broken]), repairs.repair.remote(prompts[3])]
+    with pytest.raises(DataError, match="image"):
+        ray.get(calls[1])
+    assert [ray.get(calls[0]), ray.get(calls[2])] == [expected[4], expected[3]]
+
     # A lost replica's work goes to the others; without any, every request fails at once.
     for replica in replicas[:2]:
         ray.kill(replica)
@@ -126,6 +138,24 @@ def test_replicas_share_verls_gpus_and_batch_what_comes(free: None) -> None:
     for _ in range(2):
         with pytest.raises(DifferenceFeedbackError, match="every replica of the repair model is lost"):
             ray.get(repairs.repair.remote(prompts[0]), timeout=60)
+
+
+def test_a_server_needs_no_gpu_here(free: None, openai_server: Any) -> None:
+    endpoint = {"url": openai_server.url, "model": openai_server.model, "concurrency": 6}
+    server = ",".join(
+        f"{key}:'{value}'" if isinstance(value, str) else f"{key}:{value}" for key, value in endpoint.items()
+    )
+    changes = (f"+difference_feedback.endpoint={{{server}}}", "+difference_feedback.via=endpoint")
+    _, repairs = start(
+        compose(*changes, f"actor_rollout_ref.model.path={runs.BASE}", "difference_feedback.batch_size=2")
+    )
+    tokenizer = AutoTokenizer.from_pretrained(runs.BASE)
+    direct = EndpointRepairer(Endpoint.model_validate(endpoint), tokenizer, style="nano", temperature=0.7)
+    prompts = requests()
+    expected = [[direct.repair([request], 2)[0] for request in prompt] for prompt in prompts]
+    assert len({repair.text for prompt in expected for pair in prompt for repair in pair}) > 10
+    assert ray.get([repairs.repair.remote(prompt) for prompt in prompts]) == expected
+    assert ray.available_resources()["GPU"] == 8
 
 
 def test_replicas_on_gpus_of_their_own(free: None) -> None:

@@ -25,7 +25,14 @@ COUNTS = {"answers": 16, "unjudged": 0, "wrong": 8, "requested": 6}
 
 
 def run_of(folder: Path, *changes: str) -> Run:
-    small = ("host=verl", "repair_model=nano", "trl.num_repairs=2", "problems=8", "evaluation.problems=6")
+    small = (
+        "host=verl",
+        "verl.trainer.n_gpus_per_node=1",
+        "repair_model=nano",
+        "trl.num_repairs=2",
+        "problems=8",
+        "evaluation.problems=6",
+    )
     run = Run(folder, load_recipe("nano_df_grpo", TrainRecipe, [*small, *changes]))
     assert isinstance(run.recipe, TrainRecipe)
     arguments(run.recipe, run)

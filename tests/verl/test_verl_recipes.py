@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import BASE
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.verl.settings import pool_of, settings_of
@@ -66,6 +67,27 @@ def test_recipes_pass_verls_own_checks(name: str, enabled: str) -> None:
     assert config.data.train_batch_size * rollout.n % gpus == 0
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert longest <= config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+
+
+def test_a_model_without_a_processor_in_verl_is_refused(tmp_path: Path) -> None:
+    """verl takes InternVL for a model without images."""
+    import transformers as hf
+
+    from difference_feedback.verl.trainer import DFTrainer
+
+    names = {"start_image_token": "<img>", "end_image_token": "</img>", "context_image_token": "<IMG_CONTEXT>"}
+    tokenizer = hf.AutoTokenizer.from_pretrained(BASE, extra_special_tokens={**names, "video_token": "<video>"})
+    processor = hf.InternVLProcessor(
+        hf.GotOcr2ImageProcessor(), tokenizer, hf.InternVLVideoProcessor(), chat_template=tokenizer.chat_template
+    )
+    processor.save_pretrained(tmp_path)
+    hf.InternVLConfig(architectures=["InternVLForConditionalGeneration"]).save_pretrained(tmp_path)
+    trainer = DFTrainer.__new__(DFTrainer)
+    trainer.config = plain("algorithm.adv_estimator=grpo", f"actor_rollout_ref.model.path={tmp_path}")
+    with pytest.raises(ConfigError, match=r"model.path.*internvl.*host: trl"):
+        trainer._init_tokenizer()
+    trainer.config.actor_rollout_ref.model.path = str(BASE)
+    trainer._init_tokenizer()
 
 
 def test_plain_verl_without_the_block() -> None:

@@ -23,9 +23,9 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
 
     def check_settings(recipe: TrainRecipe) -> None:
         if recipe.host == "verl":
-            from difference_feedback.verl.translate import overrides
+            from difference_feedback.verl.translate import gpus_here, overrides
 
-            overrides(recipe)
+            overrides(recipe, gpus_here())
         else:
             from difference_feedback.policy.train import host_config
 

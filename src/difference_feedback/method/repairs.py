@@ -41,7 +41,11 @@ class Repair:
 
 
 class Repairer(Protocol):
-    """A repair model. The caller grades its candidates: the model never says whether a repair is right."""
+    """A repair model. The caller grades its candidates: the model never says whether a repair is right.
+
+    If it has `calls`, a trainer sets it to the number of the call, to draw by. If it has
+    `adopt(device, dtype, max_new_tokens)`, a trainer calls it once, with its own.
+    """
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests."""

@@ -47,14 +47,15 @@ class PromptLengths:
             lengths[i] = length
         return [int(length) for length in lengths]
 
-    def fit(self, prompts: Sequence[Conversation], sizes: Sequence[Sequence[Size]], room: int) -> list[bool]:
-        """Whether each prompt has at most `room` tokens. Text is only tokenised where its bytes are more than that."""
+    def fit(self, prompts: Sequence[Conversation], sizes: Sequence[Sequence[Size]], rooms: Sequence[int]) -> list[bool]:
+        """Whether each prompt has no more tokens than its room. Text is tokenised only where it might not."""
         self._learn({size for of_prompt in sizes for size in of_prompt})
         bytes_of_text = [len(self._rendered(prompt).encode()) for prompt in prompts]
         of_images = [sum(self._by_size[size] for size in of_prompt) for of_prompt in sizes]
-        if all(sum(most) <= room for most in zip(bytes_of_text, of_images, strict=True)):
+        most = (text + images for text, images in zip(bytes_of_text, of_images, strict=True))
+        if all(length <= room for length, room in zip(most, rooms, strict=True)):
             return [True] * len(prompts)
-        return [length <= room for length in self.count(prompts, sizes)]
+        return [length <= room for length, room in zip(self.count(prompts, sizes), rooms, strict=True)]
 
     def _rendered(self, prompt: Conversation) -> str:
         try:

@@ -8,7 +8,7 @@ from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
-from difference_feedback.repair.projection import project
+from difference_feedback.repair.projection import begin_as, project
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import Endpoint
 
@@ -81,6 +81,7 @@ class EndpointRepairer:
         return [self._projected(request, text, cut) for text, cut in zip(answer.texts, answer.truncated, strict=True)]
 
     def _projected(self, request: RepairRequest, text: str, truncated: bool) -> Repair:
+        text = begin_as(request.draft_ids, text, self.tokenizer)
         ids = project(request.draft_ids, text, self.tokenizer)
         end = [] if truncated else end_of(request.draft_ids, self.tokenizer) or [self.written_end]
         return Repair(ids + end, self.tokenizer.decode(ids, skip_special_tokens=True), projected=True)

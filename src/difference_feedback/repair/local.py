@@ -116,7 +116,7 @@ class LocalRepairer:
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
-        limits = [min(self.max_new_tokens or 512, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
+        limits = self._limits(requests)
         seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
             self.model,
@@ -141,6 +141,10 @@ class LocalRepairer:
             ]
         return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
 
+    def _limits(self, requests: Sequence[RepairRequest]) -> list[int]:
+        """The longest repair of each request, in tokens."""
+        return [min(self.max_new_tokens or 512, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
+
     def _fitting(self, requests: Sequence[RepairRequest]) -> list[int]:
         """The requests whose prompts leave room for a repair in the model's context."""
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -152,9 +156,10 @@ class LocalRepairer:
             for request in requests
         ]
         sizes = [[(image.height, image.width) for image in request.images] for request in requests]
-        longest = max((len(request.draft_ids) for request in requests), default=0)
-        answer = min(self.max_new_tokens or 512, int(self.max_growth * longest) + 8)
-        fits = self.lengths.fit(prompts, sizes, context - answer)
+        limits = self._limits(requests)
+        if all(request.seed is None for request in requests):  # with seeds a request does not depend on the others
+            limits = [max(limits, default=0)] * len(limits)
+        fits = self.lengths.fit(prompts, sizes, [context - limit for limit in limits])
         return [i for i, fit in enumerate(fits) if fit]
 
     def _as_repair(self, answer: SampledAnswer) -> Repair:

@@ -47,6 +47,15 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
     return ids if _decode(tokenizer, ids) == repair else _encode(tokenizer, repair)
 
 
+def begin_as(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> str:
+    """`repair` with the white space that the draft begins with: SmolVLM's template, for one, has answers after a blank.
+
+    Models on servers and people write none, and the first token would be marked for it.
+    """
+    draft = tokenizer.decode(list(draft_ids), skip_special_tokens=True)
+    return draft[: len(draft) - len(draft.lstrip())] + repair.lstrip()
+
+
 def _boundaries(ids: list[int], text: str, tokenizer: Any) -> list[int | None]:
     """The start of each token in `text`, and the end of the last; None inside a character of several tokens."""
     boundaries: list[int | None] = []

@@ -9,8 +9,9 @@ import json
 import os
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from difference_feedback.errors import ConfigError
 
@@ -34,11 +35,11 @@ def on_first_rank(work: Callable[[], T]) -> T:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "MASTER_ADDR" not in os.environ:
         return work()
-    from torch.distributed import DistError, rendezvous
+    from torch.distributed import DistError
 
-    store, rank, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    store = _store()
     key = f"difference-feedback/{next(_calls)}"
-    if rank == 0:
+    if is_first_rank():
         try:
             result = work()
         except BaseException as error:
@@ -53,3 +54,12 @@ def on_first_rank(work: Callable[[], T]) -> T:
     if "error" in answer:
         raise ConfigError(answer["error"])
     return answer["result"]
+
+
+@cache
+def _store() -> Any:
+    """The launch's store. Where no agent holds it, the first rank does, for as long as this object lives."""
+    from torch.distributed import rendezvous
+
+    store, _, _ = next(rendezvous("env://", timeout=TIMEOUT))
+    return store

@@ -74,6 +74,5 @@ def refuse_low_precision(model: nn.Module, keeps_master: bool) -> None:
 
 def compute_dtype(trainer: Any) -> torch.dtype:
     """The data type in which a trainer's forward pass computes: that of autocast, or of the weights."""
-    if trainer.args.bf16:
-        return torch.bfloat16
-    return torch.float16 if trainer.args.fp16 else next(trainer.model.parameters()).dtype
+    mixed = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    return mixed.get(trainer.accelerator.mixed_precision, next(trainer.model.parameters()).dtype)

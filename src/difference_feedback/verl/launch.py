@@ -16,7 +16,7 @@ from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.verl.problems import source_of, write_questions
 from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
-from difference_feedback.verl.translate import ROLLOUT, overrides
+from difference_feedback.verl.translate import ROLLOUT, gpus_here, overrides
 from difference_feedback.world.nano import SHIPPED
 
 
@@ -47,7 +47,7 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
 
 def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     """The command line; writes the data files that it names."""
-    translated = overrides(recipe, _gpus_here())
+    translated = overrides(recipe, gpus_here())
     train, test = run.folder / "train.parquet", run.folder / "test.parquet"
     questions, grader = held_out(recipe)
     assert not isinstance(grader, LLMJudge)  # `check` rejects a judge
@@ -75,12 +75,6 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
             f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
         }
     return [f"{key}={_word(value)}" for key, value in (fixed | translated).items()]
-
-
-def _gpus_here() -> int:
-    import torch
-
-    return int(torch.accelerator.device_count()) if torch.accelerator.is_available() else 0
 
 
 def _word(value: Any) -> str:

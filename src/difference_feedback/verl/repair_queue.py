@@ -27,13 +27,16 @@ LANES = 4
 """Batches that are at a server at the same time, so that the slowest answer of one does not stop the others."""
 
 
+Waiting = tuple[RepairRequest, "asyncio.Future[list[Repair]]"]
+
+
 class RepairQueue:
     """Spreads requests over replicas. Ray runs its methods concurrently, in one thread."""
 
     def __init__(self, replicas: Sequence[Any], batch_size: int) -> None:
         self.replicas = replicas
         self.batch_size = batch_size
-        self.waiting: asyncio.Queue[tuple[RepairRequest, asyncio.Future[list[Repair]]]] = asyncio.Queue()
+        self.waiting: asyncio.Queue[Waiting] = asyncio.Queue()
         self.tasks = set[asyncio.Task[None]]()
         self.lost: Exception | None = None
         self._busy, self._batches, self._since, self._seconds = 0, 0, 0.0, 0.0
@@ -65,20 +68,31 @@ class RepairQueue:
                 batch.append(self.waiting.get_nowait())
             self._start()
             try:
-                repairs = await replica.repair.remote([request for request, _ in batch])
+                await self._answer(replica, batch)
             except RayActorError as error:  # this replica is gone: the others take its work
-                for item in batch:
-                    self.waiting.put_nowait(item)
+                for request, future in batch:
+                    if not future.done():
+                        self.waiting.put_nowait((request, future))
                 self._retire(error)
                 return
-            except Exception as error:
-                for _, future in batch:
-                    future.set_exception(error)
-            else:
-                for (_, future), candidates in zip(batch, repairs, strict=True):
-                    future.set_result(candidates)
             finally:
                 self._stop()
+
+    async def _answer(self, replica: Any, batch: list[Waiting]) -> None:
+        """When a batch fails, its requests are sent one by one, so that none fails for another's fault."""
+        try:
+            repairs = await replica.repair.remote([request for request, _ in batch])
+        except RayActorError:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                batch[0][1].set_exception(error)
+                return
+            for item in batch:
+                await self._answer(replica, [item])
+        else:
+            for (_, future), candidates in zip(batch, repairs, strict=True):
+                future.set_result(candidates)
 
     def _retire(self, error: Exception) -> None:
         self.tasks -= {asyncio.current_task()}

@@ -52,10 +52,17 @@ _DEFAULTS = {
 }
 
 
+def gpus_here() -> int:
+    """The number of this machine's GPUs that are visible."""
+    import torch
+
+    return int(torch.accelerator.device_count()) if torch.accelerator.is_available() else 0
+
+
 def overrides(recipe: TrainRecipe, gpus: int = 1) -> dict[str, Any]:
     """verl's configuration, dotted key -> value, without data files and folders. `recipe.verl` overrides the rest.
 
-    `gpus` are those of this machine, which stand unless `recipe.verl` has other numbers of nodes and GPUs.
+    `gpus` are this machine's, which stand unless `recipe.verl` has other numbers of nodes and GPUs.
 
     Raises:
         ConfigError: a key without a counterpart on verl. `runs.check` has checked the objective.
@@ -69,7 +76,10 @@ def overrides(recipe: TrainRecipe, gpus: int = 1) -> dict[str, Any]:
         )
     own = recipe.verl_settings
     pool = {"trainer.nnodes": 1, "trainer.n_gpus_per_node": gpus}
-    ranks = math.prod(own.get(key, value) for key, value in pool.items())
+    try:
+        ranks = math.prod(int(own.get(key, value)) for key, value in pool.items())
+    except (TypeError, ValueError):
+        raise ConfigError("verl.trainer.nnodes and verl.trainer.n_gpus_per_node: give whole numbers.") from None
     if not ranks:
         raise ConfigError(
             "host: verl trains on GPUs, and this machine has none: set verl.trainer.n_gpus_per_node and "
