@@ -155,13 +155,14 @@ def test_a_server_needs_no_gpu_here(free: None, openai_server: Any) -> None:
     expected = [[direct.repair([request], 2)[0] for request in prompt] for prompt in prompts]
     assert len({repair.text for prompt in expected for pair in prompt for repair in pair}) > 10
     assert ray.get([repairs.repair.remote(prompt) for prompt in prompts]) == expected
-    assert ray.available_resources()["GPU"] == 8
+    [connection] = inside(repairs, lambda queue: set(queue.replicas))
+    assert gpus(connection) == []
 
 
 def test_replicas_on_gpus_of_their_own(free: None) -> None:
     config = compose("trainer.n_gpus_per_node=7", "++difference_feedback.placement=own")
     pool, repairs = start(config)
-    pool.get_placement_groups()
+    assert [group.bundle_count for group in pool.pgs] == [7]
     [replica] = inside(repairs, lambda queue: queue.replicas)
     assert len(gpus(replica)) == 1
     prompt = requests()[2]
@@ -193,15 +194,20 @@ def test_a_start_that_cannot_work_ends_with_its_reason(free: None, changes: list
 
 
 def test_waiting_for_a_place_has_an_end(free: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another job takes the GPUs between the check and the placement."""
+    from verl.single_controller.ray import RayResourcePool
+
     from difference_feedback.verl import placement
 
     monkeypatch.setattr(placement, "SECONDS", 2.0)
-    taken = ray.util.placement_group([{"GPU": 1}] * 8)
-    assert taken.wait(30)
+    assert ray.util.placement_group([{"GPU": 1}] * 8).wait(30)
     settings = settings_of(compose("++difference_feedback.placement=own"))
     assert settings is not None
+    pool = RayResourcePool([8], max_colocate_count=3)
+    with pytest.raises(ConfigError, match=r"n_gpus_per_node.*no room.*smaller pool"):
+        placement.place_pool(pool, "cpu")
     with pytest.raises(ConfigError, match=r"placement=own.*no room.*replicas, or placement=pool"):
-        placement.places(settings, None)
+        placement.places(settings, pool)
 
 
 def test_the_7b_recipe_trains_on_eight_pretended_gpus(tmp_path: Path) -> None:

@@ -7,12 +7,17 @@ import pytest
 from runs import BASE
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.loading import load_recipe
+from difference_feedback.runs.recipes import TrainRecipe
+from difference_feedback.verl.launch import as_words
 from difference_feedback.verl.settings import pool_of, settings_of
+from difference_feedback.verl.translate import overrides
 
-pytest.importorskip("verl", reason="verl has an environment of its own")
+verl = pytest.importorskip("verl", reason="verl has an environment of its own")
 hydra = pytest.importorskip("hydra")
 pytestmark = pytest.mark.verl
 RECIPES = Path(__file__).parents[2] / "recipes" / "verl"
+VERLS = str(Path(verl.__file__).parent / "trainer" / "config")
 BLOCK = ["+difference_feedback.repair_model=nano"]
 
 
@@ -21,11 +26,8 @@ def compose(name: str, overrides: list[str], folder: str | None = None) -> Any:
         return hydra.compose(config_name=name, overrides=overrides)
 
 
-def plain(*overrides: str) -> Any:
-    import verl.trainer
-
-    folder = str(Path(verl.trainer.__file__).parent / "config")
-    return compose("ppo_trainer", [*BLOCK, *overrides], folder)
+def plain(*changes: str) -> Any:
+    return compose("ppo_trainer", [*BLOCK, *changes], VERLS)
 
 
 MODELS = {
@@ -67,6 +69,22 @@ def test_recipes_pass_verls_own_checks(name: str, enabled: str) -> None:
     assert config.data.train_batch_size * rollout.n % gpus == 0
     longest = config.data.max_prompt_length + config.data.max_response_length
     assert longest <= config.actor_rollout_ref.actor.ppo_max_token_len_per_gpu
+
+
+@pytest.mark.parametrize("changes", [[], ["attention=sdpa", "method=grpo", "repair_model=null"]])
+def test_a_translated_train_recipe_passes_verls_own_checks(changes: list[str]) -> None:
+    """With nothing under `verl:`, on a machine of eight GPUs."""
+    from verl.trainer.ppo.utils import need_critic, need_reference_policy
+    from verl.utils.config import validate_config
+
+    names = ["host=verl", "repair_model=nano", "trl.per_device_train_batch_size=4", "trl.gradient_accumulation_steps=4"]
+    recipe = load_recipe("nano_df_grpo", TrainRecipe, [*names, *changes])
+    config = compose("ppo_trainer", as_words(overrides(recipe, gpus=8)), VERLS)
+    settings = settings_of(config)
+    assert (settings is None) == bool(changes)
+    validate_config(config, need_reference_policy(config), need_critic(config))
+    assert (config.data.train_batch_size, pool_of(config)) == (4 * 4 * 8 // 8, 8)
+    assert config.actor_rollout_ref.rollout.name == "vllm"
 
 
 def test_a_model_without_a_processor_in_verl_is_refused(tmp_path: Path) -> None:

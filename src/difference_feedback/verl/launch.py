@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,12 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
             f"{ROLLOUT}.val_kwargs.temperature": recipe.evaluation.temperature,
             f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
         }
-    return [f"{key}={_word(value)}" for key, value in (fixed | translated).items()]
+    return as_words(fixed | translated)
+
+
+def as_words(settings: Mapping[str, Any]) -> list[str]:
+    """Settings as Hydra's command line."""
+    return [f"{key}={_word(value)}" for key, value in settings.items()]
 
 
 def _word(value: Any) -> str:

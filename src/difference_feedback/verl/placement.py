@@ -5,6 +5,7 @@ takes a third of its bundle's GPU and leaves the rest to models beside it. A rep
 Ray counts these shares alone; whether the memory suffices is for the configuration to say.
 """
 
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -54,12 +55,27 @@ def check_cluster(config: Mapping[str, Any], settings: VerlSettings) -> None:
         )
 
 
-def places(settings: VerlSettings, pool: RayResourcePool | None) -> list[dict[str, Any]]:
-    """Ray's options of each replica, by `settings.placement`. `pool` is verl's, for replicas in it.
+def place_pool(pool: RayResourcePool, device: str) -> None:
+    """Make the placement groups of verl's pool, as verl does later. It goes first, since its groups are the largest.
+
+    Raises `ConfigError` where they have no place within `SECONDS`.
+    """
+    thread = threading.Thread(target=pool.get_placement_groups, kwargs={"device_name": device}, daemon=True)
+    thread.start()  # verl waits without a limit
+    thread.join(SECONDS)
+    if pool.pgs is None:
+        raise ConfigError(
+            f"trainer.n_gpus_per_node: after {SECONDS:.0f} s the cluster has no room for groups of {pool.store} GPUs, "
+            "though it has as many: wait until other jobs leave them, or set a smaller pool."
+        )
+
+
+def places(settings: VerlSettings, pool: RayResourcePool) -> list[dict[str, Any]]:
+    """Ray's options of each replica, by `settings.placement`; `pool` is verl's, which has its places.
 
     Raises `ConfigError` where a place is not free within `SECONDS`.
     """
-    if pool is not None:
+    if settings.placement == "pool":
         share = {"num_cpus": 1} | get_platform().ray_resource_options(1 / pool.max_colocate_count)
         bundles = [(group, i) for group in pool.pgs for i in range(group.bundle_count)]
         replicas = settings.replicas_in(len(bundles))

@@ -115,7 +115,7 @@ class RepairQueue:
             self._seconds += time.perf_counter() - self._since
 
 
-def start(settings: VerlSettings, pool: RayResourcePool | None, device: str, policy_path: str, max_tokens: int) -> Any:
+def start(settings: VerlSettings, pool: RayResourcePool, device: str, policy_path: str, max_tokens: int) -> Any:
     """Place the replicas, wait until each has its model, and return the queue's handle, which has a name, too.
 
     Raises `ConfigError` without a place for a replica, and otherwise what loading the model raises.

@@ -29,6 +29,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.weighting import gate_advantages
 from difference_feedback.verl import repair_queue
 from difference_feedback.verl.agent_loop import REPAIR_SESSION
+from difference_feedback.verl.placement import place_pool
 from difference_feedback.verl.settings import optimiser_steps, settings_of
 
 
@@ -53,22 +54,18 @@ class DFTrainer(PPOTrainerSync):
             )
 
     def _init_resource_pool_mgr(self) -> None:
-        """The repair model gets its places, and loads, before verl's workers do: what cannot work fails at once."""
+        """verl's pool and the repair model get their places before verl's workers load, so that errors come at once."""
         super()._init_resource_pool_mgr()
-        self.repairer: Any = None
-        if not self.settings.needs_repairer:
-            return
         manager = self.resource_pool_manager
         self.resource_pool_manager = _Pools(manager.resource_pool_spec, manager.mapping)
-        pool = None
-        if self.settings.needs_places and self.settings.placement == "pool":
-            self.resource_pool_manager.create_resource_pool()
-            pool = self.resource_pool_manager.resource_pool_dict["global_pool"]
-            pool.get_placement_groups(device_name=self.config.trainer.device)
-        config = self.config.actor_rollout_ref
-        self.repairer = repair_queue.start(
-            self.settings, pool, self.config.trainer.device, config.model.path, config.rollout.response_length
-        )
+        self.resource_pool_manager.create_resource_pool()
+        device, config = self.config.trainer.device, self.config.actor_rollout_ref
+        pool = self.resource_pool_manager.resource_pool_dict["global_pool"]
+        place_pool(pool, device)
+        self.repairer: Any = None
+        if self.settings.needs_repairer:
+            path, max_tokens = config.model.path, config.rollout.response_length
+            self.repairer = repair_queue.start(self.settings, pool, device, path, max_tokens)
 
     # ---- which rows ----
 
