@@ -128,15 +128,15 @@ def test_both_stages_of_a_repair_model_on_the_nano_base(
     after_sft = load_model(str(sft_run.model_path))[0]
     assert moved(after_sft, start) > 0.5
 
-    again = Seen()
+    seen_in_rl = Seen()
     second = RepairRLRecipe.model_validate(
         values
         | {"model": str(sft_run.model_path), "policy": "nano", "trl": STEPS | GROUPS, "text_only": {"samples": 0}}
     )
-    monkeypatch.setattr(rl, "RepairGRPOTrainer", again.spied(rl.RepairGRPOTrainer))
+    monkeypatch.setattr(rl, "RepairGRPOTrainer", seen_in_rl.spied(rl.RepairGRPOTrainer))
     rl_run = Run(tmp_path / "rl", second)
     rl.train_rl(second, rl_run)
-    check_precision(again, start)
+    check_precision(seen_in_rl, start)
     assert moved(load_model(str(rl_run.model_path))[0], after_sft) > 0.5
 
 
@@ -220,17 +220,19 @@ def test_both_stages_of_a_tiny_qwen(tmp_path: Path, seen: Seen, tiny: tuple[Any,
     start = load_model(str(checkpoint("qwen2_5_vl")))[0]
     assert moved(model, start) > 0.5
 
-    after, again = {n: p.detach().cpu().clone() for n, p in model.named_parameters()}, Seen()
+    after, seen_in_rl = {n: p.detach().cpu().clone() for n, p in model.named_parameters()}, Seen()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rl, "RepairGRPOTrainer", again.spied(rl.RepairGRPOTrainer))
+        patch.setattr(rl, "RepairGRPOTrainer", seen_in_rl.spied(rl.RepairGRPOTrainer))
         rl.fit_rl(model, processor, rl_dataset(wrong, processor, "full"), GRPOConfig(**common | GROUPS), grade=parity)
-    check_precision(again, model)
+    check_precision(seen_in_rl, model)
     assert any(not torch.equal(after[n], p.detach().cpu()) for n, p in model.named_parameters())
 
 
-def test_greedy_repairs_and_answers_are_those_of_the_processor(checkpoint: Callable[[str], Path]) -> None:
+def test_greedy_repairs_and_answers_are_those_of_the_processor(
+    checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In float32. Sums are in another order there, so a close choice may differ: one repair in ten."""
-    torch.backends.cudnn.allow_tf32 = False
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     folder = checkpoint("qwen2_5_vl")
     requests = []
     for i in range(20):
@@ -240,15 +242,15 @@ def test_greedy_repairs_and_answers_are_those_of_the_processor(checkpoint: Calla
             RepairRequest(asking("which is right ?" if i % 3 else "x", len(images)), images, ids, "answer 4")
         )
     settings: dict[str, Any] = {"dtype": "float32", "max_new_tokens": 12, "temperature": 0}
-    there, here = (
+    on_device, on_cpu = (
         [row[0].token_ids for row in LocalRepairer.from_pretrained(folder, device=device, **settings).repair(requests)]
         for device in (DEVICE, "cpu")
     )
-    assert len({tuple(ids) for ids in here}) > 10
-    assert sum(a == b for a, b in zip(there, here, strict=True)) >= 18
+    assert len({tuple(ids) for ids in on_cpu}) > 10
+    assert sum(a == b for a, b in zip(on_device, on_cpu, strict=True)) >= 18
 
     questions = sample_problems("test", 20, seed=0)
     model, processor = load_model("nano")
-    here_answers = [p.response for p in evaluate(model, processor, questions).predictions]
-    there_answers = [p.response for p in evaluate(model.to(DEVICE), processor, questions).predictions]
-    assert sum(a == b for a, b in zip(there_answers, here_answers, strict=True)) >= 18
+    cpu_answers = [p.response for p in evaluate(model, processor, questions).predictions]
+    device_answers = [p.response for p in evaluate(model.to(DEVICE), processor, questions).predictions]
+    assert sum(a == b for a, b in zip(device_answers, cpu_answers, strict=True)) >= 18

@@ -148,14 +148,14 @@ def test_labels_are_what_the_template_writes_as_the_answer(loaded: tuple[Any, An
         assert attended[places].all()
         assert not attended[places[-1] + 1 :].any()
     with torch.no_grad():
-        loss = model(**batch).loss
-        alone = [
+        together = model(**batch).loss
+        losses = [
             model(**RepairCollator(processor, model.generation_config)([row])).loss
             for row in sft_dataset(rows, processor, "full")
         ]
     tokens = [int((labels != -100).sum()) for labels in batch["labels"]]
-    mean = sum(float(one) * n for one, n in zip(alone, tokens, strict=True)) / sum(tokens)
-    assert float(loss) == pytest.approx(mean, rel=1e-4), "padding and the other rows' images change no loss"
+    mean = sum(float(loss) * n for loss, n in zip(losses, tokens, strict=True)) / sum(tokens)
+    assert float(together) == pytest.approx(mean, rel=1e-4), "padding and the other rows' images change no loss"
 
 
 def test_an_adapter_sits_on_every_linear_layer_of_the_language_model_and_on_no_other(

@@ -31,13 +31,13 @@ def token_texts(tokenizer: Any) -> TokenTexts:
     """
 
     def texts(token_ids: Sequence[int]) -> list[str]:
-        alone = [tokenizer.decode([i]) for i in token_ids]
-        both = [tokenizer.decode([i, j]) for i, j in pairwise(token_ids)]
-        added = [
+        single = [tokenizer.decode([i]) for i in token_ids]
+        pairs = [tokenizer.decode([i, j]) for i, j in pairwise(token_ids)]
+        additions = [
             pair.removeprefix(before) if pair.startswith(before) else text
-            for pair, before, text in zip(both, alone[:-1], alone[1:], strict=True)
+            for pair, before, text in zip(pairs, single[:-1], single[1:], strict=True)
         ]
-        return [*alone[:1], *added]
+        return [*single[:1], *additions]
 
     return texts
 
