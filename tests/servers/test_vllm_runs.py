@@ -16,7 +16,7 @@ import torch
 from servers.vllm_server import FOLDER, MODEL, PYTHON, SETTINGS, URL, serve_settings
 
 from difference_feedback.errors import DifferenceFeedbackError
-from difference_feedback.judges.questions import draft_questions
+from difference_feedback.judges.questions import EMBEDDED, draft_questions
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.models.adapters import with_lora
 from difference_feedback.models.generate import answer_questions
@@ -163,7 +163,7 @@ def group_exists(group):
 
 def test_drafts_and_the_filter_by_text_alone(running):
     served = ServedModel(PolicyEndpoint.model_validate(running), "nano")
-    questions, rule = draft_questions(RepairRLRecipe())
+    questions, rule = draft_questions(RepairRLRecipe()), EMBEDDED
     supply = rl_drafts(
         served, served.processor, 24, questions=questions, grade=rule.is_right, text_only=TextOnly(samples=2)
     )
