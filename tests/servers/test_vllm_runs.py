@@ -190,7 +190,7 @@ def colocated(which, folder):
     paths = [str(here.parents[1] / "src"), str(here.parent), SETTINGS["PYTHONPATH"]]
     words = [os.environ[PYTHON], "-m", "servers.colocated", which, os.environ[FOLDER], str(folder)]
     environment = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"log"')))
     result["steps"] = [row for row in result["log"] if "reward" in row]
