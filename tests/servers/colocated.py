@@ -68,7 +68,7 @@ def repair(model, processor, config):
 
 
 def moved(trainer, initial):
-    """The largest change by the training, of a log-probability of the last batch; of a repair model, of a weight.
+    """The largest change by the training: of a log-probability of the last answers, or of a weight of a repair model.
 
     Takes the training back.
     """

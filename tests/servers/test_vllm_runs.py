@@ -16,7 +16,7 @@ import torch
 from servers.vllm_server import FOLDER, MODEL, PYTHON, SETTINGS, URL, serve_settings
 
 from difference_feedback.errors import DifferenceFeedbackError
-from difference_feedback.judges.questions import draft_questions
+from difference_feedback.judges.questions import EMBEDDED, draft_questions
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.models.adapters import with_lora
 from difference_feedback.models.generate import answer_questions
@@ -163,7 +163,7 @@ def group_exists(group):
 
 def test_drafts_and_the_filter_by_text_alone(running):
     served = ServedModel(PolicyEndpoint.model_validate(running), "nano")
-    questions, rule = draft_questions(RepairRLRecipe())
+    questions, rule = draft_questions(RepairRLRecipe()), EMBEDDED
     supply = rl_drafts(
         served, served.processor, 24, questions=questions, grade=rule.is_right, text_only=TextOnly(samples=2)
     )
@@ -190,7 +190,7 @@ def colocated(which, folder):
     paths = [str(here.parents[1] / "src"), str(here.parent), SETTINGS["PYTHONPATH"]]
     words = [os.environ[PYTHON], "-m", "servers.colocated", which, os.environ[FOLDER], str(folder)]
     environment = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join(paths)}
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-4000:]
     result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith('{"log"')))
     result["steps"] = [row for row in result["log"] if "reward" in row]
