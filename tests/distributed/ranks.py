@@ -118,12 +118,12 @@ def rl(folder: Path, **trl: Any) -> None:
     train_rl(recipe, Run(folder / "rl", recipe))
 
 
-def policy_recipe(**trl: Any) -> TrainRecipe:
+def policy_recipe(changes: dict[str, Any] | None = None, **trl: Any) -> TrainRecipe:
     trl = TRL | batch(32) | SAMPLED | {"learning_rate": 0.2, "num_repairs": 1} | trl
     return TrainRecipe.model_validate(
         {
             **{"model": "nano", "repair_model": "nano", "repairs": {"style": "nano", "temperature": 0.0}},
-            **{"problems": 40, "evaluation": MEASURED, "trl": trl},
+            **{"problems": 40, "evaluation": MEASURED, "trl": trl, **(changes or {})},
         }
     )
 
@@ -170,9 +170,8 @@ def lora(folder: Path) -> None:
     settings = {"model": "nano", "drafts": 8, "trl": TRL | batch(8) | {"max_steps": 2, "learning_rate": 0.05}} | adapter
     stage = RepairSFTRecipe.model_validate(settings)
     train_sft(stage, Run(folder / "lora" / "sft", stage))
-    recipe = policy_recipe(learning_rate=5.0, max_steps=2)
     changes = {"repair_model": str(folder / "lora" / "sft" / "model")} | adapter
-    recipe = TrainRecipe.model_validate(recipe.model_dump() | changes)
+    recipe = policy_recipe(changes, learning_rate=5.0, max_steps=2)
     with sampling_by_row():
         train(recipe, Run(folder / "lora" / "policy", recipe))
 
