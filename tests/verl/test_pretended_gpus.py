@@ -54,7 +54,7 @@ def free(cluster: None) -> Iterator[None]:
     for group in ray.util.placement_group_table():
         ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(group))))
     limit = time.monotonic() + 60
-    while ray.available_resources().get("GPU") != 8:
+    while ray.available_resources().get("GPU") != 8 or ray.util.list_named_actors():
         assert time.monotonic() < limit
         time.sleep(0.2)
 
@@ -119,9 +119,12 @@ def test_replicas_share_verls_gpus_and_batch_what_comes(free: None) -> None:
     for order in (range(6), (5, 3, 1, 0, 2, 4)):
         answers = ray.get([repairs.repair.remote(prompts[i]) for i in order])
         assert answers == [expected[i] for i in order]
+    ray.get(repairs.take_work.remote())
+    together = [request for prompt in prompts for request in prompt]  # as if all came while the replicas were busy
+    assert ray.get(repairs.repair.remote(together)) == [answer for prompt in expected for answer in prompt]
     seconds, batches = ray.get(repairs.take_work.remote())
     assert seconds > 0
-    assert 2 * 3 <= batches < 2 * sum(map(len, prompts)), "requests of different prompts share batches of five"
+    assert (len(together), batches) == (12, 3), "each of the three takes up to five, of whatever prompts"
 
     # A request that cannot be repaired fails alone.
     broken = replace(prompts[5][0], images=[])
