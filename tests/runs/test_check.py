@@ -17,10 +17,11 @@ import pytest
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.check import HOST_OBJECTIVES, check, check_compared
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.loading import load_recipe, shipped_recipes
+from difference_feedback.runs.loading import build_recipe, dump_recipe, load_recipe, shipped_recipes
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_server
+from difference_feedback.runs.yaml_text import parse_yaml
 
 NOBODY = "http://127.0.0.1:9/v1"
 SERVER = f"{{url: {NOBODY}, model: m}}"
@@ -209,6 +210,9 @@ def test_shipped_recipes_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
     recipe = load_recipe(name, kinds.get(name.removeprefix("nano_"), TrainRecipe))
     made = [key for key in ("model", "repair_model") if str(getattr(recipe, key, "")).startswith("runs/")]
     check_compared(recipe, name, made)
+    # A run's config.yaml spells out every default, and is a recipe, too.
+    again = build_recipe(type(recipe), parse_yaml(dump_recipe(recipe), name))
+    check_compared(again, name, made)
 
 
 @pytest.fixture

@@ -120,8 +120,9 @@ def _check_host(recipe: TrainRecipe) -> None:
             f"{', '.join(HOST_OBJECTIVES[recipe.host])}: choose one of them, or host: {others[0]}."
         )
     if recipe.host == "trl":
-        if places := {"placement", "replicas"} & recipe.repairs.model_fields_set:
-            raise ConfigError(f"repairs.{min(places)} is for host: verl alone: leave it out, or set host: verl.")
+        for key in ("placement", "replicas"):
+            if getattr(recipe.repairs, key) is not None:
+                raise ConfigError(f"repairs.{key} is for host: verl alone: leave it out, or set host: verl.")
         _check_trl(recipe)
         return
     ignored = {
