@@ -72,7 +72,11 @@ def test_its_parts_are_the_shipped_recipes_with_the_budget_and_the_ceiling_s_rep
     for method in ("grpo", "df_grpo", "oracle"):
         train = cells[method]["train"]
         assert train.trl["learning_rate"] == 3e-5
-        assert (train.budget_cpu_seconds, train.evaluation.problems, train.evaluation.every) == (240.0, 300, 100)
+        assert (train.budget_cpu_seconds, train.evaluation.embedded_problems, train.evaluation.every) == (
+            240.0,
+            300,
+            100,
+        )
     assert set(cells["df_grpo"]) == {"sft", "rl", "train"}
     assert set(cells["oracle"]) == {"train"}
     assert cells["oracle"]["train"].repair_model == "oracle"

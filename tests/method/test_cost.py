@@ -108,7 +108,7 @@ def test_gpu_seconds_are_wall_seconds_times_the_gpus_held(clock: Callable[[float
         clock(5.0)
     with BILL.paused():
         clock(100.0)
-    BILL.hold("a server", 0)
+    BILL.hold("a server", None)
     clock(7.0)
     seconds = meter.close_window().seconds
     assert seconds["gpu"]["rollout"] == 3.0 + 3 * 5.0

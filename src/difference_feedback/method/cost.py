@@ -44,20 +44,23 @@ class BillingClock:
         self._gpus: dict[str, float] = {}
         self._gpu_seconds, self._gpus_since = 0.0, 0.0
 
-    def hold(self, what: str, gpus: float) -> None:
-        """From now on `gpus` GPUs are billed for `what`: this process's own device, or a server.
+    def hold(self, what: str, gpus: float | None) -> None:
+        """From now on `gpus` GPUs are billed for `what`: this process's own device, or a server. None: not any more.
 
-        Each rank bills its own device. One rank bills a server; the others bill 0 for it, so that all have this clock.
+        To be called between two runs of a process, not during one. Each rank bills its own device. One rank bills a
+        server; the others bill 0 for it, so that all have this clock.
         """
         wall = self.now()["wall"]
         self._gpu_seconds += sum(self._gpus.values()) * (wall - self._gpus_since)
         self._gpus_since = wall
-        self._gpus[what] = gpus
+        self._gpus = {name: number for name, number in self._gpus.items() if name != what}
+        if gpus is not None:
+            self._gpus[what] = gpus
         if self._stopped is not None:
             self._stopped = self._with_gpus({"wall": wall, "cpu": self._stopped["cpu"]})
 
     def now(self) -> dict[str, float]:
-        """Clock -> seconds from an arbitrary zero. `gpu` is there once GPUs have been held."""
+        """Clock -> seconds from an arbitrary zero. `gpu` is there while GPUs are held."""
         if self._stopped is not None:
             return self._stopped
         now = {"wall": time.perf_counter(), "cpu": time.process_time()}

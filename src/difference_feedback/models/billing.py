@@ -11,14 +11,13 @@ from difference_feedback.runs.sections import Endpoint
 
 def bill_device(device: torch.device) -> None:
     """Bill this rank's device, if it is a GPU, or another accelerator."""
-    if device.type not in ("cpu", "mps"):
-        BILL.hold("device", 1)
+    BILL.hold("device", None if device.type in ("cpu", "mps") else 1)
 
 
 def bill_servers(endpoints: Iterable[Endpoint]) -> None:
-    """Bill the GPUs of servers, by one rank for each server. A GPU that a rank of this machine holds is billed once.
+    """Bill the GPUs of a run's servers, by one rank for each server.
 
-    Of a server that the run does not start itself, the recipe says with `billed_gpus` how many GPUs it holds.
+    A GPU that a rank of this machine holds is billed once. Of a server that the run does not start itself, the recipe says with `billed_gpus` how many GPUs it holds.
     """
     elsewhere, started = 0.0, set[str]()
     for endpoint in endpoints:
@@ -28,8 +27,8 @@ def bill_servers(endpoints: Iterable[Endpoint]) -> None:
     started -= set(visible_gpus()[: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))])
     first = os.environ.get("RANK", "0") == "0"
     first_here = os.environ.get("LOCAL_RANK", "0") == "0"
-    if elsewhere or started:
-        BILL.hold("servers", elsewhere * first + len(started) * first_here)
+    billed = elsewhere * first + len(started) * first_here
+    BILL.hold("servers", billed if elsewhere or started else None)
 
 
 def visible_gpus() -> list[str]:
