@@ -19,6 +19,7 @@ from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
 from hosts_page import hosts_picture, hosts_table
 from plots import compute_plot, forest_plot, mask_plot
+from recipe_keys import recipe_keys
 from sizing import sizing_table
 from tables import (
     cost_table,
@@ -38,7 +39,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS, IMAGES = ROOT / "evidence" / "results", ROOT / "docs" / "images"
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("evidence.md", "hosts.md", "repair.md", "run_on_gpus.md")),
+    *(ROOT / "docs" / name for name in ("evidence.md", "hosts.md", "recipes.md", "repair.md", "run_on_gpus.md")),
 ]
 CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "blind_rewriter", "oracle")
 BLOCK = re.compile(
@@ -84,6 +85,7 @@ def blocks() -> dict[str, str]:
         "gradients": gradient_table(_values("gradients")),
         "repair factors": factor_table(_values("repair_factors")),
         "hosts": hosts_table(_values("hosts")),
+        "recipe keys": recipe_keys(),
         "sizing": sizing_table(),
     }
 

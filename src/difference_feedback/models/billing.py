@@ -17,7 +17,8 @@ def bill_device(device: torch.device) -> None:
 def bill_servers(endpoints: Iterable[Endpoint]) -> None:
     """Bill the GPUs of a run's servers, by one rank for each server.
 
-    A GPU that a rank of this machine holds is billed once. Of a server that the run does not start itself, the recipe says with `billed_gpus` how many GPUs it holds.
+    A GPU that a rank of this machine holds is billed once. Of a server that the run does not start itself, the recipe
+    says with `billed_gpus` how many GPUs it holds.
     """
     elsewhere, started = 0.0, set[str]()
     for endpoint in endpoints:

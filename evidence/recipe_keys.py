@@ -1,14 +1,11 @@
-"""Write the list of keys in recipes.md, from the docstrings in runs/: `python docs/recipe_keys.py`."""
+"""The list of keys in docs/recipes.md, from the docstrings in runs/."""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-HERE = Path(__file__).parent
-RUNS = HERE.parent / "src" / "difference_feedback" / "runs"
-PAGE = HERE / "recipes.md"
-MARK = "<!-- What follows is written by recipe_keys.py. -->\n"
+RUNS = Path(__file__).parents[1] / "src" / "difference_feedback" / "runs"
 FILES = ("recipes.py", "sections.py", "plan.py")
 TYPES = (
     (r"Annotated\[(\w+|list\[\w+\]), BeforeValidator\(.*\)\]", r"\1"),
@@ -39,12 +36,8 @@ TYPES = (
 
 def classes() -> dict[str, ast.ClassDef]:
     """Every recipe and section by name, in the order of the files."""
-    found = {}
-    for name in FILES:
-        for node in ast.parse((RUNS / name).read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef):
-                found[node.name] = node
-    return found
+    nodes = [node for name in FILES for node in ast.parse((RUNS / name).read_text(encoding="utf-8")).body]
+    return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
 
 
 def keys_of(node: ast.ClassDef) -> Iterator[tuple[str, str, str, str]]:
@@ -91,13 +84,7 @@ def link(node: ast.ClassDef) -> str:
     return f"[{title(node)}](#{anchor})"
 
 
-def page() -> str:
-    """The whole page: what is written by hand, and the keys."""
-    by_hand = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
+def recipe_keys() -> str:
+    """Every recipe and every section, with its keys."""
     known = classes()
-    parts = [listed(node, known) for node in known.values() if any(True for _ in keys_of(node))]
-    return by_hand + MARK + "\n" + "\n".join(parts)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    return "\n".join(listed(node, known) for node in known.values() if any(True for _ in keys_of(node))).strip()
