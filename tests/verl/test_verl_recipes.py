@@ -184,6 +184,7 @@ def test_a_train_recipe_s_own_keys_reach_verl(tmp_path: Path, monkeypatch: pytes
         "max_prompt_length": 200,
         "system_prompt": "look closely",
         "report_to": ["tensorboard"],
+        "verl": {"trainer": {"n_gpus_per_node": 1}},
     }
     run = Run(tmp_path / "my_run", TrainRecipe.model_validate(values))
     import verl.trainer
