@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 
 from difference_feedback.method.cost import BILL
+from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.sections import Endpoint
 
 
@@ -22,9 +23,8 @@ def bill_servers(endpoints: Iterable[Endpoint]) -> None:
     """
     elsewhere, started = gpus_of_servers(endpoints)
     started -= set(visible_gpus()[: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))])
-    first = os.environ.get("RANK", "0") == "0"
     first_here = os.environ.get("LOCAL_RANK", "0") == "0"
-    billed = elsewhere * first + len(started) * first_here
+    billed = elsewhere * is_first_rank() + len(started) * first_here
     BILL.hold("servers", billed if elsewhere or started else None)
 
 
