@@ -12,7 +12,7 @@ from transformers import AutoModelForImageTextToText, InternVLConfig, Qwen2_5_VL
 
 GB = 1e9
 ASSUMED = {
-    "prompt": 1300,  # tokens, of which 1280 are the largest image that the recipes keep
+    "prompt": 1300,  # tokens; an image that the recipes keep has up to 1280 (of InternVL: 3,328)
     "answer": 500,  # tokens, on average
     "wrong": 0.5,  # share of the answers
     "decode": 2000.0 * 8e9,  # tokens a second of an engine on one GPU, times the parameters
@@ -83,6 +83,8 @@ class Layout:
     """Share of each GPU that the rollout engine takes; it sleeps during the update."""
     repairs: float
     """Share of each GPU that the repair model's server takes."""
+    server_gpus: int = 0
+    """The server's own GPUs, where it has none of the run's."""
     row_tokens: int = 2048
     """Longest answer; a micro-batch has one row."""
 
@@ -102,11 +104,11 @@ class Layout:
         """Of one training step. An update reads wrong answers and repairs: a forward pass for the old
         log-probabilities where they are needed, and three times that, and one more for checkpointing, for the step."""
         repaired = ASSUMED["wrong"] * self.answers
-        decode = ASSUMED["decode"] / parameters(self.model) * self.gpus
+        decode = ASSUMED["decode"] / parameters(self.model)
         operations = 8 * parameters(self.model) * 2 * repaired * (ASSUMED["prompt"] + ASSUMED["answer"])
         return {
-            "rollouts": self.answers * ASSUMED["answer"] / decode,
-            "repairs": 2 * repaired * ASSUMED["answer"] / decode,
+            "rollouts": self.answers * ASSUMED["answer"] / (decode * self.gpus),
+            "repairs": 2 * repaired * ASSUMED["answer"] / (decode * (self.server_gpus or self.gpus)),
             "update": operations / (ASSUMED["use"] * ASSUMED["flops"] * self.gpus),
         }
 
@@ -115,7 +117,7 @@ LAYOUTS = {
     "qwen2_5_vl_7b_df_gspo": Layout("Qwen2.5-VL-7B", 8, 128 * 8, 0.3, 0.3),
     "qwen3_vl_8b_df_gspo": Layout("Qwen3-VL-8B", 8, 128 * 8, 0.3, 0.3),
     "internvl3_5_8b_df_grpo": Layout("InternVL3.5-8B", 8, 512 * 8, 0.3, 0.3),
-    "qwen2_5_vl_32b_df_gspo": Layout("Qwen2.5-VL-32B", 32, 128 * 8, 0.35, 0.35),
+    "qwen2_5_vl_32b_df_gspo": Layout("Qwen2.5-VL-32B", 32, 128 * 8, 0.35, 0.0, server_gpus=4),
 }
 
 

@@ -41,6 +41,8 @@ def test_recipes_have_the_layouts_that_are_computed(name: str) -> None:
     assert endpoint is not None
     if endpoint.serve is not None:
         assert endpoint.serve.options["gpu-memory-utilization"] == layout.repairs
+    else:
+        assert (layout.repairs, layout.server_gpus) == (0.0, endpoint.billed_gpus)
     room = min(trl["vllm_max_model_length"], 8192)
     assert recipe.max_prompt_length is not None
     assert recipe.max_prompt_length + trl["max_completion_length"] <= room

@@ -5,7 +5,9 @@ import pytest
 
 from difference_feedback import world
 from difference_feedback.judges.answers import Rollout
+from difference_feedback.judges.audit import AuditResult
 from difference_feedback.method.repairs import Repair
+from difference_feedback.models import ranks
 from difference_feedback.repair.drafts import RolloutGroup, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.quality import held_out_drafts, repair_quality
 from difference_feedback.world.nano import build_processor
@@ -54,6 +56,24 @@ def test_a_perfect_repairer(drafts):
     assert quality.mask == quality.oracle_mask
     assert quality.mask_drafts == len(drafts)
     assert quality.mask.f1 > 0.9
+
+
+def test_ranks_share_the_audits(drafts, monkeypatch):
+    class CountingAuditor:
+        name, cases = "counting", 0
+
+        def audit(self, cases):
+            self.cases += len(cases)
+            return [AuditResult("clean", "", "") for _ in cases]
+
+    auditor = CountingAuditor()
+    monkeypatch.setattr(ranks.ranks(), "num_processes", 2)
+    monkeypatch.setattr(ranks, "gather_object", lambda values: values)
+    for rank in range(2):
+        monkeypatch.setattr(ranks.ranks(), "process_index", rank)
+        quality = repair_quality(Scripted(drafts, by_hand), drafts, TOKENIZER, auditor=auditor, over_ranks=True)
+        assert quality.audit_survival == 1
+    assert auditor.cases == len(drafts)
 
 
 def test_a_repairer_that_copies_the_draft(drafts):

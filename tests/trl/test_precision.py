@@ -9,13 +9,14 @@ import torch
 import trl_world
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.models.adapters import name_base
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import host_config
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.sft import sft_config
 from difference_feedback.runs.check import check
 from difference_feedback.runs.recipes import RepairSFTRecipe, TrainRecipe
-from difference_feedback.trl import DFGRPOTrainer
+from difference_feedback.trl import DFGRPOTrainer, precision
 from difference_feedback.trl.precision import load_to_train, machine_settings
 
 RATE = 1e-6  # the usual one of reinforcement learning
@@ -138,3 +139,19 @@ class TestRepairer:
         make_trainer(DFGRPOTrainer, repairer=repairer)
         assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
         assert repairer.max_new_tokens == 12
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["new", "from a folder"])
+@pytest.mark.parametrize("zero3", [False, True])
+def test_an_adapter_has_the_type_of_its_base_where_zero3_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loaded: bool, zero3: bool
+) -> None:
+    recipe = recipe_of(lora={"rank": 2})
+    if loaded:
+        load_to_train(recipe)[0].save_pretrained(tmp_path)
+        name_base(tmp_path, "nano")
+        recipe = recipe_of(model=str(tmp_path))
+    monkeypatch.setattr(precision, "is_deepspeed_zero3_enabled", lambda: zero3)
+    model, _ = load_to_train(recipe, whole=True)
+    types = {parameter.requires_grad: parameter.dtype for parameter in model.parameters()}
+    assert types == {False: torch.bfloat16, True: torch.bfloat16 if zero3 else torch.float32}

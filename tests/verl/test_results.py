@@ -52,10 +52,19 @@ def run_of(folder: Path, *changes: str) -> Run:
             ],
             12,
         ),
+        (
+            [
+                "verl.trainer.n_gpus_per_node=6",
+                "repair_model=null",
+                "repairs={via: vllm, endpoint: {url: http://127.0.0.1:1/v1, model: m, serve: {gpus: '5,6,7'}}}",
+            ],
+            8,
+        ),
         (["verl.trainer.device=cpu"], 0),
     ],
 )
-def test_the_gpus_that_a_run_holds(changes: list[str], gpus: int) -> None:
+def test_the_gpus_that_a_run_holds(monkeypatch: pytest.MonkeyPatch, changes: list[str], gpus: int) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3,4,5,6,7")
     values = ["host=verl", "verl.trainer.n_gpus_per_node=1", "repair_model=nano", *changes]
     assert gpus_of(load_recipe("nano_df_grpo", TrainRecipe, values)) == gpus
 

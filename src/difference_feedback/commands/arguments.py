@@ -29,9 +29,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in 
 
 def publish(run: "Run", repository: str | None) -> None:
     """Upload the model of a finished run, where its recipe says `push_to_hub`. Raises as `runs.hub.upload`."""
-    from difference_feedback.runs.first_rank import is_first_rank
-
-    if repository is not None and is_first_rank():
+    if repository is not None:
         from difference_feedback.runs.hub import upload
 
         if address := upload(run, repository):

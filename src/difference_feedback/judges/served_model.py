@@ -9,7 +9,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.models.generate import SampledAnswer
 from difference_feedback.models.processor import load_config, load_processor
-from difference_feedback.models.ranks import shared_work
+from difference_feedback.models.ranks import ranks, shared_work
 from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
 from difference_feedback.runs.sections import PolicyEndpoint
 from difference_feedback.runs.servers import named
@@ -62,7 +62,8 @@ class ServedModel:
         ]
 
         def ask(part: Sequence[tuple[int, ChatRequest]]) -> list[list[SampledAnswer]]:
-            answers = self.client.ask([request for _, request in part], progress)
+            title = progress if not over_ranks or ranks().is_main_process else None
+            answers = self.client.ask([request for _, request in part], title)
             return [self._sampled(row, answer) for (row, _), answer in zip(part, answers, strict=True)]
 
         numbered = list(enumerate(requests))

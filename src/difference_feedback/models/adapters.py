@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.integrations import is_deepspeed_zero3_enabled
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.jsonl import write_atomically
@@ -40,12 +39,19 @@ def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
     try:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            # ZeRO-3 has float32 copies of all weights, and cannot take layers of two types (DeepSpeed's issue 8072).
-            return peft.get_peft_model(model, config, autocast_adapter_dtype=not is_deepspeed_zero3_enabled())
+            return peft.get_peft_model(model, config)
     except ValueError as error:
         raise ConfigError(
             f"lora.targets: PEFT cannot add the adapter ({error}): name modules of this model."
         ) from error
+
+
+def in_one_type(model: Any) -> None:
+    """Put an adapter, which PEFT keeps in float32, into the data type of its base."""
+    base = next(parameter.dtype for parameter in model.parameters() if not parameter.requires_grad)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(base)
 
 
 def language_layers(model: Any) -> str:

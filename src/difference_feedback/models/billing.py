@@ -6,6 +6,7 @@ from collections.abc import Iterable
 import torch
 
 from difference_feedback.method.cost import BILL
+from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.sections import Endpoint
 
 
@@ -20,16 +21,21 @@ def bill_servers(endpoints: Iterable[Endpoint]) -> None:
     A GPU that a rank of this machine holds is billed once. Of a server that the run does not start itself, the recipe
     says with `billed_gpus` how many GPUs it holds.
     """
+    elsewhere, started = gpus_of_servers(endpoints)
+    started -= set(visible_gpus()[: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))])
+    first_here = os.environ.get("LOCAL_RANK", "0") == "0"
+    billed = elsewhere * is_first_rank() + len(started) * first_here
+    BILL.hold("servers", billed if elsewhere or started else None)
+
+
+def gpus_of_servers(endpoints: Iterable[Endpoint]) -> tuple[float, set[str]]:
+    """How many GPUs servers that run already hold, and the names of those that the run's own servers are given."""
     elsewhere, started = 0.0, set[str]()
     for endpoint in endpoints:
         elsewhere += endpoint.billed_gpus
         if endpoint.serve is not None:
             started |= set(_split(endpoint.serve.gpus) if endpoint.serve.gpus else visible_gpus())
-    started -= set(visible_gpus()[: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))])
-    first = os.environ.get("RANK", "0") == "0"
-    first_here = os.environ.get("LOCAL_RANK", "0") == "0"
-    billed = elsewhere * first + len(started) * first_here
-    BILL.hold("servers", billed if elsewhere or started else None)
+    return elsewhere, started
 
 
 def visible_gpus() -> list[str]:

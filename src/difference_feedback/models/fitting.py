@@ -1,6 +1,5 @@
 """Leave out what does not fit into a model's context, and say so, instead of running out of memory hours later."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from rich.console import Console
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.processor import context_of
+from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.jsonl import print_problems
 
 
@@ -50,8 +50,7 @@ def fitting(
 
     Raises `DataError` when none fits.
     """
-    first_rank = os.environ.get("RANK", "0") == "0"
-    console = console or Console(stderr=True, soft_wrap=True, quiet=not first_rank)
+    console = console or Console(stderr=True, soft_wrap=True, quiet=not is_first_rank())
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)

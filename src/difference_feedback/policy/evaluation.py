@@ -122,13 +122,13 @@ def evaluate_recipe(recipe: EvaluateRecipe, run: Run) -> dict[str, Any]:
     Each rank holds the whole model and answers its share of the questions; the first one writes.
     """
     check(recipe)
-    say_idle_devices()
     questions, grade = held_out(recipe)
     model: Any
     if recipe.evaluation.endpoint is not None:
         model = ServedModel(recipe.evaluation.endpoint, recipe.model)
         processor = model.processor
     else:
+        say_idle_devices()
         model, processor = load_model(recipe.model, dtype=recipe.dtype, attention=recipe.attention, whole=True)
         model = model.to(ranks().device)
     sampling = recipe.evaluation.generation | {"seed": recipe.seed}

@@ -18,6 +18,7 @@ from difference_feedback.method.repairs import Repairer
 from difference_feedback.method.selection import choose_repair
 from difference_feedback.models.end_tokens import end_of
 from difference_feedback.models.generate import Answerer
+from difference_feedback.models.ranks import shared_work
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.world import Problem
 from difference_feedback.world.oracle import MaskQuality, error_tokens, mask_quality, oracle_repair
@@ -82,11 +83,12 @@ def repair_quality(
     grade: Grade = world.is_correct,
     blind: bool = False,
     auditor: Auditor | None = None,
+    over_ranks: bool = False,
 ) -> RepairQuality:
     """Repair every draft `num_samples` times and measure. `tokenizer` is the policy's.
 
     With `blind`, the drafts are repaired from a blank and from a noise image as well, once each; with an `auditor`, the
-    right repairs are audited.
+    right repairs are audited. With `over_ranks`, all ranks make this call, and share the audits.
     """
     start = time.process_time()
     repaired = repairer.repair([wrong.request for wrong in drafts], num_samples)
@@ -117,7 +119,7 @@ def repair_quality(
         if hit
     ]
     repaired_blind = _repaired_blind(repairer, drafts, grade) if blind else None
-    audited = _audited(auditor, drafts, right) if auditor else None
+    audited = _audited(auditor, drafts, right, over_ranks) if auditor else None
     return RepairQuality(
         drafts=len(drafts),
         num_samples=num_samples,
@@ -152,7 +154,9 @@ def _repaired_blind(repairer: Repairer, drafts: Sequence[WrongDraft[Any]], grade
     return [any(right[i : i + len(kinds)]) for i in range(0, len(right), len(kinds))]
 
 
-def _audited(auditor: Auditor, drafts: Sequence[WrongDraft[Any]], right: Sequence[tuple[int, str]]) -> list[str | None]:
+def _audited(
+    auditor: Auditor, drafts: Sequence[WrongDraft[Any]], right: Sequence[tuple[int, str]], over_ranks: bool
+) -> list[str | None]:
     """Verdicts on right repairs, given as the draft's place and the text; outages are None."""
     cases = []
     for i, text in right:
@@ -160,7 +164,11 @@ def _audited(auditor: Auditor, drafts: Sequence[WrongDraft[Any]], right: Sequenc
         truth = problem if isinstance(problem, Problem) else None
         images = tuple(problem.images)
         cases.append(AuditCase(problem.question, images, drafts[i].draft.text, text, drafts[i].reference, truth))
-    return [result.verdict for result in auditor.audit(cases)]
+
+    def verdicts(part: Sequence[AuditCase]) -> list[str | None]:
+        return [result.verdict for result in auditor.audit(part)]
+
+    return shared_work(cases, verdicts) if over_ranks else verdicts(cases)
 
 
 def _oracle_ids(problem: Problem, text: str, draft_ids: Sequence[int], tokenizer: Any) -> list[int]:

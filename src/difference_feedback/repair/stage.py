@@ -125,9 +125,8 @@ class Stage:
                 self.policy, self.processor, questions, grade=grader, seed=seed, **self.limits
             )
         repairer = LocalRepairer(self.model, self.processor, style=self.template, seed=seed, **self.limits)
-        return repair_quality(
-            repairer, self._drafts, self.processor.tokenizer, grade=self._grade, blind=True, auditor=auditor
-        )
+        measuring: dict[str, Any] = {"grade": self._grade, "blind": True, "auditor": auditor, "over_ranks": True}
+        return repair_quality(repairer, self._drafts, self.processor.tokenizer, **measuring)
 
     def save(self, trainer: Trainer | None = None) -> None:
         """Save the model, its processor and its prompt template to the run's `model` folder."""

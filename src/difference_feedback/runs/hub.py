@@ -1,6 +1,5 @@
 """Upload a finished run's model to the Hugging Face hub, with a card that says how it was made."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import yaml
 
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
+from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import to_json, write_atomically
 from difference_feedback.runs.loading import dump_recipe
@@ -46,7 +46,7 @@ def upload(run: Run, name: str) -> str | None:
     has the command to upload by hand.
     """
     record = run.folder / RECORD
-    if record.is_file() or os.environ.get("RANK", "0") != "0":
+    if record.is_file() or not is_first_rank():
         return None
     from huggingface_hub import HfApi
 

@@ -117,8 +117,8 @@ class StopAtBudget(TrainerCallback, ExportableState):
 
 
 def check_gpu_budget(gpu_seconds: float | None) -> None:
-    """Raise `ConfigError` for a budget of GPU time on a machine without a GPU: it would never be spent."""
-    if gpu_seconds is not None and not torch.accelerator.is_available():
+    """Raise `ConfigError` for a budget of GPU time where no GPU trains: it would never be spent."""
+    if gpu_seconds is not None and not torch.cuda.is_available():  # as `machine_settings` chooses the device
         raise ConfigError("budget_gpu_seconds: this machine has no GPU: set budget_cpu_seconds, or trl.max_steps.")
 
 

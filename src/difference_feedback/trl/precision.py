@@ -13,9 +13,10 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from torch import nn
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.models.adapters import with_lora
+from difference_feedback.models.adapters import in_one_type, with_lora
 from difference_feedback.models.load import load_model
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe, TrainRecipe
@@ -45,7 +46,11 @@ def load_to_train(recipe: Trained, whole: bool = False) -> tuple[Any, Any]:
     model, processor = load_model(recipe.model, dtype=dtype, attention=recipe.attention, whole=whole)
     if master and recipe.dtype in LOW:
         _compute_in(model, getattr(torch, recipe.dtype))
-    return with_lora(model, recipe.lora, recipe.seed), processor
+    model = with_lora(model, recipe.lora, recipe.seed)
+    if adapter and is_deepspeed_zero3_enabled():
+        # It has float32 copies of all weights, and cannot take layers of two types (DeepSpeed's issue 8072).
+        in_one_type(model)
+    return model, processor
 
 
 def _deepspeed(recipe: Trained) -> bool:

@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.cost import Counts, Spent, ledger
+from difference_feedback.models.billing import gpus_of_servers, visible_gpus
 from difference_feedback.policy.evaluation import Evaluation, Prediction
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
@@ -89,13 +90,19 @@ def keep_metrics(recipe: TrainRecipe, run: Run, metrics: Path, measured: dict[in
 
 
 def gpus_of(recipe: TrainRecipe) -> float:
-    """The GPUs that a run holds: verl's pool, replicas of the repair model on GPUs of their own, and servers'."""
+    """The GPUs that a run holds: verl's pool, replicas of the repair model on GPUs of their own, and servers'.
+
+    Of this machine, where the run starts its servers, no more are counted than it has.
+    """
     settings = overrides(recipe, gpus_here())
     if settings.get("trainer.device") == "cpu":
         return 0.0
     pool = settings["trainer.nnodes"] * settings["trainer.n_gpus_per_node"]
     own = (recipe.repairs.replicas or 1) if recipe.needs_repairer and recipe.repairs.placement == "own" else 0
-    return float(pool + own + sum(endpoint.billed_gpus for endpoint in endpoints_of(recipe).values()))
+    elsewhere, started = gpus_of_servers(endpoints_of(recipe).values())
+    here = set(visible_gpus())
+    free = max(0, len(here) - settings["trainer.n_gpus_per_node"] - own)
+    return float(pool + own + elsewhere + len(started - here) + min(len(started & here), free))
 
 
 def spent_in(step: dict[str, Any], gpus: float = 0.0) -> Spent:
