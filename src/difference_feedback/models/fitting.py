@@ -51,7 +51,7 @@ def fitting(
     Raises `DataError` when none fits.
     """
     first_rank = os.environ.get("RANK", "0") == "0"
-    console = console or Console(stderr=True, soft_wrap=True, quiet=not first_rank)
+    console = console or Console(stderr=True, emoji=False, soft_wrap=True, quiet=not first_rank)
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)
