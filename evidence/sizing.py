@@ -85,13 +85,15 @@ class Layout:
     """Share of each GPU that the repair model's server takes."""
     server_gpus: int = 0
     """The server's own GPUs, where it has none of the run's."""
+    prompt: int = 1300
+    """Tokens, of which 1,280 are the largest image that the recipes keep."""
     row_tokens: int = 2048
     """Longest answer; a micro-batch has one row."""
 
     def memory(self) -> dict[str, float]:
         """GB on each GPU."""
         text = CONFIGS[self.model].get_text_config()
-        tokens = self.row_tokens + ASSUMED["prompt"]
+        tokens = self.row_tokens + self.prompt
         sharded = 16 * parameters(self.model) / self.gpus
         gathered = 2 * 2 * text.vocab_size * text.hidden_size  # the embedding and the head, in bfloat16
         kept = 2 * tokens * text.hidden_size * text.num_hidden_layers  # a layer's input each: checkpointing
@@ -105,7 +107,7 @@ class Layout:
         log-probabilities where they are needed, and three times that, and one more for checkpointing, for the step."""
         repaired = ASSUMED["wrong"] * self.answers
         decode = ASSUMED["decode"] / parameters(self.model)
-        operations = 8 * parameters(self.model) * 2 * repaired * (ASSUMED["prompt"] + ASSUMED["answer"])
+        operations = 8 * parameters(self.model) * 2 * repaired * (self.prompt + ASSUMED["answer"])
         return {
             "rollouts": self.answers * ASSUMED["answer"] / (decode * self.gpus),
             "repairs": 2 * repaired * ASSUMED["answer"] / (decode * (self.server_gpus or self.gpus)),
@@ -116,7 +118,7 @@ class Layout:
 LAYOUTS = {
     "qwen2_5_vl_7b_df_gspo": Layout("Qwen2.5-VL-7B", 8, 128 * 8, 0.3, 0.3),
     "qwen3_vl_8b_df_gspo": Layout("Qwen3-VL-8B", 8, 128 * 8, 0.3, 0.3),
-    "internvl3_5_8b_df_grpo": Layout("InternVL3.5-8B", 8, 512 * 8, 0.3, 0.3),
+    "internvl3_5_8b_df_grpo": Layout("InternVL3.5-8B", 8, 512 * 8, 0.3, 0.3, prompt=3400),
     "qwen2_5_vl_32b_df_gspo": Layout("Qwen2.5-VL-32B", 32, 128 * 8, 0.35, 0.0, server_gpus=4),
 }
 

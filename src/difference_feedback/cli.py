@@ -43,7 +43,7 @@ class MethodGroup(TyperGroup):
         return ["demo", "base", "repair", "train", "evaluate", "mask", "grade", "annotate", "report", "bench"]
 
     def invoke(self, ctx: Any) -> Any:
-        errors = Console(stderr=True, soft_wrap=True)
+        errors = Console(stderr=True, emoji=False, soft_wrap=True)
         try:
             return super().invoke(ctx)
         except DifferenceFeedbackError as error:

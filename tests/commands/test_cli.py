@@ -68,6 +68,7 @@ def test_version() -> None:
         (["train", "nano_grpo", "objective=gsop"], "objective: got 'gsop' (text), wanted"),
         (["train", "nano_df_grpo", "repair_model=nano", "trl.use_liger_kernel=true"], "leave it off"),
         (["report", "nothing/there"], "holds no run"),
+        (["evaluate", "data.path=q.jsonl", "reward=my.py:x"], "my.py:x: "),
     ],
 )
 def test_a_mistake_ends_in_one_clean_message(tmp_path: Path, arguments: list[str], says: str) -> None:

@@ -115,6 +115,10 @@ def test_training_on_a_file_of_real_questions(tmp_path: Path) -> None:
     assert "accuracy" not in summary, "no held-out questions were given"
     assert write_report(run.folder).is_file()
 
+    large = recipe_of("nano_grpo", path, "trl.generation_batch_size=128", "trl.num_generations=8")
+    with pytest.raises(DataError, match="8 questions to train on; a batch of rollouts takes 16"):
+        train(large, Run(tmp_path / "large", large))
+
     tested = recipe_of("nano_grpo", path, f"test_data.path={tmp_path / 'rows.jsonl'}", "trl.max_steps=1")
     assert train(tested, Run(tmp_path / "tested", tested))["problems"] == 8
 

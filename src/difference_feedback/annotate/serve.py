@@ -38,7 +38,7 @@ def serve(
     require("gradio", "annotate")
     from difference_feedback.annotate.page import CSS, HEAD, build_page, theme
 
-    console = Console(stderr=True, soft_wrap=True)
+    console = Console(stderr=True, emoji=False, soft_wrap=True)
     repairs, audits = find_work(source)
     for work in filter(None, (repairs, audits)):
         left_out = f", {len(work.problems)} rows left out:" if work.problems else "."

@@ -25,7 +25,7 @@ def run_demo(plan: BenchRecipe, run: Run) -> Path:
     """
     from difference_feedback.report import write_report
 
-    console = Console()
+    console = Console(emoji=False)
     cells = cells_of(plan)
     console.print(f"Folder: {run.folder}. Each cell writes its own log in {run.folder / 'cells'}.")
     rows = {row["hash"]: row for row in run_bench(plan, run.folder, jobs=min(len(cells), os.cpu_count() or 1))}

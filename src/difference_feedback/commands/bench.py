@@ -51,7 +51,7 @@ def bench(
 
     against = {name: method.against for name, method in plan.methods.items()}
     comparison = evidence(rows, against)
-    console = Console()
+    console = Console(emoji=False)
     console.print(Markdown(accuracy_table(comparison)))
     console.print(Markdown(difference_table(comparison)))
     typer.echo(f"Results: {root / 'results.jsonl'}")

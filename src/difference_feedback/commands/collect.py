@@ -83,7 +83,7 @@ def collect(
         raise ConfigError('--gpus are those of a server: give --serve "vllm serve", or set CUDA_VISIBLE_DEVICES')
     local = {"dtype": dtype, "attention": attention, "batch_size": batch_size}
     shared = {"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
     collected = collect_folder(
         data,
         output,

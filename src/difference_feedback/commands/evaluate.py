@@ -18,4 +18,4 @@ def evaluate(arguments: Arguments = None, output: Output = None, overwrite: Over
 
     summary = run.summary() if run.finished else evaluate_recipe(recipe, run)
     if is_first_rank():
-        show(summary, Console())
+        show(summary, Console(emoji=False))

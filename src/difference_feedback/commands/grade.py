@@ -32,7 +32,10 @@ def grade(
     from difference_feedback.judges.grading import grade_file
     from difference_feedback.runs.jsonl import print_problems
 
-    console, errors = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True)
+    console, errors = (
+        Console(soft_wrap=True, emoji=False, highlight=False),
+        Console(stderr=True, emoji=False, soft_wrap=True),
+    )
     result = grade_file(rows, output or rows.with_suffix(".graded.jsonl"), compare, errors)
     console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)
     console.print(", ".join(f"{rule} {count}" for rule, count in result.rules.most_common()), markup=False)

@@ -58,7 +58,7 @@ def mask(
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
     output = output or pairs.with_suffix(".masks.jsonl")
-    errors = Console(stderr=True, soft_wrap=True)
+    errors = Console(stderr=True, emoji=False, soft_wrap=True)
     model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
 
     rows, problems = read_jsonl(pairs)

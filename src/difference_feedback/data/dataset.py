@@ -132,7 +132,9 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
             break
     read = len(good) + len(problems)
     problems.sort(key=lambda problem: problem.line)
-    _print_problems(data, len(good), read, problems, notes, console or Console(stderr=True, soft_wrap=True))
+    _print_problems(
+        data, len(good), read, problems, notes, console or Console(stderr=True, emoji=False, soft_wrap=True)
+    )
     if not good:
         listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")

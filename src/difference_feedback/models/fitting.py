@@ -50,7 +50,7 @@ def fitting(
 
     Raises `DataError` when none fits.
     """
-    console = console or Console(stderr=True, soft_wrap=True, quiet=not is_first_rank())
+    console = console or Console(stderr=True, emoji=False, soft_wrap=True, quiet=not is_first_rank())
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)

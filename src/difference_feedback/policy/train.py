@@ -25,7 +25,7 @@ from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
-from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
+from difference_feedback.trl.callbacks import ShowProgress, check_first_batch, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.trl.precision import load_to_train, machine_settings
 
@@ -52,6 +52,7 @@ def train(
     say_idle_devices()
     bill_servers(endpoints_of(recipe).values())
     dataset, grader = training_data(recipe)
+    check_first_batch(len(dataset), config, "questions to train on")
     questions, grade = held_out(recipe)
     model, processor = load_to_train(recipe)
     budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent, gpu_seconds=recipe.budget_gpu_seconds)

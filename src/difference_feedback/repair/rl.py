@@ -30,7 +30,7 @@ from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.runs.rewards import threshold_of
 from difference_feedback.runs.serving import with_servers
-from difference_feedback.trl.callbacks import check_gpu_budget
+from difference_feedback.trl.callbacks import check_first_batch, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 
 
@@ -85,6 +85,8 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """
     check(recipe)
     config = rl_config(recipe, run.checkpoints)
+    if not recipe.sft_only:
+        check_first_batch(recipe.drafts, config, "drafts are asked for")
     rule = rule_grader_of(recipe)
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)
@@ -109,6 +111,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     if recipe.data:
         answer = int(config.max_completion_length or 0)
         supply = fitting_drafts(supply, stage.processor, stage.template, recipe.model, answer)
+    check_first_batch(len(supply.drafts), config, "drafts to train on")
     log = AuditLog(run.folder)
     if ranks().is_main_process:
         log.rewind(stage.first_step)

@@ -117,7 +117,7 @@ def serving(endpoints: Mapping[str, Endpoint], folder: Path) -> Iterator[None]:
         ConfigError: another server answers at an endpoint's url.
         DifferenceFeedbackError: a server does not start, or not in time. The end of its log is in the message.
     """
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
     with ExitStack() as stack:
         started: dict[str, Server | None] = {}
