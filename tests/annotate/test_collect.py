@@ -210,12 +210,13 @@ def test_a_server_is_started_for_the_model_and_the_sampling_can_be_continued(dat
     ("arguments", "word"),
     [
         (("--url", "http://127.0.0.1:9/v1", "--serve", "vllm serve"), "--serve"),
+        (("--url", "http://127.0.0.1:9/v1"), "cannot be reached"),
         (("--model", "nano", "--gpus", "0"), "--serve"),
         (("--model", "org/m", "--serve", "no-such-vllm serve"), "no-such-vllm"),
         (("--model", "nano", "--serve", sys.executable), "nano base"),
     ],
 )
-def test_a_server_that_cannot_be_started_is_refused_at_once(data, arguments, word):
+def test_a_server_that_cannot_be_started_or_reached_is_refused_at_once(data, arguments, word):
     result = run(data, *arguments)
     assert result.exit_code == 2
     assert word in result.stderr

@@ -42,6 +42,8 @@ def collect_folder(
     if items.with_suffix(".annotated.jsonl").exists():
         raise ConfigError(f"{output} already holds repairs of its items: give another --output")
     server = Endpoint.model_validate(dict(endpoint)) if endpoint else None
+    if server:
+        check_server(server, "collect")
     served = None
     if serve:
         served = PolicyEndpoint.model_validate({"url": free_url(), "model": model, "serve": dict(serve)})

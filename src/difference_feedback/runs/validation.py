@@ -54,13 +54,19 @@ def explain(kind: type[BaseModel], item: Mapping[str, Any], overridden: Mapping[
         return f"{origin}: unknown key {key!r}.{nearest(location[-1], section.model_fields)}"
     if item["type"] == "missing":
         return f"{origin}: the key {key!r} is missing and has no default."
+    if item["type"] == "model_type":
+        needed = [name for name, field in _section_at(kind, location).model_fields.items() if field.is_required()]
+        example = f", for example {key}.{needed[0]}=VALUE" if needed else ""
+        return f"{origin}: {key}: got {describe(item['input'])}, wanted a mapping{example}."
     wanted = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
     return f"{origin}: {key}: got {describe(item['input'])}, wanted {wanted}."
 
 
 def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
-    """The section's class at a dotted place, through `X | None`."""
+    """The section's class at a dotted place, through `X | None` and mappings of sections by name."""
     for part in location:
+        if part not in kind.model_fields:  # the name of one section in a mapping
+            continue
         annotation = kind.model_fields[part].annotation
         options = [annotation, *typing.get_args(annotation)]
         kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
