@@ -74,8 +74,8 @@ def grader_of(recipe: QuestionRecipe) -> Grader:
         functions = tuple(_reward_function(name, recipe) for name in names)
         titles = Counter(function.__name__ for function in functions)
         for name, function in zip(names, functions, strict=True):
-            if (own := own_function(name)) and titles[own.function] > 1:
-                function.__name__ = f"{own.path.stem}.{own.function}"  # TRL logs by it
+            if (place := own_function(name)) and titles[place.function] > 1:
+                function.__name__ = f"{place.path.stem}.{place.function}"  # TRL logs by it
         return RewardSum(functions, tuple(names.values()), threshold_of(recipe), columns_of, _encoder(recipe))
     return _built_in(next(iter(names)), recipe)
 
@@ -225,8 +225,8 @@ def _built_in(name: str, recipe: QuestionRecipe) -> Rule | LLMJudge:
 
 
 def _reward_function(name: str, recipe: QuestionRecipe) -> RewardFunction:
-    own = own_function(name)
-    return _built_in(name, recipe).reward if own is None else load_reward(own)
+    function = own_function(name)
+    return _built_in(name, recipe).reward if function is None else load_reward(function)
 
 
 def _encoder(recipe: QuestionRecipe) -> Callable[[str], list[int]]:

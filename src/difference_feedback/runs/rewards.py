@@ -83,11 +83,11 @@ def check_rewards(recipe: QuestionRecipe) -> None:
                 f"trl.reward_weights has {len(weights)} weights for 1 reward: give one, or write several rewards as "
                 "reward: {name: weight, ...}."
             )
-    thresholds = {"reward_threshold": recipe.reward_threshold, "trl.reward_threshold": trl.get("reward_threshold")}
-    given = {key: value for key, value in thresholds.items() if value is not None}
-    if len(given) > 1:
+    keys = {"reward_threshold": recipe.reward_threshold, "trl.reward_threshold": trl.get("reward_threshold")}
+    thresholds = {key: value for key, value in keys.items() if value is not None}
+    if len(thresholds) > 1:
         raise ConfigError("reward_threshold and trl.reward_threshold are the same: leave one of the two out.")
-    for key, value in given.items():
+    for key, value in thresholds.items():
         if not _is_number(value):
             raise ConfigError(f"{key}: {value!r} is no number that a reward can reach: give one, for example 1.0.")
     rewards = rewards_of(recipe)
@@ -97,7 +97,7 @@ def check_rewards(recipe: QuestionRecipe) -> None:
             _check_file(function)
     most = sum(max(weight, 0.0) for weight in rewards.values())
     if all(name in BUILT_IN for name in rewards) and most < threshold_of(recipe):
-        key = next(iter(given), "reward_threshold")
+        key = next(iter(thresholds), "reward_threshold")
         raise ConfigError(
             f"{key}: no answer can be right: the rewards reach {most:g} at most, and the threshold is "
             f"{threshold_of(recipe):g}. Raise the weights, or lower {key}."

@@ -31,18 +31,18 @@ def check_cluster(config: Mapping[str, Any], settings: VerlSettings) -> None:
     nodes = list(ray._private.state.available_resources_per_node().values())
     gpus, cpus = ([node.get(name, 0.0) for node in nodes] for name in (gpu, "CPU"))
     groups = list(_groups(config))
-    own = settings.replicas_in(0) if settings.needs_places and settings.placement == "own" else 0
-    if not _fit(groups + [1] * own, gpus):
+    apart = settings.replicas_in(0) if settings.needs_places and settings.placement == "own" else 0
+    if not _fit(groups + [1] * apart, gpus):
         repairs, remedy = "", "smaller pools"
-        if own:
-            repairs = f", and the repair model {own} more (difference_feedback.placement=own, replicas={own})"
+        if apart:
+            repairs = f", and the repair model {apart} more (difference_feedback.placement=own, replicas={apart})"
             remedy = "difference_feedback.placement=pool, or a smaller trainer.n_gpus_per_node"
         raise ConfigError(
             f"the cluster has {_listed(gpus)} free GPUs. verl's pools need {sum(groups)} ({_sizes(config)}){repairs}. "
             f"Set {remedy}, or add nodes; a node holds one group of GPUs as a whole."
         )
     # Its units, its controller, and one CPU that Ray wants free to start any actor.
-    beside = config["transfer_queue"]["backend"]["SimpleStorage"]["num_data_storage_units"] + 2 + own
+    beside = config["transfer_queue"]["backend"]["SimpleStorage"]["num_data_storage_units"] + 2 + apart
     if settings.needs_places and settings.placement == "cpu":
         beside += settings.replicas_in(0) * settings.num_cpus
     bundles = [ResourcePoolManager.max_colocate_count * size for size in groups]
@@ -81,9 +81,9 @@ def places(settings: VerlSettings, pool: RayResourcePool) -> list[dict[str, Any]
         replicas = settings.replicas_in(len(bundles))
         chosen = [bundles[i * len(bundles) // replicas] for i in range(replicas)]
         return [_in(group, i) | share for group, i in chosen]
-    own = settings.placement == "own"
-    cpus = 1 if own else settings.num_cpus
-    bundle = {"CPU": cpus} | ({get_platform().ray_resource_name(): 1} if own else {})
+    apart = settings.placement == "own"
+    cpus = 1 if apart else settings.num_cpus
+    bundle = {"CPU": cpus} | ({get_platform().ray_resource_name(): 1} if apart else {})
     group = placement_group([bundle] * settings.replicas_in(0), strategy="PACK")
     if not group.wait(SECONDS):
         ray.util.remove_placement_group(group)
@@ -91,7 +91,7 @@ def places(settings: VerlSettings, pool: RayResourcePool) -> list[dict[str, Any]
             f"difference_feedback.placement={settings.placement}: after {SECONDS:.0f} s the cluster has no room for "
             f"{settings.replicas_in(0)} times {bundle}. Set fewer difference_feedback.replicas, or placement=pool."
         )
-    share = {"num_cpus": cpus} | (get_platform().ray_resource_options(1) if own else {})
+    share = {"num_cpus": cpus} | (get_platform().ray_resource_options(1) if apart else {})
     return [_in(group, i) | share for i in range(group.bundle_count)]
 
 
@@ -124,10 +124,10 @@ def _listed(room: list[float]) -> str:
 
 def _fit(groups: list[int], room: list[float]) -> bool:
     """Whether every group finds a node with room for the whole of it, the largest first."""
-    left = sorted(room, reverse=True)
+    free = sorted(room, reverse=True)
     for group in sorted(groups, reverse=True):
-        node = next((i for i, size in enumerate(left) if size >= group), None)
+        node = next((i for i, size in enumerate(free) if size >= group), None)
         if node is None:
             return False
-        left[node] -= group
+        free[node] -= group
     return True

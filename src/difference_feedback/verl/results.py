@@ -98,11 +98,11 @@ def gpus_of(recipe: TrainRecipe) -> float:
     if settings.get("trainer.device") == "cpu":
         return 0.0
     pool = settings["trainer.nnodes"] * settings["trainer.n_gpus_per_node"]
-    own = (recipe.repairs.replicas or 1) if recipe.needs_repairer and recipe.repairs.placement == "own" else 0
+    apart = (recipe.repairs.replicas or 1) if recipe.needs_repairer and recipe.repairs.placement == "own" else 0
     elsewhere, started = gpus_of_servers(endpoints_of(recipe).values())
     here = set(visible_gpus())
-    free = max(0, len(here) - settings["trainer.n_gpus_per_node"] - own)
-    return float(pool + own + elsewhere + len(started - here) + min(len(started & here), free))
+    free = max(0, len(here) - settings["trainer.n_gpus_per_node"] - apart)
+    return float(pool + apart + elsewhere + len(started - here) + min(len(started & here), free))
 
 
 def spent_in(step: dict[str, Any], gpus: float = 0.0) -> Spent:

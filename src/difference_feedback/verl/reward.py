@@ -51,9 +51,9 @@ def compute_score(
 
 @lru_cache
 def _function(name: str) -> RewardFunction:
-    own = own_function(name)
-    if own is not None:
-        return load_reward(own)
+    function = own_function(name)
+    if function is not None:
+        return load_reward(function)
     return EMBEDDED.reward if name == EMBEDDED.name else FINAL_ANSWER.reward
 
 

@@ -74,10 +74,10 @@ def overrides(recipe: TrainRecipe, gpus: int = 1) -> dict[str, Any]:
             f"trl.{unknown[0]} has no counterpart on verl.{nearest(unknown[0], known)} "
             "Leave it out, or give verl's own setting under `verl:`."
         )
-    own = recipe.verl_settings
+    verl_settings = recipe.verl_settings
     pool = {"trainer.nnodes": 1, "trainer.n_gpus_per_node": gpus}
     try:
-        ranks = math.prod(int(own.get(key, value)) for key, value in pool.items())
+        ranks = math.prod(int(verl_settings.get(key, value)) for key, value in pool.items())
     except (TypeError, ValueError):
         raise ConfigError("verl.trainer.nnodes and verl.trainer.n_gpus_per_node: give whole numbers.") from None
     if not ranks:
@@ -104,7 +104,7 @@ def overrides(recipe: TrainRecipe, gpus: int = 1) -> dict[str, Any]:
         settings |= _rewards(recipe)
     if recipe.method == "df-grpo":
         settings |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, df_fields).items()}
-    return settings | own
+    return settings | verl_settings
 
 
 def _objective(recipe: TrainRecipe) -> dict[str, Any]:
@@ -162,9 +162,11 @@ def _attention(name: str | None) -> dict[str, Any]:
 
 def _rewards(recipe: TrainRecipe) -> dict[str, Any]:
     """What `reward.compute_score` gets besides each answer. verl's workers have another current folder."""
-    names = {name: own_function(name) for name in rewards_of(recipe)}
+    functions = {name: own_function(name) for name in rewards_of(recipe)}
     kwargs = {
-        "rewards": [name if own is None else f"{own.path.absolute()}:{own.function}" for name, own in names.items()],
+        "rewards": [
+            f"{place.path.absolute()}:{place.function}" if place else name for name, place in functions.items()
+        ],
         "weights": list(rewards_of(recipe).values()),
         "threshold": threshold_of(recipe),
         "model": recipe.model,
