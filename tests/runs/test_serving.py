@@ -78,11 +78,12 @@ def test_an_error_in_the_run_ends_it_too(tmp_path):
 
 
 OWNER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from difference_feedback.runs import serving, watchdog
 from difference_feedback.runs.sections import Endpoint
 watchdog.__file__ = sys.argv[3]
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in a shell's background inherits that it is ignored
 with serving.serving({"repairs.endpoint": Endpoint.model_validate_json(sys.argv[1])}, Path(sys.argv[2])):
     print("up", flush=True)
     time.sleep(60)
