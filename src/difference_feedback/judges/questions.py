@@ -19,7 +19,7 @@ from difference_feedback.judges.reward_sum import RewardFunction, RewardSum
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.models.fitting import Room, fitting, room_for_prompts
 from difference_feedback.models.processor import load_processor
-from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.runs.prompts import PromptForm, prompt_form
 from difference_feedback.runs.recipes import (
     EvaluateRecipe,
@@ -207,7 +207,7 @@ def _in_form(recipe: ModelRecipe, problems: Iterable[world.Problem]) -> Iterator
     lengths = PromptLengths(load_processor(recipe.model), recipe.model)
     stream = (replace(p, question=form.question(p.question), system=form.system) for p in problems)
     while batch := list(islice(stream, 256)):
-        counted = lengths.count([p.prompt for p in batch], [[(i.height, i.width) for i in p.images] for p in batch])
+        counted = lengths.count([p.prompt for p in batch], sizes_of(batch))
         fit = [p for p, length in zip(batch, counted, strict=True) if longest is None or length <= longest]
         if not fit:
             raise DataError(

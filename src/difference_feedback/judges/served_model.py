@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from PIL import Image
 
 from difference_feedback.data.conversations import Conversation
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
-from difference_feedback.models.generate import SampledAnswer
+from difference_feedback.models.generate import SampledAnswer, refuse_equal_samples
 from difference_feedback.models.processor import load_config, load_processor
 from difference_feedback.models.ranks import ranks, shared_work
 from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
@@ -45,8 +45,7 @@ class ServedModel:
             ConfigError: several samples at temperature 0, which would all be the same.
             DataError: a conversation that got no answer, after all retries, or a server that sends no token ids.
         """
-        if temperature == 0 and num_samples > 1:
-            raise ConfigError(f"{num_samples} samples at temperature 0 are all the same: use a temperature above 0.")
+        refuse_equal_samples(temperature, num_samples)
         requests = [
             ChatRequest(
                 list(conversation),

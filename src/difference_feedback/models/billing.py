@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import torch
 
 from difference_feedback.method.cost import BILL
-from difference_feedback.runs.first_rank import is_first_rank
+from difference_feedback.runs.first_rank import is_first_of_machine, is_first_rank
 from difference_feedback.runs.sections import Endpoint
 
 
@@ -23,8 +23,7 @@ def bill_servers(endpoints: Iterable[Endpoint]) -> None:
     """
     elsewhere, started = gpus_of_servers(endpoints)
     started -= set(visible_gpus()[: int(os.environ.get("LOCAL_WORLD_SIZE", "1"))])
-    first_here = os.environ.get("LOCAL_RANK", "0") == "0"
-    billed = elsewhere * is_first_rank() + len(started) * first_here
+    billed = elsewhere * is_first_rank() + len(started) * is_first_of_machine()
     BILL.hold("servers", billed if elsewhere or started else None)
 
 

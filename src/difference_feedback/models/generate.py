@@ -58,8 +58,7 @@ def generate(
         ConfigError: several samples at temperature 0, which would all be the same.
         DataError: a conversation whose image parts are not as many as its images.
     """
-    if temperature == 0 and num_samples > 1:
-        raise ConfigError(f"{num_samples} samples at temperature 0 are all the same: use a temperature above 0.")
+    refuse_equal_samples(temperature, num_samples)
     if not conversations:
         return []
     prompts = _render(processor, conversations, images)
@@ -80,12 +79,18 @@ def generate(
             if seeds is not None and temperature > 0:
                 draw.append(OwnStreams([seeds[i] for i in rows], num_samples, max_new_tokens, temperature))
             part = [prompts[i] for i in rows], [images[i] for i in rows]
-            with own_random_stream(model.device, seed if number == 0 else _stream(seed, number)):
+            with own_random_stream(model.device, seed if number == 0 else stream_seed(seed, number)):
                 new = _generate_batch(model, processor, *part, config, draw)
             answers |= {row: new[k * num_samples : (k + 1) * num_samples] for k, row in enumerate(rows)}
             bar.advance(task, len(rows))
     everywhere = dict(gather_object(list(answers.items()))) if over_ranks else answers
     return [everywhere[i] for i in range(len(prompts))]
+
+
+def refuse_equal_samples(temperature: float, num_samples: int) -> None:
+    """Raise `ConfigError` for several samples at temperature 0, which would all be the same."""
+    if temperature == 0 and num_samples > 1:
+        raise ConfigError(f"{num_samples} samples at temperature 0 are all the same: use a temperature above 0.")
 
 
 class SampledAnswer(NamedTuple):
@@ -271,9 +276,9 @@ def _generate_batch(
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
 
 
-def _stream(seed: int, batch: int) -> int:
-    """The seed of one batch's random stream, unrelated to those of other batches and other seeds."""
-    return int(np.random.SeedSequence((seed, batch)).generate_state(1, np.uint32)[0])
+def stream_seed(seed: int, number: int) -> int:
+    """The seed of one random stream of many, unrelated to those of other numbers and other seeds."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1, np.uint32)[0])
 
 
 def _until_end(ids: list[int], ends: list[int]) -> list[int]:

@@ -1,11 +1,10 @@
 """Load a policy: the nano base that the package ships, a local folder, or a hub name."""
 
-from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.models.adapters import load_adapter
-from difference_feedback.runs.model_folder import adapter_base, check_model
+from difference_feedback.runs.model_folder import adapter_base, check_model, place_of
 
 
 def load_model(
@@ -39,7 +38,7 @@ def load_model(
 
     logging.disable_progress_bar()  # loading from disk; downloads keep theirs
     options = {"attn_implementation": attention} if attention else {}
-    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    path = place_of(name)
     try:
         model = AutoModelForImageTextToText.from_pretrained(
             path, dtype=dtype, use_safetensors=True, trust_remote_code=False, **options

@@ -1,11 +1,10 @@
 """A model's processor and the size of its context, without its weights."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.model_folder import adapter_base, check_model
+from difference_feedback.runs.model_folder import adapter_base, check_model, place_of
 
 
 @lru_cache(maxsize=4)
@@ -34,7 +33,7 @@ def _load(name: str, loader: str) -> Any:
         return _load(base, loader)
     import transformers
 
-    path = str(Path(name).expanduser()) if Path(name).expanduser().is_dir() else name
+    path = place_of(name)
     try:
         return getattr(transformers, loader).from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:

@@ -5,8 +5,8 @@ the processor itself on images of several sizes; where the two differ, or where 
 for each size. A prompt with several images is counted by running the processor where its images do not simply add up.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 from jinja2 import TemplateError
@@ -18,6 +18,16 @@ from difference_feedback.errors import ConfigError
 Size = tuple[int, int]
 """Height and width, in pixels."""
 _TRIED = 4  # sizes, and prompts with several images, for which quick counts are compared with the processor
+
+
+class WithImages(Protocol):
+    @property
+    def images(self) -> Sequence[Image.Image]: ...
+
+
+def sizes_of(rows: Iterable[WithImages]) -> list[list[Size]]:
+    """The sizes of each row's images, in their order."""
+    return [[(image.height, image.width) for image in row.images] for row in rows]
 
 
 class PromptLengths:

@@ -17,7 +17,7 @@ from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.repair.embedded import embedded_repairer
 from difference_feedback.runs.check import check
-from difference_feedback.runs.folder import Run
+from difference_feedback.runs.folder import Run, step_of
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
@@ -91,7 +91,7 @@ def train(
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
     if trainer.is_world_process_zero():
-        run.rewind(int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else -1)
+        run.rewind(step_of(checkpoint) if checkpoint else -1)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(run.model_path))
     final = measured.measure(trainer.state, final=True) if measured else None

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
+from difference_feedback.data.conversations import Conversation
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
-from difference_feedback.models.generate import SampledAnswer, generate_texts
+from difference_feedback.models.generate import SampledAnswer, generate_texts, stream_seed
 from difference_feedback.models.load import load_model
-from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 
@@ -107,15 +107,15 @@ class LocalRepairer:
         if self._open:  # there is no trainer
             device = ranks().device
             self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
-        fitting = self._fitting(requests)
-        if len(fitting) < len(requests):
-            repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
-            return [repaired.get(i, []) for i in range(len(requests))]
         policy = self.policy_tokenizer or self.processor.tokenizer
         conversations = [
             self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
             for request in requests
         ]
+        fitting = self._fitting(requests, conversations)
+        if len(fitting) < len(requests):
+            repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
+            return [repaired.get(i, []) for i in range(len(requests))]
         limits = self._limits(requests)
         seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
@@ -127,8 +127,8 @@ class LocalRepairer:
             temperature=self.temperature,
             num_samples=num_samples,
             batch_size=self.batch_size,
-            seed=_stream(self.seed, self.calls),
-            seeds=[_stream(self.seed, seed) for seed in seeds] if seeds else None,
+            seed=stream_seed(self.seed, self.calls),
+            seeds=[stream_seed(self.seed, seed) for seed in seeds] if seeds else None,
             adapter_name=self.adapter_name,
             over_ranks=self.over_ranks,
         )
@@ -145,21 +145,15 @@ class LocalRepairer:
         """The longest repair of each request, in tokens."""
         return [min(self.max_new_tokens or 512, int(self.max_growth * len(r.draft_ids)) + 8) for r in requests]
 
-    def _fitting(self, requests: Sequence[RepairRequest]) -> list[int]:
+    def _fitting(self, requests: Sequence[RepairRequest], prompts: Sequence[Conversation]) -> list[int]:
         """The requests whose prompts leave room for a repair in the model's context."""
         context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if context is None:
             return list(range(len(requests)))
-        decode = (self.policy_tokenizer or self.processor.tokenizer).decode
-        prompts = [
-            self.prompt(request.prompt, decode(request.draft_ids, skip_special_tokens=True), request.reference)
-            for request in requests
-        ]
-        sizes = [[(image.height, image.width) for image in request.images] for request in requests]
         limits = self._limits(requests)
         if all(request.seed is None for request in requests):  # with seeds a request does not depend on the others
             limits = [max(limits, default=0)] * len(limits)
-        fits = self.lengths.fit(prompts, sizes, [context - limit for limit in limits])
+        fits = self.lengths.fit(prompts, sizes_of(requests), [context - limit for limit in limits])
         return [i for i, fit in enumerate(fits) if fit]
 
     def _as_repair(self, answer: SampledAnswer) -> Repair:
@@ -168,8 +162,3 @@ class LocalRepairer:
             return Repair(ids, text)
         end = [written_end(self.policy_tokenizer)] if end_of(ids, self.processor.tokenizer) else []
         return Repair(self.policy_tokenizer.encode(text, add_special_tokens=False) + end, text)
-
-
-def _stream(seed: int, call: int) -> int:
-    """The seed of one call's random stream, unrelated to those of other calls and other seeds."""
-    return int(np.random.SeedSequence((seed, call)).generate_state(1, np.uint32)[0])

@@ -16,7 +16,7 @@ from difference_feedback.judges.blank_image import text_only_accuracy
 from difference_feedback.judges.questions import Grade, Grader, columns_of
 from difference_feedback.models.fitting import fitting, room_for_prompts
 from difference_feedback.models.generate import Answerer
-from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.repair.drafts import Q, WrongDraft, sample_groups, wrong_drafts
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.runs.sections import TextOnly
@@ -101,13 +101,12 @@ def fitting_drafts(
 ) -> DraftSupply[Q]:
     """The drafts whose repair prompts leave room for a repair of `answer` tokens in the context of `model`.
 
-    The others are listed. Raises `DataError` when there is none.
+    The others are listed. Raises `DataError` when no draft is left.
     """
     prompt = RepairPrompt(style, processor)
     drafts = supply.drafts
     prompts = [prompt(wrong.problem.prompt, wrong.draft.text, wrong.reference) for wrong in drafts]
-    sizes = [[(image.height, image.width) for image in wrong.problem.images] for wrong in drafts]
-    lengths = PromptLengths(processor, model).count(prompts, sizes)
+    lengths = PromptLengths(processor, model).count(prompts, sizes_of(wrong.problem for wrong in drafts))
     places = [f"question {getattr(wrong.problem, 'id', wrong.problem.question)}" for wrong in drafts]
     kept = fitting("repair prompts", lengths, places, room_for_prompts(model, answer, None))
     return replace(supply, drafts=[drafts[i] for i in kept], too_long=len(drafts) - len(kept))

@@ -18,7 +18,7 @@ from difference_feedback.judges.questions import labelled_problems
 from difference_feedback.models.end_tokens import end_ids, written_end
 from difference_feedback.models.fitting import fitting, room_for_prompts
 from difference_feedback.models.processor import load_processor
-from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
@@ -159,8 +159,7 @@ def fitting_repairs(recipe: RepairSFTRecipe, repair_set: RepairSet, system: str 
     prompt = RepairPrompt(template_for(recipe.model), processor)
     rows = repair_set.rows
     prompts = [prompt(with_system(row.prompt, system), row.draft, row.reference) for row in rows]
-    sizes = [[(image.height, image.width) for image in row.images] for row in rows]
-    lengths = PromptLengths(processor, recipe.model).count(prompts, sizes)
+    lengths = PromptLengths(processor, recipe.model).count(prompts, sizes_of(rows))
     repairs = processor.tokenizer([row.repaired for row in rows], add_special_tokens=False)["input_ids"]
     whole = [length + len(ids) + 1 for length, ids in zip(lengths, repairs, strict=True)]
     room = room_for_prompts(recipe.model, 0, recipe.max_length, "max_length")

@@ -21,7 +21,7 @@ from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
-from difference_feedback.runs.folder import Run
+from difference_feedback.runs.folder import Run, step_of
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.validation import build_config
@@ -74,7 +74,7 @@ class Stage:
         self.template = template_for(recipe.model)
         checkpoint = run.last_checkpoint()
         self.last_checkpoint = str(checkpoint) if checkpoint else None
-        self.first_step = int(checkpoint.name.rsplit("-", 1)[1]) if checkpoint else 0
+        self.first_step = step_of(checkpoint) if checkpoint else 0
         if ranks().is_main_process:
             run.rewind(self.first_step if checkpoint else -1)
         self._spent: dict[str, float] = {}

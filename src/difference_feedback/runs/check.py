@@ -78,10 +78,10 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
                 f"host: {recipe.host} cannot be compared at the same processor time, which is measured in this "
                 "process alone: use host: trl here, and `difference-feedback train` for a run on verl."
             )
-        if isinstance(recipe, QuestionRecipe) and (own := set(rewards_of(recipe)) - set(BUILT_IN)):
+        if isinstance(recipe, QuestionRecipe) and (functions := set(rewards_of(recipe)) - set(BUILT_IN)):
             raise ConfigError(
-                f"reward: {min(own)} cannot be compared: results are kept by the recipe, which does not hold your "
-                f"function, and the base is graded by the checker. Use one of {', '.join(BUILT_IN)}."
+                f"reward: {min(functions)} cannot be compared: results are kept by the recipe, which does not hold "
+                f"your function, and the base is graded by the checker. Use one of {', '.join(BUILT_IN)}."
             )
         if getattr(recipe, "push_to_hub", None):
             raise ConfigError(

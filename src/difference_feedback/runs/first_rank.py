@@ -25,6 +25,11 @@ def is_first_rank() -> bool:
     return int(os.environ.get("RANK", "0")) == 0
 
 
+def is_first_of_machine() -> bool:
+    """Whether this process is the first of its launch on this machine."""
+    return int(os.environ.get("LOCAL_RANK", "0")) == 0
+
+
 def on_first_rank(work: Callable[[], T]) -> T:
     """Call `work` on the first rank alone; all ranks return its result, which JSON can hold.
 

@@ -106,7 +106,7 @@ class Run:
     def last_checkpoint(self) -> Path | None:
         """The newest complete checkpoint (the trainer writes its state file last)."""
         complete = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-        return max(complete, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+        return max(complete, key=step_of, default=None)
 
     def rewind(self, step: int) -> None:
         """Remove the metrics after `step`: a run resumed from a checkpoint measures them again."""
@@ -177,6 +177,11 @@ class Run:
                 shutil.rmtree(part)
             elif part.name in OWN_FILES:
                 part.unlink()
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which the trainer wrote a checkpoint's folder."""
+    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def versions() -> dict[str, Any]:

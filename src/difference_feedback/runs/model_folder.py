@@ -14,6 +14,12 @@ def is_local(name: str) -> bool:
     return name.startswith((".", "/", "~", "runs/")) or name.count("/") > 1 or path.exists()
 
 
+def place_of(name: str) -> str:
+    """The folder of a model, or its hub name as it is: what `from_pretrained` takes."""
+    folder = Path(name).expanduser()
+    return str(folder) if folder.is_dir() else name
+
+
 def adapter_base(path: str | Path, key: str = "model") -> str | None:
     """The model that the adapter in a folder belongs to; None where the folder holds no adapter.
 

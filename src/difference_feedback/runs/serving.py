@@ -25,8 +25,9 @@ from rich.console import Console
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs import watchdog
 from difference_feedback.runs.check import check
+from difference_feedback.runs.first_rank import is_first_of_machine
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.model_folder import CONFIG, adapter_base
+from difference_feedback.runs.model_folder import CONFIG, adapter_base, place_of
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import endpoints_of, find_program
@@ -118,7 +119,7 @@ def serving(endpoints: Mapping[str, Endpoint], folder: Path) -> Iterator[None]:
         DifferenceFeedbackError: a server does not start, or not in time. The end of its log is in the message.
     """
     console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
-    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    first = is_first_of_machine()
     with ExitStack() as stack:
         started: dict[str, Server | None] = {}
         for key, endpoint in endpoints.items():
@@ -205,8 +206,7 @@ def server_command(endpoint: Endpoint) -> list[str]:
         size = min((size for size in _LORA_RANKS if size >= rank), default=rank)
         options |= {"enable-lora": True, "max-lora-rank": size, "lora-modules": f"{endpoint.model}={model}"}
         model = base
-    folder = Path(model).expanduser()
-    model = str(folder) if folder.is_dir() else model
+    model = place_of(model)
     words = list(serve.command)
     words[0] = find_program(words[0]) or words[0]
     if "serve" in words:

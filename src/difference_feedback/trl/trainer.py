@@ -31,6 +31,7 @@ from trl import GRPOTrainer
 from trl.models.utils import disable_gradient_checkpointing
 from trl.trainer.utils import use_adapter
 
+from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.cost import CostMeter, Counts
 from difference_feedback.method.groups import SkipReason, split_by_reward
@@ -142,8 +143,7 @@ class DFGRPOTrainer(ExactResume):
             if self.args.makes_pairs and isinstance(prompts[0], str):
                 raise DataError("field 'prompt': a repair extends a conversation; give prompts as lists of messages.")
             offset, totals = self.accelerator.process_index * len(prompts), total_rewards(rewards, self.reward_weights)
-            texts = [answer if isinstance(answer, str) else str(answer[-1]["content"]) for answer in completions]
-            self._rollouts = Rollouts(inputs, prompts, texts, completion_ids_list, totals, offset)
+            self._rollouts = Rollouts(inputs, prompts, texts_of(completions), completion_ids_list, totals, offset)
         return rewards
 
     def _difference_feedback(self, batch: dict[str, Any], rollouts: Rollouts) -> dict[str, Any]:
