@@ -121,7 +121,7 @@ def _unreadable_errors() -> Iterator[None]:
 
 
 class Evaluator:
-    """Evaluates an expression at a point. `largest` is the magnitude of the largest value met on the way."""
+    """Evaluates an expression at a point. `largest` is the magnitude of the largest summand that was rounded."""
 
     def __init__(self, point: int) -> None:
         self.point = point
@@ -149,14 +149,19 @@ class Evaluator:
         if isinstance(value, Fraction):
             if max(value.numerator.bit_length(), value.denominator.bit_length()) > _BITS:
                 raise Unreadable("too large")
-            size: Value = abs(value)
-            size = self._context.mpf(size.numerator) / size.denominator if size > 10**6 else 1
-        else:
-            size = abs(value)
-            if not self._context.isfinite(size) or (size and abs(self._context.mag(size)) > _BITS):
-                raise Unreadable("too large")
-        self.largest = max(self.largest, size)
+        elif not self._context.isfinite(value) or (value and abs(self._context.mag(value)) > _BITS):
+            raise Unreadable("too large")
         return value
+
+    def add(self, a: Value, b: Value) -> Value:
+        if _exact(a, b):
+            return a + b
+        a, b = real_or_complex(a), real_or_complex(b)
+        self.largest = max(self.largest, abs(a), abs(b))
+        return a + b
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        return a * b if _exact(a, b) else real_or_complex(a) * real_or_complex(b)
 
     def divide(self, a: Value, b: Value) -> Value:
         if not b:
@@ -217,16 +222,10 @@ def _exact(a: Value, b: Value) -> bool:
     return isinstance(a, Fraction) and isinstance(b, Fraction)
 
 
-def _combined(operation: Callable[[Any, Any], Any]) -> Callable[[Evaluator, Value, Value], Value]:
-    def combined(_: Evaluator, a: Value, b: Value) -> Value:
-        return operation(a, b) if _exact(a, b) else operation(real_or_complex(a), real_or_complex(b))
-
-    return combined
-
-
 def _function(name: str, inverse: bool = False) -> Callable[[Evaluator, Value], Value]:
     def function(evaluation: Evaluator, value: Value) -> Value:
         result = getattr(evaluation._context, name)(real_or_complex(value))
+        evaluation.largest = max(evaluation.largest, 1)  # sin(pi) is 0 but for rounding
         return 1 / result if inverse else result
 
     return function
@@ -256,9 +255,9 @@ _CONSTANTS: dict[str, Callable[[Any], Any]] = {
     "i": lambda mp: mp.mpc(0, 1),
 }
 _OPERATIONS: dict[str, Callable[..., Value]] = {
-    "+": _combined(lambda a, b: a + b),
-    "-": _combined(lambda a, b: a - b),
-    "*": _combined(lambda a, b: a * b),
+    "+": Evaluator.add,
+    "-": lambda evaluation, a, b: evaluation.add(a, -b),
+    "*": Evaluator.multiply,
     "/": Evaluator.divide,
     "^": Evaluator.power,
     "root": Evaluator.root,

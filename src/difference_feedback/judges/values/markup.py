@@ -105,6 +105,8 @@ def _dollars(text: str) -> str:
 def _unquoted(text: str) -> str:
     while True:
         before = text
+        if text.endswith("}") and text.count("}") > text.count("{"):
+            text = text[:-1].strip()
         if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
             text = text[1:-1].strip()
         text = re.sub(r"^[,;:]+\s*|(?<!\.)\s*[.,;:]+$", "", text).strip()

@@ -30,7 +30,7 @@ class Quantity:
 
 _BEFORE = re.compile(
     r"(?:(?:approximately|approx\.?|about|around|roughly|nearly|exactly|only|just|circa|a total of|the number)\s+"
-    r"|(?:约|大约|共)\s*|[~≈]\s*|\\approx\s*|(?:in|by|at|on|the year|the)\s+(?=\W{0,2}[\d.]))+",
+    r"|(?:约|大约|共)\s*|[~≈]\s*|\\(?:approx|sim|simeq)\s*|(?:in|by|at|on|the year|the)\s+(?=\W{0,2}[\d.]))+",
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\overline\s*\{(\d+)\}|\\dot\s*\{?(\d)\}?|\((\d+)\)(?!\s*\())")
@@ -120,13 +120,15 @@ def number_of(text: str, unit: str = "") -> Fraction | float | None:
 
 def _words_as_number(tokens: Sequence[Token]) -> Sequence[Token]:
     """The same tokens with a number in words at the start as one token."""
+    if len(tokens) > 1 and tokens[0].text.lower() == "the":
+        tokens = tokens[1:]
     start = 1 if tokens and tokens[0].text.lower() in ("-", "minus", "negative") else 0
     if start < len(tokens) and tokens[start].kind == WORD and not tokens[start].text.isascii():
         tokens = [*tokens[:start], *_split_chinese(tokens[start]), *tokens[start + 1 :]]
     number = leading_number(tokens[start:])
     sign = [Token(SIGN, "-")] if start else []
     if number is None:
-        return tokens
+        return [*sign, *tokens[1:]] if start else tokens
     value, count = number
     rest = list(tokens[start + count :])
     if value.denominator == 1:

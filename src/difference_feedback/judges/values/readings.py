@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from difference_feedback.judges.values.dates import Date, TimeOfDay, looks_like_date, read_clock, read_date
 from difference_feedback.judges.values.expressions import Tree, Unreadable, parse
+from difference_feedback.judges.values.number_words import leading_number
 from difference_feedback.judges.values.quantities import (
     Quantity,
     modulus_of,
@@ -187,6 +188,9 @@ def _several(text: str, depth: int) -> Iterator[Reading]:
 
 
 def _separated(tokens: Sequence[Token]) -> bool:
+    """Whether there are several values. The "and" in `one hundred and five` separates none."""
+    number = leading_number(tokens)
+    tokens = tokens[number[1] :] if number else tokens
     return len(_split(tokens, (",", ";", "and", "or"))) > 1
 
 
