@@ -15,6 +15,7 @@ from difference_feedback.judges.choices import chosen, letter_of_truth, true_let
 from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.values.equality import compare
 from difference_feedback.judges.values.markup import plain
+from difference_feedback.judges.values.readings import LONGEST
 
 _POLARITIES = {"yes": ("yes", "no"), "no": ("yes", "no"), "true": ("true", "false"), "false": ("true", "false")}
 _INTRODUCTION = re.compile(
@@ -61,7 +62,10 @@ def grade(response: str, answer: str, options: Sequence[str] | None = None) -> G
         return Grading(False, final and final.text, final and final.where, "no answer")
     if final.where == "withdrawn":
         return Grading(False, final.text, final.where, "withdrawn")
-    if letters and texts:
+    verdict: tuple[bool, str]
+    if len(final.text) > LONGEST:
+        verdict = compare(final.text, truth)
+    elif letters and texts:
         verdict = _grade_choice(final.text, letters, texts, polarity)
     elif letter:
         verdict = _grade_letter(final.text, letter, truth)

@@ -5,6 +5,7 @@ import re
 _REASON = re.compile(
     r",?\s(?:because|since|as (?:it|the|they|there|we)|given that|due to)\s.*|[;；]\s.*", re.IGNORECASE | re.DOTALL
 )
+_LONGEST = 1_000  # characters
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(])(?:Mt|St|Dr|Mr|Mrs|Ms|Prof|Jr|Sr|No|Rs|vs|approx|sq|cu|Ave|Ft|Gen|Col|Rev|Hon|[A-Z](?:\.[A-Z])+|[A-Z])$"
 )
@@ -24,7 +25,7 @@ _RESTATED = re.compile(
 
 def first_sentence(text: str) -> str:
     """The first sentence of a line, without a "because" and the stars around it."""
-    text = _REASON.sub("", text.strip())
+    text = _REASON.sub("", text.strip()[:_LONGEST])
     for end in _END.finditer(text):
         before = text[: end.start()]
         if end[0] == "." and end.end() < len(text) and _ABBREVIATION.search(before):

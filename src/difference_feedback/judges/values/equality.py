@@ -11,7 +11,6 @@ from difference_feedback.judges.values.expressions import Tree, Unreadable
 from difference_feedback.judges.values.markup import plain
 from difference_feedback.judges.values.quantities import Quantity
 from difference_feedback.judges.values.readings import (
-    LONGEST,
     Items,
     Named,
     Range,
@@ -22,7 +21,7 @@ from difference_feedback.judges.values.readings import (
     Union,
     readings_of,
 )
-from difference_feedback.judges.values.tokens import same_text, tokens_of
+from difference_feedback.judges.values.tokens import Token, same_text, tokens_of
 
 _UNORDERED = 16  # items of a list without order; longer ones must have the same order
 _TEXT = 2000  # characters of a text that is compared at all
@@ -41,13 +40,10 @@ def compare(answer: str, truth: str) -> Comparison:
     if max(len(answer), len(truth)) > _TEXT:
         same = answer.split() == truth.split()
         return Comparison(same, "text" if same else "too long")
-    first, second = plain(answer), plain(truth)
-    if same_text(tokens_of(first), tokens_of(second)):
+    (first, answers), (second, truths) = _read(answer), _read(truth)
+    if same_text(first, second):
         return Comparison(True, "text")
-    if max(len(first), len(second)) > LONGEST:
-        return Comparison(False, "too long")
-    rule = "none"
-    answers, truths = tuple(readings_of(first)), tuple(readings_of(second))
+    rule = "none" if answers and truths else "too long"
     for a in answers:
         for b in truths:
             try:
@@ -59,6 +55,13 @@ def compare(answer: str, truth: str) -> Comparison:
                 return Comparison(True, kind)
             rule = kind if rule == "none" and kind != "text" else rule
     return Comparison(False, rule)
+
+
+@lru_cache(maxsize=16_384)
+def _read(text: str) -> tuple[list[Token], tuple[Reading, ...]]:
+    """The tokens of an answer, and the values that it can be read as; no values when it is too long."""
+    text = plain(text)
+    return tokens_of(text), tuple(readings_of(text))
 
 
 def _same(a: Reading, b: Reading) -> tuple[bool, str]:

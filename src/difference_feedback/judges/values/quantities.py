@@ -38,18 +38,26 @@ _DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,]|\.\d*,)")
 _INDIAN = re.compile(r"(?<![\d.,])(\d{1,2}(?:,\d{2})+,\d{3})(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/])(?<![\d.,/] )(\d{1,3})((?: \d{3})+)(?![\d/]| \d)")
-_IN_BRACKETS = re.compile(r"(?:[(\[]|\\\{|\\langle)[^)\]]*,[^(\[]*(?:[)\]]|\\\}|\\rangle)")
 _MODULUS = re.compile(r"\s*(?:\\pmod\s*\{?\s*(\w+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*(\w+)\s*\}?\s*\)?)$")
 
 
 def without_separators(text: str) -> str:
     """Numbers without signs between thousands. A comma in brackets, as in `(3,100)`, separates two numbers."""
-    if _IN_BRACKETS.search(text):
+    if "," in text and _comma_in_brackets(text):
         return text
     text = _DECIMAL_COMMA.sub(lambda m: m[1].replace(".", "") + "." + m[2], text)
     for pattern in (_THOUSANDS, _INDIAN):
         text = pattern.sub(lambda m: m[0].replace(",", ""), text)
     return _SPACED.sub(lambda m: m[0].replace(" ", ""), text)
+
+
+def _comma_in_brackets(text: str) -> bool:
+    level = 0
+    for sign in re.findall(r"[(\[]|\\\{|\\langle|[)\]]|\\\}|\\rangle|,", text):
+        if sign == "," and level > 0:
+            return True
+        level += (sign in ("(", "[", "\\{", "\\langle")) - (sign in (")", "]", "\\}", "\\rangle"))
+    return False
 
 
 def without_hedge(text: str) -> str:

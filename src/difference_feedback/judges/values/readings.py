@@ -20,7 +20,7 @@ from difference_feedback.judges.values.tokens import COMMAND, NUMBER, WORD, Toke
 
 LONGEST = 600  # characters of an answer that is read as more than a text
 _ITEMS = 64
-_DEEPEST = 6
+_DEEPEST = 4
 
 
 @dataclass(frozen=True)
