@@ -22,6 +22,7 @@ _INTRODUCTION = re.compile(
     r"\s*(?:is\b|:|=|would be\b)?\s*(?:(?:the\s+)?(?:option|choice|letter)\b)?\s*[:：]?\s*(?=\S)",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"(?:the )?(?:option|choice) (\d{1,2})", re.IGNORECASE)  # counted from 1 on
 _PICKED = re.compile("(?:故|应|因此|所以)?选择?[：:]?")
 _LETTER = re.compile(r"[(\[{<]?\s*([A-Za-z])\s*[)\]}>]?\s*(?:[.:)]|(?:\s-+\s)|\\rightarrow|=|,|$)\s*(.*)", re.DOTALL)
 _SPACED_LETTER = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([B-HJ-Z]))\s+(.*)", re.DOTALL)
@@ -99,6 +100,9 @@ def chosen(answer: str, options: Sequence[str] | None) -> NamedOptions:
     if len(text.strip("()[]. ")) == 1 and text.strip("()[]. ").upper() in valid:
         return NamedOptions(frozenset({text.strip("()[]. ").upper()}), "letter")
     if options:
+        number = _NUMBERED.fullmatch(plain(answer))
+        if number and 0 < int(number[1]) <= len(valid) and not _with_value(number[1], options, valid):
+            return NamedOptions(frozenset({valid[int(number[1]) - 1]}), "option")
         same = _with_text(text, options, valid)
         if len(same) == 1:
             return NamedOptions(frozenset(same), "option")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from difference_feedback.judges.sentences import first_sentence, is_withdrawn, restated
-from difference_feedback.judges.statements import Statement, statements
-from difference_feedback.judges.thinking import without_thinking
+from difference_feedback.judges.statements import Statement, conclusion, statements
+from difference_feedback.judges.thinking import LONGEST, without_thinking
 
 _TAIL = 8_000  # characters at the end of an answer that are searched
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{)|\\boxed\s+(?=[^\s{])|\\boxed(?=\d)")
@@ -26,8 +26,8 @@ _YES_NO = re.compile(r"\W{0,4}(?:yes|no|true|false)\b", re.IGNORECASE)
 class Extracted(NamedTuple):
     """A final answer as written, and how it was found.
 
-    `where` is `box`, `tag`, `hashes`, `phrase`, `bare`, `first word`, or `withdrawn` for a statement that the response
-    takes back without another.
+    `where` is `box`, `tag`, `hashes`, `phrase`, `bare`, `first word`, `conclusion`, or `withdrawn` for a statement that
+    the response takes back without another.
     """
 
     text: str
@@ -42,8 +42,9 @@ def final_answer(response: str, yes_no: bool = False, choice: bool = False) -> E
     answer = without_thinking(response).strip()
     tail = answer[-_TAIL:]
     last = _last_statement(tail)
+    last = last or _bare(answer, yes_no, choice) or conclusion(tail)
     if last is None:
-        return _bare(answer, yes_no, choice)
+        return None
     if is_withdrawn(tail[last.end :]):
         text = restated(tail[last.end :])
         return Extracted(text, "phrase") if text else Extracted(last.text, "withdrawn")
@@ -123,18 +124,23 @@ def _joined_boxes(text: str) -> list[Statement]:
     return [Statement(group[0].start, group[-1].end, ", ".join(texts), "box")]
 
 
-def _bare(text: str, yes_no: bool, choice: bool) -> Extracted | None:
+def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
     """A short response, or a line of a longer one that can only be its answer."""
     first, last = text.partition("\n")[0].strip(), text.rpartition("\n")[2].strip()
     if len(text) <= _SHORT and "\n" not in text:
-        return Extracted(re.sub(r"(?<=[\w)])!$", "", text), "bare") if text else None
+        return _whole(re.sub(r"(?<=[\w)])!$", "", text)) if text else None
     for line in (first, last):
         if choice and _LABELLED.fullmatch(line):
-            return Extracted(line, "bare")
+            return _whole(line)
     if re.search(r"\n\s*\n[^\n]*$", text[-100:]) and _NUMBER_LINE.fullmatch(last):
-        return Extracted(last, "bare")
+        return _whole(last)
     if len(text) <= _SHORT:
-        return Extracted(text, "bare")
+        return _whole(text)
     if yes_no and _YES_NO.match(text):
-        return Extracted(first_sentence(first), "first word")
+        return _whole(first_sentence(first), "first word")
     return None
+
+
+def _whole(text: str, where: str = "bare") -> Statement:
+    """A statement that nothing follows."""
+    return Statement(0, LONGEST, text, where)

@@ -16,6 +16,8 @@ from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.values.equality import compare
 from difference_feedback.judges.values.markup import plain
 from difference_feedback.judges.values.readings import LONGEST
+from difference_feedback.judges.values.tokens import tokens_of
+from difference_feedback.judges.values.units import unit_of
 
 _POLARITIES = {"yes": ("yes", "no"), "no": ("yes", "no"), "true": ("true", "false"), "false": ("true", "false")}
 _INTRODUCTION = re.compile(
@@ -152,4 +154,6 @@ def answers_of(text: str) -> list[str]:
     again = _AGAIN.fullmatch(text.strip())
     if again and compare(again[1], again[2]).equal:
         shorter.append(again[1])
+    elif again and unit_of(tokens_of(plain(again[2]))):
+        shorter.append(f"{again[1]} {again[2]}")
     return shorter

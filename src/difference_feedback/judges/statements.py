@@ -12,11 +12,11 @@ _ADVERB = (
 )
 _VERB = (
     r"(?:\s+(?:is|are|was|equals?|becomes|remains|(?:would|should|will|must|has\s+to)\s+be"
-    r"|c[oa]mes?\s+out\s+(?:to\s+be|as)|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*[:=：])"
+    r"|c[oa]mes?\s+out\s+(?:to\s+be|as)|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*(?:[:=：→]|->|=>))"
 )
 _MARK = r"[*_`\"'”’\]]{0,4}"
 _AFTER = (
-    rf"{_MARK}(?:\s*[:：]|\s+(?:{_ADVERB})(?![\w'])|\s+(?:the\s+)?(?:letter|option|choice)(?=\s*:?\s*\W{{0,4}}[A-Z]\b))*"
+    rf"{_MARK}(?:\s*(?:[:：]|\.\.\.|…)|\s+(?:{_ADVERB})(?![\w'])|\s+(?:the\s+)?(?:letter|option|choice)(?=\s*:?\s*\W{{0,4}}[A-Z]\b))*"
     rf"{_MARK}"
 )
 _ANSWER = re.compile(
@@ -33,8 +33,18 @@ _CHOICE = re.compile(
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
-    r"(?:(?i:option|choice|answer)\s{1,3}\(?([A-Z])\)?|\(([A-Z])\))[*_]{0,2}\s{1,3}(?i:is|must be)\s{1,3}"
-    r"(?i:the\s)?(?i:correct|right|best|answer)\b"
+    r"(?:(?i:option|choice|answer)\s{1,3}\(?(?P<a>[A-Z])\)?|\((?P<b>[A-Z])\)|(?:^|[.,\n]|(?i:so|thus|hence|therefore))\s{0,3}"
+    r"(?P<c>[A-H]))[*_]{0,2}\s{1,3}(?i:is|must be)\s{1,3}(?i:(?:the|my)\s)?(?i:correct|right|best|final|answer)\b"
+    r"|(?P<d>[$\\(]*\d[^\s,;:]{0,30}|\\[^\s,;:]{1,30})\s+is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
+    r"|(?:^|\n)[*_#\s]{0,5}(?i:answer)\s+\(?(?P<e>[A-Z])\)?[*_.]{0,3}(?=\n|$)"
+)
+_CONCLUSION = re.compile(
+    r"(?:^|[.!?]\s+|\n\s*)(?:therefore|thus|hence|so|consequently|in\s+conclusion|finally)\b,?\s(?P<words>[^.!?\n]*?)"
+    r"(?:\s(?:is|are|equals)\s|\s*=\s*)(?P<value>[^=\n]{1,60}?)[.!*\s]*$",
+    re.IGNORECASE,
+)
+_DOUBT = re.compile(
+    r"\b(?:not|never|no|or|if|maybe|might|could|may|perhaps|either|option|options)\b|n't\b", re.IGNORECASE
 )
 _QUALIFIED = re.compile(
     r"(?:\b(?:correct|right|best|final|my)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项)$",
@@ -83,8 +93,19 @@ def statements(text: str, start: int = 0) -> list[Statement]:
         stated.append(statement)
     if not stated:
         chosen = _CHOSEN.finditer(text, start)
-        stated = [Statement(m.start(), m.end(), m[1] or m[2], "phrase") for m in chosen]
+        texts = [(m, next(text for text in m.groups() if text)) for m in chosen]
+        stated = [Statement(m.start(), m.end(), text.strip("*$"), "phrase") for m, text in texts]
     return stated
+
+
+def conclusion(text: str) -> Statement | None:
+    """The value in a last sentence such as "Therefore, x = 5." or "So there are 7 apples." """
+    match = _CONCLUSION.search(text[-300:])
+    if not match or _DOUBT.search(match[0]):
+        return None
+    sentence = first_sentence(match["value"])
+    statement = Statement(match.start(), match.end(), sentence, "conclusion")
+    return statement if re.match(r"\W{0,4}(?:\d|[A-Z]\b|\\)", sentence) else None
 
 
 def _is_statement(text: str, match: re.Match[str]) -> bool:

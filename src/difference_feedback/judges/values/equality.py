@@ -77,6 +77,10 @@ def _same(a: Reading, b: Reading) -> tuple[bool, str]:
         return a == b, "date"
     if isinstance(a, Range) and isinstance(b, Range):
         return a == b, "range"
+    if isinstance(a, Range) and isinstance(b, Ratio):  # 3 to 5
+        return b.parts == (a.first, a.last), "ratio"
+    if isinstance(a, Ratio) and isinstance(b, Range):
+        return _same(b, a)
     if isinstance(a, Ratio) and isinstance(b, Ratio):
         return _same_ratio(a, b), "ratio"
     if isinstance(a, Relation) and isinstance(b, Relation):
@@ -130,6 +134,8 @@ def _as_relation(named: Named) -> Relation | None:
 def _same_quantity(a: Quantity, b: Quantity) -> tuple[bool, str]:
     """Equal values, with units that agree if both have one. `50 %` equals `50` and `0.5`: data sets write either."""
     rule = "number" if a.is_number and b.is_number else "expression"
+    if (a.percent and b.unit) or (a.unit and b.percent):
+        return False, rule
     if (a.unit and b.unit and not a.unit.agrees(b.unit)) or (a.modulus and b.modulus and a.modulus != b.modulus):
         return False, rule
     if "infinity" in (a.tree[0], b.tree[0]) or algebra.has(a.tree, "infinity") or algebra.has(b.tree, "infinity"):
@@ -185,7 +191,8 @@ def _same_items(a: Items, b: Items) -> bool:
     kinds = {a.brackets, b.brackets}
     if len(kinds) > 1 and kinds != {"", "{}"}:
         return False
-    if a.ordered:
+    named = [len({item.name for item in side.items if isinstance(item, Named)}) > 1 for side in (a, b)]
+    if a.ordered or named[0] != named[1]:  # `x = 3, y = 4` is `3, 4`
         return in_order
     return in_order or (len(a.items) <= _UNORDERED and _matched(list(a.items), list(b.items)))
 

@@ -30,14 +30,16 @@ class Quantity:
 
 _BEFORE = re.compile(
     r"(?:(?:approximately|approx\.?|about|around|roughly|nearly|exactly|only|just|circa|a total of|the number)\s+"
-    r"|(?:约|大约|共)\s*|[~≈]\s*|\\(?:approx|sim|simeq)\s*|(?:in|by|at|on|the year|the)\s+(?=\W{0,2}[\d.]))+",
+    r"|(?:约|大约|共)\s*|[~≈]\s*|\\(?:approx|sim|simeq)\s*|(?:in|by|at|on|the year|the|number)\s+(?=\W{0,2}[\d.])|#(?=\d))+",
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\overline\s*\{(\d+)\}|\\dot\s*\{?(\d)\}?|\((\d+)\)(?!\s*\())")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])")
+_POINTS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,]|\.\d*,)")
 _INDIAN = re.compile(r"(?<![\d.,])(\d{1,2}(?:,\d{2})+,\d{3})(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/])(?<![\d.,/] )(\d{1,3})((?: \d{3})+)(?![\d/]| \d)")
+_COUNTERS = tuple("个只条张本名位人次颗块朵棵辆支枝根件把岁种面")
 _MODULUS = re.compile(r"\s*(?:\\pmod\s*\{?\s*(\w+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*(\w+)\s*\}?\s*\)?)$")
 
 
@@ -46,6 +48,7 @@ def without_separators(text: str) -> str:
     if "," in text and _comma_in_brackets(text):
         return text
     text = _DECIMAL_COMMA.sub(lambda m: m[1].replace(".", "") + "." + m[2], text)
+    text = _POINTS.sub(lambda m: m[0].replace(".", ""), text)
     for pattern in (_THOUSANDS, _INDIAN):
         text = pattern.sub(lambda m: m[0].replace(",", ""), text)
     return _SPACED.sub(lambda m: m[0].replace(" ", ""), text)
@@ -147,7 +150,8 @@ def _words_as_number(tokens: Sequence[Token]) -> Sequence[Token]:
 
 def _split_chinese(token: Token) -> list[Token]:
     match = re.match("[零〇一二三四五六七八九十百千万亿两]+", token.text)
-    if not match or match.end() == len(token.text):
+    rest = token.text[match.end() :] if match else ""
+    if not match or not rest or (named_unit(rest) is None and rest not in _COUNTERS):  # 三角形 is a triangle
         return [token]
     return [Token(WORD, match[0], token.spaced), Token(WORD, token.text[match.end() :])]
 

@@ -139,8 +139,6 @@ def _pair(text: str, first: Fraction, last: Fraction) -> Iterator[Reading]:
         yield Items("", (Quantity(("number", first)), Quantity(("number", last))))
         return
     yield Range(first, last)
-    if "to" in text and "from" not in text:
-        yield Ratio((first, last))
 
 
 def _structures(text: str, depth: int) -> Iterator[Reading]:
@@ -156,9 +154,9 @@ def _structures(text: str, depth: int) -> Iterator[Reading]:
             yield reading
             if number == bare:
                 return
-    comma = re.fullmatch(r"(-?\d+),(\d{1,2}|\d{4,})( ?[A-Za-z°%€/^\d]*)", bare)
+    comma = re.fullmatch(r"(-?\d+),(\d{1,2}|\d{4,})( ?[A-Za-z°%€][A-Za-z/^\d]*)?", bare)
     if comma:  # 3,5 may be a decimal
-        decimal = _single(f"{comma[1]}.{comma[2]}{comma[3]}", modulus, depth)
+        decimal = _single(f"{comma[1]}.{comma[2]}{comma[3] or ''}", modulus, depth)
         if decimal is not None:
             yield decimal
     yield from _several(text, depth)
@@ -184,7 +182,7 @@ def _several(text: str, depth: int) -> Iterator[Reading]:
     parts = _split(tokens, (",", ";", "and", "or", "\\land", "\\lor", "\\cr"))
     if 1 < len(parts) <= _ITEMS and all(parts):
         items = [_first(_joined(part), depth + 1) for part in parts]
-        yield Items("", tuple(items))
+        yield Items("{}" if any(token.text in ("or", "\\lor") for token in tokens) else "", tuple(items))
 
 
 def _separated(tokens: Sequence[Token]) -> bool:
