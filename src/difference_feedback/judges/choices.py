@@ -35,7 +35,7 @@ _MENTION = re.compile(
 )
 _NOT = re.compile(
     r",?\s*(?:and|but|or)?\s*\b(?:not|isn't|never|rather than|instead of|neither|nor)\b\s*(?:the\s+)?(?:option\s+)?"
-    r"[(\[]?([A-Z])\b[)\]]?",
+    r"[(\[]?((?-i:[A-Z]))\b[)\]]?",
     re.IGNORECASE,
 )
 _REJECTED = re.compile(

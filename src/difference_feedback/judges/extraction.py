@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from difference_feedback.judges.sentences import first_sentence, is_withdrawn, restated
+from difference_feedback.judges.sentences import correction, first_sentence
 from difference_feedback.judges.statements import Statement, conclusion, statements
 from difference_feedback.judges.thinking import LONGEST, without_thinking
 
@@ -19,6 +19,13 @@ _TAG = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|$)", re.IGNORECASE | 
 _HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+)$")
 _SHORT = 30  # characters: a response of at most this length may be a bare answer
 _LABELLED = re.compile(r"\W{0,3}[A-Z]\W{0,3}[.:)]\W{0,3}\s*\S[^\n]{0,300}|\W{0,4}[A-Z]\W{0,4}")
+# "I think it is 5": what stands before the answer in a short response.
+_LEAD = re.compile(
+    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:I\s+(?:think|believe|guess|(?:would\s+)?say)\s+(?:that\s+)?)?"
+    r"(?:(?:it|this|that|there)(?:'s|\s+(?:is|are|must\s+be|should\s+be|would\s+be))\s+)?(?:(?:only|just)\s+)?"
+    r"(?!no\b|not\b)(?=\S)",
+    re.IGNORECASE,
+)
 _NUMBER_LINE = re.compile(r"[*$]{0,2}-?\d[\d.,/]{0,20}[*$.]{0,3}")
 _YES_NO = re.compile(r"\W{0,4}(?:yes|no|true|false)\b", re.IGNORECASE)
 
@@ -42,13 +49,13 @@ def final_answer(response: str, yes_no: bool = False, choice: bool = False) -> E
     answer = without_thinking(response).strip()
     tail = answer[-_TAIL:]
     last = _last_statement(tail)
-    last = last or _bare(answer, yes_no, choice) or conclusion(tail)
+    last = last or conclusion(tail) or _bare(answer, yes_no, choice)
     if last is None:
         return None
-    if is_withdrawn(tail[last.end :]):
-        text = restated(tail[last.end :])
-        return Extracted(text, "phrase") if text else Extracted(last.text, "withdrawn")
-    return Extracted(last.text, last.where)
+    corrected = correction(tail[last.end :])
+    if corrected is None:
+        return Extracted(last.text, last.where)
+    return Extracted(corrected, "phrase") if corrected else Extracted(last.text, "withdrawn")
 
 
 def last_boxed(text: str) -> str | None:
@@ -128,7 +135,8 @@ def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
     """A short response, or a line of a longer one that can only be its answer."""
     first, last = text.partition("\n")[0].strip(), text.rpartition("\n")[2].strip()
     if len(text) <= _SHORT and "\n" not in text:
-        return _whole(re.sub(r"(?<=[\w)])!$", "", text)) if text else None
+        text = re.sub(r"(?<=[\w)])!+$", "", text)
+        return _whole(text[lead.end() :] if (lead := _LEAD.match(text)) else text) if text else None
     for line in (first, last):
         if choice and _LABELLED.fullmatch(line):
             return _whole(line)

@@ -25,11 +25,11 @@ _INTRODUCTION = re.compile(
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
-    r",\s+(?:which|where|not|rather than|as|since|because|i\.e\.|that is|obtained|rounded)\b.*|\s+(?:because|since)\s.*"
+    r",\s+(?:which|where|not|rather than|as|since|because|i\.e|that is|obtained|rounded)\b.*|\s+(?:because|since)\s.*"
     r"|\s+(?:[—–]|--?)\s+(?=[A-Za-z]{2}).*",
     re.IGNORECASE | re.DOTALL,
 )
-_AGAIN = re.compile(r"(.+?)\s*\(([^()]+)\)", re.DOTALL)
+_AGAIN = re.compile(r"(.+?)\s*[(\[]([^()\[\]]+)[)\]]", re.DOTALL)
 _DOUBT = re.compile(
     r"\b(?:wrong|incorrect|rejected|or|maybe|perhaps|but|could|might|impossible|unless)\b", re.IGNORECASE
 )

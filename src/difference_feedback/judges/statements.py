@@ -20,7 +20,7 @@ _AFTER = (
     rf"{_MARK}"
 )
 _ANSWER = re.compile(
-    rf"\b(?:answers?|ans|solution)\b{_MARK}(?:(?:\s+(?:to|of|for|in)\s[^.\n:=]{{1,60}}?)?(?:\s+(?:{_ADVERB}))*"
+    rf"\b(?:answers?|ans|solution)\b{_MARK}(?:(?:\s+(?:to|of|for|in|I|we|you)\s[^.\n:=]{{1,60}}?)?(?:\s+(?:{_ADVERB}))*"
     rf"{_VERB}{_AFTER}|(?P<heading>[ \t]*(?=\n)|\.(?=\s)))"
     r"|答案[*\s]{0,4}(?:应该|应当|应)?(?:是|为|选择?|：|:)+"
     r"|(?:故|因此|所以|应)(?:本题|答案)?(?:选择?|为)[：:]?(?=\s*[(（*]{0,3}[A-Z])",

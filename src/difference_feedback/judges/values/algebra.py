@@ -17,7 +17,7 @@ from difference_feedback.judges.values.expressions import Tree, Unreadable
 
 _DIGITS = 50
 _BITS = 4000  # of a fraction's numerator and denominator, and of the magnitude of any value
-_POINTS = 3
+_POINTS = 4
 _SAME = 1e-25  # relative difference of equal values
 _NOISE = 1e-40  # relative to the largest value met on the way
 _local = threading.local()
@@ -241,12 +241,11 @@ def _factorial(number: int) -> int:
 
 
 def _place_of(name: str, point: int) -> Fraction:
-    """Where a variable is at a point: positive at the first, of either sign at the second, small at the third."""
+    """Where a variable is at a point: positive, negative, of either sign, small."""
     code = zlib.crc32(f"{name} {point}".encode())
     size = Fraction(700 + code % 1009, 997)
-    if point == 1 and code & 2048:
-        return -size
-    return size / 7 if point == 2 else size
+    negative = point == 1 or (point == 2 and code & 2048)
+    return (-size if negative else size) / (7 if point == 3 else 1)
 
 
 _CONSTANTS: dict[str, Callable[[Any], Any]] = {

@@ -102,6 +102,8 @@ def _same_of_two_kinds(a: Reading, b: Reading) -> bool:
             and a.parts[1] != 0
             and b.tree[1] == a.parts[0] / a.parts[1]
         )
+    if isinstance(a, Union) and isinstance(b, Items):  # x < 1 or x > 2
+        return b.brackets == "{}" and _same_items(Items("{}", a.parts), b)
     if isinstance(a, Items) and isinstance(b, Quantity):
         if algebra.has(b.tree, "±"):
             values = tuple(Quantity(tree, b.unit) for tree in algebra.both_signs(b.tree))
