@@ -187,7 +187,7 @@ def _checked_row(
     images = images if isinstance(images, list) else [images]
     if not images or images[0] is None:
         raise FieldError("image", "missing: give the path of the image, relative to this file.")
-    text, order = _placed(question.strip(), len(images))
+    text, order = place_images(question.strip(), len(images))
     stored, sizes = [], []
     for image in images:
         try:
@@ -197,8 +197,9 @@ def _checked_row(
         notes.update(re.sub(r"( from| of) \d+.*", "", note) for note in opened.notes)
         stored.append(_stored(image, opened, folder))
         sizes.append((opened.image.height, opened.image.width))
+    id = row.get(data.columns.get("id", "id"))
     values = {
-        "id": str(row.get(data.columns.get("id", "id")) or line),
+        "id": line if id is None or id == "" else str(id),
         "question": form.question("\n".join([text, *_choices(options)]), data.instruction),
         "images": [stored[i] for i in order],
         "answer": str(answer).strip(),
@@ -207,7 +208,7 @@ def _checked_row(
     return values, [sizes[i] for i in order]
 
 
-def _placed(question: str, count: int) -> tuple[str, list[int]]:
+def place_images(question: str, count: int) -> tuple[str, list[int]]:
     """The question with plain `<image>` marks, and the index of the image that goes to each mark.
 
     A row with one image may have several marks `<image1>`, `<image2>`, ..., because the image shows several pictures
