@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from difference_feedback.commands.arguments import keep_inputs
+
 KEYS = ("data", "system_prompt", "format_prompt", "reward", "reward_threshold", "judge")
 
 
@@ -97,6 +99,8 @@ def collect(
         raise ConfigError("--serve and --gpus start a server for --model: give the model, or --url alone")
     if gpus and not serve:
         raise ConfigError('--gpus are those of a server: give --serve "vllm serve", or set CUDA_VISIBLE_DEVICES')
+    for name in ("items.jsonl", "responses.jsonl"):
+        keep_inputs("--output", output / name, [data, *(responses or [] if name == "items.jsonl" else [])])
     unknown = [word for word in settings or [] if word.partition("=")[0].partition(".")[0] not in KEYS]
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is none of the keys that count here: {', '.join(KEYS)}")
