@@ -8,9 +8,10 @@ import torch
 from trl import SFTConfig
 
 from difference_feedback import world
+from difference_feedback.data.conversations import with_system
 from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.repair.prompts import template_for
+from difference_feedback.repair.prompts import other_system, template_for
 from difference_feedback.repair.sft import (
     RepairCollator,
     fit_sft,
@@ -141,6 +142,8 @@ def test_a_recipe_is_run_and_leaves_a_model_a_set_and_a_summary(tmp_path, start)
     assert summary["cpu_seconds"] > 0
     assert {"accuracy_at_1", "accuracy_at_2", "edit_cost", "feasible_share"} <= set(summary["after"])
     assert template_for(run.model_path) == template_for(start)
+    assert other_system(run.model_path, with_system([], None)) is None
+    assert "look" in (other_system(run.model_path, with_system([], "look")) or "")
     rows = [row for row in run.metrics() if "loss" in row]
     assert len(rows) == 4
     assert all("cpu_seconds" in row for row in rows)

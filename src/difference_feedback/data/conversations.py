@@ -48,6 +48,11 @@ def text_of(message: Any) -> str:
     return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
+def system_of(prompt: Sequence[Any]) -> str | None:
+    """The system message of a conversation."""
+    return text_of(prompt[0]) if prompt and prompt[0]["role"] == "system" else None
+
+
 def marked_text(message: Any) -> str:
     """A message's text, with `<image>` in the place of each image part where `shown_marks` keeps it."""
     content = message["content"]

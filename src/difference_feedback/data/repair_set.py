@@ -24,7 +24,6 @@ from difference_feedback.data.conversations import (
     Conversation,
     placed_conversation,
     stored_conversation,
-    text_of,
     with_system,
 )
 from difference_feedback.data.dataset import place_images
@@ -58,12 +57,6 @@ class RepairExample:
         if self.conversation is not None:
             return self.conversation
         return with_system(placed_conversation(self.question, len(self.images)), system)
-
-    @property
-    def system(self) -> str | None:
-        """The system message of a known conversation."""
-        first = (self.conversation or [{}])[0]
-        return text_of(first) if first.get("role") == "system" else None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from difference_feedback.data.conversations import fill_images
+from difference_feedback.data.conversations import fill_images, system_of
 from difference_feedback.data.repair_set import RepairExample, RepairSet, load_repair_set, save_repair_set
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
@@ -183,11 +183,11 @@ def usable_repairs(path: str, system: str | None) -> RepairSet:
         count = len(repair_set.rows) + repair_set.replaced + len(repair_set.errors)
         console.print(f"{path}: {len(repair_set.errors)} of {count} rows are left out:", markup=False)
         print_problems(repair_set.errors, console)
-    others = [row for row in repair_set.rows if row.conversation and system is not None and row.system != system]
+    others = [row for row in repair_set.rows if system is not None and system_of(row.prompt_with(system)) != system]
     if others:
         raise ConfigError(
             f"system_prompt: row {others[0].id} of {path} holds the policy's own prompt, whose system message is "
-            f"{others[0].system!r}: leave system_prompt out. It is for rows without a prompt."
+            f"{system_of(others[0].prompt)!r}: leave system_prompt out. It is for rows without a prompt."
         )
     return repair_set
 
