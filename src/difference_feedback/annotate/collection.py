@@ -1,7 +1,6 @@
 """Make a folder of items to annotate: `items.jsonl`, its images, and the responses if they were sampled here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +8,12 @@ from rich.console import Console
 
 from difference_feedback.annotate.collect import Collection, collect_items
 from difference_feedback.annotate.responses import read_responses, sample_responses
-from difference_feedback.data.dataset import LoadedData, load_data
+from difference_feedback.data.dataset import load_data
 from difference_feedback.data.saved_images import save_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.questions import grader_of
 from difference_feedback.runs.check import check
-from difference_feedback.runs.jsonl import print_problems, read_jsonl, write_jsonl
+from difference_feedback.runs.jsonl import print_problems, write_jsonl
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import EvaluateRecipe
 from difference_feedback.runs.sections import Data, Endpoint, PolicyEndpoint
@@ -57,11 +56,10 @@ def collect_folder(
     check(recipe)
     data = recipe.data
     assert data is not None
-    # The instruction to state the answer, or the format around the question, is for models; people see the bare one.
-    loaded = load_data(data.model_copy(update={"instruction": ""}), console)
-    bare = loaded.questions()
     form = prompt_form(recipe.system_prompt, recipe.format_prompt)
-    questions = [replace(q, question=form.question(q.question, data.instruction), system=form.system) for q in bare]
+    questions = load_data(data, console, form).questions()
+    # The instruction to state the answer, or the format around the question, is for models; people see the bare one.
+    bare = load_data(data.model_copy(update={"instruction": ""}), Console(quiet=True)).questions()
     if responses:
         usable, problems = read_responses(responses)
         if problems:
@@ -80,7 +78,7 @@ def collect_folder(
         usable,
         grader=grader_of(recipe),
         shown={question.id: question.question for question in bare},
-        strata=_strata(loaded, data),
+        strata={question.id: {name: question.columns.get(name) for name in STRATA} for question in questions},
         **drawing,
     )
     if not collection.items:
@@ -93,13 +91,3 @@ def collect_folder(
         item["image"] = save_images(question.images, output, item["id"])
     write_jsonl(items, collection.items)
     return collection
-
-
-def _strata(loaded: LoadedData, data: Data) -> dict[str, dict[str, Any]]:
-    """Subject and level by question id, for the questions that have them."""
-    path = Path(data.path).expanduser()
-    if path.suffix not in (".jsonl", ".json"):
-        return {}
-    by_line = dict(read_jsonl(path)[0])
-    values = {id: by_line[line] for id, line in zip(loaded.dataset["id"], loaded.lines, strict=True)}
-    return {id: {name: row[name] for name in STRATA if row.get(name) is not None} for id, row in values.items()}

@@ -26,8 +26,8 @@ from difference_feedback.data.conversations import (
     stored_conversation,
     with_system,
 )
-from difference_feedback.data.dataset import place_images
 from difference_feedback.data.image_files import open_image
+from difference_feedback.data.marks import place
 from difference_feedback.data.saved_images import save_images
 from difference_feedback.errors import DataError, FieldError
 from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
@@ -129,9 +129,10 @@ def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -
         conversation = stored_conversation(row["prompt"], len(names))
     else:
         try:
-            marked, order = place_images(question, len(names))
+            marked, media = place(question, range(1, len(names) + 1), videos=0)
         except FieldError as error:
             raise DataError(f"field 'question': {error}") from None
+        order = [medium.nth for medium in media]
         question = question if marked.endswith(question) else marked  # images go first without any mark
     images = [_read_image(folder / name, max_pixels) for name in names]
     name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
