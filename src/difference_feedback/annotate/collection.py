@@ -11,6 +11,7 @@ from difference_feedback.annotate.collect import Collection, collect_items
 from difference_feedback.annotate.responses import read_responses, sample_responses
 from difference_feedback.data.dataset import VisualQuestion, load_data
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import print_problems, read_jsonl, write_jsonl
 from difference_feedback.runs.sections import Data, Endpoint, PolicyEndpoint
 from difference_feedback.runs.servers import check_server
@@ -39,7 +40,7 @@ def collect_folder(
     there is no item.
     """
     items = output / "items.jsonl"
-    if items.with_suffix(".annotated.jsonl").exists():
+    if beside(items, "annotated").exists():
         raise ConfigError(f"{output} already holds repairs of its items: give another --output")
     server = Endpoint.model_validate(dict(endpoint)) if endpoint else None
     if server:

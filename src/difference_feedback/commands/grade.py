@@ -30,13 +30,14 @@ def grade(
     from rich.console import Console
 
     from difference_feedback.judges.grading import grade_file
+    from difference_feedback.runs.file_names import beside
     from difference_feedback.runs.jsonl import print_problems
 
     console, errors = (
         Console(soft_wrap=True, emoji=False, highlight=False),
         Console(stderr=True, emoji=False, soft_wrap=True),
     )
-    result = grade_file(rows, output or rows.with_suffix(".graded.jsonl"), compare, errors)
+    result = grade_file(rows, output or beside(rows, "graded"), compare, errors)
     console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)
     console.print(", ".join(f"{rule} {count}" for rule, count in result.rules.most_common()), markup=False)
     if result.compared:
