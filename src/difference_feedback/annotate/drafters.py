@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from difference_feedback.annotate.collect import Response
 from difference_feedback.annotate.feedback import is_right, word_cost
 from difference_feedback.annotate.items import images_of
 from difference_feedback.annotate.responses import read_responses
@@ -59,13 +60,13 @@ def draft_source(
         key_env: environment variable with the server's key.
         responses: further answers, for `sibling`; by default `responses.jsonl` in `folder` if there is one.
 
-    Raises `ConfigError` for a model or a server that cannot be used.
+    Raises `ConfigError` for a model or a server that cannot be used, and `DataError` when no response can be used.
     """
     where = where.removeprefix("repair_model=").removeprefix("endpoint=")
     if where == "sibling":
         sampled = folder / "responses.jsonl"
         paths = list(responses) or [sampled] * sampled.is_file()
-        return DraftSource("sibling", partial(_siblings, items, folder, paths))
+        return DraftSource("sibling", partial(_siblings, items, folder, read_responses(paths)[0] if paths else []))
     if where.startswith(("http://", "https://")):
         if not model:
             raise ConfigError(f"--draft-from {where}: give --draft-model, the model's name on that server")
@@ -91,12 +92,12 @@ def closest(item: Item, candidates: Sequence[str]) -> str | None:
     return min(ranked)[2] if ranked else None
 
 
-def _siblings(items: Sequence[Item], folder: Path, paths: Sequence[Path]) -> Drafter:
+def _siblings(items: Sequence[Item], folder: Path, responses: Sequence[Response]) -> Drafter:
     references: defaultdict[Any, list[str]] = defaultdict(list)
     for item in items:
         references[_question(item, folder)].append(item.get("reference") or "")
     answers: defaultdict[str, list[str]] = defaultdict(list)
-    for response in read_responses(paths)[0] if paths else ():
+    for response in responses:
         answers[response.question].append(response.text)
 
     def draft(batch: Sequence[Item]) -> list[Candidates]:

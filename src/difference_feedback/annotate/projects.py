@@ -1,5 +1,6 @@
 """What people have done and what remains. Every call reads the files again, because others write to them too."""
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any
 from difference_feedback.annotate.drafted import DraftedRepair, DraftedRepairs
 from difference_feedback.annotate.drafters import DraftSource
 from difference_feedback.annotate.feedback import is_right, word_cost
-from difference_feedback.annotate.items import UsableRows
+from difference_feedback.annotate.items import UsableRows, images_of
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import Agreement, run_agreement
 from difference_feedback.judges.audit import VERDICTS
@@ -140,7 +141,8 @@ class RepairProject:
         """Append the repair. `drafted` is what was shown to the annotator. Raises as `check` does."""
         self.check(place, repaired)
         item, repaired = self.items[place], repaired.strip()
-        row = item | {"repaired": repaired, "annotator": annotator, "time": round(time.time())}
+        paths = [os.path.relpath(self.folder / name, self.output.path.parent) for name in images_of(item)]
+        row = item | {"image": paths} | {"repaired": repaired, "annotator": annotator, "time": round(time.time())}
         row |= {"drafted_by": drafted.by if drafted else None}
         if drafted:
             row |= {"drafted": drafted.text, "changed": repaired != drafted.text}
