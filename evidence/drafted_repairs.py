@@ -5,12 +5,13 @@
     done
     python evidence/drafted_repairs.py "300 repairs" runs/drafts300_0 runs/drafts300_1 runs/drafts300_2
 
-For every folder, one after the other and each with its own seed, wrong answers of the base with a right sibling become
-items of the annotation page, and the page's own code drafts their repairs: by the model in the folder, or with
-`sibling` by the closest right sibling. The person is the oracle: what it wants is the right answer closest to the wrong
-one, and its work is the number of words to change, insert or delete until that stands there. *Ready* repairs are that
-answer already. *Deceptive* ones end right but state a wrong value on the way: the page's grader sees only the end.
-The results are added to evidence/results/drafted_repairs.json, and `python evidence/build.py` makes the table.
+For every drafter, one after the other and each with its own seed, wrong answers of the base with a right sibling become
+items of the annotation page, and the page's own code drafts their repairs: by the model in the folder, with `sibling`
+by the closest right sibling, and with `sibling+FOLDER` by the better of the two. The person is the oracle: what it
+wants is the right answer closest to the wrong one, and its work is the number of words to change, insert or delete
+until that stands there. *Ready* repairs are that answer already. *Deceptive* ones end right but state a wrong value on
+the way: the page's grader sees only the end. The results are added to evidence/results/drafted_repairs.json, and
+`python evidence/build.py` makes the table.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from rapidfuzz.distance import Levenshtein
 
-from difference_feedback.annotate.drafters import closest, draft_source
+from difference_feedback.annotate.drafters import Drafters, draft_source
 from difference_feedback.judges.audit import AuditCase
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.models.load import load_model
@@ -53,9 +54,9 @@ def measure(where: str, questions: int, seed: int, folder: Path) -> dict[str, fl
         items.append({"id": str(i)} | question | texts)
         responses += [{"id": str(i), "response": rollout.text} for rollout in siblings[id(draft.problem)]]
     write_jsonl(folder / "responses.jsonl", responses)
-    ask = draft_source(where, items, folder).load()
-    candidates = [texts or [] for i in range(0, len(items), BATCH) for texts in ask(items[i : i + BATCH])]
-    drafted = [closest(item, texts) or item["draft"] for item, texts in zip(items, candidates, strict=True)]
+    drafters = Drafters([draft_source(each, items, folder) for each in where.split("+")])
+    offers = [offer for i in range(0, len(items), BATCH) for offer in drafters.draft(items[i : i + BATCH])]
+    drafted = [(offer and offer.text) or item["draft"] for item, offer in zip(items, offers, strict=True)]
     wanted = [oracle_repair(draft.problem, draft.draft.text, processor.tokenizer).strip() for draft in wrong]
     cases = [
         AuditCase(draft.problem.question, tuple(draft.problem.images), item["draft"], text, None, draft.problem)

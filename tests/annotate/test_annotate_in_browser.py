@@ -129,6 +129,7 @@ def test_a_drafted_repair_is_marked_accepted_corrected_or_put_aside(opened: Call
     rows = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
     drafts = [
         {"id": row["id"], "draft": row["draft"], "drafted": answers[row["id"]], "drafted_by": f"<b>m{row['id']}"}
+        | {"asked": "m"}
         for row in rows
     ]
     (folder / "items.drafted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in drafts))
@@ -162,7 +163,7 @@ def test_a_drafted_repair_is_marked_accepted_corrected_or_put_aside(opened: Call
 def test_a_drafted_repair_that_comes_late_is_offered_and_takes_no_text_away(
     opened: Callable[..., Any], folder: Path
 ) -> None:
-    page = opened(draft_from="sibling")
+    page = opened(draft_from=["sibling"])
     until(page, lambda: "Drafted by sibling" in text_of(page, "offer"))
     if value(page) == "I see 1 . answer 1":  # it came after the page: the editor was left as it was
         press(page, "d")

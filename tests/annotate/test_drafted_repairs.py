@@ -12,7 +12,7 @@ from PIL import Image
 from servers.unruly_server import unruly
 
 from difference_feedback.annotate.drafted import DraftedRepair
-from difference_feedback.annotate.drafters import DraftSource, closest, draft_source
+from difference_feedback.annotate.drafters import Drafters, DraftSource, closest, draft_source
 from difference_feedback.annotate.feedback import is_right
 from difference_feedback.annotate.items import find_work, load_work
 from difference_feedback.annotate.projects import RepairProject
@@ -41,8 +41,11 @@ def items(tmp_path):
 
 def project(items, where=None, **options):
     work = load_work(items, "draft")
-    source = where if isinstance(where, DraftSource | None) else draft_source(where, work.rows, items.parent, **options)
-    return RepairProject(work, source=source)
+    sources = where if isinstance(where, list) else [where] if where else []
+    sources = [
+        s if isinstance(s, DraftSource) else draft_source(s, work.rows, items.parent, **options) for s in sources
+    ]
+    return RepairProject(work, drafters=Drafters(sources) if sources else None)
 
 
 def drafted(project):
@@ -96,7 +99,7 @@ def test_a_local_model_drafts_once_and_later_starts_use_what_it_made(items, tmp_
     assert reports == []
     rows = read_rows(beside(items, "drafted"))
     assert [row["id"] for row in rows] == list("012345")
-    assert {row["drafted_by"] for row in rows} == {str(folder)}
+    assert {row["drafted_by"] for row in rows if row["drafted"]} == {str(folder)}
     assert rows[3]["drafted"] is None  # its image cannot be read
     assert "no repair" in first.drafted.reason(first.items[3])
     assert all(texts[i].text != f"i see {i} . answer {i}" for i in texts if texts[i])
@@ -116,7 +119,7 @@ def test_a_served_model_drafts_and_an_outage_is_said_and_asked_again(items, open
         texts, reports = drafted(work)
         assert texts["0"].text == "i see 9 . answer 9"
         assert texts["0"].by == "m"
-        assert server.bodies[0]["n"] == 4
+        assert server.bodies[0]["n"] == 8
         said = server.bodies[0]["messages"][0]["content"]
         assert said[0]["type"] == "image_url"
         assert "<draft>\ni see 0 . answer 0\n</draft>" in said[1]["text"]
@@ -154,6 +157,21 @@ def test_a_drafter_that_cannot_work_is_refused_at_once(items, where, options, wo
     os.environ.pop("NO_SUCH_KEY", None)
     with pytest.raises(ConfigError, match=word):
         project(items, where, **options)
+
+
+def test_of_several_drafters_the_closest_right_repair_is_taken_and_named(items):
+    def model(batch):
+        texts = {"0": ["i see 9 . answer 9"], "1": ["i see 2 . answer 2"], "2": None}
+        return [texts.get(item["id"], []) for item in batch]
+
+    work = project(items, [DraftSource("m", lambda: model), "sibling"])
+    texts, _ = drafted(work)
+    assert texts["0"] == DraftedRepair("0", "i see 9 . answer 9", "m")  # both are right, and it is closer
+    assert texts["1"] == DraftedRepair("1", "there are 9 , said 1 . answer 9", "sibling")  # the other one is wrong
+    assert texts["2"] is None
+    assert "m or sibling did not answer" in work.drafted.reason(work.items[2])
+    assert texts["3"].by == "sibling"
+    assert project(items).drafted.of(work.items[0]) == texts["0"]
 
 
 def test_the_item_at_hand_is_drafted_first_and_nobody_waits(items):

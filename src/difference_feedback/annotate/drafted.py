@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.annotate.drafters import DraftSource, closest
+from difference_feedback.annotate.drafters import Drafters
 from difference_feedback.runs.jsonl import JsonLines
 
 BATCH = 4  # items drafted at a time
@@ -23,13 +23,13 @@ class DraftedRepair:
 
 
 class DraftedRepairs:
-    """The drafted repairs of `items` in the file `path`: those of `source`, or without one the last of each item.
+    """The drafted repairs of `items` in the file `path`: those of `drafters`, or without them the last of each item.
 
     A row holds the wrong answer as well. It does not count any more when the item has another one.
     """
 
-    def __init__(self, path: Path, items: Sequence[Mapping[str, Any]], source: DraftSource | None = None) -> None:
-        self.source = source
+    def __init__(self, path: Path, items: Sequence[Mapping[str, Any]], drafters: Drafters | None = None) -> None:
+        self.drafters = drafters
         self.file = JsonLines(path)
         self._items = items
         self._wanted = 0
@@ -40,7 +40,7 @@ class DraftedRepairs:
     @property
     def exist(self) -> bool:
         """Whether there is a drafted repair, or will be one."""
-        return self.source is not None or any(row["drafted"] for row in self._rows().values())
+        return self.drafters is not None or any(row["drafted"] for row in self._rows().values())
 
     def of(self, item: Mapping[str, Any]) -> DraftedRepair | None:
         """The drafted repair of an item; None where there is none yet."""
@@ -54,15 +54,15 @@ class DraftedRepairs:
 
     def reason(self, item: Mapping[str, Any]) -> str:
         """Why the item has no drafted repair, in a sentence; empty where none was asked for."""
-        if self.source is None:
+        if self.drafters is None:
             return ""
         if self.awaited(item):
             return "The drafted repair is being made. You can begin with the wrong answer."
         if item["id"] in self._rows():
-            return f"{self.source.name} has no repair of this answer to offer."
+            return f"{self.drafters.name} has no repair of this answer to offer."
         if self._failure:
             return f"No more repairs are drafted: {self._failure}"
-        return f"{self.source.name} did not answer. The next start of the page asks again."
+        return f"{self.drafters.name} did not answer. The next start of the page asks again."
 
     def want(self, place: int) -> None:
         """Draft this item next, and then those behind it."""
@@ -74,18 +74,15 @@ class DraftedRepairs:
         self._thread.start()
 
     def _work(self, repaired: Callable[[], Iterable[str]], report: Callable[[str], None]) -> None:
-        assert self.source is not None
+        assert self.drafters is not None
         try:
-            draft = self.source.load()
             while items := self._batch(repaired):
-                rows = []
-                for item, candidates in zip(items, draft(items), strict=True):
-                    if candidates is None:
+                for item, drafted in zip(items, self.drafters.draft(items), strict=True):
+                    if drafted is None:
                         self._unanswered.add(item["id"])
                         continue
-                    row = {"id": item["id"], "draft": item["draft"], "drafted": closest(item, candidates)}
-                    rows.append(row | {"drafted_by": self.source.name, "time": round(time.time())})
-                self.file.append(*rows)
+                    row = {"id": item["id"], "draft": item["draft"], "drafted": drafted.text, "drafted_by": drafted.by}
+                    self.file.append(row | {"asked": self.drafters.name, "time": round(time.time())})
         except Exception as error:  # of any kind: people go on without drafted repairs
             self._failure = str(error) or type(error).__name__
             report(f"No more repairs are drafted: {self._failure}")
@@ -102,7 +99,7 @@ class DraftedRepairs:
         return {
             str(row.get("id")): row
             for _, row in self.file.read()[0]
-            if {"drafted", "drafted_by"} <= row.keys()
+            if {"drafted", "drafted_by", "asked"} <= row.keys()
             and drafts.get(str(row.get("id"))) == row.get("draft")
-            and (self.source is None or row["drafted_by"] == self.source.name)
+            and (self.drafters is None or row["asked"] == self.drafters.name)
         }

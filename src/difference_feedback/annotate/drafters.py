@@ -23,11 +23,11 @@ from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_server
 
 Item = Mapping[str, Any]
-Candidates = list[str] | None
-"""Repairs of one answer to choose from. None: it could not be asked for, and is asked for again at the next start."""
-Drafter = Callable[[Sequence[Item]], list[Candidates]]
+Texts = list[str] | None
+"""Repairs of one answer. None: it could not be asked for, and is asked for again at the next start."""
+Drafter = Callable[[Sequence[Item]], list[Texts]]
 
-SAMPLES = 4  # candidates of a model for each answer
+SAMPLES = 8  # candidates of a model for each answer
 TEMPERATURE = 0.7
 LONGEST = 4096  # tokens; a repair is also cut by the length of its draft
 
@@ -38,6 +38,38 @@ class DraftSource:
 
     name: str
     load: Callable[[], Drafter]
+
+
+@dataclass(frozen=True)
+class Drafted:
+    """A drafted repair and the name of its source. Both are None where no source has one to offer."""
+
+    text: str | None
+    by: str | None
+
+
+class Drafters:
+    """Several sources. Of all their repairs the `closest` is offered."""
+
+    def __init__(self, sources: Sequence[DraftSource]) -> None:
+        self.name = " or ".join(source.name for source in sources)
+        self._sources = sources
+        self._drafters: list[Drafter] = []
+
+    def draft(self, items: Sequence[Item]) -> list[Drafted | None]:
+        """A drafted repair of each item. None where a source did not answer. The first call loads the models."""
+        self._drafters = self._drafters or [source.load() for source in self._sources]
+        answers = [drafter(items) for drafter in self._drafters]
+        return [self._choose(item, texts) for item, *texts in zip(items, *answers, strict=True)]
+
+    def _choose(self, item: Item, of_sources: Sequence[Texts]) -> Drafted | None:
+        names: dict[str, str] = {}
+        for source, texts in zip(self._sources, of_sources, strict=True):
+            if texts is None:
+                return None
+            names = {text.strip(): source.name for text in texts} | names
+        text = closest(item, list(names))
+        return Drafted(text, names[text] if text else None)
 
 
 def draft_source(
@@ -100,15 +132,15 @@ def _siblings(items: Sequence[Item], folder: Path, responses: Sequence[Response]
     for response in responses:
         answers[response.question].append(response.text)
 
-    def draft(batch: Sequence[Item]) -> list[Candidates]:
-        candidates: list[Candidates] = []
+    def draft(batch: Sequence[Item]) -> list[Texts]:
+        texts: list[Texts] = []
         for item in batch:
             # `repair collect` numbers the items of one question: 12, 12-2, 12-3.
             name, _, number = item["id"].rpartition("-")
             of_question = answers.get(item["id"]) or (answers.get(name, []) if number.isdecimal() else [])
             right = [text for text in of_question if is_right(item, text)]
-            candidates.append([item.get("reference") or "", *references[_question(item, folder)], *right])
-        return candidates
+            texts.append([item.get("reference") or "", *references[_question(item, folder)], *right])
+        return texts
 
     return draft
 
@@ -126,7 +158,7 @@ def _local(name: str, folder: Path) -> Drafter:
     repairer = LocalRepairer.from_pretrained(name, max_new_tokens=LONGEST, temperature=TEMPERATURE)
     encode = repairer.processor.tokenizer.encode
 
-    def draft(examples: Sequence[RepairExample]) -> list[Candidates]:
+    def draft(examples: Sequence[RepairExample]) -> list[Texts]:
         requests = [
             RepairRequest(row.prompt, list(row.images), encode(row.draft, add_special_tokens=False), row.reference)
             for row in examples
@@ -139,7 +171,7 @@ def _local(name: str, folder: Path) -> Drafter:
 def _served(endpoint: Endpoint, folder: Path) -> Drafter:
     client = ChatClient(endpoint)
 
-    def draft(examples: Sequence[RepairExample]) -> list[Candidates]:
+    def draft(examples: Sequence[RepairExample]) -> list[Texts]:
         requests = [
             ChatRequest(
                 repair_conversation(row.prompt, row.draft, row.reference, "full"),
@@ -161,10 +193,10 @@ def _served(endpoint: Endpoint, folder: Path) -> Drafter:
     return _with_images(draft, folder)
 
 
-def _with_images(draft: Callable[[Sequence[RepairExample]], list[Candidates]], folder: Path) -> Drafter:
+def _with_images(draft: Callable[[Sequence[RepairExample]], list[Texts]], folder: Path) -> Drafter:
     """A drafter that opens the items' images. An item whose images cannot be opened gets no candidates."""
 
-    def of_items(batch: Sequence[Item]) -> list[Candidates]:
+    def of_items(batch: Sequence[Item]) -> list[Texts]:
         examples: list[RepairExample | None] = [_example(item, folder) for item in batch]
         drafted = iter(draft([row for row in examples if row]))
         return [next(drafted) if row else [] for row in examples]

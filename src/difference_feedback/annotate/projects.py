@@ -9,7 +9,7 @@ from statistics import mean
 from typing import Any
 
 from difference_feedback.annotate.drafted import DraftedRepair, DraftedRepairs
-from difference_feedback.annotate.drafters import DraftSource
+from difference_feedback.annotate.drafters import Drafters
 from difference_feedback.annotate.feedback import is_right, word_cost
 from difference_feedback.annotate.items import UsableRows, images_of
 from difference_feedback.errors import DataError
@@ -58,16 +58,16 @@ class Corrections:
 class RepairProject:
     """Wrong answers in `X.jsonl`, and their repairs in `X.annotated.jsonl`, which `repair sft` reads as it is.
 
-    `drafted` has the repairs that `source` drafts for people to correct.
+    `drafted` has the repairs that `drafters` write for people to correct.
     """
 
-    def __init__(self, work: UsableRows, output: Path | None = None, source: DraftSource | None = None) -> None:
+    def __init__(self, work: UsableRows, output: Path | None = None, drafters: Drafters | None = None) -> None:
         self.items = work.rows
         self.folder = work.path.parent
         self.output = JsonLines(output or beside(work.path, "annotated"))
         if self.output.path.resolve() == work.path.resolve():
             raise DataError(f"{work.path}: repairs cannot be written into the file of the items; give another --output")
-        self.drafted = DraftedRepairs(beside(work.path, "drafted"), self.items, source)
+        self.drafted = DraftedRepairs(beside(work.path, "drafted"), self.items, drafters)
         self._skips = JsonLines(beside(work.path, "skipped"))
         self._claims = JsonLines(beside(work.path, "claims"))
         self.old_output: Path | None = None

@@ -4,14 +4,14 @@ import getpass
 import hmac
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from difference_feedback.annotate.drafters import draft_source
+from difference_feedback.annotate.drafters import Drafters, draft_source
 from difference_feedback.annotate.items import find_work
 from difference_feedback.annotate.projects import RepairProject, ReviewProject
 from difference_feedback.errors import ConfigError
@@ -31,7 +31,7 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 7860,
     block: bool = True,
-    draft_from: str | None = None,
+    draft_from: Sequence[str] = (),
     **drafting: Any,
 ) -> Any:
     """Serve the page for `source`. Without `block`, return the running Gradio application at once.
@@ -51,10 +51,11 @@ def serve(
         left_out = f", {len(work.problems)} rows left out:" if work.problems else "."
         say(f"{work.path}: {len(work.rows)} items{left_out}")
         print_problems(work.problems, console)
-    drafter = (
-        draft_source(draft_from, repairs.rows, repairs.path.parent, **drafting) if repairs and draft_from else None
-    )
-    project = RepairProject(repairs, output, drafter) if repairs else None
+    drafters = None
+    if repairs and draft_from:
+        folder = repairs.path.parent
+        drafters = Drafters([draft_source(where, repairs.rows, folder, **drafting) for where in draft_from])
+    project = RepairProject(repairs, output, drafters) if repairs else None
     page = build_page(
         project,
         ReviewProject(audits) if audits else None,
@@ -84,8 +85,8 @@ def serve(
     except OSError as error:
         raise ConfigError(f"port {port} cannot be used ({error}): give another --port, or 0 for a free one") from None
     console.print(f"Open {page.local_url} in a browser. Ctrl+C stops the server; saved work is kept.", highlight=False)
-    if project and drafter:
-        say(f"{drafter.name} drafts repairs: {project.drafted.file.path}")
+    if project and drafters:
+        say(f"{drafters.name} drafts repairs: {project.drafted.file.path}")
         project.drafted.start(project.repairs, say)
     if block:
         page.block_thread()

@@ -24,10 +24,11 @@ def annotate(
         typer.Option(help="Show masks in a model's tokens. [dim]\\[default: words and signs][/]", show_default=False),
     ] = None,
     draft_from: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="Draft repairs that people correct: by a repair model (its folder, its run's, or a hub name), by the "
-            "model behind a server (its URL), or take the closest right answer to the same question (sibling).",
+            "model behind a server (its URL), or take the closest right answer to the same question (sibling). Given "
+            "several times, the closest right repair of all is taken.",
             show_default=False,
         ),
     ] = None,
@@ -78,7 +79,7 @@ def annotate(
         tokenizer,
         host,
         port,
-        draft_from=draft_from,
+        draft_from=draft_from or [],
         model=draft_model,
         key_env=key_env,
         responses=responses or [],
