@@ -1,0 +1,60 @@
+"""The starter set of items to annotate: published wrong answers to MathVision, drawn evenly by `repair collect`.
+
+    python examples/mathvision_items.py FOLDER --output examples/mathvision_starter
+    difference-feedback annotate examples/mathvision_starter
+
+FOLDER holds `testmini.jsonl`, the images and `responses/*.jsonl`, prepared from MATH-Vision (see `mathvision_pairs.py`
+for the source). Images are copied as they are, once for each question. Questions whose image is larger than
+`--largest-image` bytes are left out, so that the set stays small.
+"""
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+
+from difference_feedback.annotate.collection import collect_folder
+from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
+
+ITEMS, PER_QUESTION, MIN_WORDS, SEED = 120, 2, 8, 0
+
+
+def make_items(folder: Path, output: Path, largest_image: int, items: int = ITEMS) -> None:
+    """Write `items.jsonl` and its images to `output`, which must not hold repairs."""
+    rows = [row.values for row in read_jsonl(folder / "testmini.jsonl")[0]]
+    rows = [row for row in rows if (folder / row["image"]).stat().st_size <= largest_image]
+    paths = {row["id"]: folder / row["image"] for row in rows}
+    with tempfile.TemporaryDirectory() as made:
+        questions = Path(made) / "questions.jsonl"
+        write_jsonl(questions, [row | {"image": str(paths[row["id"]].resolve())} for row in rows])
+        collected = collect_folder(
+            questions,
+            Path(made) / "items",
+            responses=sorted(folder.glob("responses/*.jsonl")),
+            sampling={},
+            drawing={"limit": items, "per_question": PER_QUESTION, "min_words": MIN_WORDS, "seed": SEED},
+            console=Console(stderr=True, highlight=False),
+        )
+    (output / "images").mkdir(parents=True, exist_ok=True)
+    for item in collected.items:
+        original = paths[item["id"].partition("-")[0]]
+        item["image"] = [f"images/{original.name}"]
+        shutil.copyfile(original, output / item["image"][0])
+    write_jsonl(output / "items.jsonl", collected.items)
+    for what, count in collected.counts.items():
+        print(f"{count:6d} {what}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--output", type=Path, default=Path("mathvision_starter"))
+    parser.add_argument("--largest-image", type=int, default=100_000)
+    options = parser.parse_args()
+    make_items(options.folder, options.output, options.largest_image)
+
+
+if __name__ == "__main__":
+    main()
