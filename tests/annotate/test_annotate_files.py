@@ -12,7 +12,7 @@ from difference_feedback.annotate import projects
 from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import feedback_html, is_right
 from difference_feedback.annotate.items import find_work, load_work
-from difference_feedback.annotate.page import images_html, message_html, offer_html, question_html
+from difference_feedback.annotate.page_parts import images_html, message_html, offer_html, question_html
 from difference_feedback.annotate.projects import HIDDEN, RepairProject, ReviewProject
 from difference_feedback.annotate.serve import TOKEN, _token, log_in, serve
 from difference_feedback.data.repair_set import load_repair_set
