@@ -16,7 +16,7 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.jsonl import print_problems, write_jsonl
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import EvaluateRecipe
-from difference_feedback.runs.sections import Data, Endpoint, PolicyEndpoint
+from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.servers import check_server
 from difference_feedback.runs.serving import free_url
 
