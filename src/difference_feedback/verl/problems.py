@@ -1,6 +1,7 @@
 """Questions as parquet files that verl reads."""
 
 import io
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from datasets import Dataset
 
 from difference_feedback.data.question import Question, without_images
+from difference_feedback.data.question_rows import for_rewards
 from difference_feedback.errors import DataError
 from difference_feedback.judges.questions import Grader, Rule, columns_of
 
@@ -39,13 +41,15 @@ def _row(index: int, question: Question, source: str) -> dict[str, Any]:
         {"role": message["role"], "content": "".join(map(_text, message["content"]))} for message in question.prompt
     ]
     columns = {name: value for name, value in columns_of(question).items() if name != "images"}
+    own = columns.pop("columns", {})  # rows may hold different types in them: JSON has no types of columns
+    columns = {name: value for name, value in columns.items() if name not in for_rewards(own)}
     return {
         "data_source": source,
         "prompt": messages,
         "images": [_png(image) for image in question.images],
         "ability": question.task,
         "reward_model": {"style": "rule", "ground_truth": question.answer},
-        "extra_info": {"options": [], **columns, "index": index, "prompt": messages},
+        "extra_info": {"options": [], **columns, "columns": json.dumps(own), "index": index, "prompt": messages},
     }
 
 

@@ -1,9 +1,11 @@
 """The rewards of a recipe as a reward function of verl: `reward.custom_reward_function.path`."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from difference_feedback.data.question_rows import for_rewards
 from difference_feedback.judges.own_reward import load_reward
 from difference_feedback.judges.questions import EMBEDDED, FINAL_ANSWER
 from difference_feedback.judges.reward_sum import RewardFunction, weighted_sums
@@ -32,7 +34,8 @@ def compute_score(
     `threshold`, and `question` is the row of the data file.
     """
     details = dict(extra_info or {})
-    columns = {name: [_listed(value)] for name, value in details.items()}
+    own = json.loads(details.pop("columns", "{}"))
+    columns = {name: [_listed(value)] for name, value in (for_rewards(own) | details | {"columns": own}).items()}
     columns |= {"answer": [ground_truth], "options": [_listed(details.get("options")) or None]}
     prompts = columns.pop("prompt", [None])
     rule = EMBEDDED if data_source == EMBEDDED.name else FINAL_ANSWER
