@@ -621,7 +621,7 @@ def mmmu(folder: Path) -> FormFile:
             **shared,
         },
     ]
-    features = {name: IMAGE for name in none}
+    features = dict.fromkeys(none, IMAGE)
     expected = [
         Expected(
             "What is in <image>?\nA. a cat\nB. a dog's tail",
