@@ -114,7 +114,7 @@ def test_a_local_model_drafts_once_and_later_starts_use_what_it_made(items, tmp_
 
 def test_a_served_model_drafts_and_an_outage_is_said_and_asked_again(items, openai_server):
     with unruly() as server:
-        server.script = ["i see 9 . answer 9", {"status": 404}]
+        server.script = ["Here is the corrected draft:\n\n```\ni see 9 . answer 9\n```", {"status": 404}]
         work = project(items, server.url, model="m")
         texts, reports = drafted(work)
         assert texts["0"].text == "i see 9 . answer 9"

@@ -26,8 +26,8 @@ def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
     for path in paths:
         rows, problems = read_jsonl(path)
         for line, values in rows:
-            kinds = {"id": str | int, "response": str}
-            bad_field = next((name for name, kind in kinds.items() if not isinstance(values.get(name), kind)), None)
+            kinds = {"id": (str, int), "response": (str,)}
+            bad_field = next((name for name, types in kinds.items() if type(values.get(name)) not in types), None)
             if bad_field:
                 problems.append(RowProblem(line, bad_field, "missing; give the question's id and the response"))
             else:

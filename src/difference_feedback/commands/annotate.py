@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from difference_feedback.commands.arguments import keep_inputs
+
 
 def annotate(
     source: Annotated[
@@ -72,6 +74,9 @@ def annotate(
     """
     from difference_feedback.annotate.serve import serve
 
+    if output:
+        rows = source.rglob("*.jsonl") if source.is_dir() else [source]
+        keep_inputs("--output", output, (path for path in rows if not path.name.endswith(".annotated.jsonl")))
     serve(
         source,
         output,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from difference_feedback.commands.arguments import keep_inputs
 from difference_feedback.method.alignment import AlignmentMethod, edit_cost
 from difference_feedback.method.masks import Granularity
 
@@ -59,6 +60,11 @@ def mask(
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
     output = output or beside(pairs, "masks")
+    keep_inputs("--output", output, [pairs])
+    if html:
+        keep_inputs("--html", html, [pairs])
+        if html.absolute() == output.absolute():
+            raise ConfigError(f"--html and --output are the same file, {html}: give two.")
     errors = Console(stderr=True, emoji=False, soft_wrap=True)
     model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
 

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from difference_feedback.commands.arguments import keep_inputs
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; a demo's folder holds several.")],
@@ -19,4 +21,6 @@ def report(
     """
     from difference_feedback.report import write_report
 
+    if output:
+        keep_inputs("--output", output, (path for run in runs for path in run.rglob("*") if path.suffix != ".html"))
     typer.echo(write_report(runs, output))
