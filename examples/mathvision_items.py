@@ -13,15 +13,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from rich.console import Console
-
-from difference_feedback.annotate.collection import collect_folder
+from difference_feedback.cli import app
 from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
 
-ITEMS, PER_QUESTION, MIN_WORDS, SEED = 120, 2, 8, 0
+DRAWING = ["--items", "120", "--per-question", "2", "--min-words", "8", "--seed", "0"]
 
 
-def make_items(folder: Path, output: Path, largest_image: int, items: int = ITEMS) -> None:
+def make_items(folder: Path, output: Path, largest_image: int) -> None:
     """Write `items.jsonl` and its images to `output`, which must not hold repairs."""
     rows = [row.values for row in read_jsonl(folder / "testmini.jsonl")[0]]
     rows = [row for row in rows if (folder / row["image"]).stat().st_size <= largest_image]
@@ -29,22 +27,16 @@ def make_items(folder: Path, output: Path, largest_image: int, items: int = ITEM
     with tempfile.TemporaryDirectory() as made:
         questions = Path(made) / "questions.jsonl"
         write_jsonl(questions, [row | {"image": str(paths[row["id"]].resolve())} for row in rows])
-        collected = collect_folder(
-            questions,
-            Path(made) / "items",
-            responses=sorted(folder.glob("responses/*.jsonl")),
-            sampling={},
-            drawing={"limit": items, "per_question": PER_QUESTION, "min_words": MIN_WORDS, "seed": SEED},
-            console=Console(stderr=True, highlight=False),
-        )
+        responses = [word for path in sorted(folder.glob("responses/*.jsonl")) for word in ("-r", str(path))]
+        command = ["repair", "collect", str(questions), *responses, *DRAWING, "-o", made]
+        app(command, standalone_mode=False)
+        items = [row.values for row in read_jsonl(Path(made) / "items.jsonl")[0]]
     (output / "images").mkdir(parents=True, exist_ok=True)
-    for item in collected.items:
+    for item in items:
         original = paths[item["id"].partition("-")[0]]
         item["image"] = [f"images/{original.name}"]
         shutil.copyfile(original, output / item["image"][0])
-    write_jsonl(output / "items.jsonl", collected.items)
-    for what, count in collected.counts.items():
-        print(f"{count:6d} {what}")
+    write_jsonl(output / "items.jsonl", items)
 
 
 def main() -> None:

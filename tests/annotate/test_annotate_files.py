@@ -12,7 +12,7 @@ from difference_feedback.annotate import projects
 from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import feedback_html, is_right
 from difference_feedback.annotate.items import find_work, load_work
-from difference_feedback.annotate.page import images_html, message_html, offer_html, question_html
+from difference_feedback.annotate.page_parts import images_html, message_html, offer_html, question_html
 from difference_feedback.annotate.projects import HIDDEN, RepairProject, ReviewProject
 from difference_feedback.annotate.serve import TOKEN, _token, log_in, serve
 from difference_feedback.data.repair_set import load_repair_set
@@ -240,14 +240,17 @@ def test_an_image_that_cannot_be_shown_leaves_the_rest_of_the_item(items):
 
 
 def test_fields_of_a_wrong_kind_are_named_before_the_page_opens(items):
-    rows = [json.loads(items.read_text().splitlines()[0]) | {"id": str(i)} for i in range(4)]
+    rows = [json.loads(items.read_text().splitlines()[0]) | {"id": str(i)} for i in range(6)]
+    rows[4] |= {"reference": ["a", "list"]}
+    rows[5] |= {"draft": "half a pair \ud800"}
     rows[1] |= {"image": 5}
     rows[2] |= {"options": {"A": "x"}}
     rows[3] |= {"image": ["images/a.png", None]}
     write_jsonl(items, rows)
     work = load_work(items, "draft")
     assert [row["id"] for row in work.rows] == ["0"]
-    assert [(problem.line, problem.field) for problem in work.problems] == [(2, "image"), (3, "options"), (4, "image")]
+    fields = ["image", "options", "image", "reference", "draft"]
+    assert [(problem.line, problem.field) for problem in work.problems] == list(enumerate(fields, 2))
 
 
 def test_two_models_of_one_family_have_files_of_their_own(items):

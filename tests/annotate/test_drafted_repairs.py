@@ -114,7 +114,7 @@ def test_a_local_model_drafts_once_and_later_starts_use_what_it_made(items, tmp_
 
 def test_a_served_model_drafts_and_an_outage_is_said_and_asked_again(items, openai_server):
     with unruly() as server:
-        server.script = ["i see 9 . answer 9", {"status": 404}]
+        server.script = ["Here is the corrected draft:\n\n```\ni see 9 . answer 9\n```", {"status": 404}]
         work = project(items, server.url, model="m")
         texts, reports = drafted(work)
         assert texts["0"].text == "i see 9 . answer 9"
@@ -124,8 +124,9 @@ def test_a_served_model_drafts_and_an_outage_is_said_and_asked_again(items, open
         assert said[0]["type"] == "image_url"
         assert "<draft>\ni see 0 . answer 0\n</draft>" in said[1]["text"]
         assert "said 0" in said[1]["text"]
-        assert len(reports) == 1
-        assert "no more repairs" in reports[0].lower()
+        assert [said.partition(" drafted")[0] for said in reports] == [
+            *("No repair of 1, 2, 3, 4 is", "No repair of 5 is", "No more repairs are"),
+        ]
         assert "No more repairs" in work.drafted.reason(work.items[4])
         sent = len(server.bodies)
         server.script = ["i see 9 . answer 9"]
@@ -196,14 +197,24 @@ def test_the_item_at_hand_is_drafted_first_and_nobody_waits(items):
     assert asked == [["2"], ["3", "4", "0", "1"]]  # 5 is repaired already
 
 
-def test_a_drafter_that_breaks_stops_nothing_else(items):
+def test_a_drafter_that_breaks_on_one_item_goes_on_and_one_that_breaks_on_all_stops(items):
     def draft(batch):
-        raise MemoryError("out of memory")
+        if "0" in [item["id"] for item in batch]:
+            raise MemoryError("out of memory")
+        return [["answer 9"] for _ in batch]
 
-    work = project(items, DraftSource("broken", lambda: draft))
+    def broken():
+        raise OSError("no such weights")
+
+    work = project(items, DraftSource("mended", lambda: draft))
+    texts, reports = drafted(work)
+    assert [name for name in texts if texts[name] is None] == ["0"]
+    assert reports == ["No repair of 0 is drafted: out of memory"]
+    assert "next start" in work.drafted.reason(work.items[0])
+    work = project(items, DraftSource("broken", broken))
     texts, reports = drafted(work)
     assert set(texts.values()) == {None}
-    assert reports == ["No more repairs are drafted: out of memory"]
+    assert reports[-1] == work.drafted.reason(work.items[5]) == "No more repairs are drafted: no such weights"
     work.save("ada", 0, "i see 9 . answer 9")
     assert set(work.repairs()) == {"0"}
 

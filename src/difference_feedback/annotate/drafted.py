@@ -11,6 +11,7 @@ from difference_feedback.annotate.drafters import Drafters
 from difference_feedback.runs.jsonl import JsonLines
 
 BATCH = 4  # items drafted at a time
+FAILURES = 2  # failed batches one after the other, after which no more is asked for
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class DraftedRepairs:
         if item["id"] in self._rows():
             return f"{self.drafters.name} has no repair of this answer to offer."
         if self._failure:
-            return f"No more repairs are drafted: {self._failure}"
+            return self._failure
         return f"{self.drafters.name} did not answer. The next start of the page asks again."
 
     def want(self, place: int) -> None:
@@ -69,23 +70,33 @@ class DraftedRepairs:
         self._wanted = place
 
     def start(self, repaired: Callable[[], Iterable[str]], report: Callable[[str], None]) -> None:
-        """Draft all items but those that `repaired` names, in a thread. `report` hears when it has to stop early."""
+        """Draft all items but those that `repaired` names, in a thread. `report` hears of what fails."""
         self._thread = threading.Thread(target=self._work, args=(repaired, report), daemon=True)
         self._thread.start()
 
     def _work(self, repaired: Callable[[], Iterable[str]], report: Callable[[str], None]) -> None:
+        failures = 0
+        while failures < FAILURES and (items := self._batch(repaired)):
+            try:
+                self._draft(items)
+                failures = 0
+            except Exception as error:  # of any kind: people go on without these drafted repairs
+                failures += 1
+                self._unanswered |= {item["id"] for item in items}
+                reason = str(error) or type(error).__name__
+                report(f"No repair of {', '.join(item['id'] for item in items)} is drafted: {reason}")
+                if failures == FAILURES:
+                    self._failure = f"No more repairs are drafted: {reason}"
+                    report(self._failure)
+
+    def _draft(self, items: Sequence[Mapping[str, Any]]) -> None:
         assert self.drafters is not None
-        try:
-            while items := self._batch(repaired):
-                for item, drafted in zip(items, self.drafters.draft(items), strict=True):
-                    if drafted is None:
-                        self._unanswered.add(item["id"])
-                        continue
-                    row = {"id": item["id"], "draft": item["draft"], "drafted": drafted.text, "drafted_by": drafted.by}
-                    self.file.append(row | {"asked": self.drafters.name, "time": round(time.time())})
-        except Exception as error:  # of any kind: people go on without drafted repairs
-            self._failure = str(error) or type(error).__name__
-            report(f"No more repairs are drafted: {self._failure}")
+        for item, drafted in zip(items, self.drafters.draft(items), strict=True):
+            if drafted is None:
+                self._unanswered.add(item["id"])
+                continue
+            row = {"id": item["id"], "draft": item["draft"], "drafted": drafted.text, "drafted_by": drafted.by}
+            self.file.append(row | {"asked": self.drafters.name, "time": round(time.time())})
 
     def _batch(self, repaired: Callable[[], Iterable[str]]) -> list[Mapping[str, Any]]:
         finished = {*self._rows(), *self._unanswered, *repaired()}

@@ -12,12 +12,12 @@ from difference_feedback.annotate.collect import Response
 from difference_feedback.annotate.feedback import is_right, word_cost
 from difference_feedback.annotate.items import images_of
 from difference_feedback.annotate.responses import read_responses
-from difference_feedback.data.image_files import open_image
-from difference_feedback.data.repair_set import RepairExample
+from difference_feedback.data.repair_set import RepairExample, read_example
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.judges.chat import ChatClient, ChatRequest
+from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import RepairRequest
-from difference_feedback.repair.prompts import repair_conversation
+from difference_feedback.repair.prompts import FULL, repair_conversation
+from difference_feedback.repair.wrapping import unwrapped
 from difference_feedback.runs.model_folder import check_model
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_server
@@ -163,7 +163,8 @@ def _local(name: str, folder: Path) -> Drafter:
             RepairRequest(row.prompt, list(row.images), encode(row.draft, add_special_tokens=False), row.reference)
             for row in examples
         ]
-        return [[repair.text for repair in repairs] for repairs in repairer.repair(requests, SAMPLES)]
+        repairs = repairer.repair(requests, SAMPLES)
+        return [[repair.text for repair in of_request if not repair.wrapped] for of_request in repairs]
 
     return _with_images(draft, folder)
 
@@ -174,7 +175,7 @@ def _served(endpoint: Endpoint, folder: Path) -> Drafter:
     def draft(examples: Sequence[RepairExample]) -> list[Texts]:
         requests = [
             ChatRequest(
-                repair_conversation(row.prompt, row.draft, row.reference, "full"),
+                repair_conversation(row.prompt, row.draft, row.reference, FULL),
                 row.images,
                 temperature=TEMPERATURE,
                 max_tokens=min(LONGEST, 64 + len(row.draft)),
@@ -185,12 +186,17 @@ def _served(endpoint: Endpoint, folder: Path) -> Drafter:
         answers = client.ask(requests)
         if answers and all(answer.texts is None for answer in answers):
             raise DataError(f"{endpoint.url}: {answers[0].error}")
-        return [
-            answer.texts and [text for text, cut in zip(answer.texts, answer.truncated, strict=True) if not cut]
-            for answer in answers
-        ]
+        return [_texts(row.draft, answer) for row, answer in zip(examples, answers, strict=True)]
 
     return _with_images(draft, folder)
+
+
+def _texts(draft: str, answer: ChatAnswer) -> Texts:
+    """The repairs of an answer, without what a chat model writes around them, and without those that were cut off."""
+    if answer.texts is None:
+        return None
+    whole = [text for text, cut in zip(answer.texts, answer.truncated, strict=True) if not cut]
+    return [repair for text in whole if (repair := unwrapped(text, draft, FULL.markers)) is not None]
 
 
 def _with_images(draft: Callable[[Sequence[RepairExample]], list[Texts]], folder: Path) -> Drafter:
@@ -205,9 +211,8 @@ def _with_images(draft: Callable[[Sequence[RepairExample]], list[Texts]], folder
 
 
 def _example(item: Item, folder: Path) -> RepairExample | None:
-    """The item as the repair model is trained on it: the prompt is the same."""
+    """The item as `repair sft` reads it once it is repaired: the prompt is the same. None where it cannot be read."""
     try:
-        images = tuple(open_image(folder / name).image for name in images_of(item))
+        return read_example({**item, "image": images_of(item), "repaired": item["draft"]}, 0, folder)
     except DataError:
         return None
-    return RepairExample(item["id"], item["question"], images, item["draft"], item.get("reference") or None, "")

@@ -91,7 +91,7 @@ class RepairProject:
         """What people made of drafted repairs, for each drafter."""
         rows: dict[str, list[Mapping[str, Any]]] = {}
         for row in self._saved().values():
-            if row.get("drafted_by"):
+            if row.get("drafted_by") and isinstance(row.get("drafted"), str) and isinstance(row.get("repaired"), str):
                 rows.setdefault(str(row["drafted_by"]), []).append(row)
         return [
             Corrections(

@@ -52,6 +52,8 @@ def serve(
         say(f"{work.path}: {len(work.rows)} items{left_out}")
         print_problems(work.problems, console)
     drafters = None
+    if draft_from and not repairs:
+        raise ConfigError(f"--draft-from: {source} has no wrong answers to repair: leave the option out to review")
     if repairs and draft_from:
         folder = repairs.path.parent
         drafters = Drafters([draft_source(where, repairs.rows, folder, **drafting) for where in draft_from])

@@ -4,13 +4,21 @@ import ast
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from difference_feedback.errors import FieldError
 
 RowValues = Mapping[str, Any]
 Place = tuple[str | int, ...]
 """Where a value stands in a row: `("messages", 0, "content")`."""
+
+
+class SourceRow(NamedTuple):
+    """A row, the line or the number by which people find it, and its number, from 0, for `reread`."""
+
+    number: int
+    line: int
+    values: RowValues
 
 
 def is_missing(value: Any) -> bool:

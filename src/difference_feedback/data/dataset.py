@@ -15,15 +15,17 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from PIL import Image
 from rich.console import Console
 
+from difference_feedback.data.cells import SourceRow
 from difference_feedback.data.forms import SAMPLE, Layout, layout_of
 from difference_feedback.data.marks import place
 from difference_feedback.data.pictures import LazyImages, Opener, Picture, Size
 from difference_feedback.data.question_rows import FEATURES, for_trainers, prompt_of
 from difference_feedback.data.rows import MediumCell, ReadRow, kept_columns, read_row
-from difference_feedback.data.sources import RowSource, SourceRow, open_source
+from difference_feedback.data.sources import RowSource, open_source
 from difference_feedback.data.video import spread
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, print_problems
@@ -233,9 +235,11 @@ def _is_unicode(text: str) -> bool:
 
 
 def _lean(value: Any) -> Any:
-    """A value without the rest of long texts, which may hold images."""
+    """A value without images: without bytes, and without the rest of long texts."""
     if isinstance(value, str):
         return value[:20_000]
+    if isinstance(value, pa.Buffer):
+        return b""
     if isinstance(value, dict):
         return {key: _lean(item) for key, item in value.items()}
     return [_lean(item) for item in value] if isinstance(value, list) else value

@@ -15,7 +15,7 @@ from difference_feedback.runs.sections import Data, DataField
 
 VISION_ONLY = "Answer the question in the image."
 """What is asked where the picture holds the whole question. (MathVerse's Vision-Only rows)"""
-SAMPLE = 1000
+SAMPLE = 300
 """Rows that are looked at to recognise a form."""
 _IMAGES = ("image", "images", "image_*", "image_path", "image_paths", "img", "picture")
 _DEFAULTS: Mapping[DataField, tuple[str, ...]] = {

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -188,7 +188,7 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
                     f"there is no file {_short(source)} that can be read: give a path relative to the rows."
                 ) from None
         else:
-            file = io.BytesIO(source) if isinstance(source, bytes) else pa.BufferReader(source)
+            file = file_in_memory(source)
         with file:
             try:
                 image = Image.open(file)
@@ -199,6 +199,34 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
             except Exception as error:  # readers of formats raise what they like on damaged headers
                 raise DataError(f"the image cannot be opened ({error!r}): convert it to PNG or JPEG.") from None
             yield image, file
+
+
+class _View(io.RawIOBase):
+    """A file over memory that is not copied. (`pyarrow.BufferReader` lacks calls that some readers of images make.)"""
+
+    def __init__(self, data: pa.Buffer) -> None:
+        self.data, self.place = memoryview(data).cast("B"), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: len(self.data)}[whence])
+        return self.place
+
+    def readinto(self, target: Any) -> int:
+        part = self.data[self.place : self.place + len(target)]
+        target[: len(part)] = part
+        self.place += len(part)
+        return len(part)
+
+
+def file_in_memory(data: bytes | pa.Buffer) -> BinaryIO:
+    """The bytes of a file as a file; those of a mapped buffer are read as they are needed."""
+    return io.BytesIO(data) if isinstance(data, bytes) else io.BufferedReader(_View(data))
 
 
 def _short(path: Path) -> str:

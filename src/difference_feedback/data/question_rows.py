@@ -33,12 +33,19 @@ FEATURES = datasets.Features(
     }
 )
 """`columns` are the row's own, as JSON, since the rows of a file may hold different types."""
-_TRAINERS = ("prompt", "image", "images", "completion", "completions", "completion_ids", "tools", "environment")
+_TRAINERS = ("prompt", "prompts", "image", "images", "completion", "completions", "completion_ids", "tools")
+_TRAINERS += ("environment", "environments", "trainer_state", "log_extra", "log_metric")
+"""Columns and arguments that have a meaning for TRL."""
 
 
 def prompt_of(question: str, system: str | None) -> Conversation:
     """The chat conversation of a row."""
     return with_system(marked_conversation(question), system)
+
+
+def for_rewards(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a file's own columns those that a reward function can get by their names."""
+    return {name: value for name, value in columns.items() if name not in (*_TRAINERS, *FEATURES)}
 
 
 def for_trainers(dataset: datasets.Dataset, opener: Opener) -> datasets.Dataset:
@@ -47,8 +54,8 @@ def for_trainers(dataset: datasets.Dataset, opener: Opener) -> datasets.Dataset:
     `columns` holds all columns of the file, those included whose names have another meaning here.
     """
     texts = dataset["columns"][:]
-    names = dict.fromkeys(name for text in texts for name in json.loads(text))
-    others = [name for name in names if name not in (*_TRAINERS, *FEATURES, "prompt")]
+    parsed = [json.loads(text) for text in texts]
+    others = list(dict.fromkeys(name for row in parsed for name in for_rewards(row)))
     rows = dataset.select_columns(["id", "images", "answer", "options"])
     prompts = [json.dumps(pair) for pair in zip(dataset["question"][:], dataset["system"][:], strict=True)]
     rows = rows.add_column("prompt", prompts)
@@ -56,7 +63,6 @@ def for_trainers(dataset: datasets.Dataset, opener: Opener) -> datasets.Dataset:
         rows = rows.add_column("columns", texts)
     if any(dataset["reference"][:]):
         rows = rows.add_column("reference", dataset["reference"][:])
-    parsed = [json.loads(text) for text in texts] if others else []
     for name in others:
         rows = rows.add_column(name, [json.dumps(row.get(name)) for row in parsed])
     return rows.with_transform(_Transform(opener, frozenset(others)))

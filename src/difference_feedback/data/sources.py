@@ -11,27 +11,17 @@ from array import array
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import datasets
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from difference_feedback.data.cells import RowValues
+from difference_feedback.data.cells import RowValues, SourceRow
+from difference_feedback.data.tables import BATCH, ParquetSource, TableSource
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.jsonl import RowProblem
 from difference_feedback.runs.sections import Data
 
 TEXT_FILES = (".jsonl", ".json", ".csv", ".tsv")
-_BATCH = 64  # rows that are taken from a table at a time
-
-
-class SourceRow(NamedTuple):
-    """A row, the line or the number by which people find it, and its number, from 0, for `reread`."""
-
-    number: int
-    line: int
-    values: RowValues
 
 
 class RowSource(Protocol):
@@ -58,7 +48,7 @@ def open_source(data: Data) -> RowSource:
     if path.suffix.lower() in TEXT_FILES:
         return TextSource(path)
     if path.suffix.lower() == ".parquet":
-        return TableSource(_parquet([path], data), path.parent)
+        return _parquet([path], path.parent, data)
     return TableSource(_loaded(data, lambda: datasets.load_dataset(data.path, data.name, split=data.split)), Path())
 
 
@@ -195,24 +185,6 @@ class TextSource:
         self.problems.append(RowProblem(line, None, message))
 
 
-class TableSource:
-    """Rows of an Arrow table on the disk. Bytes are handed out as `pyarrow.Buffer`, which are not copied."""
-
-    def __init__(self, dataset: datasets.Dataset, folder: Path) -> None:
-        self.dataset, self.folder = dataset.with_format("arrow"), folder
-        self.problems: list[RowProblem] = []
-
-    def __iter__(self) -> Iterator[SourceRow]:
-        number = 0
-        for table in self.dataset.iter(_BATCH):
-            for values in _rows_of(table):
-                yield SourceRow(number, number + 1, values)
-                number += 1
-
-    def reread(self, number: int) -> RowValues:
-        return _rows_of(self.dataset[number])[0]
-
-
 _BOM = b"\xef\xbb\xbf"
 _ROW_LISTS = ("conversations", "messages", "prompt", "images")  # lists of objects within one row
 
@@ -258,7 +230,7 @@ def _folder(path: Path, data: Data) -> RowSource:
         of_split = [file for file in files if data.split in (*file.name.replace(".", "-").split("-"), file.parent.name)]
         files = of_split or files
         if files and suffix == "parquet":
-            return TableSource(_parquet(files, data), path)
+            return _parquet(files, path, data)
         if len(files) > 1:
             names = ", ".join(file.name for file in files[:5])
             raise ConfigError(f"data.path {path} holds {len(files)} files of rows ({names}): name one of them.")
@@ -267,10 +239,17 @@ def _folder(path: Path, data: Data) -> RowSource:
     return TableSource(_loaded(data, lambda: datasets.load_dataset(str(path), data.name, split=data.split)), path)
 
 
-def _parquet(files: list[Path], data: Data) -> datasets.Dataset:
+def _parquet(files: list[Path], folder: Path, data: Data) -> RowSource:
     names = [str(file) for file in files]
-    # Small batches keep the memory low while the rows are copied into the cache of `datasets`.
-    return _loaded(data, lambda: datasets.load_dataset("parquet", data_files=names, split="train", batch_size=_BATCH))
+    try:
+        source = ParquetSource(names, folder)
+        if source.has_small_groups:
+            return source
+    except (OSError, ValueError) as error:
+        raise DataError(f"{data.path}: no parquet that can be read ({error}); copy it again") from None
+    # An image in a large group would take long to reach. `datasets` copies the rows into its cache, once.
+    loaded = _loaded(data, lambda: datasets.load_dataset("parquet", data_files=names, split="train", batch_size=BATCH))
+    return TableSource(loaded, folder)
 
 
 def _loaded(data: Data, load: Callable[[], Any]) -> datasets.Dataset:
@@ -287,31 +266,3 @@ def _loaded(data: Data, load: Callable[[], Any]) -> datasets.Dataset:
             raise ConfigError(f"data.split: {data.path} has no {data.split!r}, it has {', '.join(loaded)}.")
         loaded = loaded[data.split]
     return loaded
-
-
-def _rows_of(table: pa.Table) -> list[dict[str, Any]]:
-    columns = [[value for chunk in column.chunks for value in _values(chunk)] for column in table.columns]
-    return [dict(zip(table.column_names, values, strict=True)) for values in zip(*columns, strict=True)]
-
-
-def _values(array: Any) -> list[Any]:
-    """The values of an Arrow array, with bytes as buffers in place."""
-    kind = array.type
-    if isinstance(kind, pa.BaseExtensionType):
-        return _values(array.storage)
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return [value.as_buffer() for value in array]
-    if pa.types.is_struct(kind):
-        fields = [_values(field) for field in array.flatten()]
-        names = [kind.field(i).name for i in range(kind.num_fields)]
-        return [
-            dict(zip(names, (field[i] for field in fields), strict=True)) if valid else None
-            for i, valid in enumerate(array.is_valid().to_pylist())
-        ]
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        values, end, lists = _values(array.flatten()), 0, []
-        for length in pc.list_value_length(array).to_pylist():
-            lists.append(None if length is None else values[end : end + length])
-            end += length or 0
-        return lists
-    return list(array.to_pylist())

@@ -1,6 +1,5 @@
 """Frames of a video: a film that PyAV reads, or an animation (GIF, WebP, APNG) that Pillow reads."""
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 from PIL import Image
 
+from difference_feedback.data.image_files import file_in_memory
 from difference_feedback.errors import ConfigError, DataError
 
 VideoSource: TypeAlias = "Path | bytes | pa.Buffer"
@@ -76,13 +76,9 @@ def _decoded(container: Any, stream: Any, index: int) -> Any:
 def _animation(source: VideoSource) -> Any:
     """The animation that Pillow opens; None for other files."""
     try:
-        return Image.open(source if isinstance(source, Path) else _stream(source))
+        return Image.open(source if isinstance(source, Path) else file_in_memory(source))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return None
-
-
-def _stream(source: VideoSource) -> Any:
-    return io.BytesIO(source) if isinstance(source, bytes) else pa.BufferReader(source)
 
 
 @contextmanager
@@ -92,7 +88,7 @@ def _film(source: VideoSource) -> Iterator[tuple[Any, Any]]:
     except ImportError:
         raise ConfigError("videos need PyAV: pip install 'difference-feedback[video]'.") from None
     try:
-        with av.open(str(source) if isinstance(source, Path) else _stream(source)) as container:
+        with av.open(str(source) if isinstance(source, Path) else file_in_memory(source)) as container:
             if not container.streams.video:
                 raise DataError("the file has no video in it: give a film, an animation, or a list of frames.")
             stream = container.streams.video[0]

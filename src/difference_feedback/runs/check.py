@@ -322,10 +322,15 @@ def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
 
 def _check_data(data: Data, key: str) -> None:
     path = Path(data.path).expanduser()
-    if path.suffix in (".jsonl", ".json"):
+    if path.suffix in (".jsonl", ".json", ".csv", ".tsv") and not path.is_dir():
         _check_rows(data.path, f"{key}.path")
-    elif is_local(data.path) and not path.exists():
-        raise ConfigError(f"{key}.path: {data.path} does not exist: give a JSONL file, a saved set, or a hub name.")
+    elif (is_local(data.path) or path.suffix == ".parquet") and not path.exists():
+        raise ConfigError(
+            f"{key}.path: {data.path} does not exist: give a file of rows, a folder with one, a saved data set, or a "
+            "hub name."
+        )
+    if data.image_root is not None and not Path(data.image_root).expanduser().is_dir():
+        raise ConfigError(f"{key}.image_root: {data.image_root} is no folder: give the one that the paths start from.")
 
 
 def _check_repairs(name: str) -> None:
