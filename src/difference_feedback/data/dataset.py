@@ -200,7 +200,7 @@ class _Reader:
 
     def _name(self, own: str | None, line: int) -> str:
         """The row's id, which is unique; without one, its line."""
-        name = own if own is not None else f"line-{line}" if self.layout.has_ids else str(line)
+        name = own if own is not None else f"line-{line}" if "id" in self.layout.fields else str(line)
         if name in self.lines_of_ids:
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             raise FieldError(
