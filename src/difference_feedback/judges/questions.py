@@ -13,6 +13,7 @@ from difference_feedback import world
 from difference_feedback.data.dataset import LoadedData, load_data
 from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
+from difference_feedback.judges.benchmark_rules import benchmark_reward, grade_by, row_of
 from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.own_reward import load_reward
 from difference_feedback.judges.reward_sum import RewardFunction, RewardSum
@@ -29,7 +30,7 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
-from difference_feedback.runs.rewards import JUDGE, is_summed, own_function, rewards_of, threshold_of
+from difference_feedback.runs.rewards import BENCHMARKS, JUDGE, is_summed, own_function, rewards_of, threshold_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.world.mixture import grader_columns, stream_problems
 
@@ -62,8 +63,20 @@ FINAL_ANSWER = Rule("final-answer", _matches_question, final_answer_reward)
 Grader = Rule | LLMJudge | RewardSum
 
 
+def benchmark_rule(name: str) -> Rule:
+    """A benchmark's own answer rule."""
+
+    def is_right(question: Any, response: str) -> bool:
+        row = row_of(question.answer, getattr(question, "options", None), getattr(question, "columns", None))
+        return grade_by(name, response, row).correct
+
+    return Rule(name, is_right, benchmark_reward(name))
+
+
 def rule_of(data: Data | None, reward: str | None = None) -> Rule:
     """The rule that grades answers to `data`, or to the embedded problems where it is None."""
+    if reward in BENCHMARKS:
+        return benchmark_rule(reward)
     return EMBEDDED if data is None and reward != "final-answer" else FINAL_ANSWER
 
 
