@@ -103,11 +103,11 @@ ROWS: dict[str, list[Case]] = {
     "mathvista": [
         vista("Is red longer?", "Yes", "text", "They differ. The answer is (A).", True, choices=["Yes", "No"]),
         vista("How many dots are there?", "14", "integer", "14", True),
-        vista("What is the slope?", "1.2", "float", "The slope is 1.2", True, precision=1.0),
-        vista("What is the ratio?", "0.25", "float", "The ratio is 0.31", False, precision=2.0),
+        vista("What is the slope?", "1.2", "float", "The answer is 1.2", True, precision=1.0),
+        vista("What is the ratio?", "0.25", "float", "The answer is 0.31", False, precision=2.0),
         vista("Which years?", "[2007, 2008]", "list", "[2007, 2008]", True),
         vista("Which colour is it?", "blue", "text", "The answer is (B).", False, choices=["blue", "green", "red"]),
-        vista("What does it cost?", "7", "integer", "It costs 7", True, unit="$"),
+        vista("What does it cost?", "7", "integer", "So the answer is 7", True, unit="$"),
         vista("How many cubes are left?", "3", "integer", "13", False),
     ],
     "mmstar": [

@@ -98,7 +98,6 @@ def _benchmarks(
     from rich.console import Console
 
     from difference_feedback.policy.benchmarks import place_for, run_benchmarks
-    from difference_feedback.policy.harness import find_harness
     from difference_feedback.report.benchmarks import show_scores
     from difference_feedback.report.collect import load_scores
     from difference_feedback.runs.first_rank import is_first_rank
@@ -116,7 +115,7 @@ def _benchmarks(
     recipe = build_recipe(BenchmarksRecipe, values, overrides, source="evaluate")
     console = Console(stderr=True, emoji=False, soft_wrap=True)
     folder = output or place.folder
-    folders = run_benchmarks(recipe, folder, find_harness(harness), console, overwrite=overwrite)
+    folders = run_benchmarks(recipe, folder, console, python=harness, overwrite=overwrite)
     if is_first_rank():
         scores = {score.task: score for score in load_scores(folder)}
         show_scores([scores[path.name] for path in folders], Console(emoji=False))

@@ -12,12 +12,12 @@ harness.log            what the harness prints
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from PIL import Image
 from rich.console import Console
@@ -33,7 +33,7 @@ from difference_feedback.models.load import load_model
 from difference_feedback.models.processor import context_of, load_config
 from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.models.ranks import ranks, say_idle_devices
-from difference_feedback.policy.harness import Harness
+from difference_feedback.policy.harness import Harness, find_harness
 from difference_feedback.policy.harness_worker import ANSWERS, IMAGES, REQUESTS
 from difference_feedback.runs.check import check
 from difference_feedback.runs.first_rank import is_first_rank, on_first_rank
@@ -44,7 +44,8 @@ from difference_feedback.runs.prompts import PromptForm, prompt_form
 from difference_feedback.runs.recipes import BenchmarksRecipe
 from difference_feedback.runs.serving import serving
 
-T = TypeVar("T")
+Ask = Callable[..., dict[str, Any]]
+"""`Harness.ask` on the first rank, for all ranks."""
 NAMES = {
     "mathvista": "mathvista_testmini_cot",
     "mmstar": "mmstar",
@@ -99,37 +100,43 @@ def place_for(name: str) -> Place:
 
 
 def run_benchmarks(
-    recipe: BenchmarksRecipe, folder: Path, harness: tuple[str, str], console: Console, *, overwrite: bool = False
+    recipe: BenchmarksRecipe, folder: Path, console: Console, *, python: str | None = None, overwrite: bool = False
 ) -> list[Path]:
     """Run the tasks of a recipe that are not finished in `folder`; the folders of all its tasks, in order.
 
-    `harness` is its Python and its version. All ranks make this call: each holds the whole model and answers its share;
-    the first one asks the harness, scores and writes.
+    `python` has the harness; see `find_harness`. All ranks make this call: each holds the whole model and answers its
+    share; the first one asks the harness, scores and writes.
 
     Raises:
-        ConfigError: as `runs.check.check`, `Harness.ask` and `Run`.
+        ConfigError: as `runs.check.check`, `find_harness`, `Harness.ask` and `Run`.
         DataError: a task's data cannot be loaded, or a server gives no answer.
     """
+    finished = [folder / NAMES.get(name, name) for name in recipe.tasks]
+    if not overwrite and all((path / "summary.json").is_file() for path in finished):
+        runs = [Run(path, _alone(recipe, path.name, name)) for path, name in zip(finished, recipe.tasks, strict=True)]
+        return [run.folder for run in runs]
     check(recipe)
+    found = on_first_rank(lambda: list(find_harness(python)))
     with ExitStack() as stack:
         worker = None
         if is_first_rank():
-            worker = stack.enter_context(Harness(harness[0], folder / "harness.log", recipe.judge))
+            worker = stack.enter_context(Harness(found[0], folder / "harness.log", recipe.judge))
 
         def ask(do: str, **values: Any) -> dict[str, Any]:
             return on_first_rank(lambda: worker.ask(do, **values) if worker else {}, _PATIENCE)
 
-        tasks = _tasks(recipe, ask)
-        runs = {task.name: Run(folder / task.name, task.recipe, overwrite=overwrite) for task in tasks}
-        pending = [task for task in tasks if not runs[task.name].finished]
-        for task in pending:
+        tasks = [(task, Run(folder / task.name, task.recipe, overwrite=overwrite)) for task in _tasks(recipe, ask)]
+        pending = [(task, run) for task, run in tasks if not run.finished]
+        model_type = load_config(recipe.model).model_type
+        for task, run in pending:
             _say(console, f"{task.name}: loading {task.data or task.dataset}")
-            ask("load", task=task.name, folder=str(runs[task.name].folder), data=task.data, **_settings(recipe))
+            settings = {"data": task.data, "model_type": model_type, "limit": recipe.limit}
+            ask("load", task=task.name, folder=str(run.folder), **settings)
         if pending:
-            with _answerer(recipe, folder, unanswered=any(_left(runs[task.name]) for task in pending)) as model:
-                for task in pending:
-                    _finish(task, runs[task.name], model, ask, harness[1], console)
-    return [runs[task.name].folder for task in tasks]
+            with _answerer(recipe, folder, unanswered=any(_is_unanswered(run) for _, run in pending)) as model:
+                for task, run in pending:
+                    _finish(task, run, model, ask, found[1], console)
+    return [run.folder for _, run in tasks]
 
 
 @dataclass(frozen=True)
@@ -147,29 +154,27 @@ class Task:
         return self.recipe.data.get(self.name)
 
 
-def _tasks(recipe: BenchmarksRecipe, ask: Any) -> list[Task]:
+def _alone(recipe: BenchmarksRecipe, task: str, name: str) -> BenchmarksRecipe:
+    """The recipe of one task; `name` is what the user calls it, or the group that it is in."""
+    data = recipe.data.get(task) or recipe.data.get(name)
+    copy = {task: str(Path(data).expanduser().absolute())} if data else {}
+    return recipe.model_copy(update={"tasks": [task], "data": copy})
+
+
+def _tasks(recipe: BenchmarksRecipe, ask: Ask) -> list[Task]:
     called = {NAMES.get(name, name): name for name in recipe.tasks}
-    unknown = [name for name in recipe.data if name not in recipe.tasks]
-    listed = ask("names", names=list(called))["tasks"]
-    unknown = [name for name in unknown if name not in {entry["task"] for entry in listed}]
-    if unknown:
-        raise ConfigError(f"data.{unknown[0]}: no such task is run here: name one of {', '.join(recipe.tasks)}.")
     tasks = []
-    for entry in listed:
-        name, group = entry["task"], called[entry["name"]]
-        data = recipe.data.get(name) or recipe.data.get(group)
-        own = {name: str(Path(data).expanduser().absolute())} if data else {}
-        lite = {"ai2d": "ai2d"} if entry["dataset"] == "lmms-lab-encoder/LMMs-Eval-Lite" else {}
-        benchmark = DATA_SETS.get(entry["dataset"]) or lite.get(entry["part"])
-        tasks.append(Task(name, entry["dataset"], benchmark, recipe.model_copy(update={"tasks": [name], "data": own})))
+    for entry in ask("names", names=list(called))["tasks"]:
+        name, dataset = entry["task"], entry["dataset"]
+        benchmark = DATA_SETS.get(dataset) or ("ai2d" if name == "ai2d_lite" else None)
+        tasks.append(Task(name, dataset, benchmark, _alone(recipe, name, called[entry["name"]])))
+    unused = set(recipe.data) - set(recipe.tasks) - {task.name for task in tasks}
+    if unused:
+        raise ConfigError(f"data.{min(unused)}: no such task is run here: name one of {', '.join(recipe.tasks)}.")
     return tasks
 
 
-def _settings(recipe: BenchmarksRecipe) -> dict[str, Any]:
-    return {"limit": recipe.limit, "model_type": load_config(recipe.model).model_type}
-
-
-def _left(run: Run) -> bool:
+def _is_unanswered(run: Run) -> bool:
     return len(read_rows(run.folder / ANSWERS)) < len(read_rows(run.folder / REQUESTS))
 
 
@@ -192,7 +197,7 @@ def _answerer(recipe: BenchmarksRecipe, folder: Path, unanswered: bool) -> Itera
         ranks().wait_for_everyone()
 
 
-def _finish(task: Task, run: Run, model: Any, ask: Any, version: str, console: Console) -> None:
+def _finish(task: Task, run: Run, model: tuple[Any, Any] | None, ask: Ask, version: str, console: Console) -> None:
     """Answer what is not answered yet, score, and finish the run."""
     start = time.monotonic()
     requests = read_rows(run.folder / REQUESTS)
@@ -322,7 +327,7 @@ def _prediction(
         "answer": request["target"],
         "response": answer["response"],
     }
-    if task.benchmark is not None:
+    if task.benchmark is not None and not harness.get("no_answers"):
         grading = grade_by(task.benchmark, answer["response"], request["row"])
         row |= {"extracted": grading.extracted, "correct": grading.correct, "rule": grading.rule}
     row["harness_correct"] = harness.get("rows", {}).get(str(request["doc_id"]))
@@ -357,18 +362,21 @@ def _summary(task: Task, rows: Sequence[Mapping[str, Any]], harness: Mapping[str
 
 
 def as_share(harness: Mapping[str, Any]) -> float | None:
-    """The harness's value as a share of 1: some tasks give percent. None for a measure that is neither.
+    """The harness's value as a share of 1, though some tasks give percent; None for a measure that is neither.
 
-    The verdicts on the rows decide where there are some; without them, a value up to 1 is a share.
+    Where it is the mean of the verdicts on the rows, up to the harness's rounding, it is that mean. Else a value of at
+    most 1 is a share, and a larger one is percent if there are verdicts on the rows.
     """
     value, rows = harness.get("value"), list(harness.get("rows", {}).values())
     if value is None or value < 0:
         return None
     if rows:
         mean = sum(rows) / len(rows)
-        share = min(float(value), float(value) / 100, key=lambda candidate: abs(candidate - mean))
-        return mean if abs(share - mean) < 1e-3 else min(share, 1.0)  # the harness rounds
-    return float(value) if value <= 1 else None
+        if min(abs(value - mean), abs(value / 100 - mean)) < 1e-3:
+            return float(mean)
+    if value <= 1:
+        return float(value)
+    return float(value) / 100 if rows and value <= 100 else None
 
 
 def _say(console: Console, text: str) -> None:

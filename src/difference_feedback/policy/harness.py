@@ -6,6 +6,7 @@ It has the tasks, their data, their prompts and their scores. It never holds the
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
 from difference_feedback.policy import harness_worker
+from difference_feedback.runs.packages import is_installed
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.serving import without_launcher
 
@@ -28,14 +30,16 @@ _OF_JUDGES = ("OPENAI_", "AZURE_", "ANTHROPIC_", "GEMINI_", "GOOGLE_", "DASHSCOP
 
 
 def find_harness(python: str | None = None) -> tuple[str, str]:
-    """The Python that has lmms-eval, and the harness's version: `python`, the environment's, or `.venv-harness` here.
+    """The Python that has lmms-eval, and its version: `python`, the variable's, `.venv-harness`'s here, or our own.
 
     Raises `ConfigError` where there is none.
     """
     source = "--harness" if python else PYTHON
     python = python or os.environ.get(PYTHON)
     if python is None:
-        source, python = f"{FOLDER}/bin/python", str(Path(FOLDER) / "bin" / "python")
+        source, python = "lmms-eval", str(Path(FOLDER) / "bin" / "python")
+        if not Path(python).is_file() and is_installed("lmms_eval"):
+            python = sys.executable
     path = Path(python).expanduser()
     path = path / "bin" / "python" if path.is_dir() else path
     try:
@@ -43,8 +47,11 @@ def find_harness(python: str | None = None) -> tuple[str, str]:
     except FileNotFoundError:
         raise ConfigError(f"{source}: there is no {path}. {_install()}") from None
     except (OSError, subprocess.SubprocessError):
-        raise ConfigError(f"{source}: {path} has no lmms-eval. {_install()}") from None
-    return str(path.absolute()), done.stdout.strip()
+        done = None
+    version = done.stdout.strip() if done else ""
+    if not version:
+        raise ConfigError(f"{source}: {path} has no lmms-eval. {_install()}")
+    return str(path.absolute()), version
 
 
 def _install() -> str:

@@ -389,7 +389,7 @@ def chosen_metric(
             rows = verdicts[name] if name in whole else {}
             value = values[key] if key is not None else sum(rows.values()) / len(rows)  # type: ignore[arg-type]
             return {"metric": name, "value": value, "rows": rows, "all": values}
-    return {"left_out": "it has no score, only answers to submit"}
+    return {"left_out": "its answers are not public", "no_answers": True}
 
 
 def as_verdict(value: Any) -> float | None:

@@ -39,7 +39,7 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
-OWN_FOLDERS = {"cells", "checkpoints", "images", "model", "shared", "submissions", "validation"}
+OWN_FOLDERS = {"benchmarks", "cells", "checkpoints", "images", "model", "shared", "submissions", "validation"}
 OWN_FILES = {
     "answers.jsonl",
     "answers.jsonl.lock",
