@@ -1,4 +1,4 @@
-"""Each benchmark's own answer rule on its own columns, alone and as the reward of a recipe, from the file to a verdict."""
+"""Each benchmark's own answer rule on its own columns, alone and as the reward of a recipe, from file to verdict."""
 
 import json
 from pathlib import Path
@@ -97,7 +97,7 @@ def test_a_task_of_the_harness_has_its_benchmarks_rule() -> None:
         "ai2d_lite",
     ]
     assert {benchmark_of(task) for task in tasks} == set(BENCHMARKS)
-    with pytest.raises(ConfigError, match="mathvist.*mathvista"):
+    with pytest.raises(ConfigError, match=r"mathvist.*mathvista"):
         benchmark_of("mathvist")
     with pytest.raises(DataError, match=r"ai2d.*'answer'.*options"):
         grade_by("ai2d", "A", {"options": ["x", "y"]})

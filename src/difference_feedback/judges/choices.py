@@ -106,6 +106,10 @@ def chosen(answer: str, options: Sequence[str] | None) -> NamedOptions:
         same = _with_text(text, options, valid)
         if len(same) == 1:
             return NamedOptions(frozenset(same), "option")
+        label = _LETTER.match(text) or _SPACED_LETTER.match(text)
+        letter = next((group for group in label.groups()[:-1] if group), "").upper() if label else ""
+        if label and _with_text(label.groups()[-1], options, valid) == [letter]:  # (A) P and R
+            return NamedOptions(frozenset({letter}), "letter")
     if _SET.fullmatch(text):
         letters = re.findall("[A-Z]", text)
         if set(letters) <= set(valid) and len(set(letters)) == len(letters) and not re.search(r"\bor\b", text):

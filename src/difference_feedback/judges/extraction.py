@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from difference_feedback.judges.sentences import correction, first_sentence
+from difference_feedback.judges.sentences import correction, first_sentence, takes_back
 from difference_feedback.judges.statements import Statement, conclusion, statements
 from difference_feedback.judges.thinking import LONGEST, without_thinking
 
@@ -65,14 +65,14 @@ def last_boxed(text: str) -> str | None:
 
 
 def _last_statement(text: str) -> Statement | None:
-    """The last box, tag or `####` line, or a statement in words after it that has a value."""
+    """The last box, tag or `####` line; a statement in words where there is none, or after a "wait, no"."""
     formal = [*_joined_boxes(text), *_tags(text)]
     hashes = _HASHES.search(text)
     if hashes and not statements(hashes[1]):
         formal.append(Statement(hashes.start(), hashes.end(), hashes[1].strip(), "hashes"))
     last = max(formal, key=lambda statement: statement.end, default=None)
     phrases = statements(text, last.end if last else 0)
-    if phrases and (last is None or phrases[-1].is_value or not last.text):
+    if phrases and (last is None or not last.text or takes_back(text[last.end : phrases[-1].start + 1])):
         return phrases[-1]
     return last
 

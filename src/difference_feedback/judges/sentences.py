@@ -42,6 +42,11 @@ def first_sentence(text: str) -> str:
     return text.strip().strip("*`_").strip()
 
 
+def takes_back(text: str) -> bool:
+    """Whether a text takes back what was said before it: "wait, no", "that is wrong", "actually"."""
+    return bool(_MARKER.search(text) or _ACTUALLY.search(text))
+
+
 def correction(text: str) -> str | None:
     """What the text after a statement says instead of it; `""` where it takes it back without another, None if not."""
     text = text[:_AFTER]

@@ -101,6 +101,8 @@ def read_quantity(tokens: Sequence[Token], modulus: str = "") -> Quantity:
         rest, percent = rest[:-1], True
     if currency is not None and unit is not None and not unit.agrees(currency):
         raise Unreadable("a currency and a unit")
+    if unit is not None and unit.nouns and all(token.kind != NUMBER for token in rest):
+        raise Unreadable("words")
     tree = parse(rest)
     if tree[0] == "-" and tree[1] == ("number", 0) and tree[2][0] == "number":
         tree = ("number", -tree[2][1])
