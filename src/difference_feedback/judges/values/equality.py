@@ -8,19 +8,10 @@ from typing import NamedTuple
 from difference_feedback.judges.values import algebra
 from difference_feedback.judges.values.dates import Date, TimeOfDay
 from difference_feedback.judges.values.expressions import Tree, Unreadable
+from difference_feedback.judges.values.kinds import Items, Named, Range, Ratio, Reading, Relation, Text, Union
 from difference_feedback.judges.values.markup import plain
 from difference_feedback.judges.values.quantities import Quantity
-from difference_feedback.judges.values.readings import (
-    Items,
-    Named,
-    Range,
-    Ratio,
-    Reading,
-    Relation,
-    Text,
-    Union,
-    readings_of,
-)
+from difference_feedback.judges.values.readings import readings_of
 from difference_feedback.judges.values.tokens import Token, same_text, tokens_of
 
 _UNORDERED = 16  # items of a list without order; longer ones must have the same order

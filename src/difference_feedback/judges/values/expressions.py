@@ -6,48 +6,29 @@ Only what can be read in one way is read: `x2`, `1 2`, words, sums, integrals an
 from collections.abc import Sequence
 from fractions import Fraction
 
+from difference_feedback.judges.values.symbols import FUNCTIONS, GREEK, Unreadable, decimal, is_word, split_words
 from difference_feedback.judges.values.tokens import COMMAND, NUMBER, WORD, Token
 
 Tree = tuple  # (operation, parts...): ("number", Fraction), ("name", str), ("+", Tree, Tree), ...
 LONGEST = 200  # tokens
 _DEEPEST = 40
-_POWERS = 400  # decimal places and exponents of decimals
-# fmt: off
-FUNCTIONS = frozenset({
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "asin", "acos", "atan", "sinh", "cosh",
-    "tanh", "log", "lg", "ln", "exp", "sqrt", "abs",
-})
-_GREEK = frozenset({
-    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "kappa", "lambda",
-    "mu", "nu", "xi", "rho", "sigma", "tau", "phi", "varphi", "chi", "psi", "omega", "Gamma", "Delta", "Theta",
-    "Lambda", "Sigma", "Phi", "Psi", "Omega", "ell",
-})
-# fmt: on
 _PRODUCT = {"*": "*", "\\cdot": "*", "\\times": "*", "/": "/", "\\div": "/"}
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _APPLIED = ("f", "g", "h")
-
-
-class Unreadable(ValueError):
-    """The text is no expression, or one that can be read in several ways, or one that is too large."""
 
 
 def parse(tokens: Sequence[Token]) -> Tree:
     """The tree of an expression that takes all tokens. Raises `Unreadable`."""
     if not tokens or len(tokens) > LONGEST:
         raise Unreadable("empty or too long")
-    if len("".join(token.text for token in tokens)) > 1 and all(map(_is_word, tokens)):
+    if len("".join(token.text for token in tokens)) > 1 and all(map(is_word, tokens)):
         raise Unreadable("words")  # `ab` may be a product, a line, a word
     return _Parser(tokens).whole()
 
 
-def _is_word(token: Token) -> bool:
-    return token.kind == WORD and token.text.lower() not in ("pi", "infinity")
-
-
 class _Parser:
     def __init__(self, tokens: Sequence[Token]) -> None:
-        self.tokens = _split_words(tokens)
+        self.tokens = split_words(tokens)
         self.place = 0
         self.depth = 0
 
@@ -103,7 +84,7 @@ class _Parser:
         if kind == COMMAND:
             return (
                 text[1:] in FUNCTIONS
-                or text[1:] in _GREEK
+                or text[1:] in GREEK
                 or text in ("\\frac", "\\pi", "\\binom", "\\lfloor", "\\lceil")
             )
         return text in ("(", "[", "{")
@@ -215,7 +196,7 @@ class _Parser:
             return ("pi",)
         if name == "infty":
             return ("infinity",)
-        if name in _GREEK:
+        if name in GREEK:
             return self._name(name)
         if name == "binom":
             return ("binomial", self._argument(), self._argument())
@@ -293,37 +274,3 @@ class _Parser:
             self.place += 1
         self._take("}")
         return "".join(token.text for token in self.tokens[start : self.place - 1])
-
-
-def decimal(text: str) -> Fraction:
-    """The value of a number token. Raises `Unreadable` when it is longer than any number in an answer."""
-    mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > _POWERS or (exponent and abs(int(exponent)) > _POWERS):
-        raise Unreadable("too large")
-    return Fraction(text)
-
-
-def _split_words(tokens: Sequence[Token]) -> list[Token]:
-    """Runs of two letters as products, or of up to four after a number (`3xyz`). Words are `Unreadable`."""
-    result: list[Token] = []
-    for place, token in enumerate(tokens):
-        word = token.text
-        if token.kind != WORD or len(word) == 1 or word in FUNCTIONS:
-            if token.kind == WORD and len(word) == 1 and not (word.isascii() or word == "π"):
-                raise Unreadable(word)
-            result.append(token)
-            continue
-        if word.lower() == "pi":
-            result.append(Token(COMMAND, "\\pi", token.spaced))
-            continue
-        if word == "infinity":
-            result.append(Token(COMMAND, "\\infty", token.spaced))
-            continue
-        after_number = place > 0 and tokens[place - 1].kind == NUMBER and not token.spaced
-        if not word.isascii() or len(word) > (4 if after_number else 2):
-            raise Unreadable(word)
-        if after_number and word.startswith("pi"):
-            result += [Token(COMMAND, "\\pi"), *(Token(WORD, letter) for letter in word[2:])]
-            continue
-        result += [Token(WORD, letter, token.spaced and i == 0) for i, letter in enumerate(word)]
-    return result
