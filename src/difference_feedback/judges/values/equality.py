@@ -81,7 +81,8 @@ def _same(a: Reading, b: Reading) -> tuple[bool, str]:
         return _same_items(Items("{}", a.parts), Items("{}", b.parts)), "list"
     if isinstance(a, Text) and isinstance(b, Text):
         return same_text(a.tokens, b.tokens), "text"
-    return _same_of_two_kinds(a, b) or _same_of_two_kinds(b, a), "number" if isinstance(b, Quantity) else "none"
+    same = _same_of_two_kinds(a, b) or _same_of_two_kinds(b, a)
+    return same, "number" if same else "none"
 
 
 def _same_of_two_kinds(a: Reading, b: Reading) -> bool:

@@ -52,14 +52,10 @@ class _Parser:
         return self.tokens[self.place - 1]
 
     def _sum(self) -> Tree:
-        self.depth += 1
-        if self.depth > _DEEPEST:
-            raise Unreadable("too deep")
         tree: Tree = ("number", Fraction(0)) if self._peek() == "\\pm" else self._term()
         while (sign := self._peek()) in ("+", "-", "\\pm", "\\mp"):
             self._take()
             tree = ({"\\pm": "±", "\\mp": "∓"}.get(sign, sign), tree, self._term())
-        self.depth -= 1
         return tree
 
     def _term(self) -> Tree:
@@ -122,6 +118,15 @@ class _Parser:
         return tree
 
     def _atom(self) -> Tree:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise Unreadable("too deep")
+        tree = self._one()
+        self.depth -= 1
+        return tree
+
+    def _one(self) -> Tree:
+        """A number, a name, a function with its argument, or what stands in brackets."""
         token = self._take()
         if token.kind == NUMBER:
             return self._number(token)
