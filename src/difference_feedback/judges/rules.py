@@ -121,7 +121,8 @@ def _polarity(text: str, words: tuple[str, str]) -> str | None:
         return None
     first = re.match(rf"\W*({words[0]}|{words[1]})\b", text)
     if first:
-        return first[1]
+        other = words[first[1] == words[0]]
+        return None if re.search(rf"\b{other}\b\W*$", text) else first[1]
     said = set(re.findall(rf"\b(?:{words[0]}|{words[1]})\b", text))
     if len(said) != 1 or re.search(r"\b(?:not|neither|nor|never|isn't|wrong|maybe)\b|n't\b|\\neg", text):
         return None

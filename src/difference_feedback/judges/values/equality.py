@@ -88,13 +88,9 @@ def _same(a: Reading, b: Reading) -> tuple[bool, str]:
 def _same_of_two_kinds(a: Reading, b: Reading) -> bool:
     """A ratio and its quotient; `±3` and `3, -3`; a set of one and its element."""
     if isinstance(a, Ratio) and isinstance(b, Quantity):
-        return (
-            len(a.parts) == 2
-            and b.unit is None
-            and b.is_number
-            and a.parts[1] != 0
-            and b.tree[1] == a.parts[0] / a.parts[1]
-        )
+        if len(a.parts) != 2 or b.unit or not b.is_number or not a.parts[1] or b.tree[1].denominator == 1:
+            return False  # 2:1 is not 2
+        return bool(b.tree[1] == a.parts[0] / a.parts[1])
     if isinstance(a, Union) and isinstance(b, Items):  # x < 1 or x > 2
         return b.brackets == "{}" and _same_items(Items("{}", a.parts), b)
     if isinstance(a, Items) and isinstance(b, Quantity):
@@ -187,7 +183,8 @@ def _same_items(a: Items, b: Items) -> bool:
     if len(kinds) > 1 and kinds != {"", "{}"}:
         return False
     named = [len({item.name for item in side.items if isinstance(item, Named)}) > 1 for side in (a, b)]
-    if a.ordered or named[0] != named[1]:  # `x = 3, y = 4` is `3, 4`
+    endless = any(isinstance(item, Text) and "..." in (t.text for t in item.tokens) for item in a.items)
+    if a.ordered or endless or named[0] != named[1]:  # `x = 3, y = 4` is `3, 4`
         return in_order
     return in_order or (len(a.items) <= _UNORDERED and _matched(list(a.items), list(b.items)))
 

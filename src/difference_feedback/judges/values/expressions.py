@@ -63,8 +63,10 @@ class _Parser:
         while True:
             operation = _PRODUCT.get(self._peek())
             if operation:
-                self._take()
+                slash = self._take().text == "/"
                 tree = (operation, tree, self._signed())
+                if slash and self._starts_factor() and not self.tokens[self.place].spaced and self._peek(-1) != ")":
+                    raise Unreadable("1/2x")  # half of x, or the inverse of 2x
             elif self._starts_factor():
                 tree = ("*", tree, self._power())
             else:
@@ -86,9 +88,7 @@ class _Parser:
         return text in ("(", "[", "{")
 
     def _signed(self) -> Tree:
-        minus = False
-        while self._peek() in ("+", "-"):
-            minus ^= self._take().text == "-"
+        minus = self._peek() in ("+", "-") and self._take().text == "-"
         tree = self._power()
         return ("-", ("number", Fraction(0)), tree) if minus else tree
 
@@ -96,6 +96,8 @@ class _Parser:
         base = self._atom()
         while self._peek() in ("!", "°", "%"):
             base = (self._take().text, base)
+            if base[0] == "!" == self._peek():
+                raise Unreadable("a double factorial")
         if self._peek() == "^":
             self._take()
             tree: Tree = ("^", base, self._exponent())

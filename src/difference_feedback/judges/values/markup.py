@@ -37,16 +37,18 @@ _DEGREE = re.compile(
 )
 _WRAPPER = re.compile(
     r"\\(?:text(?:bf|it|rm|sf|tt|normal|up)?|math(?:rm|bf|it|sf|tt|bb|cal|frak|normal)|operatorname\*?|mbox|hbox|boxed|fbox"
-    r"|boldsymbol|bm|emph|underline|overrightarrow|vec|widehat|hat)\s*\{([^{}]*)\}"
+    r"|boldsymbol|bm|emph|underline)\s*\{([^{}]*)\}"
 )
 _STYLE = re.compile(r"\\(?:bf|rm|it|sf|tt|text|mathrm|mathbf|boldsymbol)(?![A-Za-z])")
 _HTML = re.compile(r"</?(?:b|i|u|p|em|strong|code|span|br)\s*/?>")
+_HTML_SCRIPT = re.compile(r"<su([pb])>([^<>]*)</su[pb]>")
 _STARS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w({\\])|^\*(?=\S)|(?<=\S)\*$|`+")
 _SYNONYMS = [
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
     (re.compile(r"\\leqs?l?a?n?t?(?![A-Za-z])|<=|=<"), r"\\le "),
     (re.compile(r"\\geqs?l?a?n?t?(?![A-Za-z])|>="), r"\\ge "),
     (re.compile(r"\\neq(?![A-Za-z])|!="), r"\\ne "),
+    (re.compile(r"\+/-"), r"\\pm "),
     (re.compile(r"\\lt(?![A-Za-z])"), "<"),
     (re.compile(r"\\gt(?![A-Za-z])"), ">"),
     (re.compile(r"\\to(?![A-Za-z])"), r"\\rightarrow "),
@@ -82,6 +84,7 @@ def plain(text: str) -> str:
         if not count:
             break
     text = _HTML.sub("", _STYLE.sub(" ", text))
+    text = _HTML_SCRIPT.sub(lambda m: f"{'^' if m[1] == 'p' else '_'}{{{m[2]}}}", text)
     for pattern, replacement in _SYNONYMS:
         text = pattern.sub(replacement, text)
     text = _STARS.sub("", text)
@@ -110,6 +113,6 @@ def _unquoted(text: str) -> str:
             text = text[:-1].strip()
         if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
             text = text[1:-1].strip()
-        text = re.sub(r"^[,;:=]+\s*|(?<!\.)\s*[.,;:]+$", "", text).strip()
+        text = re.sub(r"^[,;:=]+\s*|(?<!\.)\s*(?!\.\.\.)[.,;:]+$", "", text).strip()
         if text == before:
             return text

@@ -35,6 +35,7 @@ _BEFORE = re.compile(
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\overline\s*\{(\d+)\}|\\dot\s*\{?(\d)\}?|\((\d+)\)(?!\s*\())")
+_ENDLESS = re.compile(r"(\d*\.\d*?)(\d{1,6}?)\2{2,}\s*\.\.\.")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])")
 _POINTS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,]|\.\d*,)")
@@ -70,6 +71,8 @@ def without_hedge(text: str) -> str:
 
 
 def repeating_as_fractions(text: str) -> str:
+    r"""Repeating decimals, `0.\overline{3}` and `0.333...`, as fractions."""
+    text = _ENDLESS.sub(lambda m: f"{m[1]}\\overline{{{m[2]}}}", text)
     return _REPEATING.sub(_repeating, text)
 
 

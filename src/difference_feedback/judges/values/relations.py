@@ -10,7 +10,7 @@ from difference_feedback.judges.values.kinds import Items, Named, Reading, Relat
 from difference_feedback.judges.values.quantities import Quantity, read_quantity
 from difference_feedback.judges.values.tokens import COMMAND, NUMBER, WORD, Token
 
-_RELATIONS = {"<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge", "=": "=", "\\ne": "\\ne"}
+_RELATIONS = {"<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge", "=": "=", "\\ne": "\\ne", "\\approx": "="}
 _MIRRORED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 WORD_RELATIONS = (
     (re.compile(r"(?:at least|no less than|a minimum of)\s+(?=[\d\\.(-])", re.IGNORECASE), "\\ge "),
@@ -22,7 +22,7 @@ WORD_RELATIONS = (
 
 def read_relation(tokens: Sequence[Token], read: Callable[[str], Reading]) -> Reading | None:
     """The relation that the tokens are; `read` reads the value after a name. None for anything else."""
-    signs = [token.text for token in outside(tokens) if token.text in _RELATIONS]
+    signs = [_RELATIONS[token.text] for token in outside(tokens) if token.text in _RELATIONS]
     if not signs:
         return None
     sides = split(tokens, tuple(_RELATIONS))
