@@ -23,6 +23,7 @@ _INTRODUCTION = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"(?:the )?(?:option|choice) (\d{1,2})", re.IGNORECASE)  # counted from 1 on
+_SUBJECT = re.compile(r"^(?:it|they|he|she|this)\s+", re.IGNORECASE)
 _PICKED = re.compile("(?:故|应|因此|所以)?选择?[：:]?")
 _LETTER = re.compile(r"[(\[{<]?\s*([A-Za-z])\s*[)\]}>]?\s*(?:[.:)]|(?:\s-+\s)|\\rightarrow|=|,|$)\s*(.*)", re.DOTALL)
 _SPACED_LETTER = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([B-HJ-Z]))\s+(.*)", re.DOTALL)
@@ -103,7 +104,7 @@ def chosen(answer: str, options: Sequence[str] | None) -> NamedOptions:
         number = _NUMBERED.fullmatch(plain(answer))
         if number and 0 < int(number[1]) <= len(valid) and not _with_value(number[1], options, valid):
             return NamedOptions(frozenset({valid[int(number[1]) - 1]}), "option")
-        same = _with_text(text, options, valid)
+        same = _with_text(text, options, valid) or _with_text(_SUBJECT.sub("", text), options, valid)
         if len(same) == 1:
             return NamedOptions(frozenset(same), "option")
         label = _LETTER.match(text) or _SPACED_LETTER.match(text)
@@ -160,6 +161,7 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
     if letter not in valid:
         return None
     rest = _NOT.sub("", " " + rest).strip()
+    rest = rest[1:-1] if re.fullmatch(r"\([^()]*\)|\[[^\[\]]*\]", rest) else rest
     correct = _CORRECT.fullmatch(" " + rest)
     if not rest or correct:
         return NamedOptions(frozenset({letter}), "letter")

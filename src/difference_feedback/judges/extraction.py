@@ -18,10 +18,13 @@ _BETWEEN_BOXES = re.compile(r"[\s$,;&.]*(?:and|or|\\text\s*\{\s*(?:and|or)\s*\})
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|$)", re.IGNORECASE | re.DOTALL)
 _HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+)$")
 _SHORT = 30  # characters: a response of at most this length may be a bare answer
-_LABELLED = re.compile(r"\W{0,3}[A-Z]\W{0,3}[.:)]\W{0,3}\s*\S[^\n]{0,300}|\W{0,4}[A-Z]\W{0,4}")
+_LABELLED = re.compile(
+    r"\W{0,3}[A-Z]\W{0,3}[.:)]\W{0,3}\s*\S[^\n]{0,300}|\W{0,4}[A-Z]\W{0,4}(?:\s(?:because|since)\s[^\n]{0,300})?"
+)
 # "I think it is 5": what stands before the answer in a short response.
 _LEAD = re.compile(
-    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:I\s+(?:think|believe|guess|(?:would\s+)?say)\s+(?:that\s+)?)?"
+    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:probably|likely|clearly|definitely)\s+)?"
+    r"(?:(?:I\s+(?:think|believe|guess|(?:would\s+)?say)|I'd\s+say)\s+(?:that\s+)?)?"
     r"(?:(?:it|this|that|there)(?:'s|\s+(?:is|are|must\s+be|should\s+be|would\s+be))\s+)?(?:(?:only|just)\s+)?"
     r"(?!no\b|not\b)(?=\S)",
     re.IGNORECASE,

@@ -15,7 +15,8 @@ _MARKER = re.compile(
     r"(?:^|[.!?。\n,;-])\W*(?:wait|no(?=[,.!;:-]|\s+(?:wait|that|it|this)\b)|hmm+|oops|hold on|scratch that|correction"
     r"|sorry|on second thought"
     r"|let me (?:re-?check|reconsider|correct)|I made (?:a|an) (?:\w+ )?(?:mistake|error)"
-    r"|that(?:'s| is| was) (?:wrong|incorrect|not right|not correct|a mistake))\b(?=\W)",
+    r"|(?:but )?(?:that|this|it)(?:'s| is| was) (?:wrong|incorrect|not right|not correct|a mistake"
+    r"|impossible(?! to)))\b(?=\W)",
     re.IGNORECASE,
 )
 _ACTUALLY = re.compile(r"(?:^|[.!?\n])\W*actually\b", re.IGNORECASE)
@@ -31,6 +32,8 @@ def first_sentence(text: str) -> str:
     text = _REASON.sub("", text.strip()[:_LONGEST])
     for end in _END.finditer(text):
         before = text[: end.start()]
+        if before.endswith("..") and text[end.end() :].strip()[:1].islower():
+            continue  # "5... or maybe 6"
         if end[0] == "." and end.end() < len(text) and _ABBREVIATION.search(before):
             following = text[end.end() :].strip()
             if len(before.split()[-1].strip("(")) > 1 or not re.match(

@@ -27,7 +27,7 @@ _ANSWER = re.compile(
     re.IGNORECASE,
 )
 _CHOICE = re.compile(
-    rf"\b(?:option|choice|selection|pick|response|result|letter|one)\b[*_]{{0,4}}{_VERB}{_AFTER}"
+    rf"\b(?:option|choice|selection|pick|response|result|letter|final|one)\b[*_]{{0,4}}{_VERB}{_AFTER}"
     r"|\b(?:choose|chose|pick|select|go\s+with)\s+(?:the\s+)?(?:option|answer|choice)?"
     r"|选项\s{0,9}(?:是|为|选|:|：)+",
     re.IGNORECASE,
@@ -38,23 +38,25 @@ _CHOSEN = re.compile(
     r"|(?P<d>[$\\(]{0,3}\d[^\s,;:]{0,30}|\\[^\s,;:]{1,30})\s+is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
     r"|(?:^|\n)[*_#\s]{0,5}(?i:answer)\s+\(?(?P<e>[A-Z])\)?[*_.]{0,3}(?=\n|$)"
 )
+_VALUED = r"(?P<words>[^.!?\n]*?)(?:\s(?:is|are|equals)\s|\s*=\s*)(?P<value>[^=\n]{1,60}?)[.!*\s]*$"
 _CONCLUSION = re.compile(
-    r"(?:^|[.!?]\s+|\n\s*)(?:therefore|thus|hence|so|consequently|in\s+conclusion|finally)\b,?\s(?P<words>[^.!?\n]*?)"
-    r"(?:\s(?:is|are|equals)\s|\s*=\s*)(?P<value>[^=\n]{1,60}?)[.!*\s]*$",
+    rf"(?:^|[.!?]\s+|\n\s*)(?:therefore|thus|hence|so|consequently|in\s+conclusion|finally)\b,?\s{_VALUED}",
     re.IGNORECASE,
 )
+_SENTENCE = re.compile(_VALUED, re.IGNORECASE)
 _DOUBT = re.compile(
-    r"\b(?:not|never|no|or|if|maybe|might|could|may|perhaps|either|option|options)\b|n't\b", re.IGNORECASE
+    r"\b(?:not|never|no|or|if|maybe|might|could|may|perhaps|either|options?|wrong|incorrect|says|said|claims?)\b|n't\b",
+    re.IGNORECASE,
 )
 _QUALIFIED = re.compile(
-    r"(?:\b(?:correct|right|best|final|my)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项)$",
+    r"(?:\b(?:correct|right|best|final|my|selected|chosen)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项)$",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"(?:^|\n)[#*_\s]{0,8}(?:(?:the|my|final|correct)\s+)*$", re.IGNORECASE)
 # What is said about such an answer is no statement of the response's own.
 _OTHERS = re.compile(
-    r"\b(?:if|suppose|assume|assuming|whether|unless|wrong|incorrect|false|common|tempting|initial|previous|old|naive"
-    r"|other|another|every|any|each|no|student's|possible|alternative|question\s+and)\s+(?:[\w'-]+\s+){0,2}$",
+    r"\b(?:if|suppose|assume|assuming|whether|unless|wrong|incorrect|false|common|tempting|initial|previous|old|naive|says|said|claims"
+    r"|claimed|thinks|thought|believes|wrote|other|another|every|any|each|no|student's|possible|alternative|question\s+and)\s+(?:[\w'-]+\s+){0,2}$",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(r"(?:not|never|neither|anything\s+but|n't|\\neg|\\lnot|¬)(?![\w'])", re.IGNORECASE)
@@ -99,8 +101,8 @@ def statements(text: str, start: int = 0) -> list[Statement]:
 
 
 def conclusion(text: str) -> Statement | None:
-    """The value in a last sentence such as "Therefore, x = 5." or "So there are 7 apples." """
-    match = _CONCLUSION.search(text[-300:])
+    """The value in a last sentence such as "Therefore, x = 5.", or in the only one, such as "The area is 7 cm²." """
+    match = _CONCLUSION.search(text[-300:]) or (_SENTENCE.match(text) if len(text) < 200 else None)
     if not match or _DOUBT.search(match[0]):
         return None
     sentence = first_sentence(match["value"])

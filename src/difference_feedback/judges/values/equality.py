@@ -70,7 +70,7 @@ def _same(a: Reading, b: Reading) -> tuple[bool, str]:
     if isinstance(a, Range) and isinstance(b, Range):
         return a == b, "range"
     if isinstance(a, Range) and isinstance(b, Ratio):  # 3 to 5
-        return b.parts == (a.first, a.last), "ratio"
+        return a.in_words and b.parts == (a.first, a.last), "ratio"
     if isinstance(a, Ratio) and isinstance(b, Range):
         return _same(b, a)
     if isinstance(a, Ratio) and isinstance(b, Ratio):
@@ -92,7 +92,7 @@ def _same_of_two_kinds(a: Reading, b: Reading) -> bool:
             return False  # 2:1 is not 2
         return bool(b.tree[1] == a.parts[0] / a.parts[1])
     if isinstance(a, Union) and isinstance(b, Items):  # x < 1 or x > 2
-        return b.brackets == "{}" and _same_items(Items("{}", a.parts), b)
+        return b.brackets in ("or", "{}") and _same_items(Items("{}", a.parts), b)
     if isinstance(a, Items) and isinstance(b, Quantity):
         if algebra.has(b.tree, "±"):
             values = tuple(Quantity(tree, b.unit) for tree in algebra.both_signs(b.tree))
@@ -180,8 +180,10 @@ def _same_items(a: Items, b: Items) -> bool:
     if "()" in (a.brackets, b.brackets) and "" in (a.brackets, b.brackets):
         return in_order  # a tuple written without its brackets
     kinds = {a.brackets, b.brackets}
-    if len(kinds) > 1 and kinds != {"", "{}"}:
+    if len(kinds) > 1 and not kinds <= {"", "or", "{}"}:
         return False
+    if len(kinds) > 1 and "or" in kinds and any(isinstance(item, Text) for item in a.items):
+        return False  # "red or blue" is not "red and blue"; of numbers both are the solutions
     named = [len({item.name for item in side.items if isinstance(item, Named)}) > 1 for side in (a, b)]
     endless = any(isinstance(item, Text) and "..." in (t.text for t in item.tokens) for item in a.items)
     if a.ordered or endless or named[0] != named[1]:  # `x = 3, y = 4` is `3, 4`

@@ -1,6 +1,6 @@
 """The kinds of values that a final answer may have."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from difference_feedback.judges.values.dates import Date, TimeOfDay
@@ -18,7 +18,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Items:
-    """Several values. `brackets`: `""` of a list without any, `(]`, `{}`, ... ; `rows` of a matrix are Items."""
+    """Several values. `brackets`: `""` of a list without any, `or`, `(]`, `{}`, ... ; rows of a matrix are Items."""
 
     brackets: str
     items: tuple["Reading", ...]
@@ -26,7 +26,7 @@ class Items:
 
     @property
     def ordered(self) -> bool:
-        return self.brackets not in ("", "{}")
+        return self.brackets not in ("", "or", "{}")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Range:
 
     first: Fraction
     last: Fraction
+    in_words: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _pair(text: str, first: Fraction, last: Fraction) -> Iterator[Reading]:
     if "and" in text:
         yield Items("", (Quantity(("number", first)), Quantity(("number", last))))
         return
-    yield Range(first, last)
+    yield Range(first, last, "to" in text)
 
 
 def _structures(text: str, depth: int) -> Iterator[Reading]:
@@ -110,10 +110,10 @@ def _single(text: str, modulus: str, depth: int) -> Reading | None:
 
 def _several(text: str, depth: int) -> Iterator[Reading]:
     tokens = tokens_of(text)
-    parts = split(tokens, (",", ";", "and", "or", "\\land", "\\lor", "\\cr"))
+    parts = split(tokens, (",", ";", "and", "or", "\\cr"))
     if 1 < len(parts) <= _ITEMS and all(parts):
         items = [_first(joined(part), depth + 1) for part in parts]
-        yield Items("{}" if any(token.text in ("or", "\\lor") for token in tokens) else "", tuple(items))
+        yield Items("or" if any(token.text == "or" for token in tokens) else "", tuple(items))
 
 
 def _separated(tokens: Sequence[Token]) -> bool:
