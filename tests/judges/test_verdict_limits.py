@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from difference_feedback.judges.rules import grade, matches
 from difference_feedback.judges.values import equality
+from difference_feedback.judges.values.markup import plain
+from difference_feedback.judges.values.tokens import tokens_of
 
 LIMIT = 0.05  # seconds of a thread's own time, for one answer
 NASTY = {
@@ -66,8 +68,8 @@ def _warm() -> None:
 
 def _seconds(response: str, truth: str, options: list[str] | None) -> float:
     """This thread's own time for an answer that nothing is remembered of."""
-    equality.compare.cache_clear()
-    equality.read.cache_clear()
+    for remembered in (equality.compare, equality.read, plain, tokens_of):
+        remembered.cache_clear()
     start = time.thread_time()
     grade(response, truth, options)
     return time.thread_time() - start

@@ -14,6 +14,8 @@ _SPECIAL = re.compile(r"<\|(?!channel)[a-z_]{2,30}\|>|</?s>|<(?:eos|bos|pad|end_
 def without_thinking(response: str) -> str:
     """What a response says after its thinking, or before one that never ends; without a model's special tokens."""
     response = response[-LONGEST:]
+    if not any(sign in response for sign in "<◁["):
+        return response
     lower = response.lower()
     if len(lower) != len(response):  # a few signs have longer lower-case forms
         lower = response

@@ -50,7 +50,7 @@ def compare(answer: str, truth: str) -> Comparison:
 
 
 @lru_cache(maxsize=16_384)
-def read(text: str) -> tuple[list[Token], tuple[Reading, ...]]:
+def read(text: str) -> tuple[tuple[Token, ...], tuple[Reading, ...]]:
     """The tokens of an answer, and the values that it can be read as; no values when it is too long."""
     text = plain(text)
     return tokens_of(text), tuple(readings_of(text))

@@ -5,6 +5,7 @@ Braces stay: `2^{n+1}` is not `2^n+1`.
 
 import re
 import unicodedata
+from functools import lru_cache
 
 # fmt: off
 _SIGNS = {
@@ -31,7 +32,7 @@ _RAISED = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _LOWERED = re.compile("[₀-₉]+")
 _ROOT = re.compile(r"([√∛])\s*(?:\(([^()]*)\)|\{([^{}]*)\}|(\d+(?:\.\d+)?|[A-Za-z]))")
 _SIZES = re.compile(r"\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits)(?![A-Za-z])\.?")
-_SPACES = re.compile(r"\\(?:[,;:> ]|q?quad(?![A-Za-z])|hspace\s*\{[^{}]*\}|newline(?![A-Za-z])|phantom\s*\{[^{}]*\})|~")
+_SPACES = re.compile(r"\\(?:[,;:> ]|q?quad(?![A-Za-z])|hspace\s*\{[^{}]*\}|newline(?![A-Za-z])|phantom\s*\{[^{}]*\})")
 _DEGREE = re.compile(
     r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z])|\{\s*°\s*\}|°)|\\(?:degree|degrees|textdegree)(?![A-Za-z])"
 )
@@ -43,12 +44,11 @@ _STYLE = re.compile(r"\\(?:bf|rm|it|sf|tt|text|mathrm|mathbf|boldsymbol)(?![A-Za
 _HTML = re.compile(r"</?(?:b|i|u|p|em|strong|code|span|br)\s*/?>")
 _HTML_SCRIPT = re.compile(r"<su([pb])>([^<>]*)</su[pb]>")
 _STARS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w({\\])|^\*(?=\S)|(?<=\S)\*$|`+")
-_SYNONYMS = [
+_COMMANDS = [
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
-    (re.compile(r"\\leqs?l?a?n?t?(?![A-Za-z])|<=|=<"), r"\\le "),
-    (re.compile(r"\\geqs?l?a?n?t?(?![A-Za-z])|>="), r"\\ge "),
-    (re.compile(r"\\neq(?![A-Za-z])|!="), r"\\ne "),
-    (re.compile(r"\+/-"), r"\\pm "),
+    (re.compile(r"\\leqs?l?a?n?t?(?![A-Za-z])"), r"\\le "),
+    (re.compile(r"\\geqs?l?a?n?t?(?![A-Za-z])"), r"\\ge "),
+    (re.compile(r"\\neq(?![A-Za-z])"), r"\\ne "),
     (re.compile(r"\\lt(?![A-Za-z])"), "<"),
     (re.compile(r"\\gt(?![A-Za-z])"), ">"),
     (re.compile(r"\\to(?![A-Za-z])"), r"\\rightarrow "),
@@ -56,44 +56,62 @@ _SYNONYMS = [
     (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
     (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
     (re.compile(r"\\[lr]?vert(?![A-Za-z])"), "|"),
-    (re.compile(r"\\l?dots(?![A-Za-z])|\\cdots(?![A-Za-z])"), "..."),
+    (re.compile(r"\\[lc]?dots(?![A-Za-z])"), "..."),
     (re.compile(r"\\backslash(?![A-Za-z])"), ""),
     (re.compile(r"\\prime(?![A-Za-z])"), "'"),
     (re.compile(r"\\([%#&_])"), r"\1"),
+]
+_SYNONYMS = [
+    (re.compile(r"<=|=<"), r"\\le "),
+    (re.compile(r">="), r"\\ge "),
+    (re.compile(r"!="), r"\\ne "),
+    (re.compile(r"\+/-"), r"\\pm "),
+    (re.compile(r"(?<=\d)\{,\}(?=\d{3}(?!\d))"), ""),
+    (re.compile(r"(?<=\d)\{,\}(?=\d)"), "."),  # a decimal comma
 ]
 CURRENCY = "¤"  # a dollar sign that stands for money
 _MATH = re.compile(r"\$\$?([^$]*)\$\$?")
 
 
+@lru_cache(maxsize=16_384)
 def plain(text: str) -> str:
     """The text in one spelling. What encloses it (`$`, `**`, quotes, a full stop) is gone."""
+    if not text.isascii():
+        text = _in_ascii(text)
+    text = _dollars(text)
+    if "\\" in text:
+        text = _without_commands(text)
+    if "<" in text:
+        text = _HTML_SCRIPT.sub(lambda m: f"{'^' if m[1] == 'p' else '_'}{{{m[2]}}}", _HTML.sub("", text))
+    for pattern, replacement in _SYNONYMS:
+        text = pattern.sub(replacement, text)
+    text = _STARS.sub("", text.replace("~", " "))
+    return _unquoted(" ".join(text.split()))
+
+
+def _in_ascii(text: str) -> str:
+    """Unicode signs as TeX commands; fractions, raised and lowered digits in braces."""
     text = _VULGAR.sub(lambda m: " " + unicodedata.normalize("NFKC", m[0]).replace("⁄", "/") + " ", text)
     text = _RAISED.sub(lambda m: f"^{{{unicodedata.normalize('NFKC', m[0]).replace('−', '-')}}}", text)
     text = _LOWERED.sub(lambda m: f"_{{{unicodedata.normalize('NFKC', m[0])}}}", text)
     text = _ROOT.sub(lambda m: f"\\sqrt{'[3]' if m[1] == '∛' else ''}{{{m[2] or m[3] or m[4]}}}", text)
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", _SIGN.sub(lambda m: _SIGNS[m[0]], text))
-        text = _SIGN.sub(lambda m: _SIGNS[m[0]], text)
+    text = unicodedata.normalize("NFKC", _SIGN.sub(lambda m: _SIGNS[m[0]], text))
+    return _SIGN.sub(lambda m: _SIGNS[m[0]], text)
+
+
+def _without_commands(text: str) -> str:
+    """The text without commands for sizes, spaces and fonts, in one spelling of the others."""
     text = text.replace("\\\\", " \\cr ")  # a new row
-    text = re.sub(r"(?<=\d)\{,\}(?=\d)", _separator(text), text)
-    text = _dollars(text)
     text = re.sub(r"\\[()\[\]]", " ", _SIZES.sub("", text)).replace("\\!", "")
     text = _DEGREE.sub("°", _SPACES.sub(" ", text))
     for _ in range(4):
         text, count = _WRAPPER.subn(r" \1 ", text)
         if not count:
             break
-    text = _HTML.sub("", _STYLE.sub(" ", text))
-    text = _HTML_SCRIPT.sub(lambda m: f"{'^' if m[1] == 'p' else '_'}{{{m[2]}}}", text)
-    for pattern, replacement in _SYNONYMS:
+    text = _STYLE.sub(" ", text)
+    for pattern, replacement in _COMMANDS:
         text = pattern.sub(replacement, text)
-    text = _STARS.sub("", text)
-    return _unquoted(re.sub(r"\s+", " ", text).strip())
-
-
-def _separator(text: str) -> str:
-    r"""What `{,}` stands for: a separator of thousands before three digits, else a decimal comma."""
-    return "" if re.search(r"\{,\}\d{3}(?!\d)", text) else "."
+    return text
 
 
 def _dollars(text: str) -> str:

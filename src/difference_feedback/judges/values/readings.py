@@ -41,7 +41,7 @@ def readings_of(text: str, depth: int = 0) -> Iterator[Reading]:
         if text.count(":") != 2:  # 10:20 is no ratio; 5:10:15 may be one
             return
     if looks_like_date(text):
-        yield Text(tuple(tokens_of(text)))
+        yield Text(tokens_of(text))
         return
     text = repeating_as_fractions(without_hedge(text))
     ratio, pair = _RATIO.fullmatch(text), _RANGE.fullmatch(text)
@@ -62,7 +62,7 @@ def readings_of(text: str, depth: int = 0) -> Iterator[Reading]:
         yielded = True
         yield reading
     if not yielded:
-        yield Text(tuple(tokens_of(text)))
+        yield Text(tokens_of(text))
 
 
 def _pair(text: str, first: Fraction, last: Fraction) -> Iterator[Reading]:
@@ -124,7 +124,7 @@ def _separated(tokens: Sequence[Token]) -> bool:
 
 
 def _first(text: str, depth: int) -> Reading:
-    return next(readings_of(text, depth), Text(tuple(tokens_of(text))))
+    return next(readings_of(text, depth), Text(tokens_of(text)))
 
 
 def _matrix(content: str, depth: int) -> Reading:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 NUMBER, WORD, COMMAND, SIGN = "number", "word", "command", "sign"
@@ -22,7 +23,8 @@ class Token(NamedTuple):
     spaced: bool = False
 
 
-def tokens_of(text: str) -> list[Token]:
+@lru_cache(maxsize=16_384)
+def tokens_of(text: str) -> tuple[Token, ...]:
     r"""The tokens of a `markup.plain` text. After `\frac` and `\sqrt` without braces each digit is a token."""
     tokens: list[Token] = []
     arguments = 0
@@ -37,7 +39,7 @@ def tokens_of(text: str) -> list[Token]:
             continue
         arguments = {"\\frac": 2, "\\binom": 2, "\\sqrt": 1}.get(value, 0)
         tokens.append(Token(kind, {"**": "^", "''": '"'}.get(value, value), spaced))
-    return tokens
+    return tuple(tokens)
 
 
 def same_text(first: Sequence[Token], second: Sequence[Token]) -> bool:
