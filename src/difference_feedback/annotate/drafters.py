@@ -52,7 +52,7 @@ class Drafters:
     """Several sources. Of all their repairs the `closest` is offered."""
 
     def __init__(self, sources: Sequence[DraftSource]) -> None:
-        self.name = " or ".join(source.name for source in sources)
+        self.name = " or ".join(sorted(source.name for source in sources))
         self._sources = sources
         self._drafters: list[Drafter] = []
 
