@@ -17,6 +17,7 @@ from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
     BaseRecipe,
+    BenchmarksRecipe,
     EvaluateRecipe,
     QuestionRecipe,
     Recipe,
@@ -62,6 +63,8 @@ def check(recipe: Recipe) -> None:
             _check_model(recipe.model)
             _check_grading(recipe, recipe.data)
             _check_policy_server(recipe, recipe.model)
+        case BenchmarksRecipe():
+            _check_benchmarks(recipe)
 
 
 def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:
@@ -318,6 +321,21 @@ def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
             f"evaluation.endpoint: kind {recipe.kind} trains the model, and the server would not get its weights: "
             "leave it out here, and run `difference-feedback evaluate` with it afterwards."
         )
+
+
+def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
+    _check_model(recipe.model)
+    prompt_form(recipe.system_prompt, recipe.format_prompt)
+    for task, path in recipe.data.items():
+        if not Path(path).expanduser().exists():
+            raise ConfigError(
+                f"data.{task}: {path} does not exist: give a folder of `save_to_disk`, a file in parquet or JSON "
+                "Lines, or a copy of the data set's repository."
+            )
+    if (endpoint := named(recipe.endpoint, recipe.model)) is not None:
+        check_server(endpoint, "endpoint")
+    if recipe.judge is not None:
+        check_server(recipe.judge, "judge")
 
 
 def _check_data(data: Data, key: str) -> None:
