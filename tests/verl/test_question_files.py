@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.forms import NAMES, FormFile, write_forms
 from datasets import Dataset
 from omegaconf import OmegaConf
 from PIL import Image
@@ -125,3 +126,23 @@ def test_answers_are_graded_with_the_columns_of_their_row(file: Path, tmp_path: 
         truth = str(row["reward_model"]["ground_truth"])
         for text, score in ((answer, 1.0), ("\\boxed{77}", 0.0)):
             assert compute_score(str(row["data_source"]), text, truth, row["extra_info"])["score"] == score
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FormFile]:
+    return write_forms(tmp_path_factory.mktemp("forms"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_form_is_read_by_verl(files: dict[str, FormFile], processor: Any, tmp_path: Path, name: str) -> None:
+    from difference_feedback.verl.question_dataset import QuestionDataset
+
+    questions = load_data(files[name].data).questions()
+    write_questions(tmp_path / "train.parquet", questions, source_of(FINAL_ANSWER))
+    rows = read_by(QuestionDataset, tmp_path / "train.parquet", processor)
+    for row, question in zip(rows, questions, strict=True):
+        same_prompts(row, question, processor)
+        extra = dict(row["extra_info"])
+        truth = row["reward_model"]["ground_truth"]
+        scores = [compute_score("final-answer", f"\\boxed{{{a}}}", truth, extra)["score"] for a in (truth, "no such")]
+        assert scores == [1.0, 0.0]
