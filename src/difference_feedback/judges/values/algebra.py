@@ -96,7 +96,7 @@ def _mp() -> Any:
     """This thread's own context: mpmath's precision is a state of the context."""
     if not hasattr(_local, "context"):
         _local.context = mpmath.MPContext()
-        _local.context.dps = _DIGITS
+    _local.context.dps = _DIGITS  # also after a call that a signal has interrupted
     return _local.context
 
 

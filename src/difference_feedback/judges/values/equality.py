@@ -37,10 +37,11 @@ class Comparison(NamedTuple):
 @lru_cache(maxsize=65_536)
 def compare(answer: str, truth: str) -> Comparison:
     """Compare two final answers as they are written."""
+    if answer.split() == truth.split():
+        return Comparison(bool(truth.strip()), "text")
     if max(len(answer), len(truth)) > _TEXT:
-        same = answer.split() == truth.split()
-        return Comparison(same, "text" if same else "too long")
-    (first, answers), (second, truths) = _read(answer), _read(truth)
+        return Comparison(False, "too long")
+    (first, answers), (second, truths) = read(answer), read(truth)
     if same_text(first, second):
         return Comparison(True, "text")
     rule = "none" if answers and truths else "too long"
@@ -58,7 +59,7 @@ def compare(answer: str, truth: str) -> Comparison:
 
 
 @lru_cache(maxsize=16_384)
-def _read(text: str) -> tuple[list[Token], tuple[Reading, ...]]:
+def read(text: str) -> tuple[list[Token], tuple[Reading, ...]]:
     """The tokens of an answer, and the values that it can be read as; no values when it is too long."""
     text = plain(text)
     return tokens_of(text), tuple(readings_of(text))
