@@ -120,25 +120,27 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
 
     Raises `DataError` when no row is usable, and `ConfigError` when the data set or a column does not exist.
     """
+    loaded = read_data(data, form)
+    _print_problems(data, loaded, console or Console(stderr=True, emoji=False, soft_wrap=True))
+    if not len(loaded.dataset):
+        listed = "; ".join(str(problem).rstrip(".") for problem in loaded.problems[:3]) or "It has no rows"
+        raise DataError(f"{data.path}: none of {len(loaded.problems)} rows can be used. {listed}.")
+    return loaded
+
+
+def read_data(data: Data, form: PromptForm | None = None) -> LoadedData:
+    """`load_data` without a word, and without an error where no row is usable."""
     source = open_source(data)
     layout = layout_of(data, [_lean(row.values) for row in islice(source, SAMPLE)])
     root = Path(data.image_root).expanduser() if data.image_root is not None else source.folder
     if data.image_root is not None and not root.is_dir():
         raise ConfigError(f"data.image_root: {data.image_root} is no folder: give the one that the paths start from.")
     reader = _Reader(data, layout, Opener(source, data.path, root, data.min_side, data.max_pixels), form)
-    tables, good = [], list(islice(reader.rows(source), _CHUNK))
-    while good:
-        tables.append(datasets.Dataset.from_list(good, features=FEATURES))
-        good = list(islice(reader.iterator, _CHUNK))
+    rows = islice(reader.rows(source), data.limit)
+    tables: list[datasets.Dataset] = []
+    while (good := list(islice(rows, _CHUNK))) or not tables:
+        tables.append(datasets.Dataset.from_dict({name: [row[name] for row in good] for name in FEATURES}, FEATURES))
     problems = sorted([*source.problems, *reader.problems], key=lambda problem: problem.line)
-    usable = sum(len(table) for table in tables)
-    read = usable + len(problems)
-    _print_problems(
-        data, usable, read, problems, reader.notes, console or Console(stderr=True, emoji=False, soft_wrap=True)
-    )
-    if not usable:
-        listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
-        raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")
     return LoadedData(datasets.concatenate_datasets(tables), problems, reader.notes, layout, reader.opener)
 
 
@@ -150,14 +152,9 @@ class _Reader:
         self.problems: list[RowProblem] = []
         self.notes: Counter[str] = Counter()
         self.lines_of_ids: dict[str, int] = {}
-        self.iterator: Iterator[dict[str, Any]] = iter(())
 
     def rows(self, source: RowSource) -> Iterator[dict[str, Any]]:
-        """The usable rows in the columns of `FEATURES`, as many as `data.limit` allows."""
-        self.iterator = islice(self._usable(source), self.data.limit)
-        return self.iterator
-
-    def _usable(self, source: RowSource) -> Iterator[dict[str, Any]]:
+        """The usable rows in the columns of `FEATURES`."""
         for row in source:
             try:
                 yield self._row(row)
@@ -203,7 +200,7 @@ class _Reader:
 
     def _name(self, own: str | None, line: int) -> str:
         """The row's id, which is unique; without one, its line."""
-        name = own if own is not None else f"line-{line}" if self.layout.has_ids else str(line)
+        name = own if own is not None else f"line-{line}" if "id" in self.layout.fields else str(line)
         if name in self.lines_of_ids:
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             raise FieldError(
@@ -245,14 +242,11 @@ def _lean(value: Any) -> Any:
     return [_lean(item) for item in value] if isinstance(value, list) else value
 
 
-def _print_problems(
-    data: Data, good: int, read: int, problems: list[RowProblem], notes: Counter[str], console: Console
-) -> None:
-    for note, count in notes.items():
+def _print_problems(data: Data, loaded: LoadedData, console: Console) -> None:
+    good, bad = len(loaded.dataset), len(loaded.problems)
+    for note, count in loaded.notes.items():
         console.print(f"{data.path}: {count} images were changed: {note}.", markup=False, highlight=False)
-    if not problems:
-        return
-    console.print(
-        f"{data.path}: {good} of {read} rows are used, {len(problems)} left out:", markup=False, highlight=False
-    )
-    print_problems(problems, console, shown=30)  # all are in `LoadedData.problems`
+    if bad:
+        text = f"{data.path}: {good} of {good + bad} rows are used, {bad} left out:"
+        console.print(text, markup=False, highlight=False)
+        print_problems(loaded.problems, console, shown=30)  # all are in `LoadedData.problems`

@@ -6,7 +6,7 @@ A new form is one more entry of `FORMS`. The order matters: the first one that f
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from difference_feedback.data.answers import index_base, options_in, unwrapped
 from difference_feedback.data.cells import Place, RowValues, has_column, is_missing, place_of, text_in, value_at
@@ -186,7 +186,8 @@ class Layout:
     why: str
     """How the form was recognised, in words."""
     index_base: int | None = None
-    has_ids: bool = False
+    fields: Mapping[DataField, tuple[str, ...]] = field(default_factory=dict)
+    """The columns that hold each field in the first rows."""
 
     def of(self, name: DataField) -> tuple[str, ...]:
         """The columns that may hold a field."""
@@ -222,8 +223,7 @@ def layout_of(data: Data, sample: Sequence[RowValues]) -> Layout:
         base = index_base(_answers(layout, sample))
         if base == 0 and form.name == "plain":
             form, why = _NAMED["ai2d"], "all answers are numbers of options, and one is 0"
-    has_ids = any(layout.find(row, "id")[0] for row in sample)
-    return replace(layout, form=form, why=why, index_base=base, has_ids=has_ids)
+    return replace(layout, form=form, why=why, index_base=base, fields=_fields(layout, sample))
 
 
 def columns_like(row: RowValues, column: str) -> list[str]:
@@ -256,6 +256,19 @@ _MAPPABLE = ("question", "answer", "options", "image", "problem", "solution")
 
 def _holds(sample: Sequence[RowValues], column: str) -> bool:
     return any(has_column(row, column) for row in sample)
+
+
+def _fields(layout: Layout, sample: Sequence[RowValues]) -> dict[DataField, tuple[str, ...]]:
+    fields: dict[DataField, tuple[str, ...]] = {}
+    for name in get_args(DataField):
+        columns: dict[str, None] = {}
+        for row in sample:
+            groups = (columns_like(row, column) for column in layout.of(name))
+            held = ([c for c in group if not is_missing(value_at(row, place_of(row, c)))] for group in groups)
+            columns |= dict.fromkeys(next(filter(None, held), []))
+        if columns and not (name == "messages" and "question" in fields):
+            fields[name] = tuple(columns)
+    return fields
 
 
 def _require(layout: Layout, data: Data, sample: Sequence[RowValues], name: str, fields: tuple[DataField, ...]) -> None:

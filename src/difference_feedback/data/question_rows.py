@@ -34,8 +34,22 @@ FEATURES = datasets.Features(
 )
 """`columns` are the row's own, as JSON, since the rows of a file may hold different types."""
 _TRAINERS = (
-    *("prompt", "prompts", "image", "images", "completion", "completions", "completion_ids", "tools"),
-    *("environment", "environments", "trainer_state", "log_extra", "log_metric", "chosen", "rejected", "messages"),
+    "prompt",
+    "prompts",
+    "image",
+    "images",
+    "completion",
+    "completions",
+    "completion_ids",
+    "tools",
+    "environment",
+    "environments",
+    "trainer_state",
+    "log_extra",
+    "log_metric",
+    "chosen",
+    "rejected",
+    "messages",
 )
 """Columns and arguments that have a meaning for TRL."""
 
