@@ -10,19 +10,25 @@ import pytest
 import torch
 import trl_world
 from data.forms import COLORS, NAMES, FormFile, picture, write_animation, write_forms, write_jsonl
+from rich.console import Console
 from trl.trainer.utils import split_pixel_values_by_grid
 
-from difference_feedback.data.conversations import fill_images
+from difference_feedback.annotate.collection import collect_folder
+from difference_feedback.annotate.items import find_work
+from difference_feedback.data.conversations import bare, fill_images
 from difference_feedback.data.dataset import VisualQuestion
+from difference_feedback.data.repair_set import load_repair_set
 from difference_feedback.judges.audit import AuditCase
 from difference_feedback.judges.endpoint_auditor import request
 from difference_feedback.judges.questions import training_data, training_questions
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.load import load_model
 from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.repair.prompts import RepairPrompt
 from difference_feedback.repair.rl import train_rl
+from difference_feedback.repair.sft import sft_dataset
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.recipes import RepairRLRecipe, TrainRecipe
+from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, TrainRecipe
 from difference_feedback.runs.sections import Data
 from difference_feedback.trl import DFGRPOTrainer
 
@@ -132,6 +138,33 @@ def check_rows(batch: dict[str, Any], expected: list[dict[str, Any]], processor:
         assert (prompt == image_token).sum() == grids.prod(-1).sum() // merged
         num_patches += int(grids.prod(-1).sum())
     assert len(batch["pixel_values"] if with_pixels else []) == num_patches
+
+
+@pytest.mark.parametrize("name", [*NAMES, "videos"])
+def test_wrong_answers_to_a_form_become_items_and_rows_of_a_repair_model(
+    files: dict[str, FormFile], loaded: tuple[Any, Any], tmp_path: Path, name: str
+) -> None:
+    _, processor = loaded
+    values = {"data": files[name].data.model_dump(), "system_prompt": "look closely", "format_prompt": "{question} !"}
+    questions = {q.id: q for q in training_questions(TrainRecipe.model_validate(values))}
+    answers = [(id, f"because {text}") for id, q in questions.items() for text in (f"\\boxed{{{q.answer}}}", "no such")]
+    responses = write_jsonl(tmp_path / "r.jsonl", [{"id": id, "response": text} for id, text in answers])
+    drawing = {"limit": None, "per_question": 1, "min_words": 0, "seed": 0}
+    recipe = EvaluateRecipe.model_validate(values)
+    output, console = tmp_path / "out", Console(quiet=True)
+    collect_folder(recipe, output, responses=[responses], sampling={}, drawing=drawing, console=console)
+    work, _ = find_work(output)
+    assert work is not None
+    assert work.problems == []
+    assert {row["id"] for row in work.rows} == set(questions)
+    repaired = [row | {"repaired": "because 4", "annotator": "ada"} for row in work.rows]
+    repair_set = load_repair_set(write_jsonl(output / "items.annotated.jsonl", repaired))
+    assert repair_set.errors == []
+    asked = RepairPrompt("full", processor)
+    for example, row in zip(repair_set.rows, sft_dataset(repair_set.rows, processor, "full"), strict=True):
+        question = questions[example.id.removesuffix(" by ada")]
+        assert bare(row["prompt"]) == asked(question.prompt, "because no such", f"because \\boxed{{{question.answer}}}")
+        assert [image.tobytes() for image in row["images"]] == [image.tobytes() for image in question.images]
 
 
 @pytest.mark.parametrize("name", ["plain", "videos"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from data.forms import NAMES, FormFile, write_forms
+from data.forms import NAMES, FormFile, write_animation, write_forms
 from datasets import Dataset
 from omegaconf import OmegaConf
 from PIL import Image
@@ -90,13 +90,17 @@ def test_verl_reads_the_prompts_and_images_of_the_policy(file: Path, processor: 
     assert (tmp_path / "train.parquet").stat().st_size < 40_000, "no pixels"
 
 
-def test_rows_without_any_image_and_with_images_in_the_file_itself(file: Path, processor: Any, tmp_path: Path) -> None:
+def test_rows_without_image_with_bytes_and_with_frames(file: Path, processor: Any, tmp_path: Path) -> None:
     from difference_feedback.verl.question_dataset import QuestionDataset
 
+    animation = write_animation(tmp_path / "grey.webp")
     bytes_of = (file.parent / "large.jpg").read_bytes()
     kinds: dict[str, list[dict[str, Any]]] = {
         "none": [{"question": "2 + 2 ? <audio>", "answer": "4"}],
         "held": [{"question": "how many ?", "image": {"bytes": bytes_of}, "answer": "4"}],
+        "frames": [
+            {"question": "what is in <video> ?", "video": str(write_animation(tmp_path / "a.webp")), "answer": "4"}
+        ],
     }
     for name, rows in kinds.items():
         Dataset.from_list(rows).to_parquet(tmp_path / f"{name}.parquet")
