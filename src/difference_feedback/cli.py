@@ -14,6 +14,7 @@ from difference_feedback import __version__
 from difference_feedback.commands.annotate import annotate
 from difference_feedback.commands.base import base
 from difference_feedback.commands.bench import bench
+from difference_feedback.commands.data import data_app
 from difference_feedback.commands.demo import demo
 from difference_feedback.commands.evaluate import evaluate
 from difference_feedback.commands.grade import grade
@@ -40,7 +41,7 @@ class MethodGroup(TyperGroup):
     """The commands in the method's order. Errors raised on purpose become one clean message and exit code 2."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return ["demo", "base", "repair", "train", "evaluate", "mask", "grade", "annotate", "report", "bench"]
+        return ["demo", "data", "base", "repair", "train", "evaluate", "mask", "grade", "annotate", "report", "bench"]
 
     def invoke(self, ctx: Any) -> Any:
         errors = Console(stderr=True, emoji=False, soft_wrap=True)
@@ -80,8 +81,9 @@ PANELS = {"Start here": (demo,), STEPS: (base, train, evaluate), LOOK: (mask, gr
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
-for step in repair_app.registered_commands:
+for step in (*repair_app.registered_commands, *data_app.registered_commands):
     step.help = _paragraphs(step.callback.__doc__ if step.callback else None)
+app.add_typer(data_app, name="data", rich_help_panel=LOOK)
 app.add_typer(repair_app, name="repair", rich_help_panel=STEPS)
 
 

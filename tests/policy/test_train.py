@@ -105,7 +105,7 @@ def test_a_budget_ends_the_run_and_what_was_spent_before_counts(tmp_path: Path) 
 def test_training_on_a_file_of_real_questions(tmp_path: Path) -> None:
     Image.new("RGB", (56, 56), "red").save(tmp_path / "a.png")
     rows = [{"question": f"how much is {i} plus {i} ?", "image": "a.png", "answer": str(2 * i)} for i in range(8)]
-    text = "".join(json.dumps(row) + "\n" for row in [*rows, {"question": "?", "answer": "1"}])
+    text = "".join(json.dumps(row) + "\n" for row in [*rows, {"question": "?", "image": "a.png"}])
     (tmp_path / "rows.jsonl").write_text(text)
     path = f"data.path={tmp_path / 'rows.jsonl'}"
     recipe = recipe_of("nano_grpo", path, "data.instruction=''", "trl.max_steps=1")

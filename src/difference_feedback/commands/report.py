@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from difference_feedback.commands.arguments import keep_inputs
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; a demo's folder holds several.")],
@@ -27,6 +29,8 @@ def report(
     from difference_feedback.report.benchmarks import benchmark_table, show_table
     from difference_feedback.report.collect import load_report
 
+    if output:
+        keep_inputs("--output", output, (path for run in runs for path in run.rglob("*") if path.suffix != ".html"))
     path = write_report(runs, output)
     if table := benchmark_table(load_report(runs).benchmarks):
         show_table(table, Console(emoji=False))

@@ -1,59 +1,63 @@
-"""Real questions on images, from a JSONL file or a `datasets` data set, in the columns that the trainers read.
+"""Questions on images from outside, in the columns that the trainers read: docs/your_data.md says what is read.
 
-A JSONL row has `question`, `image` or `images` (a path or a list of paths, relative to the file) and `answer`. It may
-have `id` and `options`, the texts of a multiple-choice question; `answer` is then a letter, A for the first. Marks in
-the question, `<image>` or `<image1>`, `<image2>`, ..., say where the images go; without marks the images go first.
-
-A row that cannot be used is left out and listed with its line, its field and the remedy. The other rows are used.
+`data.forms` lists the known forms of rows. A row that cannot be used is left out and listed with its line, its field
+and the remedy. The other rows are used. Images are measured by their headers, and opened when they are needed.
 """
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from PIL import Image
 from rich.console import Console
 
-from difference_feedback.data.conversations import marked_conversation, with_system
-from difference_feedback.data.image_files import OpenedImage, open_image, png_bytes
+from difference_feedback.data.cells import SourceRow
+from difference_feedback.data.forms import SAMPLE, Layout, layout_of
+from difference_feedback.data.marks import place
+from difference_feedback.data.pictures import LazyImages, Opener, Picture, Size
+from difference_feedback.data.question_rows import FEATURES, for_trainers, prompt_of
+from difference_feedback.data.rows import MediumCell, ReadRow, kept_columns, read_row
+from difference_feedback.data.sources import RowSource, open_source
+from difference_feedback.data.video import spread
 from difference_feedback.errors import ConfigError, DataError, FieldError
-from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl
+from difference_feedback.runs.jsonl import RowProblem, print_problems
 from difference_feedback.runs.prompts import PromptForm
 from difference_feedback.runs.sections import Data
 
-PLACEHOLDER = re.compile(r"<image[ _]?(\d*)>", re.IGNORECASE)
-FEATURES = datasets.Features(
-    {
-        "id": datasets.Value("string"),
-        "question": datasets.Value("string"),
-        "images": datasets.List(datasets.Image()),
-        "answer": datasets.Value("string"),
-        "options": datasets.List(datasets.Value("string")),
-    }
-)
+_CHUNK = 5000  # rows that are kept as Python objects before they become a table
 
 
 @dataclass(frozen=True)
 class VisualQuestion:
-    """A question on images. `question` is the whole text; `<image>` marks the place of each of `images`."""
+    """A question on images. `question` is the whole text; `<image>` marks the place of each of `images`.
+
+    The frames of a video are images, too.
+    """
 
     id: str
     question: str
-    images: tuple[Image.Image, ...]
+    images: Sequence[Image.Image]
     answer: str
     options: tuple[str, ...] = ()
     task: str = ""
     system: str | None = None
+    reference: str | None = None
+    """An accepted response, where the row has one."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The row's own columns, images excepted: what a benchmark's own rule reads."""
 
     @cached_property
     def prompt(self) -> list[dict[str, Any]]:
         """The chat conversation for the policy."""
-        return with_system(marked_conversation(self.question), self.system)
+        return prompt_of(self.question, self.system)
 
 
 @dataclass(frozen=True)
@@ -63,42 +67,50 @@ class LoadedData:
     dataset: datasets.Dataset
     problems: list[RowProblem]
     notes: Counter[str]
-    lines: list[int]
-    """Where each row of `dataset` stands in the file."""
-    sizes: list[list[tuple[int, int]]]
-    """Height and width of each row's images, in pixels."""
-    system: str | None = None
-    """The system message of the prompts."""
+    layout: Layout
+    opener: Opener
+
+    @property
+    def lines(self) -> list[int]:
+        """Where each row of `dataset` stands in the file."""
+        return list(self.dataset["line"][:])
+
+    @property
+    def sizes(self) -> list[list[Size]]:
+        """Height and width of each row's images, in pixels."""
+        pictures = self.dataset["images"][:]
+        return [[(picture["height"], picture["width"]) for picture in of_row] for of_row in pictures]
 
     @property
     def prompts(self) -> list[list[dict[str, Any]]]:
         """The chat conversation of each row."""
-        return [with_system(marked_conversation(question), self.system) for question in self.dataset["question"]]
+        texts = zip(self.dataset["question"][:], self.dataset["system"][:], strict=True)
+        return [prompt_of(question, system) for question, system in texts]
 
     def select(self, rows: Sequence[int]) -> "LoadedData":
         """These rows alone, by their place."""
-        if len(rows) == len(self.lines):
-            return self
-        lines, sizes = [self.lines[i] for i in rows], [self.sizes[i] for i in rows]
-        return replace(self, dataset=self.dataset.select(rows), lines=lines, sizes=sizes)
+        return self if len(rows) == len(self.dataset) else replace(self, dataset=self.dataset.select(rows))
 
     def questions(self) -> list[VisualQuestion]:
-        """The rows as questions for an evaluation."""
+        """The rows as questions for an evaluation. Their images are opened when they are taken."""
         return [
             VisualQuestion(
                 row["id"],
                 row["question"],
-                tuple(row["images"]),
+                LazyImages(row["images"], self.opener),
                 row["answer"],
                 tuple(row["options"]),
-                system=self.system,
+                system=row["system"],
+                reference=row["reference"],
+                columns=json.loads(row["columns"]),
             )
             for row in self.dataset
         ]
 
     def for_training(self) -> datasets.Dataset:
-        """The columns that TRL's trainers and the reward functions read: prompt, images, id, answer, options."""
-        return self.dataset.remove_columns("question").add_column("prompt", self.prompts)
+        """The columns that TRL's trainers and the reward functions read: prompt, images, id, answer, options, and the
+        file's own. Images are opened as rows are taken."""
+        return for_trainers(self.dataset, self.opener)
 
 
 def load_data(data: Data, console: Console | None = None, form: PromptForm | None = None) -> LoadedData:
@@ -108,157 +120,133 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
 
     Raises `DataError` when no row is usable, and `ConfigError` when the data set or a column does not exist.
     """
-    path = Path(data.path).expanduser()
-    rows: Iterable[tuple[int, Mapping[str, Any]]]
-    problems: list[RowProblem] = []
-    if path.suffix in (".jsonl", ".json"):
-        rows, problems = read_jsonl(path)
-    else:
-        rows = _dataset_rows(data)
-    form = form or PromptForm()
-    good: list[dict[str, Any]] = []
-    lines: list[int] = []
-    sizes: list[list[tuple[int, int]]] = []
-    notes: Counter[str] = Counter()
-    for line, row in rows:
-        try:
-            values, of_images = _checked_row(row, data, str(line), path.parent, notes, form)
-            good.append(values)
-            lines.append(line)
-            sizes.append(of_images)
-        except FieldError as error:
-            problems.append(RowProblem(line, error.field, str(error)))
-        if data.limit is not None and len(good) == data.limit:
-            break
-    read = len(good) + len(problems)
-    problems.sort(key=lambda problem: problem.line)
-    _print_problems(
-        data, len(good), read, problems, notes, console or Console(stderr=True, emoji=False, soft_wrap=True)
-    )
-    if not good:
-        listed = "; ".join(str(problem).rstrip(".") for problem in problems[:3]) or "It has no rows"
-        raise DataError(f"{data.path}: none of {read} rows can be used. {listed}.")
-    dataset = datasets.Dataset.from_list(good, features=FEATURES)
-    return LoadedData(dataset, problems, notes, lines, sizes, form.system)
+    loaded = read_data(data, form)
+    _print_problems(data, loaded, console or Console(stderr=True, emoji=False, soft_wrap=True))
+    if not len(loaded.dataset):
+        listed = "; ".join(str(problem).rstrip(".") for problem in loaded.problems[:3]) or "It has no rows"
+        raise DataError(f"{data.path}: none of {len(loaded.problems)} rows can be used. {listed}.")
+    return loaded
 
 
-def _dataset_rows(data: Data) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    path = Path(data.path).expanduser()
+def read_data(data: Data, form: PromptForm | None = None) -> LoadedData:
+    """`load_data` without a word, and without an error where no row is usable."""
+    source = open_source(data)
+    layout = layout_of(data, [_lean(row.values) for row in islice(source, SAMPLE)])
+    root = Path(data.image_root).expanduser() if data.image_root is not None else source.folder
+    if data.image_root is not None and not root.is_dir():
+        raise ConfigError(f"data.image_root: {data.image_root} is no folder: give the one that the paths start from.")
+    reader = _Reader(data, layout, Opener(source, data.path, root, data.min_side, data.max_pixels), form)
+    rows = islice(reader.rows(source), data.limit)
+    tables: list[datasets.Dataset] = []
+    while (good := list(islice(rows, _CHUNK))) or not tables:
+        tables.append(datasets.Dataset.from_dict({name: [row[name] for row in good] for name in FEATURES}, FEATURES))
+    problems = sorted([*source.problems, *reader.problems], key=lambda problem: problem.line)
+    return LoadedData(datasets.concatenate_datasets(tables), problems, reader.notes, layout, reader.opener)
+
+
+class _Reader:
+    """Reads rows, and keeps account of what is wrong with them."""
+
+    def __init__(self, data: Data, layout: Layout, opener: Opener, form: PromptForm | None) -> None:
+        self.data, self.layout, self.opener, self.form = data, layout, opener, form or PromptForm()
+        self.problems: list[RowProblem] = []
+        self.notes: Counter[str] = Counter()
+        self.lines_of_ids: dict[str, int] = {}
+
+    def rows(self, source: RowSource) -> Iterator[dict[str, Any]]:
+        """The usable rows in the columns of `FEATURES`."""
+        for row in source:
+            try:
+                yield self._row(row)
+            except FieldError as error:
+                self.problems.append(RowProblem(row.line, error.field, str(error)))
+
+    def _row(self, row: SourceRow) -> dict[str, Any]:
+        """The row in the columns of `FEATURES`. Raises `FieldError`."""
+        read = read_row(row.values, self.layout)
+        images, counts = self._images(read, row), Counter[str]()
+        videos = [self._video(cells, row) for cells in read.videos]
+        text, media = place(read.question, read.numbers, len(videos), read.drops_unmarked)
+        pictures: list[Picture] = []
+        parts = text.split("<video>")
+        text = parts[0]
+        clips = iter([medium.nth for medium in media if medium.kind == "video"])
+        for part in parts[1:]:
+            text += "<image>" * len(videos[next(clips)]) + part
+        for medium in media:
+            of_medium = videos[medium.nth] if medium.kind == "video" else [images[medium.nth][0]]
+            pictures += of_medium
+            if medium.kind == "image":
+                counts.update(images[medium.nth][1])
+        name = self._name(read.id, row.line)
+        instruction = "" if "\\boxed" in text and "\\boxed" in self.data.instruction else self.data.instruction
+        values = {
+            "id": name,
+            "question": self.form.question(text, instruction),
+            "images": pictures,
+            "answer": read.answer,
+            "options": read.options,
+            "reference": read.reference,
+            "system": self.form.system if self.form.system is not None else read.system,
+            "columns": json.dumps(kept_columns(row.values, self.layout), ensure_ascii=True),
+            "line": row.line,
+        }
+        for field_name, value in values.items():
+            if isinstance(value, str) and not _is_unicode(value):
+                raise FieldError(field_name, "half of a surrogate pair stands in it: write the file as UTF-8 again.")
+        self.lines_of_ids[name] = row.line
+        self.notes.update(counts)
+        return values
+
+    def _name(self, own: str | None, line: int) -> str:
+        """The row's id, which is unique; without one, its line."""
+        name = own if own is not None else f"line-{line}" if "id" in self.layout.fields else str(line)
+        if name in self.lines_of_ids:
+            shown = name if len(name) <= 80 else f"{name[:77]}..."
+            raise FieldError(
+                "id", f"{shown!r} is the id of line {self.lines_of_ids[name]}, too: give each row an id of its own."
+            )
+        return name
+
+    def _images(self, read: ReadRow, row: SourceRow) -> list[tuple[Picture, list[str]]]:
+        pictures = []
+        for cell in read.images:
+            picture, measured = self.opener.find(cell.value, cell.place, row.number, row.line)
+            pictures.append((picture, [re.sub(r"( from| of) \d+.*", "", note) for note in measured.notes]))
+        return pictures
+
+    def _video(self, cells: list[MediumCell], row: SourceRow) -> list[Picture]:
+        if len(cells) == 1:
+            cell = cells[0]
+            return self.opener.find_frames(cell.value, cell.place, row.number, row.line, self.data.video_frames)
+        chosen = [cells[i] for i in spread(len(cells), self.data.video_frames)]
+        return [self.opener.find(cell.value, cell.place, row.number, row.line)[0] for cell in chosen]
+
+
+def _is_unicode(text: str) -> bool:
     try:
-        if (path / "state.json").is_file() or (path / "dataset_dict.json").is_file():
-            loaded = datasets.load_from_disk(str(path))
-            if isinstance(loaded, datasets.DatasetDict):
-                loaded = loaded[data.split]
-        else:
-            loaded = datasets.load_dataset(data.path, data.name, split=data.split)
-    except (OSError, ValueError, KeyError, RuntimeError, ConnectionError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ConfigError(
-            f"data.path {data.path}: cannot be loaded ({reason}): give a JSONL file, a saved data set, or a hub name."
-        ) from error
-    missing = set(data.columns.values()) - set(loaded.column_names)
-    if missing:
-        raise ConfigError(
-            f"data.columns: {data.path} has no column {sorted(missing)[0]!r}; it has {', '.join(loaded.column_names)}."
-        )
-    return ((number, row) for number, row in enumerate(loaded, 1))
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
-def _checked_row(
-    row: Mapping[str, Any], data: Data, line: str, folder: Path, notes: Counter[str], form: PromptForm
-) -> tuple[dict[str, Any], list[tuple[int, int]]]:
-    """The row in the columns of `FEATURES`, and the height and width of its images. Raises `FieldError`."""
-    if not isinstance(row, Mapping):
-        raise FieldError("row", f"the type is {type(row).__name__}: give an object with fields.")
-
-    def field(name: str) -> Any:
-        return row.get(data.columns.get(name, name))  # type: ignore[call-overload]
-
-    question, answer, options = field("question"), field("answer"), field("options") or []
-    if not isinstance(question, str) or not question.strip():
-        raise FieldError("question", "missing or not a text: give the question.")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
-        raise FieldError("answer", "missing or not a text: give the answer by which responses are graded.")
-    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
-        raise FieldError("options", "not a list of texts: leave the field out if the question has no options.")
-    images = field("image")
-    if images is None and "image" not in data.columns:
-        images = row.get("images")
-    images = images if isinstance(images, list) else [images]
-    if not images or images[0] is None:
-        raise FieldError("image", "missing: give the path of the image, relative to this file.")
-    text, order = _placed(question.strip(), len(images))
-    stored, sizes = [], []
-    for image in images:
-        try:
-            opened = open_image(_source(image, folder), min_side=data.min_side, max_pixels=data.max_pixels)
-        except DataError as error:
-            raise FieldError("image", str(error)) from None
-        notes.update(re.sub(r"( from| of) \d+.*", "", note) for note in opened.notes)
-        stored.append(_stored(image, opened, folder))
-        sizes.append((opened.image.height, opened.image.width))
-    values = {
-        "id": str(row.get(data.columns.get("id", "id")) or line),
-        "question": form.question("\n".join([text, *_choices(options)]), data.instruction),
-        "images": [stored[i] for i in order],
-        "answer": str(answer).strip(),
-        "options": options,
-    }
-    return values, [sizes[i] for i in order]
+def _lean(value: Any) -> Any:
+    """A value without images: without bytes, and without the rest of long texts."""
+    if isinstance(value, str):
+        return value[:20_000]
+    if isinstance(value, pa.Buffer):
+        return b""
+    if isinstance(value, dict):
+        return {key: _lean(item) for key, item in value.items()}
+    return [_lean(item) for item in value] if isinstance(value, list) else value
 
 
-def _placed(question: str, count: int) -> tuple[str, list[int]]:
-    """The question with plain `<image>` marks, and the index of the image that goes to each mark.
-
-    A row with one image may have several marks `<image1>`, `<image2>`, ..., because the image shows several pictures
-    (as in MathVision). The image then goes to the first mark, and the other marks become text such as `[picture 2]`.
-    """
-    marks = [int(number) - 1 if number else i for i, number in enumerate(PLACEHOLDER.findall(question))]
-    if not marks:
-        return "<image>" * count + question, list(range(count))
-    if count == 1:
-        first, *others = PLACEHOLDER.split(question)[::2]
-        text = "".join(f"[picture {mark + 1}]{part}" for mark, part in zip(marks[1:], others[1:], strict=True))
-        return f"{first}<image>{others[0]}{text}", [0]
-    if set(marks) != set(range(count)):
-        marked = sorted({mark + 1 for mark in marks})
-        message = f"it marks the images {marked}, but the row has {count} images: mark each image once."
-        raise FieldError("question", message)
-    return PLACEHOLDER.sub("<image>", question), marks
-
-
-def _choices(options: list[str]) -> list[str]:
-    letters = [chr(65 + i) for i in range(len(options))]
-    if options == letters:
-        return [f"Choose one of {', '.join(letters)}."] if options else []
-    return [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
-
-
-def _source(image: Any, folder: Path) -> Path | bytes | Image.Image:
-    if isinstance(image, Image.Image):
-        return image
-    if isinstance(image, Mapping) and (image.get("bytes") or image.get("path")):
-        return bytes(image["bytes"]) if image.get("bytes") else folder / image["path"]
-    if isinstance(image, str) and image.strip():
-        return folder / image
-    raise FieldError("image", f"the type is {type(image).__name__}: give the path of a file.")
-
-
-def _stored(image: Any, opened: OpenedImage, folder: Path) -> dict[str, Any]:
-    """The image for the data set. A file that needs no change is stored as its path and read when it is needed."""
-    if isinstance(image, str) and not opened.notes and opened.image.mode == "RGB":
-        return {"path": str((folder / image).resolve()), "bytes": None}
-    return {"path": None, "bytes": png_bytes(opened.image)}
-
-
-def _print_problems(
-    data: Data, good: int, read: int, problems: list[RowProblem], notes: Counter[str], console: Console
-) -> None:
-    for note, count in notes.items():
+def _print_problems(data: Data, loaded: LoadedData, console: Console) -> None:
+    good, bad = len(loaded.dataset), len(loaded.problems)
+    for note, count in loaded.notes.items():
         console.print(f"{data.path}: {count} images were changed: {note}.", markup=False, highlight=False)
-    if not problems:
-        return
-    console.print(
-        f"{data.path}: {good} of {read} rows are used, {len(problems)} left out:", markup=False, highlight=False
-    )
-    print_problems(problems, console, shown=30)  # all are in `LoadedData.problems`
+    if bad:
+        text = f"{data.path}: {good} of {good + bad} rows are used, {bad} left out:"
+        console.print(text, markup=False, highlight=False)
+        print_problems(loaded.problems, console, shown=30)  # all are in `LoadedData.problems`

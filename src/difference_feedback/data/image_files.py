@@ -1,13 +1,22 @@
-"""Open images from outside, of any mode and size, as 8-bit RGB within the limits; refuse the others with a reason."""
+"""Open images from outside, of any mode and size, as 8-bit RGB within the limits; refuse the others with a reason.
+
+`measure_image` reads a file's header and looks for the mark at its end. It says what `open_image` will give without
+decoding a pixel. Both go by the same functions, so that sizes are the same.
+"""
 
 import base64
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import pyarrow as pa
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from difference_feedback.errors import DataError
 
@@ -17,6 +26,20 @@ REFUSED_SIDE = 4
 """An image with a shorter side shows nothing."""
 REFUSED_RATIO = 200
 """Qwen2.5-VL's processor rejects an image whose longer side exceeds this many times the shorter one."""
+_TAIL = 65536  # bytes at the end of a file, among which its end mark is looked for
+_ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_tolerance = Lock()
+ImageSource: TypeAlias = "Path | bytes | pa.Buffer | Image.Image"
+"""A file, the bytes of one, or an opened image. Of a mapped `Buffer` only the pages that are needed are read."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +47,15 @@ class OpenedImage:
     """An RGB image. `notes` list the changes that were made to it; they are empty if there were none."""
 
     image: Image.Image
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MeasuredImage:
+    """The size in pixels that `open_image` will give, and the changes that it will make."""
+
+    height: int
+    width: int
     notes: tuple[str, ...]
 
 
@@ -39,93 +71,226 @@ def data_url(data: bytes, media_type: str = "image/png") -> str:
     return f"data:{media_type};base64,{base64.b64encode(data).decode()}"
 
 
-def open_image(source: Path | bytes | Image.Image, *, min_side: int = 28, max_pixels: int = 1_003_520) -> OpenedImage:
+def measure_image(source: ImageSource, *, min_side: int = 28, max_pixels: int = 1_003_520) -> MeasuredImage:
+    """Check an image by its header and its end. Raises `DataError` as `open_image`.
+
+    A JPEG, PNG or WebP file is whole if its end mark is there. A file of another kind, or without the mark, is decoded
+    once. Damage within a whole file shows when it is opened.
+    """
+    with _header(source) as (image, file):
+        plan = _plan(image, min_side, max_pixels)
+        if file is not None and not _has_end(image, file):
+            _load(image)
+        if image.mode == "I":
+            _check_range(image)
+    return plan.measured
+
+
+def open_image(
+    source: ImageSource, *, min_side: int = 28, max_pixels: int = 1_003_520, tolerant: bool = False
+) -> OpenedImage:
     """Open an image from a file, from a file's bytes, or from an opened image.
 
     Images above `max_pixels` are scaled down; images whose shorter side is below `min_side` pixels are scaled up.
     Transparent areas become white. CMYK and 16-bit channels become 8-bit RGB. An animation gives its first frame. A
-    camera's rotation is applied. Raises `DataError` with the remedy when the source is not an image, is damaged, or has
-    an unusable size.
+    camera's rotation is applied. With `tolerant`, the missing part of a damaged image stays grey or black, and a note
+    says so.
+
+    Raises `DataError` with the remedy when the source is not an image, is damaged, or has an unusable size.
     """
-    notes: list[str] = []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit here is REFUSED_PIXELS
-        image = _opened(source)
-        width, height = image.size
-        if width * height > REFUSED_PIXELS:
-            raise DataError(f"{width} x {height} pixels are more than {REFUSED_PIXELS:,}: scale the image down first.")
-        if min(width, height) < REFUSED_SIDE:
-            raise DataError(f"{width} x {height} pixels are too few to show anything: give the original image.")
-        if max(width, height) > REFUSED_RATIO * min(width, height):
-            raise DataError(
-                f"{width} x {height} pixels: one side is more than {REFUSED_RATIO} times the other: crop the image."
-            )
-        if getattr(image, "n_frames", 1) > 1:
-            notes.append(f"first frame of {image.n_frames}")  # type: ignore[attr-defined]
-        shrink = (max_pixels / (width * height)) ** 0.5
-        if shrink < 1:
-            image.draft("RGB", (max(1, int(width * shrink)), max(1, int(height * shrink))))  # JPEG: decode it smaller
-        try:
-            image.load()
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise DataError(f"the file is damaged or incomplete ({error}): copy it again.") from None
-        turned = ImageOps.exif_transpose(image)
-        if turned.size != image.size or image.getexif().get(0x0112, 1) != 1:
-            notes.append("rotated as its camera recorded")
-        image = _rgb(turned, notes)
-    return OpenedImage(_scaled(image, (width, height), min_side, max_pixels, notes), tuple(notes))
+    with _header(source) as (image, _):
+        plan = _plan(image, min_side, max_pixels)
+        measured, notes = plan.measured, list(plan.measured.notes)
+        if plan.shrink < 1:  # a JPEG is decoded at a smaller size
+            image.draft("RGB", (max(1, int(image.width * plan.shrink)), max(1, int(image.height * plan.shrink))))
+        notes += _load(image, tolerant)
+        image = _rgb(image)
+    if plan.turn in _TURNS:
+        image = image.transpose(_TURNS[plan.turn])
+    size = measured.width, measured.height
+    if image.size != size:
+        smaller = size[0] * size[1] < image.width * image.height
+        image = image.resize(size, Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC)
+    image.info = {}  # a recorded rotation would be applied again
+    return OpenedImage(image, tuple(notes))
 
 
-def _opened(source: Path | bytes | Image.Image) -> Image.Image:
-    if isinstance(source, Image.Image):
-        return source
-    if isinstance(source, Path) and not source.is_file():
-        raise DataError(f"there is no file {source}: give a path relative to the file that names the image.")
+@dataclass(frozen=True)
+class _Plan:
+    measured: MeasuredImage
+    turn: int
+    """The rotation by the number that cameras record; 1 is none."""
+    shrink: float
+    """Below 1, the factor by which the sides shrink."""
+
+
+def _plan(image: Image.Image, min_side: int, max_pixels: int) -> _Plan:
+    """What becomes of an image, by its header. Raises `DataError` for a size or a mode that cannot be used."""
+    width, height = image.size
+    if width * height > REFUSED_PIXELS:
+        raise DataError(f"{width} x {height} pixels are more than {REFUSED_PIXELS:,}: scale the image down first.")
+    if min(width, height) < REFUSED_SIDE:
+        raise DataError(f"{width} x {height} pixels are too few to show anything: give the original image.")
+    if max(width, height) > REFUSED_RATIO * min(width, height):
+        raise DataError(
+            f"{width} x {height} pixels: one side is more than {REFUSED_RATIO} times the other: crop the image."
+        )
+    notes = []
+    if (frames := getattr(image, "n_frames", 1)) > 1:
+        notes.append(f"first frame of {frames}")
+    turn = _orientation(image)
+    if turn in _TURNS:
+        notes.append("rotated as its camera recorded")
+    notes += _changes_of_mode(image)
+    shrink = (max_pixels / (width * height)) ** 0.5
+    factor = min_side / min(width, height) if min(width, height) < min_side else min(1.0, shrink)
+    if shrink < 1:
+        notes.append(f"scaled down from {width} x {height}")
+    elif factor > 1:
+        notes.append(f"scaled up from {width} x {height}")
+    whole = int if factor < 1 else round  # rounding up could exceed the limit
+    size = max(1, whole(height * factor)), max(1, whole(width * factor))
+    measured = MeasuredImage(size[turn >= 5], size[turn < 5], tuple(notes))
+    return _Plan(measured, turn, shrink)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The turn that the header records. A PNG's own `getexif` would decode it to look behind the pixels."""
     try:
-        return Image.open(source if isinstance(source, Path) else io.BytesIO(source))
-    except UnidentifiedImageError:
-        raise DataError("Pillow cannot read this file as an image: convert it to PNG or JPEG.") from None
-    except Image.DecompressionBombError:
-        raise DataError(f"the image has more than {REFUSED_PIXELS:,} pixels: scale it down first.") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise DataError(f"the image cannot be opened ({error}): convert it to PNG or JPEG.") from None
+        exif = image.getexif() if "exif" in image.info else Image.Image.getexif(image)
+        return int(exif.get(0x0112, 1))
+    except Exception:  # a broken record of a camera is no reason to lose the image
+        return 1
 
 
-def _rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
+def _changes_of_mode(image: Image.Image) -> list[str]:
     if image.mode == "F":
         raise DataError("floating-point pixels have no fixed range: save the image with 8 or 16 bits per channel.")
     if image.mode.startswith("I"):
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError("32-bit channels have no fixed range: save the image with 8 or 16 bits per channel.")
-        notes.append("16 bits per channel reduced to 8")
-        return Image.fromarray((values // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        notes.append("transparent areas made white")
+        return ["16 bits per channel reduced to 8"]
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        return ["transparent areas made white"]
+    return [] if image.mode in ("RGB", "L", "P", "1") else [f"converted from {image.mode} to RGB"]
+
+
+@contextmanager
+def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
+    """The image with its header alone read, and its file, which is closed afterwards. Raises `DataError`."""
+    with warnings.catch_warnings(action="ignore"):  # of large images: the limit here is REFUSED_PIXELS
+        if isinstance(source, Image.Image):
+            yield source, None
+            return
+        if isinstance(source, Path):
+            try:
+                file: Any = source.open("rb")
+            except (OSError, ValueError):
+                raise DataError(
+                    f"there is no file {_short(source)} that can be read: give a path relative to the rows."
+                ) from None
+        else:
+            file = file_in_memory(source)
+        with file:
+            try:
+                image = Image.open(file)
+            except UnidentifiedImageError:
+                raise DataError("Pillow cannot read this file as an image: convert it to PNG or JPEG.") from None
+            except Image.DecompressionBombError:
+                raise DataError(f"the image has more than {REFUSED_PIXELS:,} pixels: scale it down first.") from None
+            except Exception as error:  # readers of formats raise what they like on damaged headers
+                raise DataError(f"the image cannot be opened ({error!r}): convert it to PNG or JPEG.") from None
+            yield image, file
+
+
+class _View(io.RawIOBase):
+    """A file over memory that is not copied. (`pyarrow.BufferReader` lacks calls that some readers of images make.)"""
+
+    def __init__(self, data: pa.Buffer) -> None:
+        self.data, self.place = memoryview(data).cast("B"), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self.place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: len(self.data)}[whence])
+        return self.place
+
+    def readinto(self, target: Any) -> int:
+        part = self.data[self.place : self.place + len(target)]
+        target[: len(part)] = part
+        self.place += len(part)
+        return len(part)
+
+
+def file_in_memory(data: bytes | pa.Buffer) -> BinaryIO:
+    """The bytes of a file as a file; those of a mapped buffer are read as they are needed."""
+    return io.BytesIO(data) if isinstance(data, bytes) else io.BufferedReader(_View(data))
+
+
+def _short(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= 200 else f"{text[:100]}...{text[-60:]}"
+
+
+def _has_end(image: Image.Image, file: Any) -> bool:
+    """Whether the file's own end mark is there; False where it must be decoded to know.
+
+    In the pixels of a JPEG the mark cannot occur. In its header it can, in a small preview.
+    """
+    header = file.tell()
+    length = file.seek(0, io.SEEK_END)
+    try:
+        if image.format == "WEBP":
+            file.seek(4)
+            return int.from_bytes(file.read(4), "little") + 8 <= length
+        mark = _ENDS.get(image.format or "")
+        if mark is None:
+            return False
+        start = max(header, length - _TAIL)
+        file.seek(start)
+        return mark in file.read()
+    finally:
+        file.seek(header)
+
+
+def _load(image: Image.Image, tolerant: bool = False) -> list[str]:
+    """Decode the image. Returns a note where it is damaged and `tolerant`; raises `DataError` otherwise."""
+    try:
+        image.load()
+    except Exception as error:  # readers of formats raise what they like on damaged pixels
+        damage = f"the file is damaged or incomplete ({error})"
+    else:
+        return []
+    if tolerant:
+        with _tolerance:  # Pillow's switch is one for the whole process
+            ImageFile.LOAD_TRUNCATED_IMAGES = True
+            try:
+                image.load()
+                return [damage]
+            except Exception:
+                pass
+            finally:
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+    raise DataError(f"{damage}: copy it again.")
+
+
+_TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    """A new image of 8-bit RGB."""
+    if image.mode.startswith("I"):
+        _check_range(image)
+        return Image.fromarray((np.asarray(image).astype(np.int64) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in _TRANSPARENT or "transparency" in image.info:
         opaque = image.convert("RGBA")
-        white = Image.new("RGBA", opaque.size, "white")
-        return Image.alpha_composite(white, opaque).convert("RGB")
-    if image.mode not in ("L", "P", "1"):
-        notes.append(f"converted from {image.mode} to RGB")
+        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
     return image.convert("RGB")
 
 
-def _scaled(
-    image: Image.Image, original: tuple[int, int], min_side: int, max_pixels: int, notes: list[str]
-) -> Image.Image:
-    width, height = image.size
-    factor = min(1.0, (max_pixels / (width * height)) ** 0.5)
-    if min(original) < min_side:
-        factor = min_side / min(width, height)
-    if factor != 1.0:
-        size = (max(1, round(width * factor)), max(1, round(height * factor)))
-        if factor < 1.0:  # rounding up could exceed the limit
-            size = (max(1, int(width * factor)), max(1, int(height * factor)))
-        image = image.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.BICUBIC)
-    if original[0] * original[1] > max_pixels:
-        notes.append(f"scaled down from {original[0]} x {original[1]}")
-    elif factor > 1.0:
-        notes.append(f"scaled up from {original[0]} x {original[1]}")
-    return image
+def _check_range(image: Image.Image) -> None:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError("32-bit channels have no fixed range: save the image with 8 or 16 bits per channel.")

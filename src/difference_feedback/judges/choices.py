@@ -22,6 +22,8 @@ _INTRODUCTION = re.compile(
     r"\s*(?:is\b|:|=|would be\b)?\s*(?:(?:the\s+)?(?:option|choice|letter)\b)?\s*[:：]?\s*(?=\S)",
     re.IGNORECASE,
 )
+_NUMBERED = re.compile(r"(?:the )?(?:option|choice) (\d{1,2})", re.IGNORECASE)  # counted from 1 on
+_PICKED = re.compile("(?:故|应|因此|所以)?选择?[：:]?")
 _LETTER = re.compile(r"[(\[{<]?\s*([A-Za-z])\s*[)\]}>]?\s*(?:[.:)]|(?:\s-+\s)|\\rightarrow|=|,|$)\s*(.*)", re.DOTALL)
 _SPACED_LETTER = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([B-HJ-Z]))\s+(.*)", re.DOTALL)
 _SET = re.compile(
@@ -33,7 +35,7 @@ _MENTION = re.compile(
 )
 _NOT = re.compile(
     r",?\s*(?:and|but|or)?\s*\b(?:not|isn't|never|rather than|instead of|neither|nor)\b\s*(?:the\s+)?(?:option\s+)?"
-    r"[(\[]?([A-Z])\b[)\]]?",
+    r"[(\[]?((?-i:[A-Z]))\b[)\]]?",
     re.IGNORECASE,
 )
 _REJECTED = re.compile(
@@ -91,11 +93,16 @@ def true_letters(truth: str, options: Sequence[str]) -> frozenset[str] | None:
 
 def chosen(answer: str, options: Sequence[str] | None) -> NamedOptions:
     """The options that an answer names. Without `options`, letters alone are read, and texts after them are not."""
-    text = _INTRODUCTION.sub("", plain(answer), count=1) if _INTRODUCTION.match(plain(answer)) else plain(answer)
+    text = plain(answer)
+    introduction = _INTRODUCTION.match(text) or _PICKED.match(text)
+    text = text[introduction.end() :] if introduction else text
     valid = _letters(options) if options else [chr(65 + i) for i in range(26)]
     if len(text.strip("()[]. ")) == 1 and text.strip("()[]. ").upper() in valid:
         return NamedOptions(frozenset({text.strip("()[]. ").upper()}), "letter")
     if options:
+        number = _NUMBERED.fullmatch(plain(answer))
+        if number and 0 < int(number[1]) <= len(valid) and not _with_value(number[1], options, valid):
+            return NamedOptions(frozenset({valid[int(number[1]) - 1]}), "option")
         same = _with_text(text, options, valid)
         if len(same) == 1:
             return NamedOptions(frozenset(same), "option")

@@ -12,6 +12,7 @@ from datasets import Dataset
 from difference_feedback import world
 from difference_feedback.data.dataset import LoadedData, load_data
 from difference_feedback.data.question import Question
+from difference_feedback.data.question_rows import for_rewards
 from difference_feedback.errors import DataError
 from difference_feedback.judges.benchmark_rules import benchmark_reward, grade_by, row_of
 from difference_feedback.judges.llm_judge import LLMJudge
@@ -106,13 +107,13 @@ def reward_functions(grader: Grader) -> list[RewardFunction]:
 
 
 def columns_of(question: Question) -> dict[str, Any]:
-    """What the row of a question has beside its prompt: what reward functions read."""
-    images = {"images": list(question.images)}
+    """What the row of a question has beside its prompt: what reward functions read. `columns` has the file's own."""
     if isinstance(question, world.Problem):
-        return images | grader_columns(question)
-    columns = {"answer": question.answer, "task": question.task}
+        return {"images": list(question.images)} | grader_columns(question)
+    own = getattr(question, "columns", {})
     name, options = getattr(question, "id", ""), list(getattr(question, "options", ()))
-    return images | columns | {"id": name, "options": options}
+    fields = {"images": question.images, "answer": question.answer, "task": question.task}
+    return for_rewards(own) | fields | {"id": name, "options": options, "columns": dict(own)}
 
 
 def training_problems(recipe: TrainRecipe) -> list[world.Problem]:

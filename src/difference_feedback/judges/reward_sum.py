@@ -51,7 +51,7 @@ class RewardSum:
             prompts=[question.prompt for question in questions],
             completions=[[{"role": "assistant", "content": response}] for response in responses],
             completion_ids=[self.encode(response) for response in responses],
-            **{name: [row[name] for row in rows] for name in rows[0]},
+            **{name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)},
         )
         return [None if value is None else value >= self.threshold for value in sums]
 

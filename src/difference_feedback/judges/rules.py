@@ -15,6 +15,9 @@ from difference_feedback.judges.choices import chosen, letter_of_truth, true_let
 from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.values.equality import compare
 from difference_feedback.judges.values.markup import plain
+from difference_feedback.judges.values.readings import LONGEST
+from difference_feedback.judges.values.tokens import tokens_of
+from difference_feedback.judges.values.units import unit_of
 
 _POLARITIES = {"yes": ("yes", "no"), "no": ("yes", "no"), "true": ("true", "false"), "false": ("true", "false")}
 _INTRODUCTION = re.compile(
@@ -22,11 +25,11 @@ _INTRODUCTION = re.compile(
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
-    r",\s+(?:which|where|not|rather than|as|since|because|i\.e\.|that is|obtained|rounded)\b.*|\s+(?:because|since)\s.*"
+    r",\s+(?:which|where|not|rather than|as|since|because|i\.e|that is|obtained|rounded)\b.*|\s+(?:because|since)\s.*"
     r"|\s+(?:[—–]|--?)\s+(?=[A-Za-z]{2}).*",
     re.IGNORECASE | re.DOTALL,
 )
-_AGAIN = re.compile(r"(.+?)\s*\(([^()]+)\)", re.DOTALL)
+_AGAIN = re.compile(r"(.+?)\s*[(\[]([^()\[\]]+)[)\]]", re.DOTALL)
 _DOUBT = re.compile(
     r"\b(?:wrong|incorrect|rejected|or|maybe|perhaps|but|could|might|impossible|unless)\b", re.IGNORECASE
 )
@@ -61,7 +64,10 @@ def grade(response: str, answer: str, options: Sequence[str] | None = None) -> G
         return Grading(False, final and final.text, final and final.where, "no answer")
     if final.where == "withdrawn":
         return Grading(False, final.text, final.where, "withdrawn")
-    if letters and texts:
+    verdict: tuple[bool, str]
+    if len(final.text) > LONGEST:
+        verdict = compare(final.text, truth)
+    elif letters and texts:
         verdict = _grade_choice(final.text, letters, texts, polarity)
     elif letter:
         verdict = _grade_letter(final.text, letter, truth)
@@ -148,4 +154,6 @@ def answers_of(text: str) -> list[str]:
     again = _AGAIN.fullmatch(text.strip())
     if again and compare(again[1], again[2]).equal:
         shorter.append(again[1])
+    elif again and unit_of(tokens_of(plain(again[2]))):
+        shorter.append(f"{again[1]} {again[2]}")
     return shorter

@@ -13,10 +13,9 @@ from jinja2 import TemplateError
 from PIL import Image
 
 from difference_feedback.data.conversations import Conversation
+from difference_feedback.data.pictures import LazyImages, Size
 from difference_feedback.errors import ConfigError
 
-Size = tuple[int, int]
-"""Height and width, in pixels."""
 _TRIED = 4  # sizes, and prompts with several images, for which quick counts are compared with the processor
 
 
@@ -26,8 +25,12 @@ class WithImages(Protocol):
 
 
 def sizes_of(rows: Iterable[WithImages]) -> list[list[Size]]:
-    """The sizes of each row's images, in their order."""
-    return [[(image.height, image.width) for image in row.images] for row in rows]
+    """The sizes of each row's images, in their order. Images that are opened when needed are not opened for this."""
+    return [_sizes(row.images) for row in rows]
+
+
+def _sizes(images: Sequence[Image.Image]) -> list[Size]:
+    return images.sizes if isinstance(images, LazyImages) else [(image.height, image.width) for image in images]
 
 
 class PromptLengths:

@@ -25,6 +25,7 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
+from difference_feedback.runs.renamed import repair_field
 from difference_feedback.runs.rewards import BUILT_IN, EMBEDDED, JUDGE, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
@@ -50,7 +51,7 @@ def check(recipe: Recipe) -> None:
             _check_repair(recipe)
             prompt_form(recipe.system_prompt)
             if recipe.data:
-                _check_rows(recipe.data, "data")
+                _check_repairs(recipe.data)
             else:
                 _check_policy_server(recipe, recipe.model)
         case RepairRLRecipe():
@@ -339,25 +340,48 @@ def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
 
 def _check_data(data: Data, key: str) -> None:
     path = Path(data.path).expanduser()
-    if path.suffix in (".jsonl", ".json"):
+    if path.suffix in (".jsonl", ".json", ".csv", ".tsv") and not path.is_dir():
         _check_rows(data.path, f"{key}.path")
-    elif is_local(data.path) and not path.exists():
-        raise ConfigError(f"{key}.path: {data.path} does not exist: give a JSONL file, a saved set, or a hub name.")
+    elif (is_local(data.path) or path.suffix == ".parquet") and not path.exists():
+        raise ConfigError(
+            f"{key}.path: {data.path} does not exist: give a file of rows, a folder with one, a saved data set, or a "
+            "hub name."
+        )
+    if data.image_root is not None and not Path(data.image_root).expanduser().is_dir():
+        raise ConfigError(f"{key}.image_root: {data.image_root} is no folder: give the one that the paths start from.")
 
 
-def _check_rows(name: str, key: str) -> None:
-    """A JSON Lines file that can be read, with an object in one of its first lines."""
+def _check_repairs(name: str) -> None:
+    """Repaired answers, and not what `annotate` shows to people: the same rows without the repairs."""
+    rows = _check_rows(name, "data")
+    if any(repair_field(row) in row for row in rows) or not any("draft" in row for row in rows):
+        return
+    path = Path(name).expanduser()
+    annotated = path.with_name(f"{path.name.removesuffix('.jsonl')}.annotated.jsonl")
+    remedy = (
+        "which exists: give it"
+        if annotated.is_file()
+        else f"which does not exist yet: difference-feedback annotate {name}"
+    )
+    raise ConfigError(f"data: {name} holds answers that nobody has repaired. The repairs go to {annotated}, {remedy}.")
+
+
+def _check_rows(name: str, key: str) -> list[Mapping[str, Any]]:
+    """The objects in the first lines of a JSON Lines file that can be read; at least one."""
     try:
         with Path(name).expanduser().open(encoding="utf-8-sig", errors="replace") as file:
-            if any(map(_is_object, islice(file, _LINES))):
-                return
+            rows = [row for row in map(_parsed, islice(file, _LINES)) if isinstance(row, Mapping)]
     except OSError as error:
         raise ConfigError(f"{key}: {name}: {error.strerror}: give a JSON Lines file that can be read.") from None
-    raise ConfigError(f"{key}: {name}: none of its first {_LINES} lines is a JSON object: write one {{...}} a line.")
+    if not rows:
+        raise ConfigError(
+            f"{key}: {name}: none of its first {_LINES} lines is a JSON object: write one {{...}} a line."
+        )
+    return rows
 
 
-def _is_object(line: str) -> bool:
+def _parsed(line: str) -> Any:
     try:
-        return isinstance(json.loads(line), Mapping)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return False
+        return None

@@ -110,22 +110,58 @@ class EvaluationSettings(Section):
         return {"batch_size": self.batch_size, "max_new_tokens": self.max_new_tokens, "temperature": self.temperature}
 
 
+FormName = Literal[
+    "auto",
+    "plain",
+    "easyr1",
+    "verl",
+    "mmpr-tiny",
+    "conversations",
+    "ms-swift",
+    "preference",
+    "clevr",
+    "geometry3k",
+    "virl39k",
+    "mmk12",
+    "mathvision",
+    "mathvista",
+    "mathverse",
+    "mmstar",
+    "mmmu",
+    "ai2d",
+    "scienceqa",
+    "vlmevalkit",
+]
+DataField = Literal[
+    "id", "question", "image", "video", "answer", "options", "messages", "reference", "context", "system"
+]
+
+
 class Data(Section):
-    """Questions on images from a JSONL file or from a `datasets` data set. See `data.dataset`."""
+    """Questions from a file or a data set: docs/your_data.md. See `data.dataset`."""
 
     path: str
-    """A JSONL file, a folder written by `Dataset.save_to_disk`, or the name of a hub data set."""
+    """A file of rows (JSONL, JSON, CSV, TSV, parquet), a folder with one or with shards of parquet, a folder written by
+    `Dataset.save_to_disk`, or the name of a hub data set."""
     split: str = "train"
     name: str | None = None
     """Configuration of a hub data set."""
-    columns: dict[Literal["id", "question", "image", "answer", "options"], str] = {}
-    """Name of the field here -> the data set's column, where they differ."""
+    form: FormName = "auto"
+    """The form of the rows. By default their columns tell it; `difference-feedback data check` says which."""
+    columns: dict[DataField, str | list[str]] = {}
+    """Name of the field here -> the data set's column, where the form does not know it. Dots lead into nested columns:
+    `{answer: reward_model.ground_truth}`. Several columns of images are a list, or a pattern: `image_*`."""
+    image_root: str | None = None
+    """The folder that paths of images and videos are relative to. By default that of the file."""
+    video_frames: PositiveInt = 8
+    """Frames taken of each video, evenly spread from the first to the last."""
     instruction: str = "Put the final answer in \\boxed{}."
     """Added to every question, so that the answer can be found. A recipe's `format_prompt` takes its place."""
     limit: PositiveInt | None = None
     min_side: PositiveInt = 28
     max_pixels: PositiveInt = 1_003_520
-    """Larger images are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual for Qwen2.5-VL."""
+    """Larger images, and frames of videos, are scaled down in proportion. Default: 1280 patches of 28 x 28, as usual
+    for Qwen2.5-VL."""
 
 
 class Repairs(Section):

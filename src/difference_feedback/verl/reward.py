@@ -1,5 +1,6 @@
 """The rewards of a recipe as a reward function of verl: `reward.custom_reward_function.path`."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -32,6 +33,7 @@ def compute_score(
     `threshold`, and `question` is the row of the data file.
     """
     details = dict(extra_info or {})
+    details |= json.loads(details.pop("others", None) or "{}")
     columns = {name: [_listed(value)] for name, value in details.items()}
     columns |= {"answer": [ground_truth], "options": [_listed(details.get("options")) or None]}
     prompts = columns.pop("prompt", [None])

@@ -17,7 +17,7 @@ from difference_feedback.judges.values.expressions import Tree, Unreadable
 
 _DIGITS = 50
 _BITS = 4000  # of a fraction's numerator and denominator, and of the magnitude of any value
-_POINTS = 3
+_POINTS = 4
 _SAME = 1e-25  # relative difference of equal values
 _NOISE = 1e-40  # relative to the largest value met on the way
 _local = threading.local()
@@ -96,7 +96,7 @@ def _mp() -> Any:
     """This thread's own context: mpmath's precision is a state of the context."""
     if not hasattr(_local, "context"):
         _local.context = mpmath.MPContext()
-        _local.context.dps = _DIGITS
+    _local.context.dps = _DIGITS  # also after a call that a signal has interrupted
     return _local.context
 
 
@@ -121,7 +121,7 @@ def _unreadable_errors() -> Iterator[None]:
 
 
 class Evaluator:
-    """Evaluates an expression at a point. `largest` is the magnitude of the largest value met on the way."""
+    """Evaluates an expression at a point. `largest` is the magnitude of the largest summand that was rounded."""
 
     def __init__(self, point: int) -> None:
         self.point = point
@@ -149,14 +149,19 @@ class Evaluator:
         if isinstance(value, Fraction):
             if max(value.numerator.bit_length(), value.denominator.bit_length()) > _BITS:
                 raise Unreadable("too large")
-            size: Value = abs(value)
-            size = self._context.mpf(size.numerator) / size.denominator if size > 10**6 else 1
-        else:
-            size = abs(value)
-            if not self._context.isfinite(size) or (size and abs(self._context.mag(size)) > _BITS):
-                raise Unreadable("too large")
-        self.largest = max(self.largest, size)
+        elif not self._context.isfinite(value) or (value and abs(self._context.mag(value)) > _BITS):
+            raise Unreadable("too large")
         return value
+
+    def add(self, a: Value, b: Value) -> Value:
+        if _exact(a, b):
+            return a + b
+        a, b = real_or_complex(a), real_or_complex(b)
+        self.largest = max(self.largest, abs(a), abs(b))
+        return a + b
+
+    def multiply(self, a: Value, b: Value) -> Value:
+        return a * b if _exact(a, b) else real_or_complex(a) * real_or_complex(b)
 
     def divide(self, a: Value, b: Value) -> Value:
         if not b:
@@ -217,16 +222,10 @@ def _exact(a: Value, b: Value) -> bool:
     return isinstance(a, Fraction) and isinstance(b, Fraction)
 
 
-def _combined(operation: Callable[[Any, Any], Any]) -> Callable[[Evaluator, Value, Value], Value]:
-    def combined(_: Evaluator, a: Value, b: Value) -> Value:
-        return operation(a, b) if _exact(a, b) else operation(real_or_complex(a), real_or_complex(b))
-
-    return combined
-
-
 def _function(name: str, inverse: bool = False) -> Callable[[Evaluator, Value], Value]:
     def function(evaluation: Evaluator, value: Value) -> Value:
         result = getattr(evaluation._context, name)(real_or_complex(value))
+        evaluation.largest = max(evaluation.largest, 1)  # sin(pi) is 0 but for rounding
         return 1 / result if inverse else result
 
     return function
@@ -242,12 +241,11 @@ def _factorial(number: int) -> int:
 
 
 def _place_of(name: str, point: int) -> Fraction:
-    """Where a variable is at a point: positive at the first, of either sign at the second, small at the third."""
+    """Where a variable is at a point: positive, negative, of either sign, small."""
     code = zlib.crc32(f"{name} {point}".encode())
     size = Fraction(700 + code % 1009, 997)
-    if point == 1 and code & 2048:
-        return -size
-    return size / 7 if point == 2 else size
+    negative = point == 1 or (point == 2 and code & 2048)
+    return (-size if negative else size) / (7 if point == 3 else 1)
 
 
 _CONSTANTS: dict[str, Callable[[Any], Any]] = {
@@ -256,9 +254,9 @@ _CONSTANTS: dict[str, Callable[[Any], Any]] = {
     "i": lambda mp: mp.mpc(0, 1),
 }
 _OPERATIONS: dict[str, Callable[..., Value]] = {
-    "+": _combined(lambda a, b: a + b),
-    "-": _combined(lambda a, b: a - b),
-    "*": _combined(lambda a, b: a * b),
+    "+": Evaluator.add,
+    "-": lambda evaluation, a, b: evaluation.add(a, -b),
+    "*": Evaluator.multiply,
     "/": Evaluator.divide,
     "^": Evaluator.power,
     "root": Evaluator.root,

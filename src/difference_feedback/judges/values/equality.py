@@ -11,7 +11,6 @@ from difference_feedback.judges.values.expressions import Tree, Unreadable
 from difference_feedback.judges.values.markup import plain
 from difference_feedback.judges.values.quantities import Quantity
 from difference_feedback.judges.values.readings import (
-    LONGEST,
     Items,
     Named,
     Range,
@@ -22,7 +21,7 @@ from difference_feedback.judges.values.readings import (
     Union,
     readings_of,
 )
-from difference_feedback.judges.values.tokens import same_text, tokens_of
+from difference_feedback.judges.values.tokens import Token, same_text, tokens_of
 
 _UNORDERED = 16  # items of a list without order; longer ones must have the same order
 _TEXT = 2000  # characters of a text that is compared at all
@@ -38,16 +37,14 @@ class Comparison(NamedTuple):
 @lru_cache(maxsize=65_536)
 def compare(answer: str, truth: str) -> Comparison:
     """Compare two final answers as they are written."""
+    if answer.split() == truth.split():
+        return Comparison(bool(truth.strip()), "text")
     if max(len(answer), len(truth)) > _TEXT:
-        same = answer.split() == truth.split()
-        return Comparison(same, "text" if same else "too long")
-    first, second = plain(answer), plain(truth)
-    if same_text(tokens_of(first), tokens_of(second)):
-        return Comparison(True, "text")
-    if max(len(first), len(second)) > LONGEST:
         return Comparison(False, "too long")
-    rule = "none"
-    answers, truths = tuple(readings_of(first)), tuple(readings_of(second))
+    (first, answers), (second, truths) = read(answer), read(truth)
+    if same_text(first, second):
+        return Comparison(True, "text")
+    rule = "none" if answers and truths else "too long"
     for a in answers:
         for b in truths:
             try:
@@ -59,6 +56,13 @@ def compare(answer: str, truth: str) -> Comparison:
                 return Comparison(True, kind)
             rule = kind if rule == "none" and kind != "text" else rule
     return Comparison(False, rule)
+
+
+@lru_cache(maxsize=16_384)
+def read(text: str) -> tuple[list[Token], tuple[Reading, ...]]:
+    """The tokens of an answer, and the values that it can be read as; no values when it is too long."""
+    text = plain(text)
+    return tokens_of(text), tuple(readings_of(text))
 
 
 def _same(a: Reading, b: Reading) -> tuple[bool, str]:
@@ -74,6 +78,10 @@ def _same(a: Reading, b: Reading) -> tuple[bool, str]:
         return a == b, "date"
     if isinstance(a, Range) and isinstance(b, Range):
         return a == b, "range"
+    if isinstance(a, Range) and isinstance(b, Ratio):  # 3 to 5
+        return b.parts == (a.first, a.last), "ratio"
+    if isinstance(a, Ratio) and isinstance(b, Range):
+        return _same(b, a)
     if isinstance(a, Ratio) and isinstance(b, Ratio):
         return _same_ratio(a, b), "ratio"
     if isinstance(a, Relation) and isinstance(b, Relation):
@@ -95,6 +103,8 @@ def _same_of_two_kinds(a: Reading, b: Reading) -> bool:
             and a.parts[1] != 0
             and b.tree[1] == a.parts[0] / a.parts[1]
         )
+    if isinstance(a, Union) and isinstance(b, Items):  # x < 1 or x > 2
+        return b.brackets == "{}" and _same_items(Items("{}", a.parts), b)
     if isinstance(a, Items) and isinstance(b, Quantity):
         if algebra.has(b.tree, "±"):
             values = tuple(Quantity(tree, b.unit) for tree in algebra.both_signs(b.tree))
@@ -127,6 +137,8 @@ def _as_relation(named: Named) -> Relation | None:
 def _same_quantity(a: Quantity, b: Quantity) -> tuple[bool, str]:
     """Equal values, with units that agree if both have one. `50 %` equals `50` and `0.5`: data sets write either."""
     rule = "number" if a.is_number and b.is_number else "expression"
+    if (a.percent and b.unit) or (a.unit and b.percent):
+        return False, rule
     if (a.unit and b.unit and not a.unit.agrees(b.unit)) or (a.modulus and b.modulus and a.modulus != b.modulus):
         return False, rule
     if "infinity" in (a.tree[0], b.tree[0]) or algebra.has(a.tree, "infinity") or algebra.has(b.tree, "infinity"):
@@ -182,7 +194,8 @@ def _same_items(a: Items, b: Items) -> bool:
     kinds = {a.brackets, b.brackets}
     if len(kinds) > 1 and kinds != {"", "{}"}:
         return False
-    if a.ordered:
+    named = [len({item.name for item in side.items if isinstance(item, Named)}) > 1 for side in (a, b)]
+    if a.ordered or named[0] != named[1]:  # `x = 3, y = 4` is `3, 4`
         return in_order
     return in_order or (len(a.items) <= _UNORDERED and _matched(list(a.items), list(b.items)))
 

@@ -40,6 +40,7 @@ _WRAPPER = re.compile(
     r"|boldsymbol|bm|emph|underline|overrightarrow|vec|widehat|hat)\s*\{([^{}]*)\}"
 )
 _STYLE = re.compile(r"\\(?:bf|rm|it|sf|tt|text|mathrm|mathbf|boldsymbol)(?![A-Za-z])")
+_HTML = re.compile(r"</?(?:b|i|u|p|em|strong|code|span|br)\s*/?>")
 _STARS = re.compile(r"(?<![\w)}])\*\*|\*\*(?![\w({\\])|^\*(?=\S)|(?<=\S)\*$|`+")
 _SYNONYMS = [
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
@@ -80,7 +81,7 @@ def plain(text: str) -> str:
         text, count = _WRAPPER.subn(r" \1 ", text)
         if not count:
             break
-    text = _STYLE.sub(" ", text)
+    text = _HTML.sub("", _STYLE.sub(" ", text))
     for pattern, replacement in _SYNONYMS:
         text = pattern.sub(replacement, text)
     text = _STARS.sub("", text)
@@ -105,8 +106,10 @@ def _dollars(text: str) -> str:
 def _unquoted(text: str) -> str:
     while True:
         before = text
+        if text.endswith("}") and text.count("}") > text.count("{"):
+            text = text[:-1].strip()
         if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
             text = text[1:-1].strip()
-        text = re.sub(r"^[,;:]+\s*|(?<!\.)\s*[.,;:]+$", "", text).strip()
+        text = re.sub(r"^[,;:=]+\s*|(?<!\.)\s*[.,;:]+$", "", text).strip()
         if text == before:
             return text

@@ -50,7 +50,7 @@ def leading_number(tokens: Sequence[Token]) -> tuple[Fraction, int] | None:
     else:
         whole, end = _cardinal(words)
         if whole is None:
-            if words[0] in _ORDINALS and words[0] != "second":
+            if words == [words[0]] and words[0] in _ORDINALS:
                 return Fraction(_ORDINALS[words[0]]), 1
             return (Fraction(1, 2), 1) if words[0] == "half" else None
     while end < len(words) and words[end] in _SCALES:
@@ -73,7 +73,7 @@ def leading_number(tokens: Sequence[Token]) -> tuple[Fraction, int] | None:
 
 def _ordinal(tokens: Sequence[Token]) -> tuple[Fraction, int] | None:
     """`3rd`, `21st`."""
-    if len(tokens) < 2 or tokens[1].spaced or not tokens[0].text.isdigit():
+    if len(tokens) != 2 or tokens[1].spaced or not tokens[0].text.isdigit():
         return None
     number = int(tokens[0].text[-6:])
     suffix = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")

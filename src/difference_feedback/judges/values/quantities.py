@@ -29,27 +29,39 @@ class Quantity:
 
 
 _BEFORE = re.compile(
-    r"(?:(?:approximately|approx\.?|about|around|roughly|nearly|exactly|only|just|circa|a total of|the number)\s+"
-    r"|(?:约|大约|共)\s*|[~≈]\s*|\\approx\s*|(?:in|by|at|on|the year|the)\s+(?=\W{0,2}[\d.]))+",
+    r"(?:(?:approximately|approx\.?|about|around|roughly|nearly|exactly|only|just|circa|a total of)\s+"
+    r"|(?:约|大约|共)\s*|[~≈]\s*|\\(?:approx|sim|simeq)\s*"
+    r"|(?:in|by|at|on|the year|the|number)\s+(?=\W{0,2}[\d.])|#(?=\d))+",
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\overline\s*\{(\d+)\}|\\dot\s*\{?(\d)\}?|\((\d+)\)(?!\s*\())")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d{1,3}(?:\.\d{3})+),(\d+)(?![\d.,])")
+_POINTS = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3})((?:,\d{3})+)(?![\d,]|\.\d*,)")
 _INDIAN = re.compile(r"(?<![\d.,])(\d{1,2}(?:,\d{2})+,\d{3})(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/])(?<![\d.,/] )(\d{1,3})((?: \d{3})+)(?![\d/]| \d)")
-_IN_BRACKETS = re.compile(r"(?:[(\[]|\\\{|\\langle)[^)\]]*,[^(\[]*(?:[)\]]|\\\}|\\rangle)")
+_COUNTERS = tuple("个只条张本名位人次颗块朵棵辆支枝根件把岁种面")
 _MODULUS = re.compile(r"\s*(?:\\pmod\s*\{?\s*(\w+)\s*\}?|\(?\s*\\?b?mod\s*\{?\s*(\w+)\s*\}?\s*\)?)$")
 
 
 def without_separators(text: str) -> str:
     """Numbers without signs between thousands. A comma in brackets, as in `(3,100)`, separates two numbers."""
-    if _IN_BRACKETS.search(text):
+    if "," in text and _comma_in_brackets(text):
         return text
     text = _DECIMAL_COMMA.sub(lambda m: m[1].replace(".", "") + "." + m[2], text)
+    text = _POINTS.sub(lambda m: m[0].replace(".", ""), text)
     for pattern in (_THOUSANDS, _INDIAN):
         text = pattern.sub(lambda m: m[0].replace(",", ""), text)
     return _SPACED.sub(lambda m: m[0].replace(" ", ""), text)
+
+
+def _comma_in_brackets(text: str) -> bool:
+    level = 0
+    for sign in re.findall(r"[(\[]|\\\{|\\langle|[)\]]|\\\}|\\rangle|,", text):
+        if sign == "," and level > 0:
+            return True
+        level += (sign in ("(", "[", "\\{", "\\langle")) - (sign in (")", "]", "\\}", "\\rangle"))
+    return False
 
 
 def without_hedge(text: str) -> str:
@@ -120,13 +132,15 @@ def number_of(text: str, unit: str = "") -> Fraction | float | None:
 
 def _words_as_number(tokens: Sequence[Token]) -> Sequence[Token]:
     """The same tokens with a number in words at the start as one token."""
+    if len(tokens) > 1 and tokens[0].text.lower() == "the":
+        tokens = tokens[1:]
     start = 1 if tokens and tokens[0].text.lower() in ("-", "minus", "negative") else 0
     if start < len(tokens) and tokens[start].kind == WORD and not tokens[start].text.isascii():
         tokens = [*tokens[:start], *_split_chinese(tokens[start]), *tokens[start + 1 :]]
     number = leading_number(tokens[start:])
     sign = [Token(SIGN, "-")] if start else []
     if number is None:
-        return tokens
+        return [*sign, *tokens[1:]] if start else tokens
     value, count = number
     rest = list(tokens[start + count :])
     if value.denominator == 1:
@@ -137,7 +151,8 @@ def _words_as_number(tokens: Sequence[Token]) -> Sequence[Token]:
 
 def _split_chinese(token: Token) -> list[Token]:
     match = re.match("[零〇一二三四五六七八九十百千万亿两]+", token.text)
-    if not match or match.end() == len(token.text):
+    rest = token.text[match.end() :] if match else ""
+    if not match or not rest or (named_unit(rest) is None and rest not in _COUNTERS):  # 三角形 is a triangle
         return [token]
     return [Token(WORD, match[0], token.spaced), Token(WORD, token.text[match.end() :])]
 

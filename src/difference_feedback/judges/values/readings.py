@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from difference_feedback.judges.values.dates import Date, TimeOfDay, looks_like_date, read_clock, read_date
 from difference_feedback.judges.values.expressions import Tree, Unreadable, parse
+from difference_feedback.judges.values.number_words import leading_number
 from difference_feedback.judges.values.quantities import (
     Quantity,
     modulus_of,
@@ -19,7 +20,7 @@ from difference_feedback.judges.values.tokens import COMMAND, NUMBER, WORD, Toke
 
 LONGEST = 600  # characters of an answer that is read as more than a text
 _ITEMS = 64
-_DEEPEST = 6
+_DEEPEST = 4
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,6 @@ def _pair(text: str, first: Fraction, last: Fraction) -> Iterator[Reading]:
         yield Items("", (Quantity(("number", first)), Quantity(("number", last))))
         return
     yield Range(first, last)
-    if "to" in text and "from" not in text:
-        yield Ratio((first, last))
 
 
 def _structures(text: str, depth: int) -> Iterator[Reading]:
@@ -155,9 +154,9 @@ def _structures(text: str, depth: int) -> Iterator[Reading]:
             yield reading
             if number == bare:
                 return
-    comma = re.fullmatch(r"(-?\d+),(\d{1,2}|\d{4,})( ?[A-Za-z°%€/^\d]*)", bare)
+    comma = re.fullmatch(r"(-?\d+),(\d{1,2}|\d{4,})( ?[A-Za-z°%€][A-Za-z/^\d]*)?", bare)
     if comma:  # 3,5 may be a decimal
-        decimal = _single(f"{comma[1]}.{comma[2]}{comma[3]}", modulus, depth)
+        decimal = _single(f"{comma[1]}.{comma[2]}{comma[3] or ''}", modulus, depth)
         if decimal is not None:
             yield decimal
     yield from _several(text, depth)
@@ -183,10 +182,13 @@ def _several(text: str, depth: int) -> Iterator[Reading]:
     parts = _split(tokens, (",", ";", "and", "or", "\\land", "\\lor", "\\cr"))
     if 1 < len(parts) <= _ITEMS and all(parts):
         items = [_first(_joined(part), depth + 1) for part in parts]
-        yield Items("", tuple(items))
+        yield Items("{}" if any(token.text in ("or", "\\lor") for token in tokens) else "", tuple(items))
 
 
 def _separated(tokens: Sequence[Token]) -> bool:
+    """Whether there are several values. The "and" in `one hundred and five` separates none."""
+    number = leading_number(tokens)
+    tokens = tokens[number[1] :] if number else tokens
     return len(_split(tokens, (",", ";", "and", "or"))) > 1
 
 

@@ -58,8 +58,10 @@ def same_text(first: Sequence[Token], second: Sequence[Token]) -> bool:
 def _same_case(first: str, second: str, strictly: bool) -> bool:
     if first == second or len(first) > 4:
         return True
-    mixed = all(text != text.lower() for text in (first, second))
-    return not ((len(first) <= 2 or strictly) and mixed) and not (strictly and len(first) <= 2)
+    capitals = [text[1:] != text[1:].lower() for text in (first, second)]
+    if all(capitals) or (strictly and len(first) <= 2):
+        return False
+    return not ((len(first) <= 2 or strictly) and all(text != text.lower() for text in (first, second)))
 
 
 def _canonical(tokens: Sequence[Token]) -> list[str]:
@@ -80,6 +82,10 @@ def _canonical(tokens: Sequence[Token]) -> list[str]:
             if end == len(tokens) - 1 and tokens[end - 1].text in "+-":  # a charge, `^{2+}`, is `^2+`
                 texts += [t.text for t in tokens[place + 1 : end]]
                 break
+        after = [t.kind for t in tokens[place + 1 : place + 3]]
+        if token.text == "_" and texts and texts[-1][0].isupper() and after[:1] == [NUMBER] and after != [NUMBER] * 2:
+            place, words = place + 1, False  # H_2O is H2O
+            continue
         if token.kind == WORD and words:
             texts[-1] += token.text
         else:

@@ -166,6 +166,8 @@ def unit_of(tokens: Sequence[Token]) -> Unit | None:
             power, text = _POWERS[text[:2]], text[2:]
         if text in ("\\Omega", "\\ohm"):
             text = "Ω"
+        if text in _PREFIXES and place + 1 < len(tokens) and tokens[place + 1].text in ("\\Omega", "\\ohm"):
+            place, text = place + 1, text + "Ω"
         if text == "\\mu" and place + 1 < len(tokens):
             place, text = place + 1, "μ" + tokens[place + 1].text.replace("\\Omega", "Ω")
         if text == "°" and place + 1 < len(tokens) and tokens[place + 1].text in ("C", "F"):

@@ -1,0 +1,198 @@
+"""Images that are opened when they are needed: from files, from within rows, or as frames of videos."""
+
+import base64
+import binascii
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypedDict, overload
+
+import pyarrow as pa
+from PIL import Image
+
+from difference_feedback.data.cells import Place, value_at
+from difference_feedback.data.image_files import MeasuredImage, measure_image, open_image
+from difference_feedback.data.sources import RowSource
+from difference_feedback.data.video import count_frames, frame_of, spread
+from difference_feedback.errors import DataError, FieldError
+
+Size = tuple[int, int]
+"""Height and width, in pixels."""
+_BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_\-\s]+")
+
+
+class Picture(TypedDict):
+    """Where an image is, and its size once it is opened. A data set keeps this in place of pixels."""
+
+    path: str
+    """The file; empty for an image within its row."""
+    row: int
+    """Index of the row in its source."""
+    line: int
+    place: str
+    """The place within the row, as JSON."""
+    frame: int
+    """The frame of a video; -1 for an image."""
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Finds images when rows are loaded, and opens them when they are needed."""
+
+    source: RowSource
+    name: str
+    """What messages call the source."""
+    root: Path
+    min_side: int
+    max_pixels: int
+
+    def find(self, value: Any, place: Place, row: int, line: int) -> tuple[Picture, MeasuredImage]:
+        """An image that a row holds or names, by its header. Raises `FieldError`."""
+        file = self._file(value, place, "image")
+        try:
+            measured = measure_image(file[0], min_side=self.min_side, max_pixels=self.max_pixels)
+        except DataError as error:
+            raise FieldError("image", str(error)) from None
+        return _picture(file, row, line, -1, measured), measured
+
+    def find_frames(self, value: Any, place: Place, row: int, line: int, wanted: int) -> list[Picture]:
+        """Frames of a video that a row holds or names, evenly spread. Raises `FieldError`."""
+        file = self._file(value, place, "video")
+        try:
+            frames = spread(count_frames(file[0]), wanted)
+            first = measure_image(frame_of(file[0], 0), min_side=self.min_side, max_pixels=self.max_pixels)
+        except DataError as error:
+            raise FieldError("video", str(error)) from None
+        return [_picture(file, row, line, frame, first) for frame in frames]
+
+    def open(self, picture: Picture) -> Image.Image:
+        """The image, converted and scaled. What is missing of a damaged one stays grey, and a warning names the row.
+
+        Raises `DataError`, with the row, where nothing can be decoded.
+        """
+        return open_picture(lambda: self.file_of(picture), picture, self.name, self.min_side, self.max_pixels)
+
+    def file_of(self, picture: Picture) -> Path | bytes | pa.Buffer:
+        """The image's file, or its bytes, which are read from its row again."""
+        if picture["path"]:
+            return Path(picture["path"])
+        place = tuple(json.loads(picture["place"]))
+        return _bytes_of(value_at(self.source.reread(picture["row"]), place), "image")
+
+    def _file(self, value: Any, place: Place, kind: str) -> "_File":
+        """The file that a cell names, or the bytes that it holds."""
+        if isinstance(value, Mapping):
+            if value.get("bytes") is not None and len(value["bytes"]):
+                return self._file(value["bytes"], (*place, "bytes"), kind)
+            for key in ("path", "image", "image_url", "video", "url"):
+                if value.get(key):
+                    return self._file(value[key], (*place, key), kind)
+        if isinstance(value, str) and value.strip() and not _holds_bytes(value):
+            return self._path(value.strip(), kind), ()
+        return _bytes_of(value, kind), place
+
+    def _path(self, text: str, kind: str) -> Path:
+        if re.match(r"https?://", text):
+            raise FieldError(kind, f"{text[:200]} is on the web: download it, and give its path.")
+        text = text.removeprefix("file://")
+        if len(text) > 4096 or "\0" in text:
+            raise FieldError(kind, f"a text of {len(text)} characters that is neither a path nor base64: give a path.")
+        path = Path(os.path.abspath(os.path.join(self.root, os.path.expanduser(text))))
+        try:
+            exists = path.is_file()
+        except OSError:
+            exists = False
+        if not exists:
+            remedy = f"give a path relative to {self.root}, or set data.image_root"
+            raise FieldError(kind, f"there is no file {text[:200]}: {remedy}.")
+        return path
+
+
+_File = tuple[Any, Place]
+"""A path with no place, or bytes with their place in the row."""
+
+
+def open_picture(read: Callable[[], Any], picture: Picture, source: str, min_side: int, max_pixels: int) -> Image.Image:
+    """The image whose file `read` gives; see `Opener.open`. `source` is what messages call the data set."""
+    name = f'{source}, line {picture["line"]}, "{"image" if picture["frame"] < 0 else "video"}"'
+    try:
+        file = read()
+        if picture["frame"] >= 0:
+            file = frame_of(file, picture["frame"])
+        opened = open_image(file, min_side=min_side, max_pixels=max_pixels, tolerant=True)
+    except (DataError, OSError, ValueError) as error:
+        raise DataError(f"{name}: {error} The row was usable when it was loaded.") from None
+    for note in opened.notes:
+        if "damaged" in note:
+            warnings.warn(f"{name}: {note}; what is missing stays grey.", RuntimeWarning, stacklevel=2)
+    image, size = opened.image, (picture["width"], picture["height"])
+    return image if image.size == size else image.resize(size)  # a video may change its size
+
+
+class LazyImages(Sequence[Image.Image]):
+    """A row's images. Each is opened whenever it is taken; `sizes` has their heights and widths at once."""
+
+    def __init__(self, pictures: Sequence[Picture], opener: Opener) -> None:
+        self.pictures, self.opener = pictures, opener
+
+    @property
+    def sizes(self) -> list[Size]:
+        return [(picture["height"], picture["width"]) for picture in self.pictures]
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @overload
+    def __getitem__(self, index: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> "LazyImages": ...
+    def __getitem__(self, index: int | slice) -> "Image.Image | LazyImages":
+        if isinstance(index, slice):
+            return LazyImages(self.pictures[index], self.opener)
+        return self.opener.open(self.pictures[index])
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return map(self.opener.open, self.pictures)
+
+    def __repr__(self) -> str:
+        return f"LazyImages({', '.join(f'{width} x {height}' for height, width in self.sizes)})"
+
+
+def _picture(file: _File, row: int, line: int, frame: int, measured: MeasuredImage) -> Picture:
+    path = str(file[0]) if isinstance(file[0], Path) else ""
+    place = "" if path else json.dumps(list(file[1]))
+    size = {"height": measured.height, "width": measured.width}
+    return Picture(path=path, row=row, line=line, place=place, frame=frame, height=size["height"], width=size["width"])
+
+
+def _holds_bytes(text: str) -> bool:
+    """Whether a text is a data URL or base64, and not a path."""
+    text = text.lstrip()
+    if text.startswith(("data:", *_BASE64_STARTS)):
+        return True
+    return len(text) > 255 and "." not in text[:255] and _BASE64.fullmatch(text) is not None
+
+
+def _bytes_of(value: Any, kind: str) -> bytes | pa.Buffer:
+    """The bytes of a cell: as they are, as base64, or as a data URL. Raises `FieldError`."""
+    if isinstance(value, bytes | pa.Buffer):
+        return value
+    if not isinstance(value, str) or not value.strip():
+        raise FieldError(kind, f"the type is {type(value).__name__}: give the path of a file.")
+    text = value.strip()
+    if text.startswith("data:"):
+        header, comma, text = text.partition(",")
+        if not comma or not header.endswith(";base64"):
+            raise FieldError(kind, f"{header[:60]!r} is no data URL in base64: give data:image/png;base64,...")
+    try:
+        text = "".join(text.split()).translate(str.maketrans("-_", "+/")).rstrip("=")
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise FieldError(kind, f"a text of {len(text)} characters is no base64 ({error}): give a path.") from None

@@ -1,0 +1,106 @@
+"""What `data.dataset` keeps of each row, and the rows as TRL's trainers and reward functions read them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import datasets
+from PIL import Image
+
+from difference_feedback.data.conversations import Conversation, marked_conversation, with_system
+from difference_feedback.data.pictures import Opener, Picture
+
+_PICTURE = {
+    "path": datasets.Value("string"),
+    "row": datasets.Value("int64"),
+    "line": datasets.Value("int64"),
+    "place": datasets.Value("string"),
+    "frame": datasets.Value("int32"),
+    "height": datasets.Value("int32"),
+    "width": datasets.Value("int32"),
+}
+FEATURES = datasets.Features(
+    {
+        "id": datasets.Value("string"),
+        "question": datasets.Value("string"),
+        "images": datasets.List(_PICTURE),
+        "answer": datasets.Value("string"),
+        "options": datasets.List(datasets.Value("string")),
+        "reference": datasets.Value("string"),
+        "system": datasets.Value("string"),
+        "columns": datasets.Value("string"),
+        "line": datasets.Value("int64"),
+    }
+)
+"""`columns` are the row's own, as JSON, since the rows of a file may hold different types."""
+_TRAINERS = (
+    "prompt",
+    "prompts",
+    "image",
+    "images",
+    "completion",
+    "completions",
+    "completion_ids",
+    "tools",
+    "environment",
+    "environments",
+    "trainer_state",
+    "log_extra",
+    "log_metric",
+)
+"""Columns and arguments that have a meaning for TRL."""
+
+
+def prompt_of(question: str, system: str | None) -> Conversation:
+    """The chat conversation of a row."""
+    return with_system(marked_conversation(question), system)
+
+
+def for_rewards(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a file's own columns those that a reward function can get by their names."""
+    return {name: value for name, value in columns.items() if name not in (*_TRAINERS, *FEATURES)}
+
+
+def for_trainers(dataset: datasets.Dataset, opener: Opener) -> datasets.Dataset:
+    """The columns prompt, images, id, answer, options, and those of the file. Images are opened as rows are taken.
+
+    `columns` holds all columns of the file, those included whose names have another meaning here.
+    """
+    texts = dataset["columns"][:]
+    parsed = [json.loads(text) for text in texts]
+    others = list(dict.fromkeys(name for row in parsed for name in for_rewards(row)))
+    rows = dataset.select_columns(["id", "images", "answer", "options"])
+    prompts = [json.dumps(pair) for pair in zip(dataset["question"][:], dataset["system"][:], strict=True)]
+    rows = rows.add_column("prompt", prompts)
+    if any(text != "{}" for text in texts):
+        rows = rows.add_column("columns", texts)
+    if any(dataset["reference"][:]):
+        rows = rows.add_column("reference", dataset["reference"][:])
+    for name in others:
+        rows = rows.add_column(name, [json.dumps(row.get(name)) for row in parsed])
+    return rows.with_transform(_Transform(opener, frozenset(others)))
+
+
+class _Transform:
+    """Makes a trainer's rows of stored ones. The rows of one call share the images that they have in common."""
+
+    def __init__(self, opener: Opener, as_json: frozenset[str]) -> None:
+        self.opener, self.as_json = opener, as_json
+
+    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        rows: dict[str, list[Any]] = dict(batch)
+        for name in self.as_json | {"columns"}:
+            if name in rows:
+                rows[name] = [json.loads(text) for text in rows[name]]
+        if "prompt" in rows:
+            rows["prompt"] = [prompt_of(*json.loads(pair)) for pair in rows["prompt"]]
+        if "images" in rows:
+            opened: dict[tuple[Any, ...], Image.Image] = {}
+            rows["images"] = [[self._open(picture, opened) for picture in row] for row in rows["images"]]
+        return rows
+
+    def _open(self, picture: Picture, opened: dict[tuple[Any, ...], Image.Image]) -> Image.Image:
+        key = tuple(picture.values())
+        if key not in opened:
+            opened[key] = self.opener.open(picture)
+        return opened[key]

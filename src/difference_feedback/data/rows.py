@@ -1,0 +1,236 @@
+"""One row of any form -> what is asked, the answer, the options, and where its images and videos are."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from difference_feedback.data.answers import (
+    LETTERS,
+    final_answer_of,
+    option_named,
+    options_in,
+    split_options,
+    unwrapped,
+)
+from difference_feedback.data.cells import Place, RowValues, is_missing, list_in, place_of, read_text, text_in, value_at
+from difference_feedback.data.forms import VISION_ONLY, Layout, columns_like
+from difference_feedback.data.marks import as_text, without_marks
+from difference_feedback.data.turns import Turns, read_turns
+from difference_feedback.errors import FieldError
+from difference_feedback.runs.sections import DataField
+
+_STILL = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_LONGEST_KEPT = 20_000  # characters of a column that is kept for reward functions; a longer one holds an image
+
+
+@dataclass(frozen=True)
+class MediumCell:
+    """An image, or a video, as the row has it: its value, and where it stands."""
+
+    value: Any
+    place: Place
+
+
+@dataclass
+class ReadRow:
+    """A row in this package's fields. The question has its options below it, and marks as the row has them."""
+
+    id: str | None
+    question: str
+    answer: str
+    options: list[str]
+    reference: str | None
+    system: str | None
+    images: list[MediumCell] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    """The numbers by which marks name the images."""
+    drops_unmarked: bool = False
+    videos: list[list[MediumCell]] = field(default_factory=list)
+    """One cell for a file, several for the frames of a video."""
+
+
+def read_row(row: RowValues, layout: Layout) -> ReadRow:
+    """Read a row by its file's layout. Raises `FieldError` for the first field that cannot be used."""
+    turns = _turns(row, layout)
+    question = _question(row, layout, turns)
+    options = _options(row, layout)
+    if not options and layout.form.options_in_question:
+        question, options = split_options(question)
+    answer, reference = _answer(row, layout, turns)
+    if options:
+        answer = option_named(answer, options, layout.index_base)
+    _, context = layout.find(row, "context")
+    if not is_missing(context):
+        question = f"{text_in(context, 'context')}\n{question}"
+    images, numbers, drops_unmarked = _images(row, layout, turns)
+    _, system = layout.find(row, "system")
+    system = turns.system if system is None else text_in(system, "system")
+    return ReadRow(
+        id=_id(row, layout),
+        question=as_text("\n".join([question, *_choices(options)])),
+        answer=answer,
+        options=[without_marks(as_text(option)) for option in options],
+        reference=reference,
+        system=without_marks(as_text(system)) if system else None,
+        images=images,
+        numbers=numbers,
+        drops_unmarked=drops_unmarked,
+        videos=_videos(row, layout, turns),
+    )
+
+
+def kept_columns(row: RowValues, layout: Layout) -> dict[str, Any]:
+    """The row's own columns but images, conversations and other large ones: what a benchmark's own rule may read."""
+    skipped = {place_of(row, column)[0] for name in ("image", "video", "messages") for column in layout.of(name)}
+    return {name: value for name, value in row.items() if name not in skipped and _is_small(value)}
+
+
+def _is_small(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(map(_is_small, value.values()))
+    if isinstance(value, list):
+        return len(value) <= 1000 and all(map(_is_small, value))
+    return value is None or isinstance(value, bool | int | float) or _is_short(value)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= _LONGEST_KEPT
+
+
+def _turns(row: RowValues, layout: Layout) -> Turns:
+    tools = row.get("tools")
+    if not is_missing(tools) and tools not in ([], "[]"):
+        raise FieldError("tools", "rows that use tools cannot be trained on: leave the tools out.")
+    names: tuple[DataField, ...] = ("question", "messages")
+    for name in names:
+        place, value = layout.find(row, name)
+        read = read_text(value) if isinstance(value, str) else value
+        if isinstance(read, list) and (name == "messages" or any(isinstance(item, Mapping) for item in read)):
+            return read_turns(read, place)
+        if isinstance(value, str) and place[0] not in layout.of("reference"):
+            return Turns(question=value)
+    return Turns()
+
+
+def _question(row: RowValues, layout: Layout, turns: Turns) -> str:
+    if turns.question.strip():
+        return turns.question.strip()
+    place, value = layout.find(row, "question")
+    if place and not isinstance(value, str):
+        raise FieldError("question", f"the type is {type(value).__name__}: give the question as a text.")
+    if layout.form.picture_asks:
+        return VISION_ONLY
+    raise FieldError("question", "missing or not a text: give the question.")
+
+
+def _options(row: RowValues, layout: Layout) -> list[str]:
+    if layout.form.option_columns:
+        values = [row.get(letter) for letter in LETTERS]
+        return [text_in(value, letter) for value, letter in zip(values, LETTERS, strict=True) if not is_missing(value)]
+    _, value = layout.find(row, "options")
+    return [] if value is None else options_in(value)
+
+
+def _answer(row: RowValues, layout: Layout, turns: Turns) -> tuple[str, str | None]:
+    """The answer by which responses are graded, and the accepted text that states it, where there is one."""
+    place, value = layout.find(row, "answer")
+    reference = _accepted(layout.find(row, "reference")[1]) or turns.answer
+    if place:
+        values = list_in(value) if isinstance(value, str | list) else [value]
+        values = values if values and all(isinstance(v, str | int | float) for v in values) else [value]
+        text = unwrapped(text_in(values[0], "answer"))  # MMMU lists several spellings of an open answer
+        if not text:
+            raise FieldError("answer", "nothing stands within its wrapping: give the answer.")
+        return text, reference
+    if reference is None:
+        raise FieldError("answer", "missing or not a text: give the answer by which responses are graded.")
+    answer = final_answer_of(reference)
+    if answer is None:
+        raise FieldError(
+            "answer",
+            f"the accepted text of {len(reference)} characters states no final answer: end it with 'Final answer: ', "
+            "give the answer in a column, or name the text in data.columns.answer and let a judge grade.",
+        )
+    return answer, reference if reference.strip() != answer else None
+
+
+def _accepted(value: Any) -> str | None:
+    """The accepted text: a text, or the last turn of a conversation."""
+    if isinstance(value, list) and value and isinstance(value[-1], Mapping):
+        value = value[-1].get("content", value[-1].get("value"))
+        if isinstance(value, list):
+            value = "".join(str(part.get("text") or "") for part in value if isinstance(part, Mapping))
+    return value if isinstance(value, str) and value.strip() else None
+
+
+def _id(row: RowValues, layout: Layout) -> str | None:
+    place, value = layout.find(row, "id")
+    return text_in(value, "id") if place else None
+
+
+def _choices(options: list[str]) -> list[str]:
+    letters = list(LETTERS[: len(options)])
+    if options == letters:
+        return [f"Choose one of {', '.join(letters)}."] if options else []
+    return [f"{letter}. {option}" for letter, option in zip(letters, options, strict=True)]
+
+
+def _images(row: RowValues, layout: Layout, turns: Turns) -> tuple[list[MediumCell], list[int], bool]:
+    """The row's images, the numbers by which marks name them, and whether these are the numbers of columns."""
+    own = layout.columns.get("image")
+    for group in [own] if own else [(column,) for column in layout.of("image")]:
+        names = [name for column in group for name in columns_like(row, column)]
+        cells = [_cells(row, name) for name in names]
+        numbered = len(names) > 1 and all(map(_NUMBER.search, names)) and max(map(len, cells)) <= 1
+        flat = [cell for of_column in cells for cell in of_column]
+        if not flat:
+            continue
+        if numbered:
+            return flat, [_number(name) for name, of_column in zip(names, cells, strict=True) if of_column], True
+        return flat, list(range(1, len(flat) + 1)), False
+    inline = [MediumCell(value_at(row, place), place) for kind, place in turns.inline if kind == "image" and place]
+    return inline, list(range(1, len(inline) + 1)), False
+
+
+_NUMBER = re.compile(r"(\d+)\D*$")
+
+
+def _number(name: str) -> int:
+    match = _NUMBER.search(name)
+    assert match is not None
+    return int(match[1])
+
+
+def _cells(row: RowValues, name: str) -> list[MediumCell]:
+    """The images of a column: one, a list, or paths in one text with semicolons between them."""
+    place = place_of(row, name)
+    value = value_at(row, place)
+    if isinstance(value, str):
+        value = read_text(value)
+    if isinstance(value, str) and ";" in value and not value.startswith("data:"):
+        paths = [path.strip() for path in value.split(";")]
+        if all(path.lower().endswith(_STILL) for path in paths):
+            return [MediumCell(path, ()) for path in paths]
+    if isinstance(value, list):
+        return [MediumCell(item, (*place, i)) for i, item in enumerate(value)]
+    return [] if is_missing(value) else [MediumCell(value, place)]
+
+
+def _videos(row: RowValues, layout: Layout, turns: Turns) -> list[list[MediumCell]]:
+    """For each video its file, or the files of its frames."""
+    for name in layout.of("video"):
+        cells = _cells(row, name)
+        if not cells:
+            continue
+        of_frames = all(isinstance(cell.value, str) and cell.value.lower().endswith(_STILL) for cell in cells)
+        if len(cells) > 1 and (of_frames or (name == "video" and all(isinstance(c.value, Mapping) for c in cells))):
+            return [cells]
+        return [_frames(cell) for cell in cells]
+    return [[MediumCell(value_at(row, place), place)] for kind, place in turns.inline if kind == "video" and place]
+
+
+def _frames(cell: MediumCell) -> list[MediumCell]:
+    if isinstance(cell.value, list):
+        return [MediumCell(item, (*cell.place, i)) for i, item in enumerate(cell.value)]
+    return [cell]
