@@ -55,7 +55,7 @@ def test_all_six(copies: dict[str, Path], tiny: Path, replay: Replay, tmp_path: 
     assert len(replay.requests) == sum(map(len, ROWS.values()))
 
     replay.forget()
-    assert run(*words) == output, "a finished task is not run again"
+    assert run(*words) in output, "a finished task is not run again, and its scores are shown"
     assert replay.requests == []
 
     [(_, shown)] = load_report([tmp_path]).benchmarks.items()

@@ -186,8 +186,6 @@ def test_base_baseline_and_df_stand_side_by_side_with_the_paper_s_row(tmp_path: 
         assert row.cells[0].interval == f"{100 * low:.1f} – {100 * high:.1f}"
     published = [f"{100 * value:.1f}" for value in PAPER.scores.values()]
     assert [cell.value for cell in table.rows[-1].cells][:6] == published
-        f"{100 * value:.1f}" for value in PAPER.scores.values()
-    ]
     assert table.notes
 
 

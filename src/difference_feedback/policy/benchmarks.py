@@ -72,14 +72,14 @@ _CHUNK = 8  # batches between two looks at the disk
 
 
 @dataclass(frozen=True)
-class Place:
+class MeasuredModel:
     """A model to measure, and the folder for its results."""
 
     model: str
     folder: Path
 
 
-def place_for(name: str) -> Place:
+def place_for(name: str) -> MeasuredModel:
     """What `evaluate MODEL` names: a run's folder, a model, a checkpoint or an adapter below one, or any other model.
 
     Results stand in the run's own folder, so that a report of the run shows them; those of other models in
@@ -91,12 +91,12 @@ def place_for(name: str) -> Place:
             newest = max((path / "checkpoints").glob("checkpoint-*"), default=None, key=lambda p: p.stat().st_mtime)
             checkpoint = f" Or name a checkpoint: {newest}." if newest else ""
             raise ConfigError(f"{name}: this run has no model yet. Finish it by its own command.{checkpoint}")
-        return Place(str(path / "model"), path / "benchmarks")
+        return MeasuredModel(str(path / "model"), path / "benchmarks")
     run = path.parent.parent if path.parent.name == "checkpoints" else path.parent
     if path.is_dir() and (run / "versions.json").is_file():
         of_checkpoint = f"-{path.name}" if path.parent != run else ""
-        return Place(name, run / f"benchmarks{of_checkpoint}")
-    return Place(name, Path("runs") / "benchmarks" / place_of(name).strip("/.~").replace("/", "--"))
+        return MeasuredModel(name, run / f"benchmarks{of_checkpoint}")
+    return MeasuredModel(name, Path("runs") / "benchmarks" / place_of(name).strip("/.~").replace("/", "--"))
 
 
 def run_benchmarks(
@@ -140,7 +140,7 @@ def run_benchmarks(
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchmarkTask:
     """A task of the harness, and the recipe that runs it alone. `benchmark`: the one whose answer rule it has."""
 
     name: str
@@ -161,13 +161,13 @@ def _alone(recipe: BenchmarksRecipe, task: str, name: str) -> BenchmarksRecipe:
     return recipe.model_copy(update={"tasks": [task], "data": copy})
 
 
-def _tasks(recipe: BenchmarksRecipe, ask: Ask) -> list[Task]:
+def _tasks(recipe: BenchmarksRecipe, ask: Ask) -> list[BenchmarkTask]:
     called = {NAMES.get(name, name): name for name in recipe.tasks}
     tasks = []
     for entry in ask("names", names=list(called))["tasks"]:
         name, dataset = entry["task"], entry["dataset"]
         benchmark = DATA_SETS.get(dataset) or ("ai2d" if name == "ai2d_lite" else None)
-        tasks.append(Task(name, dataset, benchmark, _alone(recipe, name, called[entry["name"]])))
+        tasks.append(BenchmarkTask(name, dataset, benchmark, _alone(recipe, name, called[entry["name"]])))
     unused = set(recipe.data) - set(recipe.tasks) - {task.name for task in tasks}
     if unused:
         raise ConfigError(f"data.{min(unused)}: no such task is run here: name one of {', '.join(recipe.tasks)}.")
@@ -197,7 +197,9 @@ def _answerer(recipe: BenchmarksRecipe, folder: Path, unanswered: bool) -> Itera
         ranks().wait_for_everyone()
 
 
-def _finish(task: Task, run: Run, model: tuple[Any, Any] | None, ask: Ask, version: str, console: Console) -> None:
+def _finish(
+    task: BenchmarkTask, run: Run, model: tuple[Any, Any] | None, ask: Ask, version: str, console: Console
+) -> None:
     """Answer what is not answered yet, score, and finish the run."""
     start = time.monotonic()
     requests = read_rows(run.folder / REQUESTS)
@@ -221,7 +223,7 @@ def _finish(task: Task, run: Run, model: tuple[Any, Any] | None, ask: Ask, versi
         )
 
 
-def _answer(task: Task, run: Run, requests: Sequence[Mapping[str, Any]], model: Any, processor: Any) -> None:
+def _answer(task: BenchmarkTask, run: Run, requests: Sequence[Mapping[str, Any]], model: Any, processor: Any) -> None:
     """Append an answer for each request that has none, in parts, so that an interrupted run loses little."""
     recipe, form = task.recipe, prompt_form(task.recipe.system_prompt, task.recipe.format_prompt)
     file = JsonLines(run.folder / ANSWERS)
@@ -315,7 +317,7 @@ def _images(folder: Path, names: Sequence[str], max_pixels: int) -> list[Image.I
 
 
 def _prediction(
-    task: Task, request: Mapping[str, Any], answer: Mapping[str, Any], harness: Mapping[str, Any]
+    task: BenchmarkTask, request: Mapping[str, Any], answer: Mapping[str, Any], harness: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A row of predictions.jsonl. `correct` and `extracted` are by `rule`, which is the benchmark's own."""
     parts = [part.get("text", "<image>") for message in request["conversation"] for part in message["content"]]
@@ -334,7 +336,9 @@ def _prediction(
     return row | {"cut_off": answer["cut_off"], "too_long": answer["too_long"]}
 
 
-def _summary(task: Task, rows: Sequence[Mapping[str, Any]], harness: Mapping[str, Any], version: str) -> dict[str, Any]:
+def _summary(
+    task: BenchmarkTask, rows: Sequence[Mapping[str, Any]], harness: Mapping[str, Any], version: str
+) -> dict[str, Any]:
     """The scores of a task, as shares of 1."""
     summary: dict[str, Any] = {
         "task": task.name,

@@ -24,7 +24,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedScores:
     """A row that others published: scores by benchmark, as shares of 1, and where they stand."""
 
     name: str
@@ -32,7 +32,7 @@ class Published:
     source: str
 
 
-PAPER = Published(
+PAPER = PublishedScores(
     "DF, as published",
     {"mathvista": 0.799, "mmstar": 0.715, "mmmu": 0.748, "mathverse": 0.635, "mathvision": 0.582, "ai2d": 0.878},
     "arXiv 2603.27482, as listed by wizwand.com, which does not say for which model, prompts and judge. The paper's "
@@ -41,7 +41,7 @@ PAPER = Published(
 
 
 @dataclass(frozen=True)
-class Cell:
+class ScoreCell:
     """A score as text, its interval as text, and what else is known about it."""
 
     value: str
@@ -50,11 +50,11 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """A model of the table; `cells` has one for each column, the mean's included."""
 
     name: str
-    cells: list[Cell]
+    cells: list[ScoreCell]
     published: bool = False
 
 
@@ -64,7 +64,7 @@ class BenchmarkTable:
 
     columns: list[str]
     rules: list[str]
-    rows: list[Row]
+    rows: list[TableRow]
     notes: list[str]
 
 
@@ -114,8 +114,10 @@ def benchmark_table(models: Mapping[str, Sequence[BenchmarkScore]]) -> Benchmark
     by_title = {title: name for title, name in zip(titles, benchmarks, strict=True) if name and title == TITLES[name]}
     if len(by_title) == len(titles):
         values = [PAPER.scores[by_title[title]] for title in titles]
-        mean = [Cell(f"{100 * sum(values) / len(values):.1f}")] if len(values) > 1 else []
-        rows.append(Row(PAPER.name, [*(Cell(f"{100 * value:.1f}") for value in values), *mean], published=True))
+        mean = [ScoreCell(f"{100 * sum(values) / len(values):.1f}")] if len(values) > 1 else []
+        rows.append(
+            TableRow(PAPER.name, [*(ScoreCell(f"{100 * value:.1f}") for value in values), *mean], published=True)
+        )
         notes.append(f"{PAPER.name}: {PAPER.source}")
     several = ["mean"] if len(tasks) > 1 else []
     rules = [_rule(of_task[task]) for task in tasks]
@@ -128,21 +130,21 @@ def _rule(score: BenchmarkScore) -> str:
     return f"lmms-eval: {score.harness_metric}" if score.harness_metric else ""
 
 
-def _row(name: str, scores: Mapping[str, BenchmarkScore], tasks: Sequence[str]) -> Row:
+def _row(name: str, scores: Mapping[str, BenchmarkScore], tasks: Sequence[str]) -> TableRow:
     cells = [_cell(scores.get(task)) for task in tasks]
     shares = [(score.share, score.problems - score.unjudged) for task in tasks if (score := scores.get(task))]
     known = [(share, count) for share, count in shares if share is not None]
     if len(tasks) < 2:
-        return Row(name, cells)
+        return TableRow(name, cells)
     if len(known) < len(tasks):
-        return Row(name, [*cells, Cell("–", note="not all benchmarks were run")])
+        return TableRow(name, [*cells, ScoreCell("–", note="not all benchmarks were run")])
     mean = sum(share for share, _ in known) / len(known)
-    return Row(name, [*cells, Cell(f"{100 * mean:.1f}", _range(mean_interval(known)))])
+    return TableRow(name, [*cells, ScoreCell(f"{100 * mean:.1f}", _range(mean_interval(known)))])
 
 
-def _cell(score: BenchmarkScore | None) -> Cell:
+def _cell(score: BenchmarkScore | None) -> ScoreCell:
     if score is None:
-        return Cell("–", note="not run")
+        return ScoreCell("–", note="not run")
     notes = [f"{score.problems} questions"]
     if score.harness_value is not None:
         shown = f"{100 * score.harness_score:.1f} %" if score.harness_score is not None else f"{score.harness_value:g}"
@@ -156,9 +158,9 @@ def _cell(score: BenchmarkScore | None) -> Cell:
         notes.append(f"{score.too_long} questions did not fit into the context and count as wrong")
     if score.share is None:
         value = "–" if score.harness_value is None else f"{score.harness_value:g}"
-        return Cell(value, note="; ".join(notes))
+        return ScoreCell(value, note="; ".join(notes))
     interval = score.interval if score.score is not None else score.harness_interval
-    return Cell(f"{100 * score.share:.1f}", _range(interval) if interval else "", "; ".join(notes))
+    return ScoreCell(f"{100 * score.share:.1f}", _range(interval) if interval else "", "; ".join(notes))
 
 
 def _range(interval: tuple[float, float]) -> str:

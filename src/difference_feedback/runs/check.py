@@ -37,6 +37,7 @@ HOST_OBJECTIVES = {
 }
 """The objectives that each host computes; on verl, those whose weights were verified."""
 _LINES = 100  # read of a data file
+_FILES = (".json", ".csv", ".tsv", ".parquet")
 
 
 def check(recipe: Recipe) -> None:
@@ -344,9 +345,9 @@ def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
 
 def _check_data(data: Data, key: str) -> None:
     path = Path(data.path).expanduser()
-    if path.suffix in (".jsonl", ".json", ".csv", ".tsv") and not path.is_dir():
+    if path.suffix == ".jsonl" and not path.is_dir():
         _check_rows(data.path, f"{key}.path")
-    elif (is_local(data.path) or path.suffix == ".parquet") and not path.exists():
+    elif (is_local(data.path) or path.suffix in _FILES) and not path.exists():
         raise ConfigError(
             f"{key}.path: {data.path} does not exist: give a file of rows, a folder with one, a saved data set, or a "
             "hub name."

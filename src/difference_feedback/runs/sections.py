@@ -149,8 +149,9 @@ class Data(Section):
     form: FormName = "auto"
     """The form of the rows. By default their columns tell it; `difference-feedback data check` says which."""
     columns: dict[DataField, str | list[str]] = {}
-    """Name of the field here -> the data set's column, where the form does not know it. Dots lead into nested columns:
-    `{answer: reward_model.ground_truth}`. Several columns of images are a list, or a pattern: `image_*`."""
+    """Field here -> the data set's column, where the form does not know it. Fields: id, question, image, video, answer,
+    options, messages, reference, context, system. Dots lead into nested columns: `{answer: reward_model.ground_truth}`.
+    Several columns of images are a list, or a pattern: `image_*`."""
     image_root: str | None = None
     """The folder that paths of images and videos are relative to. By default that of the file."""
     video_frames: PositiveInt = 8
