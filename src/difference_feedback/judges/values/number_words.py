@@ -45,7 +45,7 @@ def leading_number(tokens: Sequence[Token]) -> tuple[Fraction, int] | None:
         whole, end = Fraction(1), 1
     elif tokens[0].kind == NUMBER:
         whole, end = Fraction(words[0]), 1
-        if len(words) < 2 or not (words[1] in _SCALES or words[1] in _PARTS):
+        if len(words) < 2 or not (words[1] in _SCALES or words[1] in _PARTS or words[1:3] == ["and", "a"]):
             return _ordinal(tokens)
     else:
         whole, end = _cardinal(words)

@@ -31,7 +31,7 @@ class Quantity:
 _BEFORE = re.compile(
     r"(?:(?:approximately|approx\.?|about|around|roughly|nearly|exactly|only|just|circa|a total of)\s+"
     r"|(?:约|大约|共)\s*|[~≈]\s*|\\(?:approx|sim|simeq)\s*"
-    r"|(?:in|by|at|on|the year|the|number)\s+(?=\W{0,2}[\d.])|#(?=\d))+",
+    r"|(?:in|by|at|on|(?:the )?year|the|number)\s+(?=\W{0,2}[\d.])|#(?=\d))+",
     re.IGNORECASE,
 )
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\overline\s*\{(\d+)\}|\\dot\s*\{?(\d)\}?|\((\d+)\)(?!\s*\())")
