@@ -129,6 +129,7 @@ class Evaluator:
         self._context = _mp()
 
     def value(self, tree: Tree) -> Value:
+        """The value of an expression. Raises `Unreadable` for what has none, or one that is too large."""
         with _unreadable_errors():
             return self._value(tree)
 
@@ -154,6 +155,7 @@ class Evaluator:
         return value
 
     def add(self, a: Value, b: Value) -> Value:
+        """The sum; exact for fractions, as are the product, the quotient and powers."""
         if _exact(a, b):
             return a + b
         a, b = real_or_complex(a), real_or_complex(b)
@@ -161,14 +163,17 @@ class Evaluator:
         return a + b
 
     def multiply(self, a: Value, b: Value) -> Value:
+        """The product."""
         return a * b if _exact(a, b) else real_or_complex(a) * real_or_complex(b)
 
     def divide(self, a: Value, b: Value) -> Value:
+        """The quotient."""
         if not b:
             raise Unreadable("division by 0")
         return a / b if _exact(a, b) else real_or_complex(a) / real_or_complex(b)
 
     def power(self, base: Value, exponent: Value) -> Value:
+        """The power; its principal value where there are several."""
         if isinstance(exponent, Fraction) and exponent.denominator == 1:
             count = int(exponent)
             if not base and count <= 0:
@@ -189,6 +194,7 @@ class Evaluator:
         return self._context.power(base, exponent)
 
     def root(self, radicand: Value, index: Value) -> Value:
+        """The root; the real one of a negative fraction with an odd index."""
         if not index:
             raise Unreadable("a root of index 0")
         odd = isinstance(index, Fraction) and index.denominator == 1 and index % 2
@@ -199,14 +205,17 @@ class Evaluator:
         return self.power(radicand, self.divide(Fraction(1), index))
 
     def factorial(self, value: Value) -> Value:
+        """The factorial of a whole number."""
         if isinstance(value, Fraction) and value.denominator == 1 and value >= 0:
             return Fraction(_factorial(int(value)))
         raise Unreadable("a factorial")
 
     def binomial(self, top: Value, bottom: Value) -> Value:
+        """The binomial coefficient."""
         return self.divide(self.factorial(top), self.factorial(bottom) * self.factorial(top - bottom))
 
     def rounded(self, value: Value, up: bool) -> Value:
+        """The next whole number."""
         if not isinstance(value, Fraction):
             nearest = self._context.nint(value)
             value = nearest if abs(value - nearest) < _SAME else value
@@ -214,6 +223,7 @@ class Evaluator:
         return Fraction(-(-value // 1) if up else value // 1)
 
     def logarithm(self, value: Value, base: Value) -> Value:
+        """The logarithm to a base."""
         context = self._context
         return context.log(real_or_complex(value)) / context.log(real_or_complex(base))
 

@@ -123,11 +123,11 @@ class _Parser:
         self.depth += 1
         if self.depth > _DEEPEST:
             raise Unreadable("too deep")
-        tree = self._one()
+        tree = self._operand()
         self.depth -= 1
         return tree
 
-    def _one(self) -> Tree:
+    def _operand(self) -> Tree:
         """A number, a name, a function with its argument, or what stands in brackets."""
         token = self._take()
         if token.kind == NUMBER:

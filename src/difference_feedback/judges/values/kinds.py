@@ -26,6 +26,7 @@ class Items:
 
     @property
     def ordered(self) -> bool:
+        """Whether the order of the items counts."""
         return self.brackets not in ("", "or", "{}")
 
 

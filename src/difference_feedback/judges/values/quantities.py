@@ -25,6 +25,7 @@ class Quantity:
 
     @property
     def is_number(self) -> bool:
+        """Whether the value is an exact number."""
         return bool(self.tree[0] == "number")
 
 
