@@ -98,9 +98,7 @@ def test_rows_without_image_with_bytes_and_with_frames(file: Path, processor: An
     kinds: dict[str, list[dict[str, Any]]] = {
         "none": [{"question": "2 + 2 ? <audio>", "answer": "4"}],
         "held": [{"question": "how many ?", "image": {"bytes": bytes_of}, "answer": "4"}],
-        "frames": [
-            {"question": "what is in <video> ?", "video": str(write_animation(tmp_path / "a.webp")), "answer": "4"}
-        ],
+        "frames": [{"question": "what is in <video> ?", "video": str(animation), "answer": "4"}],
     }
     for name, rows in kinds.items():
         Dataset.from_list(rows).to_parquet(tmp_path / f"{name}.parquet")
