@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from data.forms import NAMES, FormFile, write_animation, write_forms
 from datasets import Dataset
-from omegaconf import OmegaConf
 from PIL import Image
 from transformers import AutoProcessor
 
@@ -49,6 +48,8 @@ def file(tmp_path: Path) -> Path:
 
 
 def read_by(kind: type, path: Path, processor: Any, **config: Any) -> list[dict[str, Any]]:
+    from omegaconf import OmegaConf
+
     settings = {"max_prompt_length": 10_000, "filter_overlong_prompts_workers": 1, "cache_dir": str(path.parent)}
     dataset = kind(str(path), processor.tokenizer, OmegaConf.create(settings | config), processor)
     return [dataset[i] for i in range(len(dataset))]
@@ -98,9 +99,7 @@ def test_rows_without_image_with_bytes_and_with_frames(file: Path, processor: An
     kinds: dict[str, list[dict[str, Any]]] = {
         "none": [{"question": "2 + 2 ? <audio>", "answer": "4"}],
         "held": [{"question": "how many ?", "image": {"bytes": bytes_of}, "answer": "4"}],
-        "frames": [
-            {"question": "what is in <video> ?", "video": str(write_animation(tmp_path / "a.webp")), "answer": "4"}
-        ],
+        "frames": [{"question": "what is in <video> ?", "video": str(animation), "answer": "4"}],
     }
     for name, rows in kinds.items():
         Dataset.from_list(rows).to_parquet(tmp_path / f"{name}.parquet")
