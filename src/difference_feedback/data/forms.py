@@ -17,7 +17,18 @@ VISION_ONLY = "Answer the question in the image."
 """What is asked where the picture holds the whole question. (MathVerse's Vision-Only rows)"""
 SAMPLE = 300
 """Rows that are looked at to recognise a form."""
-_IMAGES = ("image", "images", "image_*", "image_path", "image_paths", "img", "picture")
+_IMAGES = (
+    "image",
+    "images",
+    "image_*",
+    "image*",
+    "image_path",
+    "image_paths",
+    "image_url",
+    "image_urls",
+    "img",
+    "picture",
+)
 _DEFAULTS: Mapping[DataField, tuple[str, ...]] = {
     "id": ("id", "qid", "pid", "index", "question_id", "sample_index"),
     "question": ("question",),
@@ -129,7 +140,6 @@ FORMS = (
             "question": (),
             "messages": ("conversations",),
             "answer": ("solution", "answer", "ground_truth"),
-            "image": ("image", "images", "image_urls", "image_*"),
         },
     ),
     RowForm(
