@@ -4,7 +4,7 @@ Reached are the tests, the host and the recipes that they are for; the modules t
 function, or start by name (`python -m difference_feedback.cli`); what those import; and the files that one of them
 names and that lie beside it, such as the shipped model.
 
-Usage: python tests/fingerprint.py verl|distributed [--files]    with --files, it lists them
+Usage: python tests/fingerprint.py verl|distributed|benchmarks [--files]    with --files, it lists them
 """
 
 import ast
@@ -36,6 +36,7 @@ COMMANDS = f"{PACKAGE}.commands"
 SUITES = {
     "verl": Suite("verl", "verl", {f"{COMMANDS}.train", f"{COMMANDS}.arguments"}, f"{PACKAGE}.policy"),
     "distributed": Suite(None, "accelerate", {f"{COMMANDS}.evaluate", f"{COMMANDS}.arguments"}, f"{PACKAGE}.verl"),
+    "benchmarks": Suite(None, "benchmarks", {f"{COMMANDS}.evaluate", f"{COMMANDS}.report"}, f"{PACKAGE}.verl"),
 }
 
 

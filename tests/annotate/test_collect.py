@@ -4,6 +4,8 @@ import json
 import os
 import sys
 from collections import Counter
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -77,6 +79,27 @@ def test_counts_add_up(drawn, per_question):
     assert max(Counter(item["id"].split("-")[0] for item in collection.items).values(), default=0) <= per_question
 
 
+def test_items_have_ids_and_images_of_their_own_where_a_question_is_called_as_the_second_item_of_another(tmp_path):
+    sample = [replace(question, id=id) for question, id in zip(questions(3), ("a", "a-2", "a/2"), strict=True)]
+    responses = [Response(q.id, says(answer)) for q in sample for answer in (q.answer, 50, 60, 70)]
+    collection = collect_items(sample, responses, per_question=3)
+    ids = [item["id"] for item in collection.items]
+    assert len(set(ids)) == len(ids) == 9
+    for item, question in zip(collection.items, collection.questions, strict=True):
+        assert item["answer"] == question.answer
+        assert item["id"].startswith(question.id)
+        assert (item["id"] == question.id) == (item["id"] in {q.id for q in sample})
+
+
+def test_the_grader_of_the_recipe_says_which_responses_are_right_and_some_it_cannot_judge():
+    grader = SimpleNamespace(grade=lambda questions, texts: [None if "9" in t else "1" in t for t in texts])
+    responses = [Response("0", says(number)) for number in (11, 12, 2, 9)]
+    collection = collect_items(questions(1), responses, grader=grader)
+    assert [item["draft"] for item in collection.items] == [says(2)]
+    assert collection.counts["not judged"] == 1
+    assert collection.counts["right"] == 2
+
+
 def test_strata_are_drawn_from_in_turn_and_seeds_repeat():
     sample = questions(30)
     responses = [Response(q.id, says(answer)) for q in sample for answer in (q.answer, "99")]
@@ -86,6 +109,14 @@ def test_strata_are_drawn_from_in_turn_and_seeds_repeat():
     assert collection.items == collect_items(sample, responses, strata=strata, limit=10).items
     assert collection.items != collect_items(sample, responses, strata=strata, limit=10, seed=1).items
     assert collection.items[0]["level"] == 1
+
+
+def test_every_model_s_wrong_answers_are_drawn_from_in_turn():
+    sample = questions(30)
+    responses = [Response(q.id, says(q.answer), "right") for q in sample]
+    responses += [Response(q.id, says(99), "often" if int(q.id) < 24 else "seldom") for q in sample]
+    collection = collect_items(sample, responses, limit=10)
+    assert collection.strata == {"model often": 5, "model seldom": 5}
 
 
 @pytest.fixture
@@ -220,6 +251,38 @@ def test_a_server_that_cannot_be_started_or_reached_is_refused_at_once(data, arg
     result = run(data, *arguments)
     assert result.exit_code == 2
     assert word in result.stderr
+
+
+def test_a_reward_of_ones_own_and_a_column_of_another_name(data, tmp_path):
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    data.write_text("".join(json.dumps({"truth": row.pop("answer"), **row}) + "\n" for row in rows))
+    (tmp_path / "mine.py").write_text(
+        "def odd(completions, **_):\n    return [float('50' in c[-1]['content']) for c in completions]\n"
+    )
+    lines = [{"id": 0, "response": says(answer)} for answer in (50, 1)]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    keys = ("data.columns.answer=truth", f"reward={tmp_path / 'mine.py'}:odd")
+    result = run(data, *keys, "-r", tmp_path / "r.jsonl", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    [item] = read_rows(tmp_path / "out" / "items.jsonl")
+    assert (item["draft"], item["reference"], item["answer"]) == (says(1), says(50), "1")
+
+
+@pytest.mark.parametrize(
+    ("word", "place"),
+    [
+        ("trl.max_steps=1", "trl.max_steps"),
+        ("data.colums={}", "colums"),
+        ("reward=final_answer", "final-answer"),
+        ("format_prompt=nothing", "{question}"),
+        ("data.path=none.jsonl", "none.jsonl"),
+    ],
+)
+def test_keys_that_cannot_be_are_refused_before_anything_is_sampled(data, tmp_path, word, place):
+    result = run(data, word, "--model", "nano", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert place in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("arguments", [(), ("--model", "nano", "--url", "http://127.0.0.1:9/v1")])

@@ -1,17 +1,28 @@
 """Stage 1: the loss sees the repair and its end alone, and goes down."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 from trl import SFTConfig
 
 from difference_feedback import world
+from difference_feedback.data.conversations import with_system
 from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
-from difference_feedback.errors import DataError
-from difference_feedback.repair.prompts import template_for
-from difference_feedback.repair.sft import RepairCollator, fit_sft, fitting_repairs, sft_dataset, train_sft
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.repair.prompts import other_system, template_for
+from difference_feedback.repair.sft import (
+    RepairCollator,
+    fit_sft,
+    fitting_repairs,
+    sft_dataset,
+    train_sft,
+    usable_repairs,
+)
+from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import read_rows, write_jsonl
 from difference_feedback.runs.recipes import RepairSFTRecipe
 
 EOS, PAD, IMAGE = 2, 0, 6
@@ -131,12 +142,14 @@ def test_a_recipe_is_run_and_leaves_a_model_a_set_and_a_summary(tmp_path, start)
     assert summary["cpu_seconds"] > 0
     assert {"accuracy_at_1", "accuracy_at_2", "edit_cost", "feasible_share"} <= set(summary["after"])
     assert template_for(run.model_path) == template_for(start)
+    assert other_system(run.model_path, with_system([], None)) is None
+    assert "look" in (other_system(run.model_path, with_system([], "look")) or "")
     rows = [row for row in run.metrics() if "loss" in row]
     assert len(rows) == 4
     assert all("cpu_seconds" in row for row in rows)
 
 
-def test_a_file_of_hand_repairs_with_a_bad_row(tmp_path, start, rows):
+def test_a_file_of_hand_repairs_with_a_bad_row(tmp_path, start, rows, capsys):
     path = save_repair_set(rows, tmp_path / "set.jsonl")
     path.write_text(path.read_text() + json.dumps({"id": "bad"}) + "\n")
     recipe = RepairSFTRecipe.model_validate({"model": start, "data": str(path), "trl": TRL})
@@ -144,6 +157,7 @@ def test_a_file_of_hand_repairs_with_a_bad_row(tmp_path, start, rows):
     assert summary["examples"] == len(rows)
     [error] = summary["unusable_rows"]
     assert error.startswith("line 9, field 'question'")
+    assert "line 9, field 'question'" in capsys.readouterr().err
     assert summary["before"] is summary["after"] is None
 
 
@@ -180,3 +194,23 @@ def test_rows_that_do_not_fit_are_left_out_before_the_model_is_loaded(tmp_path, 
     assert train_sft(recipe, Run(tmp_path / "run", recipe))["examples"] == len(kept)
     with pytest.raises(DataError, match=f"shortest has {min(lengths)}"):
         train_sft(recipe.model_copy(update={"max_length": 5}), Run(tmp_path / "none", recipe))
+
+
+def test_items_that_nobody_has_repaired_are_told_from_their_repairs(tmp_path, start, rows):
+    path = save_repair_set(rows, tmp_path / "v2.5.jsonl")
+    items = [{key: value for key, value in row.items() if key != "repaired"} for row in read_rows(path)]
+    write_jsonl(path, items)
+    recipe = RepairSFTRecipe.model_validate({"model": start, "data": str(path), "trl": TRL})
+    with pytest.raises(ConfigError, match=r"v2\.5\.annotated\.jsonl.*does not exist yet"):
+        check(recipe)
+    (tmp_path / "v2.5.annotated.jsonl").touch()
+    with pytest.raises(ConfigError, match=r"v2\.5\.annotated\.jsonl.*give it"):
+        check(recipe)
+
+
+def test_another_system_message_than_that_of_the_rows_is_refused(tmp_path, start, rows):
+    prompt = [{"role": "system", "content": [{"type": "text", "text": "look"}]}, *rows[0].prompt]
+    path = save_repair_set([replace(rows[0], conversation=prompt)], tmp_path / "set.jsonl")
+    assert len(usable_repairs(str(path), None).rows) == len(usable_repairs(str(path), "look").rows) == 1
+    with pytest.raises(ConfigError, match="system_prompt"):
+        usable_repairs(str(path), "look closely")

@@ -9,6 +9,7 @@ import pytest
 import runs
 import torch
 import yaml
+from datasets import Dataset
 from safetensors.torch import load_file
 
 from difference_feedback.judges.intervals import wilson_interval
@@ -136,9 +137,8 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         assert first == pytest.approx(second, abs=1e-3), name
 
 
-def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
-    """`difference-feedback train RECIPE host=verl`: the recipe's keys as verl's, the harness under `verl:`."""
-    harness = dict(line.split("=", 1) for line in runs.settings(tmp_path / "run"))
+def harness(folder: Path) -> dict[str, Any]:
+    """What a recipe needs under `verl:` for a small run on the CPU; the other settings are translated from its keys."""
     translated = {
         *("data.train_files", "data.val_files", "data.train_batch_size", "data.max_response_length"),
         *("actor_rollout_ref.model.path", "actor_rollout_ref.rollout.n", "actor_rollout_ref.actor.optim.lr"),
@@ -146,6 +146,12 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
         *("trainer.default_local_dir", "trainer.total_training_steps", "trainer.resume_mode", "trainer.logger"),
         *("trainer.val_before_train", "trainer.test_freq"),
     }
+    settings = dict(line.split("=", 1) for line in runs.settings(folder))
+    return {key: yaml.safe_load(value) for key, value in settings.items() if key not in translated}
+
+
+def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
+    """`difference-feedback train RECIPE host=verl`: the recipe's keys as verl's, the harness under `verl:`."""
     recipe = {
         **{"kind": "train", "method": "df-grpo", "model": "nano", "repair_model": "nano", "repairs": {"style": "nano"}},
         **{"problems": 16, "evaluation": {"problems": 4}, "objective": "dapo"},
@@ -155,7 +161,7 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
         },
         # Always given, so that right is right as by the embedded checker alone.
         "reward": {"embedded": 0.9, f"{tmp_path / 'rewards.py'}:prompted": 0.1},
-        "verl": {key: value for key, value in harness.items() if key not in translated},
+        "verl": harness(tmp_path / "run"),
     }
     (tmp_path / "rewards.py").write_text(
         "def prompted(prompts, completion_ids, task, **_):\n"
@@ -206,3 +212,38 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
     assert [point.step for point in data.curves[0].points] == [0, 2]
     assert data.costs["DF-GRPO"]["wall"].to_dict() == wall
     assert "wall seconds" in write_report(output).read_text(encoding="utf-8")
+
+
+def test_ones_own_questions_with_any_number_of_images_train_on_verl(tmp_path: Path) -> None:
+    """Files that need a conversion, several images at their marks, and a question without an image."""
+    rows: list[dict[str, Any]] = []
+    for i, problem in enumerate(sample_problems("rl", 8, seed=3)):
+        names = [f"{i}-{k}.png" for k in range(i % 4 and 1 + i % 2)]
+        for name in names:
+            problem.images[0].convert("RGBA" if i % 2 else "RGB").save(tmp_path / name)
+        question = f"see <image2> and <image1> : {problem.question}" if len(names) == 2 else problem.question
+        rows.append({"question": question, "image": names, "answer": problem.answer, "level": {"n": [i]}})
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rewards.py").write_text(
+        "def even(completions, level, **_):\n"
+        "    rows = zip(completions, level, strict=True)\n"
+        "    return [float(len(c[0]['content']) % 2 == 0 and l['n'][0] >= 0) for c, l in rows]\n"
+    )
+    recipe = {
+        **{"kind": "train", "method": "df-grpo", "model": "nano", "repair_model": "nano", "repairs": {"style": "nano"}},
+        **{"data": {"path": str(tmp_path / "own.jsonl")}, "reward": f"{tmp_path / 'rewards.py'}:even"},
+        "trl": {
+            **{"num_generations": 4, "per_device_train_batch_size": 32, "max_steps": 1, "learning_rate": 1e-3},
+            **{"max_completion_length": runs.MAX_TOKENS, "num_repairs": 2},
+        },
+        "verl": harness(tmp_path / "run"),
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    output = tmp_path / "output"
+    command = ["train", str(tmp_path / "recipe.yaml"), "host=verl", "--output", str(output)]
+    runs.execute([sys.executable, "-m", "difference_feedback.cli", *command], tmp_path / "run")
+    assert "bytes" not in Dataset.from_parquet(str(output / "train.parquet")).features["images"].feature
+    [row] = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert row["df/answers"] == 32
+    assert 0 < row["df/pairs"] <= row["df/wrong"] < 32
+    assert row["actor/grad_norm"] > 0

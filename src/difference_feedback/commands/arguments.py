@@ -1,10 +1,12 @@
 """The arguments of the commands that run a recipe, and the folder of the run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from difference_feedback.errors import ConfigError
 
 if TYPE_CHECKING:
     from difference_feedback.runs.folder import Run
@@ -25,6 +27,13 @@ Output = Annotated[
     typer.Option("--output", "-o", help="Folder of the run. [dim]\\[default: runs/<recipe>][/]", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in the folder, and start again.")]
+
+
+def keep_inputs(option: str, output: Path, inputs: Iterable[Path]) -> None:
+    """Raise `ConfigError` where a command would write over a file that it reads, be it by another name or a link."""
+    for path in inputs:
+        if output.exists() and path.exists() and path.samefile(output):
+            raise ConfigError(f"{option}: {output} is the input {path}, and would be lost: give another file.")
 
 
 def publish(run: "Run", repository: str | None) -> None:
@@ -62,13 +71,16 @@ def open_run(
     Raises `ConfigError` as `load_recipe`, `check`, `check_settings` and `Run`.
     """
     from difference_feedback.runs.check import check as check_recipe
+    from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.loading import load_recipe
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
-    path = output or Path("runs") / (folder(recipe) if folder else Path(name).stem)
+    path = output or Path("runs") / (folder(recipe) if folder else bare_name(name))
+    if overwrite:
+        _keep_what_is_read(recipe, path)
     if overwrite or not (path / "summary.json").is_file():
         (check or check_recipe)(recipe)
         if check_settings:
@@ -81,3 +93,13 @@ def open_run(
     elif run.resumed:
         typer.echo(f"Continuing the run in {run.folder}.")
     return recipe, run
+
+
+def _keep_what_is_read(recipe: "Recipe", folder: Path) -> None:
+    """Raise `ConfigError` where `--overwrite` would remove a model or data that the recipe names."""
+    for key in ("model", "repair_model", "policy", "data", "test_data"):
+        value = getattr(recipe, key, None)
+        name = getattr(value, "path", value)
+        path = Path(str(name)).expanduser()
+        if name is not None and path.exists() and path.resolve().is_relative_to(folder.resolve()):
+            raise ConfigError(f"--overwrite would remove {name}, which {key} reads: give another --output.")

@@ -5,9 +5,21 @@ from typing import Annotated, Literal
 
 import typer
 
+from difference_feedback.commands.arguments import keep_inputs
+
+KEYS = ("data", "system_prompt", "format_prompt", "reward", "reward_threshold", "judge")
+
 
 def collect(
     data: Annotated[Path, typer.Argument(help='Questions, JSON Lines: {"id", "question", "image", "answer", ...}.')],
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Keys of a `train` recipe: data.split, data.columns, system_prompt, format_prompt, reward, ...",
+            show_default=False,
+        ),
+    ] = None,
     responses: Annotated[
         list[Path] | None,
         typer.Option("--responses", "-r", help='Responses: {"id", "response", "model"?}. May be given several times.'),
@@ -59,13 +71,17 @@ def collect(
 ) -> None:
     """Collect wrong answers for people to repair, each with a right answer to the same question.
 
-    The responses come from files, a local model, or a server. They are graded by rule. If the questions have subjects
-    and levels, the items are drawn evenly from them. The command prints how many responses it left out, and why. The
-    same command continues an interrupted sampling.
+    The responses come from files, a local model, or a server. They are graded by rule, or by what `reward` names. The
+    questions are put as `system_prompt`, `format_prompt` and `data.instruction` say: give those of the policy's
+    training. If the questions have subjects and levels, the items are drawn evenly from them. The command prints how
+    many responses it left out, and why. The same command continues an interrupted sampling.
 
     [bold]Example:[/] difference-feedback repair collect testmini.jsonl -r a.jsonl -r b.jsonl --items 100
 
     [bold]Example:[/] difference-feedback repair collect train.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct
+
+    [bold]Example:[/] difference-feedback repair collect train.jsonl system_prompt=system.txt data.columns.answer=truth
+    --model Qwen/Qwen2.5-VL-7B-Instruct
 
     [bold]Example:[/] difference-feedback repair collect train.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 0,1
     --serve "vllm serve --tensor-parallel-size 2"
@@ -74,6 +90,8 @@ def collect(
 
     from difference_feedback.annotate.collection import collect_folder
     from difference_feedback.errors import ConfigError
+    from difference_feedback.runs.loading import build_recipe
+    from difference_feedback.runs.recipes import EvaluateRecipe
 
     if sum(option is not None and option != [] for option in (responses, model, url)) != 1:
         raise ConfigError("give one of --responses, --model and --url: where the answers come from")
@@ -81,11 +99,20 @@ def collect(
         raise ConfigError("--serve and --gpus start a server for --model: give the model, or --url alone")
     if gpus and not serve:
         raise ConfigError('--gpus are those of a server: give --serve "vllm serve", or set CUDA_VISIBLE_DEVICES')
+    for name in ("items.jsonl", "responses.jsonl"):
+        keep_inputs("--output", output / name, [data, *(responses or [] if name == "items.jsonl" else [])])
+    unknown = [word for word in settings or [] if word.partition("=")[0].partition(".")[0] not in KEYS]
+    if unknown:
+        raise ConfigError(f"{unknown[0]!r} is none of the keys that count here: {', '.join(KEYS)}")
+    here = model if model and not serve else "nano"  # the model that this process loads
+    recipe = build_recipe(
+        EvaluateRecipe, {"data": {"path": str(data)}, "model": here}, settings or [], "repair collect"
+    )
     local = {"dtype": dtype, "attention": attention, "batch_size": batch_size}
     shared = {"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
     console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
     collected = collect_folder(
-        data,
+        recipe,
         output,
         responses=responses or [],
         model=model,

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from difference_feedback.commands.arguments import keep_inputs
+
 
 def grade(
     rows: Annotated[Path, typer.Argument(help='JSON Lines: {"response", "answer", "options"?}.')],
@@ -30,13 +32,16 @@ def grade(
     from rich.console import Console
 
     from difference_feedback.judges.grading import grade_file
+    from difference_feedback.runs.file_names import beside
     from difference_feedback.runs.jsonl import print_problems
 
     console, errors = (
         Console(soft_wrap=True, emoji=False, highlight=False),
         Console(stderr=True, emoji=False, soft_wrap=True),
     )
-    result = grade_file(rows, output or rows.with_suffix(".graded.jsonl"), compare, errors)
+    output = output or beside(rows, "graded")
+    keep_inputs("--output", output, [rows])
+    result = grade_file(rows, output, compare, errors)
     console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)
     console.print(", ".join(f"{rule} {count}" for rule, count in result.rules.most_common()), markup=False)
     if result.compared:

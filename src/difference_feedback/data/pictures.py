@@ -6,7 +6,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, overload
@@ -46,7 +46,8 @@ class Picture(TypedDict):
 class Opener:
     """Finds images when rows are loaded, and opens them when they are needed."""
 
-    source: RowSource
+    source: RowSource | None
+    """The rows, where they may hold images themselves."""
     name: str
     """What messages call the source."""
     root: Path
@@ -77,23 +78,15 @@ class Opener:
 
         Raises `DataError`, with the row, where nothing can be decoded.
         """
-        name = f'{self.name}, line {picture["line"]}, "{"image" if picture["frame"] < 0 else "video"}"'
-        try:
-            if picture["path"]:
-                file: Any = Path(picture["path"])
-            else:
-                place = tuple(json.loads(picture["place"]))
-                file = _bytes_of(value_at(self.source.reread(picture["row"]), place), "image")
-            if picture["frame"] >= 0:
-                file = frame_of(file, picture["frame"])
-            opened = open_image(file, min_side=self.min_side, max_pixels=self.max_pixels, tolerant=True)
-        except (DataError, OSError, ValueError) as error:
-            raise DataError(f"{name}: {error} The row was usable when it was loaded.") from None
-        for note in opened.notes:
-            if "damaged" in note:
-                warnings.warn(f"{name}: {note}; what is missing stays grey.", RuntimeWarning, stacklevel=2)
-        image, size = opened.image, (picture["width"], picture["height"])
-        return image if image.size == size else image.resize(size)  # a video may change its size
+        return open_picture(lambda: self.file_of(picture), picture, self.name, self.min_side, self.max_pixels)
+
+    def file_of(self, picture: Picture) -> Path | bytes | pa.Buffer:
+        """The image's file, or its bytes, which are read from its row again."""
+        if picture["path"]:
+            return Path(picture["path"])
+        place = tuple(json.loads(picture["place"]))
+        assert self.source is not None
+        return _bytes_of(value_at(self.source.reread(picture["row"]), place), "image")
 
     def _file(self, value: Any, place: Place, kind: str) -> "_File":
         """The file that a cell names, or the bytes that it holds."""
@@ -126,6 +119,23 @@ class Opener:
 
 _File = tuple[Any, Place]
 """A path with no place, or bytes with their place in the row."""
+
+
+def open_picture(read: Callable[[], Any], picture: Picture, source: str, min_side: int, max_pixels: int) -> Image.Image:
+    """The image whose file `read` gives; see `Opener.open`. `source` is what messages call the data set."""
+    name = f'{source}, line {picture["line"]}, "{"image" if picture["frame"] < 0 else "video"}"'
+    try:
+        file = read()
+        if picture["frame"] >= 0:
+            file = frame_of(file, picture["frame"])
+        opened = open_image(file, min_side=min_side, max_pixels=max_pixels, tolerant=True)
+    except (DataError, OSError, ValueError) as error:
+        raise DataError(f"{name}: {error} The row was usable when it was loaded.") from None
+    for note in opened.notes:
+        if "damaged" in note:
+            warnings.warn(f"{name}: {note}; what is missing stays grey.", RuntimeWarning, stacklevel=2)
+    image, size = opened.image, (picture["width"], picture["height"])
+    return image if image.size == size else image.resize(size)  # a video may change its size
 
 
 class LazyImages(Sequence[Image.Image]):

@@ -4,8 +4,10 @@ One row an answer:
 
     {"id": "17", "question": "...", "image": "images/17.png", "draft": "...", "reference": "...", "repaired": "..."}
 
-`image` is a path relative to the file's own folder, or a list of them for several images. `reference` may be null: the
-row then teaches to repair without one. `repaired` may be called `repair`. Other keys are ignored.
+`image` is a path relative to the file's own folder, or a list of them for several images. `prompt` is the conversation
+in which the draft was given, and what the repair model reads; without it, that is the question alone, its images at its
+marks. `reference` may be null: the row then teaches to repair without one. `repaired` may be called `repair`. Other
+keys are ignored.
 
 Rows of the annotation page have an `annotator` as well. A later row of the same id and annotator replaces the earlier
 one; repairs of one answer by several annotators are all used.
@@ -18,9 +20,16 @@ from typing import Any
 
 from PIL import Image
 
-from difference_feedback.data.conversations import conversation
-from difference_feedback.data.image_files import open_image
-from difference_feedback.errors import DataError
+from difference_feedback.data.conversations import (
+    Conversation,
+    placed_conversation,
+    stored_conversation,
+    with_system,
+)
+from difference_feedback.data.marks import place
+from difference_feedback.data.pictures import LazyImages, Opener, Picture
+from difference_feedback.data.saved_images import save_images
+from difference_feedback.errors import DataError, FieldError
 from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
 from difference_feedback.runs.renamed import repair_field
 
@@ -31,15 +40,23 @@ class RepairExample:
 
     id: str
     question: str
-    images: tuple[Image.Image, ...]
+    images: Sequence[Image.Image]
     draft: str
     reference: str | None
     repaired: str
+    conversation: Conversation | None = None
+    """The one in which the draft was given, where it is known."""
 
     @property
-    def prompt(self) -> list[dict[str, Any]]:
-        """The conversation in which the draft was given: images, then the question."""
-        return conversation(self.question, len(self.images))
+    def prompt(self) -> Conversation:
+        """The conversation in which the draft was given. Where it is not known, it is the question alone."""
+        return self.prompt_with(None)
+
+    def prompt_with(self, system: str | None) -> Conversation:
+        """`prompt`; where it is not known, with the message `system` before the question."""
+        if self.conversation is not None:
+            return self.conversation
+        return with_system(placed_conversation(self.question, len(self.images)), system)
 
 
 @dataclass(frozen=True)
@@ -55,18 +72,21 @@ class RepairSet:
 def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     """Read a JSONL file of hand-repaired answers; images of more than `max_pixels` are scaled down.
 
+    Images are measured, and opened when they are taken.
+
     A row that cannot be used is left out and listed in `errors`. Raises `DataError` when the file is missing, or when
     not one row of it can be used.
     """
     path = Path(path)
     rows, problems = read_jsonl(path)
+    opener = Opener(None, str(path), path.parent, 28, max_pixels)
     errors = [str(problem) for problem in problems]
     seen: dict[str, int] = {}
     good: dict[str, RepairExample] = {}
     replaced = 0
     for number, values in rows:
         try:
-            row = _read_row(values, number, path.parent, max_pixels)
+            row = read_example(values, number, opener)
             if row.id in seen and not values.get("annotator"):
                 raise DataError(f"field 'id': {row.id!r} is line {seen[row.id]}'s too; give each row its own")
         except DataError as error:
@@ -84,20 +104,19 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
 def save_repair_set(rows: Sequence[RepairExample], path: str | Path) -> Path:
     """Write `rows` as `load_repair_set` reads them; images go to a folder `images` beside the file, as PNG."""
     path = Path(path)
-    folder = path.parent / "images"
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for row in rows:
-        names = [f"images/{row.id}-{i}.png" for i in range(len(row.images))]
-        for name, image in zip(names, row.images, strict=True):
-            image.save(path.parent / name)
-        texts = {"draft": row.draft, "reference": row.reference, "repaired": row.repaired}
-        lines.append({"id": row.id, "question": row.question, "image": names} | texts)
+        line: dict[str, Any] = {"id": row.id, "question": row.question}
+        line["image"] = save_images(row.images, path.parent, row.id)
+        line |= {"draft": row.draft, "reference": row.reference, "repaired": row.repaired}
+        lines.append(line | ({"prompt": row.conversation} if row.conversation else {}))
     write_jsonl(path, lines)
     return path
 
 
-def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -> RepairExample:
+def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExample:
+    """The example of a row on line `number` of a file. Raises `DataError` for one that cannot be used."""
     repair = repair_field(row)
     for name in ("question", "draft", repair):
         if not isinstance(row.get(name), str) or not row[name].strip():
@@ -109,13 +128,27 @@ def _read_row(row: dict[str, Any], number: int, folder: Path, max_pixels: int) -
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise DataError(f"field 'image': got {names!r}, wanted a path or a list of paths ([] for none)")
-    images = tuple(_read_image(folder / name, max_pixels) for name in names)
+    question, order, conversation = row["question"], list(range(len(names))), None
+    if row.get("prompt") is not None:
+        conversation = stored_conversation(row["prompt"], len(names))
+    else:
+        try:
+            marked, media = place(question, range(1, len(names) + 1), videos=0)
+        except FieldError as error:
+            raise DataError(f"field 'question': {error}") from None
+        order = [medium.nth for medium in media]
+        question = question if marked.endswith(question) else marked  # images go first without any mark
+    pictures = [_find(name, number, opener) for name in names]
+    images = LazyImages([pictures[i] for i in order], opener)
     name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
-    return RepairExample(name, row["question"], images, row["draft"], reference, row[repair])
+    return RepairExample(name, question, images, row["draft"], reference, row[repair], conversation)
 
 
-def _read_image(path: Path, max_pixels: int) -> Image.Image:
+def _find(name: str, number: int, opener: Opener) -> Picture:
     try:
-        return open_image(path, max_pixels=max_pixels).image
-    except DataError as error:
+        picture, _ = opener.find(name, (), number, number)
+    except FieldError as error:
         raise DataError(f"field 'image': {error}") from None
+    if not picture["path"]:
+        raise DataError("field 'image': an image within the row: save it as a file, and give its path")
+    return picture

@@ -17,6 +17,7 @@ from typing import Any
 
 from PIL import Image
 
+from difference_feedback.data.conversations import shown_marks
 from difference_feedback.judges.audit import VERDICTS, AuditCase, AuditResult
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.runs.jsonl import JsonLines, read_rows, write_jsonl
@@ -36,7 +37,7 @@ class AuditLog:
             {
                 "id": _digest(f"{step}\0{case.question}\0{case.draft}\0{case.repair}".encode()),
                 "step": step,
-                "question": case.question,
+                "question": shown_marks(case.question),
                 "image": [self._keep(image) for image in case.images],
                 "draft": case.draft,
                 "repair": case.repair,

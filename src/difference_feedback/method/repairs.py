@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-REFUSALS = ("empty", "vision_token", "out_of_range", "too_long", "missing")
+REFUSALS = ("empty", "vision_token", "out_of_range", "too_long", "wrapped", "missing")
 """Why a repair cannot be used: see `usable_repairs`."""
 
 
@@ -38,6 +38,8 @@ class Repair:
     text: str
     projected: bool = False
     """It came as text and was put into the policy's tokens: these are not the ones that were sampled."""
+    wrapped: bool = False
+    """The model wrote more than the repair, and the two cannot be told apart; see `repair.wrapping`."""
 
 
 class Repairer(Protocol):
@@ -83,7 +85,7 @@ def usable_repairs(
     draft's, where that has one, too: which of several ends a model took is no repair of the answer.
     """
     repairs = [replace(repair, token_ids=_ended_as(repair.token_ids, draft_ids, limits.end_ids)) for repair in repairs]
-    reasons = [limits.refusal(repair.token_ids) for repair in repairs]
+    reasons = [limits.refusal(repair.token_ids) or ("wrapped" if repair.wrapped else None) for repair in repairs]
     refused = Counter(reason for reason in reasons if reason is not None)
     refused["missing"] += max(0, expected - len(repairs))
     return [repair for repair, reason in zip(repairs, reasons, strict=True) if reason is None], refused

@@ -3,7 +3,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from difference_feedback.errors import ConfigError
@@ -14,6 +13,8 @@ from difference_feedback.method.objectives.anchor import RepairedRatio
 
 TokenTexts = Callable[[Sequence[int]], list[str]]
 """From token ids to the text of each."""
+_BROKEN = "\ufffd"  # what bytes become that are no whole character
+_LONGEST_BREAK = 16  # tokens after which they will never be one
 ReferenceSource = Literal["sibling_then_answer", "sibling", "answer"]
 Weights = Literal["mask", "ones", "random", "inverted", "wrong_only", "repair_only"]
 
@@ -24,20 +25,25 @@ def option(default: Any, text: str) -> Any:
 
 
 def token_texts(tokenizer: Any) -> TokenTexts:
-    """What each token adds to the text of the one before it; by itself where that is not a whole text.
+    """What each token adds to the text of those before it; joined, the texts are the text of all tokens.
 
-    SentencePiece tokenizers of the Llama 2 kind leave out the blank at the start of a text, so by itself such a token
-    is without the blank that it stands for.
+    A token is decoded together with those before it. By itself it may lack the blank that it stands for (SentencePiece
+    leaves out the first of a text), or be a part of a character, which then counts to the last of its tokens.
     """
 
     def texts(token_ids: Sequence[int]) -> list[str]:
-        single = [tokenizer.decode([i]) for i in token_ids]
-        pairs = [tokenizer.decode([i, j]) for i, j in pairwise(token_ids)]
-        additions = [
-            pair.removeprefix(before) if pair.startswith(before) else text
-            for pair, before, text in zip(pairs, single[:-1], single[1:], strict=True)
-        ]
-        return [*single[:1], *additions]
+        ids, parts = list(token_ids), []
+        start = whole = shown = 0  # the window's first token; where its text was last whole; how much of it is written
+        for end in range(1, len(ids) + 1):
+            text = tokenizer.decode(ids[start:end])
+            is_whole = not text.endswith(_BROKEN) or end == len(ids) or end - whole > _LONGEST_BREAK
+            size = len(text) if is_whole else len(text.rstrip(_BROKEN))
+            parts.append(text[shown:size])
+            shown = max(shown, size)
+            if is_whole:
+                start, whole = whole, end
+                shown = len(tokenizer.decode(ids[start:end]))
+        return parts
 
     return texts
 

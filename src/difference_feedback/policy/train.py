@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
@@ -11,11 +12,13 @@ from difference_feedback.judges.questions import held_out, part_of, reward_funct
 from difference_feedback.method.cost import ledger
 from difference_feedback.models.adapters import add_repair_adapter, name_base
 from difference_feedback.models.billing import bill_servers
-from difference_feedback.models.ranks import one_device, say_idle_devices
+from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.repair.embedded import embedded_repairer
+from difference_feedback.repair.local import LocalRepairer
+from difference_feedback.repair.prompts import other_system, template_for
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run, step_of
 from difference_feedback.runs.model_folder import adapter_base
@@ -67,6 +70,10 @@ def train(
     trainer: Any
     if recipe.method == "df-grpo":
         repairer = load_repairer(recipe, config, model, processor)
+        if isinstance(repairer, LocalRepairer) and (
+            warning := other_system(recipe.repair_model or "", dataset[0]["prompt"])
+        ):
+            Console(stderr=True, soft_wrap=True, quiet=not ranks().is_main_process).print(warning, markup=False)
         trainer = DFGRPOTrainer(**common, repairer=repairer)
     else:
         trainer = ExactResume(**common)
@@ -146,9 +153,6 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     if recipe.repair_model in EMBEDDED_REPAIRERS:
         problems = [] if recipe.data else training_problems(recipe)
         return embedded_repairer(recipe.repair_model, processor.tokenizer, problems)
-    from difference_feedback.repair.local import LocalRepairer
-    from difference_feedback.repair.prompts import template_for
-
     settings: dict[str, Any] = {
         "temperature": source.temperature,
         "batch_size": source.batch_size,

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from difference_feedback.data.conversations import text_of, texts_of
+from difference_feedback.data.conversations import bare, marked_text, texts_of
+from difference_feedback.data.saved_images import save_images
 from difference_feedback.runs.jsonl import JsonLines
 from difference_feedback.trl.rollouts import total_rewards
 
@@ -39,23 +40,17 @@ class WrongAnswers:
                 self.rows.append(self._item(name, answers[0][0], wrong[0], right[0]))
 
     def _item(self, name: str, row: Mapping[str, Any], draft: str, reference: str) -> dict[str, Any]:
-        images = []
-        for i, image in enumerate(_images(row)):
-            images.append(f"images/{name}-{i}.png")
-            path = self.folder / images[-1]
-            path.parent.mkdir(exist_ok=True)
-            image.save(path)
         item = {
             "id": name,
-            "question": text_of(row["prompt"][-1]),
-            "image": images,
+            "question": marked_text(row["prompt"][-1]),
+            "image": save_images(_images(row), self.folder, name),
             "draft": draft.strip(),
             "reference": reference,
         }
         for field in ("answer", "options", "task"):
             if row.get(field):
                 item[field] = row[field]
-        return item | ({"rule": "embedded"} if "facts" in row else {})
+        return item | ({"rule": "embedded"} if "facts" in row else {}) | {"prompt": bare(row["prompt"])}
 
 
 def _images(row: Mapping[str, Any]) -> Sequence[Image.Image]:
@@ -63,7 +58,10 @@ def _images(row: Mapping[str, Any]) -> Sequence[Image.Image]:
 
 
 def _name(row: Mapping[str, Any]) -> str:
-    digest = hashlib.sha1(text_of(row["prompt"][-1]).encode())
+    """The question's id; without one, a hash of what is asked."""
+    if row.get("id"):
+        return str(row["id"])
+    digest = hashlib.sha1(marked_text(row["prompt"][-1]).encode())
     for image in _images(row):
         digest.update(image.tobytes())
     return digest.hexdigest()[:12]

@@ -5,7 +5,8 @@
 `ỹ^∅` is the repair of the same draft made from a stand-in for the image, blank or noise. The reference is left out of
 its prompt (our decision), because with the reference a repair model is right without the image, and the factor would
 always be 0. The factor depends on the draft alone. If it is 0, all repairs of the draft have the reward 0, so their
-advantages are 0 and the draft does not change the model.
+advantages are 0 and the draft does not change the model. A question without an image has nothing to blank, and its
+factor is 0: no repair can show there that it needs the image.
 """
 
 import hashlib
@@ -35,13 +36,16 @@ class BlankImageFactor:
         self.threshold = threshold
         self.repaired_blind: frozenset[str] = frozenset()
         """Ids of the current batch's drafts that are repaired without the image; their factor is 0."""
+        self.without_image: frozenset[str] = frozenset()
+        """Ids of those that have no image; their factor is 0, too."""
 
     def blind_rows(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The rows to generate for: each draft once per stand-in, with the stand-ins inside `prompt`."""
+        """The rows to generate for: each draft with images once per stand-in, with the stand-ins inside `prompt`."""
         blind = []
-        for name, row in {row["draft_id"]: row for row in rows}.items():
+        self.without_image = frozenset(row["draft_id"] for row in rows if not row["images"])
+        for name, row in {row["draft_id"]: row for row in rows if row["images"]}.items():
             for kind in self.stand_ins:
-                images = [stand_in(image, kind, _seed(name, i)) for i, image in enumerate(row["images"] or [])]
+                images = [stand_in(image, kind, _seed(name, i)) for i, image in enumerate(row["images"])]
                 prompt = fill_images(row["blind_prompt"], images)
                 blind.append({**row, "prompt": prompt, "images": images})
         return blind
@@ -64,7 +68,7 @@ class BlankImageFactor:
         return sum(everywhere.values()) / len(everywhere) if everywhere else 0.0
 
     def __call__(self, *, draft_id: Sequence[str], **_: Any) -> list[float]:
-        return [0.0 if name in self.repaired_blind else 1.0 for name in draft_id]
+        return [0.0 if name in self.repaired_blind | self.without_image else 1.0 for name in draft_id]
 
 
 def _seed(name: str, image: int) -> int:

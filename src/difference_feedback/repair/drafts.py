@@ -1,7 +1,7 @@
 """Drafts: answers sampled from a policy and graded, the raw material of everything that concerns repairs."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -142,4 +142,5 @@ def oracle_repairs(
 def _repaired(name: str, wrong: WrongDraft[Problem], tokenizer: Any) -> RepairExample:
     problem, draft = wrong.problem, wrong.draft.text
     repaired = oracle_repair(problem, draft, tokenizer)
-    return RepairExample(name, problem.question, problem.images, draft, wrong.reference, repaired)
+    row = RepairExample(name, problem.question, problem.images, draft, wrong.reference, repaired)
+    return replace(row, conversation=problem.prompt)

@@ -1,6 +1,7 @@
 """Repair models on servers: any OpenAI-compatible server, and vLLM, which also returns token ids. [DF, Eq. 5]"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError
@@ -8,13 +9,16 @@ from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
-from difference_feedback.repair.projection import begin_as, project
+from difference_feedback.repair.projection import projected_repair
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
+from difference_feedback.repair.wrapping import unwrapped
 from difference_feedback.runs.sections import Endpoint
 
 
 class EndpointRepairer:
     """A `Repairer` whose repairs come as text and are projected onto the policy's tokens; see `projection`.
+
+    What a chat model writes around its repair is taken off, or the repair is refused; see `wrapping`.
 
     A request that fails after all retries has no candidates, and the trainer counts its repair as missing;
     `client.usage` has the number of failures. With several ranks, each rank sends the requests for its own rows.
@@ -81,10 +85,17 @@ class EndpointRepairer:
         return [self._projected(request, text, cut) for text, cut in zip(answer.texts, answer.truncated, strict=True)]
 
     def _projected(self, request: RepairRequest, text: str, truncated: bool) -> Repair:
-        text = begin_as(request.draft_ids, text, self.tokenizer)
-        ids = project(request.draft_ids, text, self.tokenizer)
-        end = [] if truncated else end_of(request.draft_ids, self.tokenizer) or [self.written_end]
-        return Repair(ids + end, self.tokenizer.decode(ids, skip_special_tokens=True), projected=True)
+        repair = self._unwrapped(request, text)
+        if truncated and (repair is None or text.rstrip().endswith(repair)):
+            end = []
+        else:
+            end = end_of(request.draft_ids, self.tokenizer) or [self.written_end]
+        candidate = projected_repair(request.draft_ids, text if repair is None else repair, self.tokenizer, end)
+        return replace(candidate, wrapped=repair is None)
+
+    def _unwrapped(self, request: RepairRequest, text: str) -> str | None:
+        draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
+        return unwrapped(text, draft, self.prompt.template.markers)
 
 
 class VLLMServerRepairer(EndpointRepairer):
@@ -105,5 +116,7 @@ class VLLMServerRepairer(EndpointRepairer):
             )
         return [
             Repair(ids if cut or end_of(ids, self.tokenizer) else [*ids, self.written_end], text)
+            if self._unwrapped(request, text) == text.strip()
+            else self._projected(request, text, cut)
             for ids, text, cut in zip(answer.token_ids, answer.texts, answer.truncated, strict=True)
         ]

@@ -14,7 +14,9 @@ from difference_feedback.models.generate import SampledAnswer, generate_texts, s
 from difference_feedback.models.load import load_model
 from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.models.ranks import ranks
+from difference_feedback.repair.projection import projected_repair
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
+from difference_feedback.repair.wrapping import unwrapped
 
 
 class LocalRepairer:
@@ -108,9 +110,10 @@ class LocalRepairer:
             device = ranks().device
             self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
         policy = self.policy_tokenizer or self.processor.tokenizer
+        drafts = [policy.decode(request.draft_ids, skip_special_tokens=True) for request in requests]
         conversations = [
-            self.prompt(request.prompt, policy.decode(request.draft_ids, skip_special_tokens=True), request.reference)
-            for request in requests
+            self.prompt(request.prompt, draft, request.reference)
+            for request, draft in zip(requests, drafts, strict=True)
         ]
         fitting = self._fitting(requests, conversations)
         if len(fitting) < len(requests):
@@ -139,7 +142,10 @@ class LocalRepairer:
                 [SampledAnswer(ids[:limit], decode(ids[:limit], skip_special_tokens=True)) for ids, _ in candidates]
                 for candidates, limit in zip(sampled, limits, strict=True)
             ]
-        return [[self._as_repair(answer) for answer in candidates] for candidates in sampled]
+        return [
+            [self._as_repair(answer, request, draft) for answer in candidates]
+            for candidates, request, draft in zip(sampled, requests, drafts, strict=True)
+        ]
 
     def _limits(self, requests: Sequence[RepairRequest]) -> list[int]:
         """The longest repair of each request, in tokens."""
@@ -156,9 +162,13 @@ class LocalRepairer:
         fits = self.lengths.fit(prompts, sizes_of(requests), [context - limit for limit in limits])
         return [i for i, fit in enumerate(fits) if fit]
 
-    def _as_repair(self, answer: SampledAnswer) -> Repair:
+    def _as_repair(self, answer: SampledAnswer, request: RepairRequest, draft: str) -> Repair:
         ids, text = answer
-        if self.policy_tokenizer is None:
-            return Repair(ids, text)
-        end = [written_end(self.policy_tokenizer)] if end_of(ids, self.processor.tokenizer) else []
-        return Repair(self.policy_tokenizer.encode(text, add_special_tokens=False) + end, text)
+        repair = unwrapped(text, draft, self.prompt.template.markers)
+        if self.policy_tokenizer is None and (repair is None or repair == text.strip()):
+            return Repair(ids, text, wrapped=repair is None)
+        policy = self.policy_tokenizer or self.processor.tokenizer
+        end = [written_end(policy)] if end_of(ids, self.processor.tokenizer) else []
+        if repair is None or repair == text.strip():
+            return Repair(policy.encode(text, add_special_tokens=False) + end, text, wrapped=repair is None)
+        return projected_repair(request.draft_ids, repair, policy, end)

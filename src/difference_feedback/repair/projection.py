@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from difference_feedback.method.alignment import align
+from difference_feedback.method.repairs import Repair
 from difference_feedback.models.end_tokens import special_ids
 
 _WORDS = re.compile(r"\s*\S+|\s+$")  # a word with the space before it; together they are the text
@@ -45,6 +46,12 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
         done = place + end - start
     ids += _encode(tokenizer, repair[done:])
     return ids if _decode(tokenizer, ids) == repair else _encode(tokenizer, repair)
+
+
+def projected_repair(draft_ids: Sequence[int], text: str, tokenizer: Any, end: list[int]) -> Repair:
+    """A repair that is text, in the tokens of the policy's `tokenizer`, and `end` after them."""
+    ids = project(draft_ids, begin_as(draft_ids, text, tokenizer), tokenizer)
+    return Repair(ids + end, tokenizer.decode(ids, skip_special_tokens=True), projected=True)
 
 
 def begin_as(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> str:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from difference_feedback.data.conversations import Conversation, system_of
 from difference_feedback.data.untrusted import neutralise, special_tokens
 from difference_feedback.errors import ConfigError, DataError
 
@@ -56,6 +57,8 @@ FULL = RepairTemplate(
 
 STYLES = {"nano": NANO, "full": FULL}
 TEMPLATE_FILE = "repair_template.json"
+_SYSTEMS = "system_messages"
+_MOST_SYSTEMS = 20
 
 
 def template_of(style: str | RepairTemplate) -> RepairTemplate:
@@ -67,9 +70,15 @@ def template_of(style: str | RepairTemplate) -> RepairTemplate:
     return STYLES[style]
 
 
-def save_template(style: str | RepairTemplate, folder: str | Path) -> None:
-    """Put the template beside a model's weights: a repair model is used with the prompt that it was trained with."""
-    text = json.dumps(asdict(template_of(style)), indent=2, ensure_ascii=False)
+def save_template(style: str | RepairTemplate, folder: str | Path, prompts: Iterable[Conversation] = ()) -> None:
+    """Put the template beside a model's weights: a repair model is used with the prompt that it was trained with.
+
+    So are the system messages of `prompts`, those of its training.
+    """
+    values = asdict(template_of(style))
+    if systems := list(dict.fromkeys(map(system_of, prompts))):
+        values[_SYSTEMS] = systems[:_MOST_SYSTEMS]
+    text = json.dumps(values, indent=2, ensure_ascii=False)
     (Path(folder) / TEMPLATE_FILE).write_text(text + "\n", encoding="utf-8")
 
 
@@ -80,10 +89,24 @@ def template_for(model: str | Path) -> RepairTemplate:
         return NANO if str(model) == "nano" else FULL
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
+        values.pop(_SYSTEMS, None)
         return RepairTemplate(**values | {"markers": tuple(values["markers"])})
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         names = ", ".join(field.name for field in fields(RepairTemplate))
         raise ConfigError(f"{path}: no repair template ({error}); it is a JSON object with {names}") from None
+
+
+def other_system(model: str | Path, prompt: Conversation) -> str | None:
+    """What to say where a repair model was trained on prompts with other system messages than that of `prompt`."""
+    path = Path(model) / TEMPLATE_FILE
+    trained = json.loads(path.read_text(encoding="utf-8")).get(_SYSTEMS) if path.is_file() else None
+    system = system_of(prompt)
+    if not trained or system in trained or len(trained) == _MOST_SYSTEMS:
+        return None
+    return (
+        f"Warning: repair_model {model} was trained on prompts with the system message {trained[0]!r}, and those of "
+        f"the policy have {system!r}: its repairs will be worse. Set system_prompt to the same text for both."
+    )
 
 
 def repair_conversation(

@@ -46,9 +46,9 @@ class RepairQuality:
     cpu_seconds: float
     """Spent in the repair model."""
     blind_share: float | None = None
-    """Drafts that are repaired right without the image and the reference: their `g_vis` is 0. [DF, Eq. 3]"""
+    """Of the drafts with images, those that are repaired right without them and the reference. [DF, Eq. 3]"""
     visual_survival: float | None = None
-    """Of the right repairs, those whose `g_vis` is 1."""
+    """Of the right repairs of drafts with images, those whose `g_vis` is 1."""
     audit_survival: float | None = None
     """Of the right repairs that were audited, those that the auditor found clean."""
     audit_hits: dict[str, int] | None = None
@@ -132,26 +132,31 @@ def repair_quality(
         oracle_mask=mask_quality(oracle_marked, errors),
         mask_drafts=len(errors),
         cpu_seconds=seconds,
-        blind_share=None if repaired_blind is None else _mean(repaired_blind),
-        visual_survival=None if repaired_blind is None else _mean([not repaired_blind[i] for i, _ in right]),
+        blind_share=None if repaired_blind is None else _mean(list(repaired_blind.values())),
+        visual_survival=None
+        if repaired_blind is None
+        else _mean([not repaired_blind[i] for i, _ in right if i in repaired_blind]),
         audit_survival=None if audited is None else _mean([verdict == "clean" for verdict in audited if verdict]),
         audit_hits=None if audited is None else audit_statistics(audited).hits,
     )
 
 
-def _repaired_blind(repairer: Repairer, drafts: Sequence[WrongDraft[Any]], grade: Grade) -> list[bool]:
-    """Whether each draft is repaired right from a blank or a noise image, its reference withheld. [DF, Eq. 3]"""
+def _repaired_blind(repairer: Repairer, drafts: Sequence[WrongDraft[Any]], grade: Grade) -> dict[int, bool]:
+    """Whether drafts with images are repaired right from blank or noise images, without reference. [DF, Eq. 3]"""
     kinds: tuple[StandIn, ...] = ("blank", "noise")
+    places = [i for i, wrong in enumerate(drafts) if len(wrong.problem.images)]
     requests = [
-        replace(wrong.request, reference=None, images=[stand_in(image, kind, i) for image in wrong.problem.images])
-        for i, wrong in enumerate(drafts)
+        replace(
+            drafts[i].request, reference=None, images=[stand_in(image, kind, i) for image in drafts[i].problem.images]
+        )
+        for i in places
         for kind in kinds
     ]
-    right = [
-        any(grade(drafts[i // len(kinds)].problem, candidate.text) for candidate in candidates)
-        for i, candidates in enumerate(repairer.repair(requests))
-    ]
-    return [any(right[i : i + len(kinds)]) for i in range(0, len(right), len(kinds))]
+    repaired = dict.fromkeys(places, False)
+    for k, candidates in enumerate(repairer.repair(requests) if requests else []):
+        i = places[k // len(kinds)]
+        repaired[i] |= any(grade(drafts[i].problem, candidate.text) for candidate in candidates)
+    return repaired
 
 
 def _audited(

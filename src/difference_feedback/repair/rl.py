@@ -105,6 +105,7 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
             questions=draft_questions(recipe),
             grade=rule,
             text_only=recipe.text_only,
+            needs_image=recipe.visual_factor.enabled,
             seed=recipe.seed,
             **stage.limits,
         )

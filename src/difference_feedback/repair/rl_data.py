@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
+from difference_feedback.data.lazy_rows import lazy_rows
 from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
@@ -30,6 +31,8 @@ class DraftSupply(Generic[Q]):
     questions: int
     solved_from_text: int
     """Questions with wrong drafts that were removed, since the policy solves them without their image."""
+    without_image: int = 0
+    """Questions that were not asked, since the blank-image test needs an image."""
     too_long: int = 0
     """Drafts that were removed, since their repair prompts do not fit into the repair model's context."""
 
@@ -39,6 +42,7 @@ class DraftSupply(Generic[Q]):
             "drafts": len(self.drafts),
             "questions": self.questions,
             "removed_solved_from_text": self.solved_from_text,
+            "removed_without_image": self.without_image,
             "removed_too_long": self.too_long,
         }
 
@@ -52,6 +56,7 @@ def rl_drafts(
     grade: Grade | Grader = world.is_correct,
     group_size: int = 4,
     text_only: TextOnly | None = None,
+    needs_image: bool = False,
     max_new_tokens: int = 64,
     batch_size: int = 64,
     seed: int = 0,
@@ -61,16 +66,31 @@ def rl_drafts(
     """At most `n` wrong answers of `policy`, each with a correct sibling for its reference.
 
     Questions are taken from `questions` until there are enough; fewer come back when it ends before that. Those that
-    the policy solves from text alone are left out. [DF, Sec. 3]
+    the policy solves from text alone are left out. [DF, Sec. 3] So are those without an image, where `needs_image`.
 
     Raises `DataError` when 20 `n` answers hold fewer than `n`, or all the questions not one.
     """
     drafts: list[WrongDraft[Q]] = []
-    rollouts = questions_asked = removed = 0
+    rollouts = questions_asked = removed = without_image = 0
+
+    def with_image() -> Iterator[Q]:
+        nonlocal without_image
+        for question in questions:
+            if needs_image and not len(question.images):
+                without_image += 1
+            else:
+                yield question
+
+    usable = with_image()
     while len(drafts) < n:
-        batch = list(islice(questions, max(1, batch_size // group_size)))
+        batch = list(islice(usable, max(1, batch_size // group_size)))
         if not batch and drafts:
             break
+        if not batch and not rollouts and without_image:
+            raise DataError(
+                f"none of {without_image} questions has an image, which the blank-image test needs: set "
+                "visual_factor.enabled=false to train on questions without one"
+            )
         if not batch or rollouts >= 20 * n:
             raise DataError(
                 f"{rollouts} answers hold {len(drafts)} wrong ones with a correct sibling, {n} are needed: the "
@@ -93,7 +113,7 @@ def rl_drafts(
             removed += len(mixed) - len(needed)
             mixed = needed
         drafts += wrong_drafts(mixed, seed=seed + rollouts)
-    return DraftSupply(drafts[:n], questions_asked, removed)
+    return DraftSupply(drafts[:n], questions_asked, removed, without_image)
 
 
 def fitting_drafts(
@@ -117,7 +137,7 @@ def rl_dataset(
 ) -> Dataset:
     """Rows for TRL: the repair prompt, what the factors read, and the columns that the question's grader reads."""
     prompt = RepairPrompt(style, processor)
-    rows = []
+    rows, others = [], []
     for wrong in drafts:
         question, draft = wrong.problem, wrong.draft
         conversations = [prompt(question.prompt, draft.text, reference) for reference in (wrong.reference, None)]
@@ -126,5 +146,7 @@ def rl_dataset(
             name.update(image.tobytes())
         row: dict[str, Any] = {"prompt": conversations[0], "blind_prompt": conversations[1]}
         row |= {"draft_id": name.hexdigest()[:12], "draft_ids": draft.token_ids, "draft": draft.text}
-        rows.append(row | {"reference": wrong.reference, "question": question.question} | columns_of(question))
-    return Dataset.from_list(rows)
+        row |= {"reference": wrong.reference, "question": question.question}
+        rows.append(row)
+        others.append({name: value for name, value in columns_of(question).items() if name not in (*row, "images")})
+    return lazy_rows(rows, [wrong.problem.images for wrong in drafts], others)

@@ -7,12 +7,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from rich.console import Console
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from difference_feedback.data.conversations import fill_images, with_system
+from difference_feedback.data.conversations import fill_images, system_of
+from difference_feedback.data.lazy_rows import lazy_rows
 from difference_feedback.data.repair_set import RepairExample, RepairSet, load_repair_set, save_repair_set
-from difference_feedback.errors import DataError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.questions import labelled_problems
 from difference_feedback.models.end_tokens import end_ids, written_end
@@ -25,6 +27,7 @@ from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, tem
 from difference_feedback.repair.stage import Stage, stage_config
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import print_problems
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
 from difference_feedback.runs.serving import with_servers
@@ -90,17 +93,20 @@ class RepairCollator:
 def sft_dataset(
     rows: Sequence[RepairExample], processor: ProcessorMixin, style: str | RepairTemplate, system: str | None = None
 ) -> Dataset:
-    """TRL's prompt-completion format: the repair prompt with the policy's `system` message, and the repaired answer."""
+    """TRL's prompt-completion format: the repair prompt, and the repaired answer.
+
+    `system` is the policy's system message, for rows that do not hold the conversation in which the draft was given.
+    """
     prompt = RepairPrompt(style, processor)
-    return Dataset.from_list(
+    return lazy_rows(
         [
             {
-                "prompt": prompt(with_system(row.prompt, system), row.draft, row.reference),
+                "prompt": prompt(row.prompt_with(system), row.draft, row.reference),
                 "completion": prompt.answer(row.repaired),
-                "images": list(row.images),
             }
             for row in rows
-        ]
+        ],
+        [row.images for row in rows],
     )
 
 
@@ -158,13 +164,33 @@ def fitting_repairs(recipe: RepairSFTRecipe, repair_set: RepairSet, system: str 
     processor = load_processor(recipe.model)
     prompt = RepairPrompt(template_for(recipe.model), processor)
     rows = repair_set.rows
-    prompts = [prompt(with_system(row.prompt, system), row.draft, row.reference) for row in rows]
+    prompts = [prompt(row.prompt_with(system), row.draft, row.reference) for row in rows]
     lengths = PromptLengths(processor, recipe.model).count(prompts, sizes_of(rows))
     repairs = processor.tokenizer([row.repaired for row in rows], add_special_tokens=False)["input_ids"]
     whole = [length + len(ids) + 1 for length, ids in zip(lengths, repairs, strict=True)]
     room = room_for_prompts(recipe.model, 0, recipe.max_length, "max_length")
     kept = fitting(str(recipe.data), whole, [f"row {row.id}" for row in rows], room)
     return replace(repair_set, rows=[rows[i] for i in kept])
+
+
+def usable_repairs(path: str, system: str | None) -> RepairSet:
+    """The rows of a file that can be used; the first rank prints the others.
+
+    Raises `ConfigError` where rows hold the policy's conversation, and it has another system message than `system`.
+    """
+    repair_set = load_repair_set(path)
+    if repair_set.errors and ranks().is_main_process:
+        console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
+        count = len(repair_set.rows) + repair_set.replaced + len(repair_set.errors)
+        console.print(f"{path}: {len(repair_set.errors)} of {count} rows are left out:", markup=False)
+        print_problems(repair_set.errors, console)
+    others = [row for row in repair_set.rows if system is not None and system_of(row.prompt_with(system)) != system]
+    if others:
+        raise ConfigError(
+            f"system_prompt: row {others[0].id} of {path} holds the policy's own prompt, whose system message is "
+            f"{system_of(others[0].prompt)!r}: leave system_prompt out. It is for rows without a prompt."
+        )
+    return repair_set
 
 
 @with_servers
@@ -177,7 +203,7 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
     check(recipe)
     config = sft_config(recipe, run.checkpoints)
     system = prompt_form(recipe.system_prompt).system
-    repair_set = fitting_repairs(recipe, load_repair_set(recipe.data), system) if recipe.data else None
+    repair_set = fitting_repairs(recipe, usable_repairs(recipe.data, system), system) if recipe.data else None
     stage = Stage(recipe, run, policy=recipe.model)
     auditor = EmbeddedAuditor()  # it costs nothing
     before = None if recipe.data else stage.quality(auditor=auditor)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainingArguments
 
 from difference_feedback.judges.audit import Auditor
 from difference_feedback.judges.llm_judge import LLMJudge
@@ -128,7 +128,7 @@ class Stage:
         measuring: dict[str, Any] = {"grade": self._grade, "blind": True, "auditor": auditor, "over_ranks": True}
         return repair_quality(repairer, self._drafts, self.processor.tokenizer, **measuring)
 
-    def save(self, trainer: Trainer | None = None) -> None:
+    def save(self, trainer: Any = None) -> None:
         """Save the model, its processor and its prompt template to the run's `model` folder."""
         if trainer is not None:
             trainer.save_model(str(self.run.model_path))
@@ -136,7 +136,7 @@ class Stage:
             self.model.save_pretrained(self.run.model_path)
             self.processor.save_pretrained(self.run.model_path)
         if ranks().is_main_process:
-            save_template(self.template, self.run.model_path)
+            save_template(self.template, self.run.model_path, trainer.train_dataset["prompt"] if trainer else ())
             name_base(self.run.model_path, self.recipe.model)
 
     def finish(self, summary: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
     BaseRecipe,
+    BenchmarksRecipe,
     EvaluateRecipe,
     QuestionRecipe,
     Recipe,
@@ -24,7 +25,8 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
-from difference_feedback.runs.rewards import BUILT_IN, EMBEDDED, JUDGE, check_rewards, rewards_of
+from difference_feedback.runs.renamed import repair_field
+from difference_feedback.runs.rewards import BENCHMARKS, BUILT_IN, EMBEDDED, JUDGE, JUDGED, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
 from difference_feedback.runs.validation import nearest
@@ -35,6 +37,7 @@ HOST_OBJECTIVES = {
 }
 """The objectives that each host computes; on verl, those whose weights were verified."""
 _LINES = 100  # read of a data file
+_FILES = (".json", ".csv", ".tsv", ".parquet")
 
 
 def check(recipe: Recipe) -> None:
@@ -49,7 +52,7 @@ def check(recipe: Recipe) -> None:
             _check_repair(recipe)
             prompt_form(recipe.system_prompt)
             if recipe.data:
-                _check_rows(recipe.data, "data")
+                _check_repairs(recipe.data)
             else:
                 _check_policy_server(recipe, recipe.model)
         case RepairRLRecipe():
@@ -61,6 +64,8 @@ def check(recipe: Recipe) -> None:
             _check_model(recipe.model)
             _check_grading(recipe, recipe.data)
             _check_policy_server(recipe, recipe.model)
+        case BenchmarksRecipe():
+            _check_benchmarks(recipe)
 
 
 def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:
@@ -127,6 +132,7 @@ def _check_host(recipe: TrainRecipe) -> None:
         return
     ignored = {
         "reward: llm-judge": JUDGE in rewards_of(recipe),
+        "judge": recipe.judge is not None,
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
         "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
@@ -263,7 +269,8 @@ def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> N
     if data and recipe.tasks:
         raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
     _check_questions(recipe)
-    if (recipe.judge is not None) != (JUDGE in rewards_of(recipe)):
+    judged = set(rewards_of(recipe)) & set(JUDGED)
+    if (recipe.judge is None and JUDGE in judged) or (recipe.judge is not None and not judged):
         raise ConfigError(
             "judge and reward: llm-judge go together: give both, or neither; judge.endpoint is the url and model of "
             "the language model that grades."
@@ -282,6 +289,8 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
         raise ConfigError("trl.max_prompt_length: TRL has it no more: write max_prompt_length, without trl.")
     if recipe.data and EMBEDDED in rewards_of(recipe):
         raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
+    if recipe.data is None and (names := [name for name in rewards_of(recipe) if name in BENCHMARKS]):
+        raise ConfigError(f"reward: {names[0]} is a benchmark's answer rule: give its rows as data.path.")
 
 
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
@@ -319,11 +328,26 @@ def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
         )
 
 
+def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
+    _check_model(recipe.model)
+    prompt_form(recipe.system_prompt, recipe.format_prompt)
+    for task, path in recipe.data.items():
+        if not Path(path).expanduser().exists():
+            raise ConfigError(
+                f"data.{task}: {path} does not exist: give a folder of `save_to_disk`, a file in parquet or JSON "
+                "Lines, or a copy of the data set's repository."
+            )
+    if (endpoint := named(recipe.endpoint, recipe.model)) is not None:
+        check_server(endpoint, "endpoint")
+    if recipe.judge is not None:
+        check_server(recipe.judge, "judge")
+
+
 def _check_data(data: Data, key: str) -> None:
     path = Path(data.path).expanduser()
-    if path.suffix in (".jsonl", ".json", ".csv", ".tsv") and not path.is_dir():
+    if path.suffix == ".jsonl" and not path.is_dir():
         _check_rows(data.path, f"{key}.path")
-    elif (is_local(data.path) or path.suffix == ".parquet") and not path.exists():
+    elif (is_local(data.path) or path.suffix in _FILES) and not path.exists():
         raise ConfigError(
             f"{key}.path: {data.path} does not exist: give a file of rows, a folder with one, a saved data set, or a "
             "hub name."
@@ -332,19 +356,37 @@ def _check_data(data: Data, key: str) -> None:
         raise ConfigError(f"{key}.image_root: {data.image_root} is no folder: give the one that the paths start from.")
 
 
-def _check_rows(name: str, key: str) -> None:
-    """A JSON Lines file that can be read, with an object in one of its first lines."""
+def _check_repairs(name: str) -> None:
+    """Repaired answers, and not what `annotate` shows to people: the same rows without the repairs."""
+    rows = _check_rows(name, "data")
+    if any(repair_field(row) in row for row in rows) or not any("draft" in row for row in rows):
+        return
+    path = Path(name).expanduser()
+    annotated = path.with_name(f"{path.name.removesuffix('.jsonl')}.annotated.jsonl")
+    remedy = (
+        "which exists: give it"
+        if annotated.is_file()
+        else f"which does not exist yet: difference-feedback annotate {name}"
+    )
+    raise ConfigError(f"data: {name} holds answers that nobody has repaired. The repairs go to {annotated}, {remedy}.")
+
+
+def _check_rows(name: str, key: str) -> list[Mapping[str, Any]]:
+    """The objects in the first lines of a JSON Lines file that can be read; at least one."""
     try:
         with Path(name).expanduser().open(encoding="utf-8-sig", errors="replace") as file:
-            if any(map(_is_object, islice(file, _LINES))):
-                return
+            rows = [row for row in map(_parsed, islice(file, _LINES)) if isinstance(row, Mapping)]
     except OSError as error:
         raise ConfigError(f"{key}: {name}: {error.strerror}: give a JSON Lines file that can be read.") from None
-    raise ConfigError(f"{key}: {name}: none of its first {_LINES} lines is a JSON object: write one {{...}} a line.")
+    if not rows:
+        raise ConfigError(
+            f"{key}: {name}: none of its first {_LINES} lines is a JSON object: write one {{...}} a line."
+        )
+    return rows
 
 
-def _is_object(line: str) -> bool:
+def _parsed(line: str) -> Any:
     try:
-        return isinstance(json.loads(line), Mapping)
+        return json.loads(line)
     except (ValueError, RecursionError):
-        return False
+        return None

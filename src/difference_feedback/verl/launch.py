@@ -57,6 +57,8 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     fixed: dict[str, Any] = {
         "data.train_files": train,
         "data.val_files": test,
+        "data.custom_cls.path": "pkg://difference_feedback.verl.question_dataset",
+        "data.custom_cls.name": "QuestionDataset",
         "data.seed": recipe.seed,
         "actor_rollout_ref.model.path": SHIPPED if recipe.model == "nano" else recipe.model,
         "reward.custom_reward_function.path": Path(__file__).with_name("reward.py"),

@@ -1,17 +1,19 @@
 """Questions as parquet files that verl reads."""
 
-import io
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from difference_feedback.data.question import Question, without_images
-from difference_feedback.data.question_rows import for_rewards
-from difference_feedback.errors import DataError
+from difference_feedback.data.question import Question
 from difference_feedback.judges.questions import Grader, Rule, columns_of
+from difference_feedback.verl.stored_images import stored_images
+
+_MARK = re.compile("<(image|video|audio)>")  # what verl fills
 
 
 def source_of(grader: Grader) -> str:
@@ -22,46 +24,42 @@ def source_of(grader: Grader) -> str:
 def write_questions(path: Path, questions: Iterable[Question], source: str) -> int:
     """Write chat prompts with `<image>` in the place of each image, and the answers; returns the number of rows.
 
-    `source` is `source_of` their grader. What a reward function of one's own reads is in `extra_info`.
-
-    Raises:
-        DataError: a question whose text contains `<image>`, which verl would replace.
+    `source` is `source_of` their grader. What a reward function of one's own reads is in `extra_info`. Images that are
+    files stay where they are: `QuestionDataset` opens and converts them when they are needed.
     """
     rows = [_row(i, question, source) for i, question in enumerate(questions)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Dataset.from_list(rows).to_parquet(path)
+    pq.write_table(pa.Table.from_pylist(rows), path)
     return len(rows)
 
 
 def _row(index: int, question: Question, source: str) -> dict[str, Any]:
-    content = str(without_images(question.prompt))  # verl fills the places of image parts
-    if "<image>" in content or "<video>" in content:
-        raise DataError(f"question {index}: verl would replace <image> or <video> in its text; write it differently.")
+    has_images = len(question.images) > 0
     messages = [
-        {"role": message["role"], "content": "".join(map(_text, message["content"]))} for message in question.prompt
+        {"role": message["role"], "content": "".join(_text(part, has_images) for part in message["content"])}
+        for message in question.prompt
     ]
     columns = {name: value for name, value in columns_of(question).items() if name != "images"}
-    own = columns.pop("columns", {})  # rows may hold different types in them: JSON has no types of columns
-    columns = {name: value for name, value in columns.items() if name not in for_rewards(own)}
+    # The columns of one's own file may have values of any type, which parquet does not take.
+    own = (getattr(question, "columns", {}).keys() | {"columns"}) - {"answer", "task", "id", "options"}
+    others = {name: columns.pop(name) for name in own & columns.keys()}
     return {
         "data_source": source,
         "prompt": messages,
-        "images": [_png(image) for image in question.images],
+        "images": stored_images(question.images),
         "ability": question.task,
         "reward_model": {"style": "rule", "ground_truth": question.answer},
-        "extra_info": {"options": [], **columns, "columns": json.dumps(own), "index": index, "prompt": messages},
+        "extra_info": {"options": [], **columns, "others": json.dumps(others), "index": index, "prompt": messages},
     }
 
 
-def _text(part: dict[str, Any] | str) -> str:
-    """A part of a message, or a character of one that is plain text."""
+def _text(part: dict[str, Any] | str, has_images: bool) -> str:
+    """A part of a message, or a character of one that is plain text.
+
+    Where a row has images, verl fills every mark, so that one which is meant as text gets a blank.
+    """
     if isinstance(part, str):
         return part
-    return "<image>" if part["type"] == "image" else part["text"]
-
-
-def _png(image: Any) -> dict[str, Any]:
-    """An image as verl reads it. `min_pixels` keeps verl from enlarging images of fewer than 56 x 56 pixels."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    return {"bytes": buffer.getvalue(), "min_pixels": min(image.width * image.height, 56 * 56)}
+    if part["type"] == "image":
+        return "<image>"
+    return _MARK.sub(r"< \1>", part["text"]) if has_images else part["text"]
