@@ -26,7 +26,7 @@ from difference_feedback.data.once import once_a_machine
 from difference_feedback.data.pictures import LazyImages, Opener, Picture, Size
 from difference_feedback.data.question_rows import FEATURES, for_trainers, prompt_of
 from difference_feedback.data.rows import MediumCell, ReadRow, kept_columns, read_row
-from difference_feedback.data.sources import open_source
+from difference_feedback.data.sources import RowSource, open_source
 from difference_feedback.data.video import spread
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.first_rank import is_first_rank
@@ -138,11 +138,12 @@ def read_data(data: Data, form: PromptForm | None = None) -> LoadedData:
     root = Path(data.image_root).expanduser() if data.image_root is not None else source.folder
     if data.image_root is not None and not root.is_dir():
         raise ConfigError(f"data.image_root: {data.image_root} is no folder: give the one that the paths start from.")
-    reader = _Reader(data, layout, Opener(source, data.path, root, data.min_side, data.max_pixels), form)
+    opener = Opener(source, data.path, root, data.min_side, data.max_pixels)
+    reader = _Reader(data, source, layout, opener, form)
     probe = (form or PromptForm()).question("question", data.instruction)
     key = [data.model_dump(), form and form.system, probe, _changed(Path(data.path).expanduser())]
     folder = once_a_machine(key, lambda folder: _save(reader.read(), folder))
-    return reader.read() if folder is None else _loaded(folder, reader.layout, reader.opener)
+    return reader.read() if folder is None else _loaded(folder, source, layout, opener)
 
 
 def _changed(path: Path) -> list[float]:
@@ -156,11 +157,11 @@ def _save(loaded: LoadedData, folder: Path) -> None:
     (folder / "account.json").write_text(json.dumps({"problems": problems, "notes": loaded.notes}))
 
 
-def _loaded(folder: Path, layout: Layout, opener: Opener) -> LoadedData:
+def _loaded(folder: Path, source: RowSource, layout: Layout, opener: Opener) -> LoadedData:
     account = json.loads((folder / "account.json").read_text())
     dataset = datasets.load_from_disk(str(folder / "rows"), keep_in_memory=True)
     if any(not picture["path"] for row in dataset["images"] for picture in row):
-        for _ in opener.source:  # it learns where its rows are
+        for _ in source:  # it learns where its rows are
             pass
     problems = [RowProblem(*problem) for problem in account["problems"]]
     return LoadedData(dataset, problems, Counter(account["notes"]), layout, opener)
@@ -169,8 +170,9 @@ def _loaded(folder: Path, layout: Layout, opener: Opener) -> LoadedData:
 class _Reader:
     """Reads rows, and keeps account of what is wrong with them."""
 
-    def __init__(self, data: Data, layout: Layout, opener: Opener, form: PromptForm | None) -> None:
-        self.data, self.layout, self.opener, self.form = data, layout, opener, form or PromptForm()
+    def __init__(self, data: Data, source: RowSource, layout: Layout, opener: Opener, form: PromptForm | None) -> None:
+        self.data, self.source, self.layout, self.opener = data, source, layout, opener
+        self.form = form or PromptForm()
         self.problems: list[RowProblem] = []
         self.notes: Counter[str] = Counter()
         self.lines_of_ids: dict[str, int] = {}
@@ -183,12 +185,12 @@ class _Reader:
             tables.append(
                 datasets.Dataset.from_dict({name: [row[name] for row in good] for name in FEATURES}, FEATURES)
             )
-        problems = sorted([*self.opener.source.problems, *self.problems], key=lambda problem: problem.line)
+        problems = sorted([*self.source.problems, *self.problems], key=lambda problem: problem.line)
         return LoadedData(datasets.concatenate_datasets(tables), problems, self.notes, self.layout, self.opener)
 
     def _usable(self) -> Iterator[dict[str, Any]]:
         """The usable rows in the columns of `FEATURES`."""
-        for row in self.opener.source:
+        for row in self.source:
             try:
                 yield self._row(row)
             except FieldError as error:
