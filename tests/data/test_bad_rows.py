@@ -147,6 +147,13 @@ def test_numbers_that_are_options_are_no_indices(folder: Path) -> None:
     assert load(folder, *rows, form="ai2d").dataset["answer"][:] == ["A", "B", "C"]
 
 
+def test_lists_and_intervals_are_told_apart(folder: Path) -> None:
+    answers = ["[0, 1]", "(0, 1]", "{1, 2}", "['24/7', '3.429']", ["a", "b"], ["a"], [7], "['a']"]
+    loaded = load(folder, *({**GOOD, "answer": answer} for answer in answers))
+    assert loaded.dataset["answer"][:] == ["[0, 1]", "(0, 1]", "{1, 2}", "24/7", "a", "a", "7", "a"]
+    assert [problem.line for problem in load(folder, GOOD, {**GOOD, "answer": [1, 2, 3, 4]}).problems] == [2]
+
+
 def test_ids_are_unique_and_zero_is_one(folder: Path) -> None:
     names = [0, 1, "0", "https://example.org/" + "x" * 300, "a/1", "a_1", 1.0, None]
     loaded = load(folder, *({**GOOD, "id": name} for name in names))

@@ -64,9 +64,10 @@ def read_text(text: str) -> Any:
         return text
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            value = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
+        return value if isinstance(value, list | dict) else text
     return text
 
 
