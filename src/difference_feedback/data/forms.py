@@ -223,7 +223,7 @@ def layout_of(data: Data, sample: Sequence[RowValues]) -> Layout:
     layout = Layout(form, columns, why)
     for name, wanted in data.columns.items():
         for column in [wanted] if isinstance(wanted, str) else wanted:
-            if not any(columns_like(row, column) for row in sample):
+            if sample and not any(columns_like(row, column) for row in sample):
                 raise ConfigError(f"data.columns.{name}: {data.path} has no column {column!r}; {_columns_in(sample)}.")
     _require(layout, data, sample, "question", ("question", "messages"))
     _require(layout, data, sample, "answer", ("answer", "reference", "messages"))
