@@ -38,6 +38,7 @@ def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
+            atexit.register((base / f"{name}.lock").unlink, missing_ok=True)
             write(folder)
             (folder / "done").touch()
     return folder
