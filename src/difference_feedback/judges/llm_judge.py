@@ -83,7 +83,7 @@ class LLMJudge:
     def grade(self, questions: Sequence[Question], responses: Sequence[str]) -> list[bool | None]:
         """Verdicts on responses to a data set's questions."""
         texts, answers = [q.question for q in questions], [q.answer for q in questions]
-        judgements = self.judge(texts, [list(q.images) for q in questions], responses, answers, "judging")
+        judgements = self.judge(texts, [q.images for q in questions], responses, answers, "judging")
         return [judgement.correct for judgement in judgements]
 
     def reward(
@@ -124,7 +124,7 @@ def request(
     content.append({"type": "text", "text": "\n\n".join(fenced) + "\n\nYour verdict on the response, as JSON:"})
     system = f"{SYSTEM}\n\n{rules}" if rules else SYSTEM
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": content}]
-    return ChatRequest(messages, list(images), Vote.model_json_schema(), temperature, seed=vote)
+    return ChatRequest(messages, images, Vote.model_json_schema(), temperature, seed=vote)
 
 
 def majority(answers: Sequence[ChatAnswer]) -> Judgement:
