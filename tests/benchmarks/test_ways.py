@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from benchmark_rows import ROWS, TASKS, dataset, picture
-from conftest import Replay
 from datasets import Dataset
 from fastapi import FastAPI
+from replay import Replay
 from servers.openai_server import serving
 from test_scores import run, summary, with_copies
 
