@@ -20,6 +20,8 @@ TYPES = (
     (r"TaskSets", "lists of tasks by name"),
     (r"Sweep", "lists of values by key"),
     (r"dict\[Literal\[(.+)\], str\]", r"text for each of \1"),
+    (r"dict\[DataField, (.+)\]", r"\1, for each field"),
+    (r"dict\[str, str\]", "text by name"),
     (r"dict\[str, Any\]", "mapping"),
     (r"list\[(\w+)\]", r"list of \1"),
     (r"Tasks|list of TaskName", "list of tasks"),
