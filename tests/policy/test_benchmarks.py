@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from difference_feedback.cli import app
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.intervals import mean_interval, wilson_interval
-from difference_feedback.policy.benchmarks import NAMES, as_share, in_form, place_for, until
+from difference_feedback.policy.benchmark_answers import in_form, until
+from difference_feedback.policy.benchmarks import NAMES, as_share, place_for
 from difference_feedback.policy.harness import find_harness, harness_environment
 from difference_feedback.policy.harness_worker import as_verdict, chosen_metric
 from difference_feedback.report.benchmarks import PAPER, TITLES, benchmark_table
@@ -161,6 +162,7 @@ def test_mistakes_name_the_place_and_the_remedy(tmp_path: Path, monkeypatch: pyt
     assert "no such folder" in evaluate("./nowhere", "ai2d")
     assert "max_new_token" in evaluate("nano", "ai2d", "max_new_token=7")
     assert "mathvista" in evaluate(str(tmp_path))
+    assert "lower it" in evaluate("nano", "ai2d", "max_new_tokens=100000")
     assert "endpoint.url" in evaluate("nano", "ai2d", "endpoint.url=http://127.0.0.1:9/v1")
     assert "judge.url" in evaluate("nano", "ai2d", "judge.url=http://127.0.0.1:9/v1", "judge.model=m")
 
