@@ -167,6 +167,21 @@ def test_mistakes_name_the_place_and_the_remedy(tmp_path: Path, monkeypatch: pyt
     assert "judge.url" in evaluate("nano", "ai2d", "judge.url=http://127.0.0.1:9/v1", "judge.model=m")
 
 
+def test_a_recipe_says_the_same_as_the_words(tmp_path: Path) -> None:
+    """A finished task is shown without the harness, by whichever way it is named."""
+    leave(tmp_path / "out", score("ai2d", 3, 4))
+    file = tmp_path / "six.yaml"
+    file.write_text("kind: benchmarks\nmodel: m\ntasks: [ai2d]\n")
+    outputs = []
+    for words in (["m", "ai2d"], [str(file)], [str(file), "seed=0"]):
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["evaluate", *words, "--output", str(tmp_path / "out")])
+        assert result.exit_code == 0, result.output
+        outputs.append(result.output)
+    assert "75.0%" in outputs[0]
+    assert len(set(outputs)) == 1
+    assert "another recipe" in evaluate(str(file), "seed=1", "--output", str(tmp_path / "out"))
+
+
 def test_base_baseline_and_df_stand_side_by_side_with_the_paper_s_row(tmp_path: Path) -> None:
     rights = {"base": 20, "gspo": 30, "df": 40}
     runs = {
