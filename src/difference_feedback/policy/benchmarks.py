@@ -28,7 +28,7 @@ from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.models.load import load_model
 from difference_feedback.models.processor import context_of, load_config
 from difference_feedback.models.ranks import ranks, say_idle_devices
-from difference_feedback.policy.benchmark_answers import answer_requests
+from difference_feedback.policy.benchmark_answers import answer_requests, longest_answer
 from difference_feedback.policy.harness import Harness, find_harness
 from difference_feedback.policy.harness_worker import ANSWERS, IMAGES, REQUESTS
 from difference_feedback.runs.check import check
@@ -214,12 +214,13 @@ def _finish(
     summary = _summary(task, rows, harness, version)
     shutil.rmtree(run.folder / IMAGES, ignore_errors=True)
     run.finish(summary | {"wall_seconds": time.monotonic() - start})
-    cut = summary["cut_off"]
-    if cut > 0.05 * len(rows):
+    if summary["cut_off"] > 0.05 * len(rows):
+        source = "" if task.recipe.max_new_tokens else ", which the task sets"
+        limit = f"{longest_answer(task.recipe, requests[0])} tokens{source}"
         _say(
             console,
-            f"{task.name}: {cut} of {len(rows)} answers were cut off at the limit of {requests[0]['max_new_tokens']} "
-            "tokens that the task sets. Give max_new_tokens=2048 or more for a model that reasons before it answers.",
+            f"{task.name}: {summary['cut_off']} of {len(rows)} answers were cut off at the limit of {limit}. A model that "
+            "reasons before it answers needs more: max_new_tokens=2048, for example.",
         )
 
 

@@ -188,7 +188,8 @@ def show_scores(scores: Sequence[BenchmarkScore], console: Console) -> None:
     """Print one model's scores, a row a task, by this package's rule and by the harness's own."""
     shown = Table(title=Text(f"{scores[0].model}: benchmarks"))
     for column in ("task", "questions", "score", "95 % interval", "by", "lmms-eval's own", "cut off"):
-        shown.add_column(column, justify="left" if column in ("task", "by") else "right")
+        text = column in ("task", "by")
+        shown.add_column(column, justify="left" if text else "right", no_wrap=column in ("score", "95 % interval"))
     for score in scores:
         interval = score.interval if score.score is not None else score.harness_interval
         own = "" if score.harness_value is None else f"{score.harness_value:g}"
