@@ -19,7 +19,7 @@ HARNESS_STAMP := $(HARNESS_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
-	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint lint format bench-core bench-small clean
+	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint lint format bench-core bench-data bench-small clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -119,6 +119,9 @@ format: $(STAMP) ## put the code into shape
 
 bench-core: $(STAMP) ## throughput of alignment and masks
 	$(BIN)/python benchmarks/core.py
+
+bench-data: $(STAMP) ## time and memory of loading 20,000 rows of images
+	$(BIN)/python benchmarks/data_loading.py
 
 bench-small: $(STAMP) ## the main table of docs/evidence.md in half an hour on two cores
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2

@@ -115,6 +115,8 @@ def test_mathvision_items_are_ready_to_annotate(tmp_path):
     write_jsonl(folder / "testmini.jsonl", rows)
     for model, answer in (("a", 5), ("b", 4), ("c", 3)):
         answers = [{"id": row["id"], "model": model, "response": f"{because} \\boxed{{{answer}}}"} for row in rows]
+        answers = [answer_row | {"correct": answer == 5} for answer_row in answers]
+        answers.append(answers[0] | {"correct": answer != 5, "response": f"otherwise {because} \\boxed{{{answer}}}"})
         write_jsonl(folder / "responses" / f"{model}.jsonl", answers)
     load("mathvision_items").make_items(folder, output, largest_image=20_000)
     work, _ = find_work(output)

@@ -30,46 +30,15 @@ WRAPPERS = [
 NUMBERS = st.integers(-(10**6), 10**6) | st.decimals(-1000, 1000, places=3)
 WORDS = st.text(string.ascii_lowercase, min_size=4, max_size=9).filter(lambda word: word not in ("true", "none"))
 METRES = {"mm": Fraction(1, 1000), "cm": Fraction(1, 100), "m": Fraction(1), "km": Fraction(1000)}
-VALUES = st.sampled_from(
-    [
-        "5",
-        "1/2",
-        "0.5",
-        "50%",
-        r"\frac{1}{2}",
-        r"2\sqrt{3}",
-        r"\sqrt{12}",
-        "x+1",
-        "1+x",
-        "(1,2)",
-        "[1,2]",
-        "1, 2",
-        "2,1",
-        r"\{1,2\}",
-        "x = 5",
-        "5 cm",
-        "0.05 m",
-        "5 apples",
-        "3:00 pm",
-        "15:00",
-        "2:4",
-        "1:2",
-        "10-20",
-        "x > 3",
-        r"(3,\infty)",
-        "A cat",
-        "a cat",
-        "five",
-        "1,200",
-        "1200",
-        r"\pm 3",
-        "3, -3",
-        "x=3, y=4",
-        "y=4, x=3",
-        "2x+3y=6",
-        "4x+6y=12",
-    ]
-)
+# fmt: off
+VALUES = st.sampled_from([
+    "5", "1/2", "0.5", "50%", r"\frac{1}{2}", r"2\sqrt{3}", r"\sqrt{12}", "x+1", "1+x", "(1,2)", "[1,2]", "1, 2",
+    "2,1", r"\{1,2\}", "x = 5", "5 cm", "0.05 m", "5 apples", "3:00 pm", "15:00", "2:4", "1:2", "10-20", "x > 3",
+    r"(3,\infty)", "A cat", "a cat", "five", "1,200", "1200", r"\pm 3", "3, -3", "x=3, y=4", "y=4, x=3", "2x+3y=6",
+    "4x+6y=12", "3 to 5", "3:5", "May 2, 2020", "2020-05-02", r"\emptyset", r"\{\}", "x<1 or x>2",
+    r"(2,\infty)\cup(-\infty,1)",
+])
+# fmt: on
 
 
 @pytest.mark.parametrize("wrapper", WRAPPERS)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from data.forms import NAMES, FormFile, write_animation, write_forms
 from datasets import Dataset
 from omegaconf import OmegaConf
 from PIL import Image
@@ -89,13 +90,17 @@ def test_verl_reads_the_prompts_and_images_of_the_policy(file: Path, processor: 
     assert (tmp_path / "train.parquet").stat().st_size < 40_000, "no pixels"
 
 
-def test_rows_without_any_image_and_with_images_in_the_file_itself(file: Path, processor: Any, tmp_path: Path) -> None:
+def test_rows_without_image_with_bytes_and_with_frames(file: Path, processor: Any, tmp_path: Path) -> None:
     from difference_feedback.verl.question_dataset import QuestionDataset
 
+    animation = write_animation(tmp_path / "grey.webp")
     bytes_of = (file.parent / "large.jpg").read_bytes()
     kinds: dict[str, list[dict[str, Any]]] = {
         "none": [{"question": "2 + 2 ? <audio>", "answer": "4"}],
         "held": [{"question": "how many ?", "image": {"bytes": bytes_of}, "answer": "4"}],
+        "frames": [
+            {"question": "what is in <video> ?", "video": str(write_animation(tmp_path / "a.webp")), "answer": "4"}
+        ],
     }
     for name, rows in kinds.items():
         Dataset.from_list(rows).to_parquet(tmp_path / f"{name}.parquet")
@@ -125,3 +130,23 @@ def test_answers_are_graded_with_the_columns_of_their_row(file: Path, tmp_path: 
         truth = str(row["reward_model"]["ground_truth"])
         for text, score in ((answer, 1.0), ("\\boxed{77}", 0.0)):
             assert compute_score(str(row["data_source"]), text, truth, row["extra_info"])["score"] == score
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FormFile]:
+    return write_forms(tmp_path_factory.mktemp("forms"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_form_is_read_by_verl(files: dict[str, FormFile], processor: Any, tmp_path: Path, name: str) -> None:
+    from difference_feedback.verl.question_dataset import QuestionDataset
+
+    questions = load_data(files[name].data).questions()
+    write_questions(tmp_path / "train.parquet", questions, source_of(FINAL_ANSWER))
+    rows = read_by(QuestionDataset, tmp_path / "train.parquet", processor)
+    for row, question in zip(rows, questions, strict=True):
+        same_prompts(row, question, processor)
+        extra = dict(row["extra_info"])
+        truth = row["reward_model"]["ground_truth"]
+        scores = [compute_score("final-answer", f"\\boxed{{{a}}}", truth, extra)["score"] for a in (truth, "no such")]
+        assert scores == [1.0, 0.0]

@@ -3,7 +3,7 @@
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from difference_feedback.annotate.collect import Response
 from difference_feedback.annotate.feedback import is_right, word_cost
 from difference_feedback.annotate.items import images_of
 from difference_feedback.annotate.responses import read_responses
+from difference_feedback.data.pictures import Opener
 from difference_feedback.data.repair_set import RepairExample, read_example
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
@@ -52,7 +53,7 @@ class Drafters:
     """Several sources. Of all their repairs the `closest` is offered."""
 
     def __init__(self, sources: Sequence[DraftSource]) -> None:
-        self.name = " or ".join(source.name for source in sources)
+        self.name = " or ".join(sorted(source.name for source in sources))
         self._sources = sources
         self._drafters: list[Drafter] = []
 
@@ -212,7 +213,9 @@ def _with_images(draft: Callable[[Sequence[RepairExample]], list[Texts]], folder
 
 def _example(item: Item, folder: Path) -> RepairExample | None:
     """The item as `repair sft` reads it once it is repaired: the prompt is the same. None where it cannot be read."""
+    row = {**item, "image": images_of(item), "repaired": item["draft"]}
     try:
-        return read_example({**item, "image": images_of(item), "repaired": item["draft"]}, 0, folder)
+        example = read_example(row, 0, Opener(None, item["id"], folder, min_side=28, max_pixels=1_003_520))
+        return replace(example, images=list(example.images))
     except DataError:
         return None

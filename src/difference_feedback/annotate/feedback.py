@@ -55,9 +55,14 @@ def is_right(item: Mapping[str, Any], text: str) -> bool | None:
     answer = item.get("answer")
     if answer is None or not str(answer).strip():
         return None
-    if item.get("rule") == "embedded":
-        return text.rpartition("answer")[2].split() == str(answer).split()
-    return grade(text, str(answer), item.get("options") or None).correct
+    return _verdict(text, str(answer), tuple(item.get("options") or ()), item.get("rule") == "embedded")
+
+
+@lru_cache(maxsize=10_000)
+def _verdict(text: str, answer: str, options: tuple[str, ...], embedded: bool) -> bool:
+    if embedded:
+        return text.rpartition("answer")[2].split() == answer.split()
+    return grade(text, answer, list(options) or None).correct
 
 
 def _run(run: Any) -> str:

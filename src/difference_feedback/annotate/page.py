@@ -82,9 +82,9 @@ def _repair_tab(page: gr.Blocks, project: RepairProject, annotator: str, tokeniz
             offer = gr.HTML(elem_id="offer", visible=offers)
             editor = gr.Textbox(label="Repair the answer with as few changes as possible", lines=6, elem_id="editor")
             with gr.Row(visible=offers):
-                accept = gr.Button("Accept the drafted repair", elem_id="accept")
-                take_draft = gr.Button("Start from it", elem_id="take-draft")
-                take_wrong = gr.Button("Start from the wrong answer", elem_id="take-wrong")
+                accept = gr.Button("Accept the drafted repair", elem_id="accept", size="sm")
+                take_draft = gr.Button("Start from it", elem_id="take-draft", size="sm")
+                take_wrong = gr.Button("Start from the wrong answer", elem_id="take-wrong", size="sm")
             with gr.Row():
                 save = gr.Button("Save and next", variant="primary", elem_id="save")
                 skip = gr.Button("Skip", elem_id="skip")

@@ -61,10 +61,10 @@ def annotate(
     With a --host other than this machine, everyone logs in with a name and the token in the environment variable
     DIFFERENCE_FEEDBACK_TOKEN. If that is not set, a token is made and printed.
 
-    [bold]Example:[/] difference-feedback annotate runs/demo
-
     With --draft-from, the page starts from a drafted repair, marked as such. They are made ahead, saved beside the
     items, and made once. When you stop the page, it says how many of them people changed, and by how much.
+
+    [bold]Example:[/] difference-feedback annotate runs/demo
 
     [bold]Example:[/] difference-feedback annotate items.jsonl --annotator ada
 

@@ -46,7 +46,8 @@ class Picture(TypedDict):
 class Opener:
     """Finds images when rows are loaded, and opens them when they are needed."""
 
-    source: RowSource
+    source: RowSource | None
+    """The rows, where they may hold images themselves."""
     name: str
     """What messages call the source."""
     root: Path
@@ -84,6 +85,7 @@ class Opener:
         if picture["path"]:
             return Path(picture["path"])
         place = tuple(json.loads(picture["place"]))
+        assert self.source is not None
         return _bytes_of(value_at(self.source.reread(picture["row"]), place), "image")
 
     def _file(self, value: Any, place: Place, kind: str) -> "_File":

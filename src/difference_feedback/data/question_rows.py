@@ -47,6 +47,9 @@ _TRAINERS = (
     "trainer_state",
     "log_extra",
     "log_metric",
+    "chosen",
+    "rejected",
+    "messages",
 )
 """Columns and arguments that have a meaning for TRL."""
 

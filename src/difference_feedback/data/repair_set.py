@@ -14,7 +14,7 @@ one; repairs of one answer by several annotators are all used.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,8 @@ from difference_feedback.data.conversations import (
     stored_conversation,
     with_system,
 )
-from difference_feedback.data.image_files import open_image
 from difference_feedback.data.marks import place
+from difference_feedback.data.pictures import LazyImages, Opener, Picture
 from difference_feedback.data.saved_images import save_images
 from difference_feedback.errors import DataError, FieldError
 from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
@@ -40,7 +40,7 @@ class RepairExample:
 
     id: str
     question: str
-    images: tuple[Image.Image, ...]
+    images: Sequence[Image.Image]
     draft: str
     reference: str | None
     repaired: str
@@ -72,18 +72,21 @@ class RepairSet:
 def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     """Read a JSONL file of hand-repaired answers; images of more than `max_pixels` are scaled down.
 
+    Images are measured, and opened when they are taken.
+
     A row that cannot be used is left out and listed in `errors`. Raises `DataError` when the file is missing, or when
     not one row of it can be used.
     """
     path = Path(path)
     rows, problems = read_jsonl(path)
+    opener = Opener(None, str(path), path.parent, 28, max_pixels)
     errors = [str(problem) for problem in problems]
     seen: dict[str, int] = {}
     good: dict[str, RepairExample] = {}
     replaced = 0
     for number, values in rows:
         try:
-            row = read_example(values, number, path.parent, max_pixels)
+            row = read_example(values, number, opener)
             if row.id in seen and not values.get("annotator"):
                 raise DataError(f"field 'id': {row.id!r} is line {seen[row.id]}'s too; give each row its own")
         except DataError as error:
@@ -112,8 +115,8 @@ def save_repair_set(rows: Sequence[RepairExample], path: str | Path) -> Path:
     return path
 
 
-def read_example(row: dict[str, Any], number: int, folder: Path, max_pixels: int = 1_003_520) -> RepairExample:
-    """The example of a row on line `number` of a file in `folder`. Raises `DataError` for one that cannot be used."""
+def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExample:
+    """The example of a row on line `number` of a file. Raises `DataError` for one that cannot be used."""
     repair = repair_field(row)
     for name in ("question", "draft", repair):
         if not isinstance(row.get(name), str) or not row[name].strip():
@@ -135,14 +138,17 @@ def read_example(row: dict[str, Any], number: int, folder: Path, max_pixels: int
             raise DataError(f"field 'question': {error}") from None
         order = [medium.nth for medium in media]
         question = question if marked.endswith(question) else marked  # images go first without any mark
-    images = [_read_image(folder / name, max_pixels) for name in names]
+    pictures = [_find(name, number, opener) for name in names]
+    images = LazyImages([pictures[i] for i in order], opener)
     name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
-    example = RepairExample(name, question, tuple(images[i] for i in order), row["draft"], reference, row[repair])
-    return replace(example, conversation=conversation)
+    return RepairExample(name, question, images, row["draft"], reference, row[repair], conversation)
 
 
-def _read_image(path: Path, max_pixels: int) -> Image.Image:
+def _find(name: str, number: int, opener: Opener) -> Picture:
     try:
-        return open_image(path, max_pixels=max_pixels).image
-    except DataError as error:
+        picture, _ = opener.find(name, (), number, number)
+    except FieldError as error:
         raise DataError(f"field 'image': {error}") from None
+    if not picture["path"]:
+        raise DataError("field 'image': an image within the row: save it as a file, and give its path")
+    return picture

@@ -7,6 +7,7 @@ when a response names none) is not right. docs/grading.md has the table with sou
 """
 
 import ast
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -28,6 +29,15 @@ from difference_feedback.runs.rewards import BENCHMARKS
 from difference_feedback.runs.validation import nearest
 
 BenchmarkRow = Mapping[str, Any]
+JUDGE_RULES = {
+    "mathverse": (
+        "The questions are MathVerse's. The final answer must agree with the annotated answer as a whole: a part of "
+        "it, an interval with other ends, or the letter of another option is incorrect. Of a multiple-choice question "
+        "the letter alone, or the option's content alone, is enough. Of other questions an answer that means the same "
+        "in another form is correct, for example 0.5 m and 50 cm."
+    )
+}
+"""What a language-model judge is told of a benchmark, after the prompt of its own judge (MathVerse, score_answer)."""
 
 
 def benchmark_of(task: str) -> str:
@@ -59,7 +69,7 @@ def benchmark_reward(benchmark: str) -> RewardFunction:
         *,
         answer: Sequence[str],
         options: Sequence[Sequence[str] | None] | None = None,
-        columns: Sequence[BenchmarkRow | None] | None = None,
+        columns: Sequence[BenchmarkRow | str | None] | None = None,
         **_: Any,
     ) -> list[float]:
         texts = texts_of(completions)
@@ -71,10 +81,11 @@ def benchmark_reward(benchmark: str) -> RewardFunction:
     return reward
 
 
-def row_of(answer: str, options: Sequence[str] | None, columns: BenchmarkRow | None) -> BenchmarkRow:
+def row_of(answer: str, options: Sequence[str] | None, columns: BenchmarkRow | str | None) -> BenchmarkRow:
     """A benchmark's columns for a question: those of its data set's row, and what a loader made of them."""
     row = {"answer": answer, "options": list(options or ()), "choices": list(options or ())}
-    return row | {name: value for name, value in (columns or {}).items() if value is not None}
+    own = json.loads(columns) if isinstance(columns, str) else columns or {}
+    return row | {name: value for name, value in own.items() if value is not None}
 
 
 class _Columns:
@@ -250,7 +261,7 @@ def _by_letter(response: str, letter: str, options: Sequence[str]) -> Grading:
     return grade(response, letter)
 
 
-_OPTION = re.compile(r"(?:^|[\n,;]|\s{2,}|:|\s(?=\())\s*\(?([A-H])(?:\)|[:.])\s*", re.MULTILINE)
+_OPTION = re.compile(r"(?:^|[\n,;?.]|\s{2,}|:|\s(?=\())\s*\(?([A-H])(?:\)|[:.])\s*", re.MULTILINE)
 
 
 def options_in(question: str) -> list[str]:

@@ -219,8 +219,8 @@ def _finish(
         limit = f"{longest_answer(task.recipe, requests[0])} tokens{source}"
         _say(
             console,
-            f"{task.name}: {summary['cut_off']} of {len(rows)} answers were cut off at the limit of {limit}. A model that "
-            "reasons before it answers needs more: max_new_tokens=2048, for example.",
+            f"{task.name}: {summary['cut_off']} of {len(rows)} answers were cut off at the limit of {limit}. A model "
+            "that reasons before it answers needs more: max_new_tokens=2048, for example.",
         )
 
 

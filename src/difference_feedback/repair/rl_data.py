@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback import world
+from difference_feedback.data.lazy_rows import lazy_rows
 from difference_feedback.data.question import Question
 from difference_feedback.errors import DataError
 from difference_feedback.judges.blank_image import text_only_accuracy
@@ -136,7 +137,7 @@ def rl_dataset(
 ) -> Dataset:
     """Rows for TRL: the repair prompt, what the factors read, and the columns that the question's grader reads."""
     prompt = RepairPrompt(style, processor)
-    rows = []
+    rows, others = [], []
     for wrong in drafts:
         question, draft = wrong.problem, wrong.draft
         conversations = [prompt(question.prompt, draft.text, reference) for reference in (wrong.reference, None)]
@@ -145,5 +146,7 @@ def rl_dataset(
             name.update(image.tobytes())
         row: dict[str, Any] = {"prompt": conversations[0], "blind_prompt": conversations[1]}
         row |= {"draft_id": name.hexdigest()[:12], "draft_ids": draft.token_ids, "draft": draft.text}
-        rows.append(row | {"reference": wrong.reference, "question": question.question} | columns_of(question))
-    return Dataset.from_list(rows)
+        row |= {"reference": wrong.reference, "question": question.question}
+        rows.append(row)
+        others.append({name: value for name, value in columns_of(question).items() if name not in (*row, "images")})
+    return lazy_rows(rows, [wrong.problem.images for wrong in drafts], others)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, Train
 from trl import SFTConfig, SFTTrainer
 
 from difference_feedback.data.conversations import fill_images, system_of
+from difference_feedback.data.lazy_rows import lazy_rows
 from difference_feedback.data.repair_set import RepairExample, RepairSet, load_repair_set, save_repair_set
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
@@ -97,15 +98,15 @@ def sft_dataset(
     `system` is the policy's system message, for rows that do not hold the conversation in which the draft was given.
     """
     prompt = RepairPrompt(style, processor)
-    return Dataset.from_list(
+    return lazy_rows(
         [
             {
                 "prompt": prompt(row.prompt_with(system), row.draft, row.reference),
                 "completion": prompt.answer(row.repaired),
-                "images": list(row.images),
             }
             for row in rows
-        ]
+        ],
+        [row.images for row in rows],
     )
 
 

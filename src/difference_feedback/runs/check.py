@@ -26,7 +26,7 @@ from difference_feedback.runs.recipes import (
     TrainRecipe,
 )
 from difference_feedback.runs.renamed import repair_field
-from difference_feedback.runs.rewards import BUILT_IN, EMBEDDED, JUDGE, check_rewards, rewards_of
+from difference_feedback.runs.rewards import BENCHMARKS, BUILT_IN, EMBEDDED, JUDGE, JUDGED, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
 from difference_feedback.runs.validation import nearest
@@ -37,6 +37,7 @@ HOST_OBJECTIVES = {
 }
 """The objectives that each host computes; on verl, those whose weights were verified."""
 _LINES = 100  # read of a data file
+_FILES = (".json", ".csv", ".tsv", ".parquet")
 
 
 def check(recipe: Recipe) -> None:
@@ -131,6 +132,7 @@ def _check_host(recipe: TrainRecipe) -> None:
         return
     ignored = {
         "reward: llm-judge": JUDGE in rewards_of(recipe),
+        "judge": recipe.judge is not None,
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
         "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
@@ -267,7 +269,8 @@ def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> N
     if data and recipe.tasks:
         raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
     _check_questions(recipe)
-    if (recipe.judge is not None) != (JUDGE in rewards_of(recipe)):
+    judged = set(rewards_of(recipe)) & set(JUDGED)
+    if (recipe.judge is None and JUDGE in judged) or (recipe.judge is not None and not judged):
         raise ConfigError(
             "judge and reward: llm-judge go together: give both, or neither; judge.endpoint is the url and model of "
             "the language model that grades."
@@ -286,6 +289,8 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
         raise ConfigError("trl.max_prompt_length: TRL has it no more: write max_prompt_length, without trl.")
     if recipe.data and EMBEDDED in rewards_of(recipe):
         raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
+    if recipe.data is None and (names := [name for name in rewards_of(recipe) if name in BENCHMARKS]):
+        raise ConfigError(f"reward: {names[0]} is a benchmark's answer rule: give its rows as data.path.")
 
 
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
@@ -340,9 +345,9 @@ def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
 
 def _check_data(data: Data, key: str) -> None:
     path = Path(data.path).expanduser()
-    if path.suffix in (".jsonl", ".json", ".csv", ".tsv") and not path.is_dir():
+    if path.suffix == ".jsonl" and not path.is_dir():
         _check_rows(data.path, f"{key}.path")
-    elif (is_local(data.path) or path.suffix == ".parquet") and not path.exists():
+    elif (is_local(data.path) or path.suffix in _FILES) and not path.exists():
         raise ConfigError(
             f"{key}.path: {data.path} does not exist: give a file of rows, a folder with one, a saved data set, or a "
             "hub name."

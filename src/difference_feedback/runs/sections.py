@@ -149,8 +149,9 @@ class Data(Section):
     form: FormName = "auto"
     """The form of the rows. By default their columns tell it; `difference-feedback data check` says which."""
     columns: dict[DataField, str | list[str]] = {}
-    """Name of the field here -> the data set's column, where the form does not know it. Dots lead into nested columns:
-    `{answer: reward_model.ground_truth}`. Several columns of images are a list, or a pattern: `image_*`."""
+    """Field here -> the data set's column, where the form does not know it. Fields: id, question, image, video, answer,
+    options, messages, reference, context, system. Dots lead into nested columns: `{answer: reward_model.ground_truth}`.
+    Several columns of images are a list, or a pattern: `image_*`."""
     image_root: str | None = None
     """The folder that paths of images and videos are relative to. By default that of the file."""
     video_frames: PositiveInt = 8
@@ -220,8 +221,9 @@ def _as_reward(value: Any) -> Any:
 
 Reward = Annotated[str | dict[str, float], BeforeValidator(_as_reward)]
 """What grades answers: `embedded` (the embedded checker), `final-answer` (the rule for your own data), `llm-judge` (a
-language model, which needs `judge`), or a function of your own, `path/to/file.py:function`, as TRL calls it. Several
-with weights are a mapping, `{my_reward.py:accuracy: 1.0, my_reward.py:format: 0.2}`; the reward is their sum."""
+language model, which needs `judge`), a benchmark's own answer rule (`mathvista`, `mmmu`, `mmstar`, `mathverse`,
+`mathvision`, `ai2d`), or a function of your own, `path/to/file.py:function`, as TRL calls it. Several with weights are
+a mapping, `{my_reward.py:accuracy: 1.0, my_reward.py:format: 0.2}`; the reward is their sum."""
 
 
 ObjectiveName = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]

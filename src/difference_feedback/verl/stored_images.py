@@ -11,8 +11,8 @@ from PIL import Image
 from difference_feedback.data.image_files import png_bytes
 from difference_feedback.data.pictures import LazyImages, Opener, Picture, open_picture
 
-SMALL = 56 * 56
-"""Pixels to which verl enlarges an image of fewer, unless the image has its own `min_pixels`."""
+_NEVER_ENLARGED = {"min_pixels": 1}
+"""verl would enlarge an image below 56 x 56 pixels; the model's own processor sees to its least size, as on TRL."""
 
 
 def stored_images(images: Sequence[Image.Image]) -> list[dict[str, Any]]:
@@ -23,15 +23,14 @@ def stored_images(images: Sequence[Image.Image]) -> list[dict[str, Any]]:
     """
     if isinstance(images, LazyImages):
         return [_reference(picture, images.opener) for picture in images.pictures]
-    return [{"bytes": png_bytes(image), "min_pixels": min(image.width * image.height, SMALL)} for image in images]
+    return [{"bytes": png_bytes(image), **_NEVER_ENLARGED} for image in images]
 
 
 def _reference(picture: Picture, opener: Opener) -> dict[str, Any]:
     file = opener.file_of(picture)
     stored: dict[str, Any] = {"image": str(file)} if isinstance(file, Path) else {"bytes": bytes(file)}
     settings = {"source": opener.name, "min_side": opener.min_side, "max_pixels": opener.max_pixels}
-    stored["min_pixels"] = min(picture["width"] * picture["height"], SMALL)
-    return stored | {"picture": json.dumps({**settings, "picture": picture})}
+    return stored | _NEVER_ENLARGED | {"picture": json.dumps({**settings, "picture": picture})}
 
 
 def opened(stored: Mapping[str, Any]) -> dict[str, Any]:

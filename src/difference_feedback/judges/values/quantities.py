@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from difference_feedback.judges.values import algebra
 from difference_feedback.judges.values.expressions import Tree, Unreadable, parse
-from difference_feedback.judges.values.markup import plain
+from difference_feedback.judges.values.markup import CURRENCY, plain
 from difference_feedback.judges.values.number_words import leading_number
 from difference_feedback.judges.values.tokens import NUMBER, SIGN, WORD, Token, tokens_of
 from difference_feedback.judges.values.units import CURRENCIES, Unit, named_unit, split_unit
@@ -120,7 +120,7 @@ def number_of(text: str, unit: str = "") -> Fraction | float | None:
     if algebra.names_of(quantity.tree) or algebra.has(quantity.tree, "±"):
         return None
     value = algebra.value_of(quantity.tree)
-    named = named_unit(plain(unit)) if unit else None
+    named = named_unit(plain(unit.replace("$", CURRENCY))) if unit else None
     if named and quantity.unit and quantity.unit.powers:
         if not named.agrees(quantity.unit):
             return None
