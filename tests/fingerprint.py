@@ -54,7 +54,7 @@ def files(root: Path, folder: str) -> list[Path]:
     """The files of the checkout at `root` that the tests in `tests/FOLDER` can reach, sorted."""
     suite, tests = SUITES[folder], root / "tests" / folder
     modules = {
-        name_of(path, parent): path for parent in (root / "tests", tests, root / "src") for path in parent.rglob("*.py")
+        name_of(path, parent): path for parent in (tests, root / "tests", root / "src") for path in parent.rglob("*.py")
     }
     starts = {*tests.rglob("*.py"), root / "tests" / "conftest.py"}
     if suite.host:

@@ -41,12 +41,7 @@ def before(tool: ModuleType, checkout: Path) -> dict[str, str]:
         ("src/difference_feedback/verl/trainer.py", True, False, False),
         ("src/difference_feedback/method/alignment.py", True, True, True),
         ("src/difference_feedback/runs/recipes.py", True, True, True),
-        (
-            "src/difference_feedback/repair/projection.py",
-            True,
-            True,
-            False,
-        ),  # imported inside a function, of another module
+        ("src/difference_feedback/repair/projection.py", True, True, False),  # inside a function of another module
         ("src/difference_feedback/world/shipped_base/tokenizer.json", True, True, True),
         ("src/difference_feedback/commands/annotate.py", True, True, True),  # the command line imports it
         ("src/difference_feedback/annotate/page.py", False, False, False),  # the command `annotate` alone imports it
@@ -61,7 +56,7 @@ def before(tool: ModuleType, checkout: Path) -> dict[str, str]:
         ("recipes/accelerate/zero3.yaml", False, True, False),
         ("tests/distributed/ranks.py", False, True, False),
         ("recipes/demo.yaml", False, False, False),
-        ("src/difference_feedback/policy/harness_worker.py", False, False, True),
+        ("src/difference_feedback/policy/harness_worker.py", False, True, True),
         ("tests/benchmarks/benchmark_rows.py", False, False, True),
         ("tests/benchmarks/requirements.txt", False, False, True),
     ],

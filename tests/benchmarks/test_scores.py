@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from benchmark_rows import ROWS, TASKS, by_harness, by_rule
-from conftest import Replay
+from replay import Replay
 from typer.testing import CliRunner
 
 from difference_feedback.cli import app

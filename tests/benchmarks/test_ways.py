@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from benchmark_rows import ROWS, TASKS, dataset, picture
-from conftest import Replay
 from datasets import Dataset
 from fastapi import FastAPI
+from replay import Replay
 from servers.openai_server import serving
 from test_scores import run, summary, with_copies
 
@@ -20,7 +20,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.generate import generate_texts
 from difference_feedback.models.load import load_model
-from difference_feedback.policy import benchmarks
+from difference_feedback.policy import benchmark_answers, benchmarks
 from difference_feedback.policy.harness import Harness, find_harness
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
@@ -104,7 +104,7 @@ def test_two_ranks_share_the_questions(copies: dict[str, Path], tiny: Path, tmp_
 def test_an_interrupted_run_goes_on_after_its_last_answers(
     copies: dict[str, Path], tiny: Path, replay: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmarks, "_CHUNK", 1)  # look at the disk after every batch
+    monkeypatch.setattr(benchmark_answers, "_BATCHES", 1)  # write after every batch
     words = [str(tiny), "mmstar", "ai2d", *with_copies(copies, "mmstar", "ai2d"), "--output", str(tmp_path)]
     words += ["batch_size=2", f"endpoint.url={replay.url}", "endpoint.concurrency=2", "endpoint.retries=0"]
     replay.refuse_after = 10

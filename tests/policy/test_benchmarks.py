@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from difference_feedback.cli import app
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.intervals import mean_interval, wilson_interval
-from difference_feedback.policy.benchmarks import NAMES, as_share, in_form, place_for, until
+from difference_feedback.policy.benchmark_answers import in_form, until
+from difference_feedback.policy.benchmarks import NAMES, as_share, place_for
 from difference_feedback.policy.harness import find_harness, harness_environment
 from difference_feedback.policy.harness_worker import as_verdict, chosen_metric
 from difference_feedback.report.benchmarks import PAPER, TITLES, benchmark_table
@@ -161,8 +162,24 @@ def test_mistakes_name_the_place_and_the_remedy(tmp_path: Path, monkeypatch: pyt
     assert "no such folder" in evaluate("./nowhere", "ai2d")
     assert "max_new_token" in evaluate("nano", "ai2d", "max_new_token=7")
     assert "mathvista" in evaluate(str(tmp_path))
+    assert "lower it" in evaluate("nano", "ai2d", "max_new_tokens=100000")
     assert "endpoint.url" in evaluate("nano", "ai2d", "endpoint.url=http://127.0.0.1:9/v1")
     assert "judge.url" in evaluate("nano", "ai2d", "judge.url=http://127.0.0.1:9/v1", "judge.model=m")
+
+
+def test_a_recipe_says_the_same_as_the_words(tmp_path: Path) -> None:
+    """A finished task is shown without the harness, by whichever way it is named."""
+    leave(tmp_path / "out", score("ai2d", 3, 4))
+    file = tmp_path / "six.yaml"
+    file.write_text("kind: benchmarks\nmodel: m\ntasks: [ai2d]\n")
+    outputs = []
+    for words in (["m", "ai2d"], [str(file)], [str(file), "seed=0"]):
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(app, ["evaluate", *words, "--output", str(tmp_path / "out")])
+        assert result.exit_code == 0, result.output
+        outputs.append(result.output)
+    assert "75.0%" in outputs[0]
+    assert len(set(outputs)) == 1
+    assert "another recipe" in evaluate(str(file), "seed=1", "--output", str(tmp_path / "out"))
 
 
 def test_base_baseline_and_df_stand_side_by_side_with_the_paper_s_row(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """`difference-feedback evaluate`: a model's accuracy on held-out problems, or its scores on public benchmarks."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -62,9 +62,13 @@ def evaluate(
     [bold]Example:[/] difference-feedback evaluate runs/df_gspo ai2d --task-data ai2d=copies/ai2d
     """
     words = [word for word in arguments or () if "=" not in word or Path(word).exists()]
+    overrides = [word for word in arguments or () if word not in words]
     if len(words) > 1:
-        overrides = [word for word in arguments or () if word not in words]
-        _benchmarks(words[0], words[1:], task_data or [], overrides, harness, output, overwrite)
+        values = {"kind": "benchmarks", "model": words[0], "tasks": words[1:]}
+        _benchmarks(values, task_data or [], overrides, harness, output, overwrite)
+        return
+    if words and (of_file := _values_of_benchmarks(Path(words[0]))) is not None:
+        _benchmarks(of_file, task_data or [], overrides, harness, output, overwrite)
         return
     if task_data or harness:
         raise ConfigError("--task-data and --harness are for benchmarks: name a model and tasks, as in --help.")
@@ -86,9 +90,18 @@ def evaluate(
         show(summary, Console(emoji=False))
 
 
+def _values_of_benchmarks(path: Path) -> dict[str, Any] | None:
+    """What a recipe of kind `benchmarks` holds; None for any other file, and for a name."""
+    from difference_feedback.runs.yaml_text import parse_yaml
+
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return None
+    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    return values if isinstance(values, dict) and values.get("kind") == "benchmarks" else None
+
+
 def _benchmarks(
-    model: str,
-    tasks: list[str],
+    values: dict[str, Any],
     copies: list[str],
     overrides: list[str],
     harness: str | None,
@@ -104,15 +117,15 @@ def _benchmarks(
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.recipes import BenchmarksRecipe
 
-    data = {}
+    recipe = build_recipe(BenchmarksRecipe, values, overrides, source="evaluate")
+    place = place_for(recipe.model)
+    data = dict(recipe.data)
     for copy in copies:
         task, separator, path = copy.partition("=")
         if not separator or not path:
             raise ConfigError(f"--task-data {copy}: write TASK=PATH, for example mathvista=copies/mathvista.")
         data[task] = path
-    place = place_for(model)
-    values = {"kind": "benchmarks", "model": place.model, "tasks": tasks, "data": data}
-    recipe = build_recipe(BenchmarksRecipe, values, overrides, source="evaluate")
+    recipe = recipe.model_copy(update={"model": place.model, "data": data})
     console = Console(stderr=True, emoji=False, soft_wrap=True)
     folder = output or place.folder
     folders = run_benchmarks(recipe, folder, console, python=harness, overwrite=overwrite)

@@ -19,28 +19,23 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from rich.console import Console
 
-from difference_feedback.data.conversations import Conversation, with_system
-from difference_feedback.data.image_files import open_image
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.benchmark_rules import grade_by
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.judges.served_model import ServedModel
-from difference_feedback.models.generate import generate_texts, progress_bar
 from difference_feedback.models.load import load_model
 from difference_feedback.models.processor import context_of, load_config
-from difference_feedback.models.prompt_lengths import PromptLengths
 from difference_feedback.models.ranks import ranks, say_idle_devices
+from difference_feedback.policy.benchmark_answers import answer_requests, longest_answer
 from difference_feedback.policy.harness import Harness, find_harness
 from difference_feedback.policy.harness_worker import ANSWERS, IMAGES, REQUESTS
 from difference_feedback.runs.check import check
 from difference_feedback.runs.first_rank import is_first_rank, on_first_rank
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.jsonl import JsonLines, read_rows, write_jsonl
+from difference_feedback.runs.jsonl import read_rows, write_jsonl
 from difference_feedback.runs.model_folder import place_of
-from difference_feedback.runs.prompts import PromptForm, prompt_form
 from difference_feedback.runs.recipes import BenchmarksRecipe
 from difference_feedback.runs.serving import serving
 
@@ -68,7 +63,6 @@ DATA_SETS = {
 }
 """Data set of a task -> the benchmark whose answer rule is `judges.benchmark_rules`'."""
 _PATIENCE = timedelta(hours=24)  # of the other ranks, while the first one loads data or scores
-_CHUNK = 8  # batches between two looks at the disk
 
 
 @dataclass(frozen=True)
@@ -116,6 +110,12 @@ def run_benchmarks(
         runs = [Run(path, _alone(recipe, path.name, name)) for path, name in zip(finished, recipe.tasks, strict=True)]
         return [run.folder for run in runs]
     check(recipe)
+    context = context_of(recipe.model)
+    if context is not None and (recipe.max_new_tokens or 0) >= context:
+        raise ConfigError(
+            f"max_new_tokens: {recipe.max_new_tokens} leave no room for a prompt in the model's context, which is "
+            f"{context}: lower it."
+        )
     found = on_first_rank(lambda: list(find_harness(python)))
     with ExitStack() as stack:
         worker = None
@@ -204,7 +204,7 @@ def _finish(
     start = time.monotonic()
     requests = read_rows(run.folder / REQUESTS)
     if model is not None:
-        _answer(task, run, requests, *model)
+        answer_requests(task.recipe, run.folder, requests, *model)
     harness = ask("score", task=task.name, folder=str(run.folder), limit=task.recipe.limit)
     if not is_first_rank():
         return
@@ -214,106 +214,14 @@ def _finish(
     summary = _summary(task, rows, harness, version)
     shutil.rmtree(run.folder / IMAGES, ignore_errors=True)
     run.finish(summary | {"wall_seconds": time.monotonic() - start})
-    cut = summary["cut_off"]
-    if cut > 0.05 * len(rows):
+    if summary["cut_off"] > 0.05 * len(rows):
+        source = "" if task.recipe.max_new_tokens else ", which the task sets"
+        limit = f"{longest_answer(task.recipe, requests[0])} tokens{source}"
         _say(
             console,
-            f"{task.name}: {cut} of {len(rows)} answers were cut off at the limit of {requests[0]['max_new_tokens']} "
-            "tokens that the task sets. Give max_new_tokens=2048 or more for a model that reasons before it answers.",
+            f"{task.name}: {summary['cut_off']} of {len(rows)} answers were cut off at the limit of {limit}. A model "
+            "that reasons before it answers needs more: max_new_tokens=2048, for example.",
         )
-
-
-def _answer(task: BenchmarkTask, run: Run, requests: Sequence[Mapping[str, Any]], model: Any, processor: Any) -> None:
-    """Append an answer for each request that has none, in parts, so that an interrupted run loses little."""
-    recipe, form = task.recipe, prompt_form(task.recipe.system_prompt, task.recipe.format_prompt)
-    file = JsonLines(run.folder / ANSWERS)
-    done = set(on_first_rank(lambda: [row["key"] for row in read_rows(file.path)], _PATIENCE))
-    left = [request for request in requests if request["key"] not in done]
-    if not left:
-        return
-    context = context_of(recipe.model)
-    own = int(left[0]["max_new_tokens"])
-    longest = recipe.max_new_tokens or (min(own, context // 2) if context else own)
-    temperature = float(left[0]["temperature"]) if recipe.temperature is None else recipe.temperature
-    lengths = PromptLengths(processor, recipe.model)
-    size = _CHUNK * recipe.batch_size * ranks().num_processes
-    if recipe.endpoint is not None:
-        size = max(size, _CHUNK * recipe.endpoint.concurrency)
-    with progress_bar(disable=not is_first_rank()) as bar:
-        shown = bar.add_task(task.name, total=len(requests), completed=len(requests) - len(left))
-        for start in range(0, len(left), size):
-            part = left[start : start + size]
-            prompts = [in_form(request["conversation"], form) for request in part]
-            images = [_images(run.folder, request["images"], recipe.max_pixels) for request in part]
-            room = None if context is None else context - longest
-            fits = _fitting(lengths, prompts, images, room)
-            sampled = generate_texts(
-                model,
-                processor,
-                [prompt for prompt, fit in zip(prompts, fits, strict=True) if fit],
-                [of_row for of_row, fit in zip(images, fits, strict=True) if fit],
-                max_new_tokens=longest,
-                temperature=temperature,
-                batch_size=recipe.batch_size,
-                seed=recipe.seed + int(part[0]["key"]),
-                over_ranks=True,
-            )
-            texts = iter(sampled)
-            rows = []
-            for request, fit in zip(part, fits, strict=True):
-                row: dict[str, Any] = {"key": request["key"], "response": "", "cut_off": False, "too_long": not fit}
-                if fit:
-                    [answer] = next(texts)
-                    row["response"] = until(answer.text, request["until"])
-                    row["cut_off"] = len(answer.token_ids) >= longest
-                rows.append(row)
-            if is_first_rank():
-                file.append(*rows)
-            bar.advance(shown, len(part))
-    ranks().wait_for_everyone()
-
-
-def _fitting(
-    lengths: PromptLengths, prompts: Sequence[Conversation], images: Sequence[Sequence[Image.Image]], room: int | None
-) -> list[bool]:
-    """Whether each prompt leaves the model room for its answer."""
-    if room is None:
-        return [True] * len(prompts)
-    if room <= 0:
-        raise ConfigError("max_new_tokens leaves no room for a prompt in the model's context: lower it.")
-    sizes = [[(image.height, image.width) for image in of_row] for of_row in images]
-    return lengths.fit(prompts, sizes, [room] * len(prompts))
-
-
-def in_form(conversation: Conversation, form: PromptForm) -> Conversation:
-    """The harness's conversation with the recipe's own texts around it: the system message, and the format prompt.
-
-    The format prompt stands around the user's whole turn, whose images stay where they are.
-    """
-    if form.fill is None:
-        return with_system(conversation, form.system)
-    mark = "\0"
-    before, _, after = form.question(mark).partition(mark)
-    *earlier, turn = conversation
-    content = [{"type": "text", "text": before}, *turn["content"], {"type": "text", "text": after}]
-    joined: list[dict[str, str]] = []
-    for part in content:
-        if part["type"] == "text" and joined and joined[-1]["type"] == "text":
-            joined[-1] = {"type": "text", "text": joined[-1]["text"] + part["text"]}
-        elif part["type"] != "text" or part["text"]:
-            joined.append(dict(part))
-    return with_system([*earlier, {**turn, "content": joined}], form.system)
-
-
-def until(text: str, stops: Sequence[str]) -> str:
-    """`text` up to the first of `stops`, as the harness's own models cut an answer."""
-    for stop in stops:
-        text = text.split(stop)[0]
-    return text
-
-
-def _images(folder: Path, names: Sequence[str], max_pixels: int) -> list[Image.Image]:
-    return [open_image(folder / name, max_pixels=max_pixels).image for name in names]
 
 
 def _prediction(
@@ -333,7 +241,7 @@ def _prediction(
         grading = grade_by(task.benchmark, answer["response"], request["row"])
         row |= {"extracted": grading.extracted, "correct": grading.correct, "rule": grading.rule}
     row["harness_correct"] = harness.get("rows", {}).get(str(request["doc_id"]))
-    return row | {"cut_off": answer["cut_off"], "too_long": answer["too_long"]}
+    return row | {"cut_off": answer["cut_off"], "not_asked": answer["not_asked"]}
 
 
 def _summary(
@@ -346,7 +254,7 @@ def _summary(
         "model": task.recipe.model,
         "problems": len(rows),
         "cut_off": sum(row["cut_off"] for row in rows),
-        "too_long": sum(row["too_long"] for row in rows),
+        "not_asked": sum(row["not_asked"] is not None for row in rows),
         "harness": f"lmms-eval {version}",
         "harness_metric": harness.get("metric"),
         "harness_value": harness.get("value"),

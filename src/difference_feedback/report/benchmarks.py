@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from difference_feedback.judges.intervals import mean_interval
 from difference_feedback.report.data import BenchmarkScore
@@ -154,8 +155,8 @@ def _cell(score: BenchmarkScore | None) -> ScoreCell:
         notes.append(f"lmms-eval's own score is left out: {score.harness_left_out}")
     if score.cut_off:
         notes.append(f"{score.cut_off} answers were cut off at the limit")
-    if score.too_long:
-        notes.append(f"{score.too_long} questions did not fit into the context and count as wrong")
+    if score.not_asked:
+        notes.append(f"{score.not_asked} questions did not fit into the context, and count as wrong")
     if score.share is None:
         value = "–" if score.harness_value is None else f"{score.harness_value:g}"
         return ScoreCell(value, note="; ".join(notes))
@@ -172,10 +173,12 @@ def show_table(table: BenchmarkTable, console: Console) -> None:
     shown = Table(title="Benchmarks, in percent, with 95 % intervals")
     shown.add_column("model")
     for title, rule in zip(table.columns, table.rules, strict=True):
-        shown.add_column(f"{title}\n[dim]{rule}[/]" if rule else title, justify="right")
+        shown.add_column(Text.assemble(title, (f"\n{rule}" if rule else "", "dim")), justify="right")
     for row in table.rows:
-        cells = [f"{cell.value}\n[dim]{cell.interval}[/]" if cell.interval else cell.value for cell in row.cells]
-        shown.add_row(row.name, *cells, style="italic" if row.published else None)
+        cells = [
+            Text.assemble(cell.value, (f"\n{cell.interval}" if cell.interval else "", "dim")) for cell in row.cells
+        ]
+        shown.add_row(Text(row.name), *cells, style="italic" if row.published else None)
     console.print(shown)
     for note in table.notes:
         console.print(note, markup=False, highlight=False, style="dim")
@@ -183,21 +186,22 @@ def show_table(table: BenchmarkTable, console: Console) -> None:
 
 def show_scores(scores: Sequence[BenchmarkScore], console: Console) -> None:
     """Print one model's scores, a row a task, by this package's rule and by the harness's own."""
-    shown = Table(title=f"{scores[0].model}: benchmarks")
+    shown = Table(title=Text(f"{scores[0].model}: benchmarks"))
     for column in ("task", "questions", "score", "95 % interval", "by", "lmms-eval's own", "cut off"):
-        shown.add_column(column, justify="left" if column in ("task", "by") else "right")
+        text = column in ("task", "by")
+        shown.add_column(column, justify="left" if text else "right", no_wrap=column in ("score", "95 % interval"))
     for score in scores:
         interval = score.interval if score.score is not None else score.harness_interval
         own = "" if score.harness_value is None else f"{score.harness_value:g}"
         if score.harness_score is not None:
             own = f"{score.harness_score:.1%}"
         shown.add_row(
-            score.task,
+            Text(score.task),
             str(score.problems),
             "–" if score.share is None else f"{score.share:.1%}",
             f"{interval[0]:.1%} – {interval[1]:.1%}" if interval else "",
-            _rule(score),
-            own or str(score.harness_left_out or ""),
+            Text(_rule(score)),
+            Text(own or str(score.harness_left_out or "")),
             str(score.cut_off),
         )
     console.print(shown)

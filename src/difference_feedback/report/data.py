@@ -226,8 +226,8 @@ class BenchmarkScore(Schema):
     """The language model that the harness's own score asked."""
     cut_off: int = 0
     """Answers that reached the limit of tokens."""
-    too_long: int = 0
-    """Questions that did not fit into the model's context; they count as wrong."""
+    not_asked: int = 0
+    """Questions that did not fit into the model's context, or whose images cannot be shown; they count as wrong."""
 
     @property
     def share(self) -> float | None:
