@@ -11,7 +11,8 @@ _ADVERB = (
     r"|now|always|exactly|also|given\s+by"
 )
 _VERB = (
-    r"(?:\s+(?:is|are|was|equals?|becomes|remains|(?:would|should|will|must|has\s+to)\s+be"
+    r"(?:\s+(?:(?:is|are|was)\s+equal\s+to|is|are|was|equals?|becomes|remains"
+    rf"|(?:would|should|will|must|has\s+to)(?:\s+(?:{_ADVERB}))?\s+be"
     r"|c[oa]mes?\s+out\s+(?:to\s+be|as)|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*(?:[:=：→]|->|=>))"
 )
 _MARK = r"[*_`\"'”’\]]{0,4}"
@@ -56,7 +57,7 @@ _HEADING = re.compile(r"(?:^|\n)[#*_\s]{0,8}(?:(?:the|my|final|correct)\s+)*$", 
 # What is said about such an answer is no statement of the response's own.
 _OTHERS = re.compile(
     r"\b(?:if|suppose|assume|assuming|whether|unless|wrong|incorrect|false|common|tempting|initial|previous|old|naive|says|said|claims"
-    r"|claimed|thinks|thought|believes|wrote|other|another|every|any|each|no|student's|possible|alternative|question\s+and)\s+(?:[\w'-]+\s+){0,2}$",
+    r"|claimed|thinks|thought|believes|wrote|other|another|every|any|each|no|student's|possible|alternative|question\s+and)[^\S\n]+(?:[\w'-]+[^\S\n]+){0,2}$",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(r"(?:not|never|neither|anything\s+but|n't|\\neg|\\lnot|¬)(?![\w'])", re.IGNORECASE)
