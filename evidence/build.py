@@ -24,6 +24,7 @@ from sizing import sizing_table
 from tables import (
     cost_table,
     demo_table,
+    drafted_table,
     factor_table,
     gradient_table,
     mask_table,
@@ -37,9 +38,10 @@ from tables import (
 
 ROOT = Path(__file__).parents[1]
 RESULTS, IMAGES = ROOT / "evidence" / "results", ROOT / "docs" / "images"
+PAGE_NAMES = ("annotate.md", "evidence.md", "hosts.md", "recipes.md", "repair.md", "run_on_gpus.md")
 PAGES = [
     ROOT / "README.md",
-    *(ROOT / "docs" / name for name in ("evidence.md", "hosts.md", "recipes.md", "repair.md", "run_on_gpus.md")),
+    *(ROOT / "docs" / name for name in PAGE_NAMES),
 ]
 CURVES = ("grpo", "gspo", "df_grpo", "df_gspo", "blind_rewriter", "oracle")
 BLOCK = re.compile(
@@ -82,6 +84,7 @@ def blocks() -> dict[str, str]:
         "tried": tried_table(_rows("bench_tried")),
         "reference use": reference_table(_values("reference_use")),
         "plausible": plausible_table(_values("plausible_repairs")),
+        "drafted repairs": drafted_table(_values("drafted_repairs")),
         "gradients": gradient_table(_values("gradients")),
         "repair factors": factor_table(_values("repair_factors")),
         "hosts": hosts_table(_values("hosts")),

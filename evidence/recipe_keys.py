@@ -22,6 +22,7 @@ TYPES = (
     (r"dict\[Literal\[(.+)\], str\]", r"text for each of \1"),
     (r"dict\[DataField, .+\]", "column, or list of columns, by field"),
     (r"\bFormName\b", "name of a form"),
+    (r"dict\[str, str\]", "text by name"),
     (r"dict\[str, Any\]", "mapping"),
     (r"list\[(\w+)\]", r"list of \1"),
     (r"Tasks|list of TaskName", "list of tasks"),

@@ -144,6 +144,25 @@ def reference_table(results: Mapping[str, Any]) -> str:
     return markdown_table(["", *(f"right, shown {name}" for name in references.values()), *shares.values()], rows)
 
 
+def drafted_table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """A row a drafter of `drafted_repairs.py`: means over the seeds, and the range of the seeds for the ratios."""
+    lines = []
+    for name, runs in results.items():
+
+        def mean(key: str, runs: Sequence[Mapping[str, float]] = runs) -> float:
+            return statistics.mean(run[key] for run in runs)
+
+        def ratio(key: str, runs: Sequence[Mapping[str, float]] = runs) -> str:
+            values = [run[key] / run["edits_by_hand"] for run in runs]
+            return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+        shares = [f"{100 * mean(key):.0f} %" for key in ("right", "ready", "deceptive")]
+        edits = [f"{mean(key):.1f}" for key in ("edits_by_hand", "edits_corrected")]
+        lines.append([name, *shares, *edits, ratio("edits_corrected"), ratio("edits_better_start")])
+    columns = ["right", "ready", "deceptive", "edits by hand", "edits of the drafted", "ratio", "ratio, better start"]
+    return markdown_table(["drafted by", *columns], lines)
+
+
 def factor_table(rows: Sequence[Mapping[str, Any]]) -> str:
     """A row a variant of `repair_factors.py`: mean and range over the seeds, and what to make of it."""
     lines = []

@@ -4,13 +4,14 @@ Reached are the tests, the host and the recipes that they are for; the modules t
 function, or start by name (`python -m difference_feedback.cli`); what those import; and the files that one of them
 names and that lie beside it, such as the shipped model.
 
-Usage: python tests/fingerprint.py verl|distributed [--files]    with --files, it lists them
+Usage: python tests/fingerprint.py verl|distributed|benchmarks [--files]    with --files, it lists them
 """
 
 import ast
 import hashlib
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,6 +37,7 @@ COMMANDS = f"{PACKAGE}.commands"
 SUITES = {
     "verl": Suite("verl", "verl", {f"{COMMANDS}.train", f"{COMMANDS}.arguments"}, f"{PACKAGE}.policy"),
     "distributed": Suite(None, "accelerate", {f"{COMMANDS}.evaluate", f"{COMMANDS}.arguments"}, f"{PACKAGE}.verl"),
+    "benchmarks": Suite(None, "benchmarks", {f"{COMMANDS}.evaluate", f"{COMMANDS}.report"}, f"{PACKAGE}.verl"),
 }
 
 
@@ -53,7 +55,7 @@ def files(root: Path, folder: str) -> list[Path]:
     """The files of the checkout at `root` that the tests in `tests/FOLDER` can reach, sorted."""
     suite, tests = SUITES[folder], root / "tests" / folder
     modules = {
-        name_of(path, parent): path for parent in (root / "tests", tests, root / "src") for path in parent.rglob("*.py")
+        name_of(path, parent): path for parent in (tests, root / "tests", root / "src") for path in parent.rglob("*.py")
     }
     starts = {*tests.rglob("*.py"), root / "tests" / "conftest.py"}
     if suite.host:
@@ -67,7 +69,7 @@ def files(root: Path, folder: str) -> list[Path]:
             waiting += imported(name, path, modules, suite)
     beside = {file for path in reached for file in files_beside(path)}
     recipes = {file for file in (root / "recipes" / suite.recipes).rglob("*") if file.is_file()}
-    named = set.union(*map(strings, starts)) - {file.stem for file in recipes}
+    named = frozenset[str]().union(*(strings(path.read_bytes()) for path in starts)) - {file.stem for file in recipes}
     recipes |= {file for file in (root / "recipes").glob("*.yaml") if file.stem in named}
     return sorted({*reached, *beside, *recipes, *tests.glob("requirements.txt")})
 
@@ -81,17 +83,24 @@ def name_of(path: Path, folder: Path) -> str:
 def imported(name: str, path: Path, modules: dict[str, Path], suite: Suite) -> set[str]:
     """The modules among `modules` that one of them imports or starts, and the packages that they are in."""
     in_functions = name in suite.followed or not (name in CLI or name.rpartition(".")[0] in CLI)
+    names = names_in(path.read_bytes(), in_functions, for_types=name == PACKAGE)
+    parents = {name.rsplit(".", count)[0] for name in names for count in range(name.count(".") + 1)}
+    on_other_host = f"{COMMANDS}.train", suite.other_host
+    return {inner for inner in parents & set(modules) if (name, inner[: len(suite.other_host)]) != on_other_host}
+
+
+@cache
+def names_in(source: bytes, in_functions: bool, for_types: bool) -> frozenset[str]:
+    """What a module imports, and its strings that may be names of modules of the package; see `nodes`."""
     names = set()
-    for node in nodes(ast.parse(path.read_bytes()), in_functions, for_types=name == PACKAGE):
+    for node in nodes(ast.parse(source), in_functions, for_types):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith(f"{PACKAGE}."):
             names.add(node.value)
-    parents = {name.rsplit(".", count)[0] for name in names for count in range(name.count(".") + 1)}
-    on_other_host = f"{COMMANDS}.train", suite.other_host
-    return {inner for inner in parents & set(modules) if (name, inner[: len(suite.other_host)]) != on_other_host}
+    return frozenset(names)
 
 
 def nodes(tree: ast.AST, in_functions: bool, for_types: bool) -> Iterator[ast.AST]:
@@ -108,15 +117,19 @@ def nodes(tree: ast.AST, in_functions: bool, for_types: bool) -> Iterator[ast.AS
         yield from nodes(node, in_functions, for_types)
 
 
-def strings(path: Path) -> set[str]:
+@cache
+def strings(source: bytes) -> frozenset[str]:
     """The string constants of a module."""
-    tree = ast.parse(path.read_bytes())
-    return {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return frozenset(
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
 def files_beside(path: Path) -> Iterator[Path]:
     """Files in a module's folder that it names, and all files of folders there that it names; modules are not meant."""
-    named = strings(path)
+    named = strings(path.read_bytes())
     for entry in path.parent.iterdir():
         if entry.name in named and entry.suffix != ".py" and not (entry / "__init__.py").is_file():
             yield from (file for file in [entry, *entry.rglob("*")] if file.is_file())

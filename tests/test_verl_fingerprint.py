@@ -36,37 +36,39 @@ def before(tool: ModuleType, checkout: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    ("file", "verl", "distributed"),
+    ("file", "verl", "distributed", "benchmarks"),
     [
-        ("src/difference_feedback/verl/trainer.py", True, False),
-        ("src/difference_feedback/method/alignment.py", True, True),
-        ("src/difference_feedback/runs/recipes.py", True, True),
-        ("src/difference_feedback/repair/projection.py", True, True),  # imported inside a function, of another module
-        ("src/difference_feedback/judges/math_worker.py", True, True),  # started by its name
-        ("src/difference_feedback/world/shipped_base/tokenizer.json", True, True),
-        ("src/difference_feedback/commands/annotate.py", True, True),  # the command line imports it
-        ("src/difference_feedback/annotate/page.py", False, False),  # the command `annotate` alone imports it
-        ("src/difference_feedback/policy/train.py", False, True),
-        ("src/difference_feedback/annotate/page.css", False, False),
-        ("tests/conftest.py", True, True),
-        ("tests/verl/requirements.txt", True, False),
-        ("tests/verl/passed", False, False),
-        ("tests/method/test_alignment.py", False, False),
-        ("recipes/nano_df_grpo.yaml", True, False),
-        ("recipes/verl/qwen3_vl_8b_df_gspo.yaml", True, False),
-        ("recipes/accelerate/zero3.yaml", False, True),
-        ("tests/distributed/ranks.py", False, True),
-        ("recipes/demo.yaml", False, False),
+        ("src/difference_feedback/verl/trainer.py", True, False, False),
+        ("src/difference_feedback/method/alignment.py", True, True, True),
+        ("src/difference_feedback/runs/recipes.py", True, True, True),
+        ("src/difference_feedback/repair/projection.py", True, True, False),  # inside a function of another module
+        ("src/difference_feedback/world/shipped_base/tokenizer.json", True, True, True),
+        ("src/difference_feedback/commands/annotate.py", True, True, True),  # the command line imports it
+        ("src/difference_feedback/annotate/page.py", False, False, False),  # the command `annotate` alone imports it
+        ("src/difference_feedback/policy/train.py", False, True, False),
+        ("src/difference_feedback/annotate/page.css", False, False, False),
+        ("tests/conftest.py", True, True, True),
+        ("tests/verl/requirements.txt", True, False, False),
+        ("tests/verl/passed", False, False, False),
+        ("tests/method/test_alignment.py", False, False, False),
+        ("recipes/nano_df_grpo.yaml", True, False, False),
+        ("recipes/verl/qwen3_vl_8b_df_gspo.yaml", True, False, False),
+        ("recipes/accelerate/zero3.yaml", False, True, False),
+        ("tests/distributed/ranks.py", False, True, False),
+        ("recipes/demo.yaml", False, False, False),
+        ("src/difference_feedback/policy/harness_worker.py", False, True, True),
+        ("tests/benchmarks/benchmark_rows.py", False, False, True),
+        ("tests/benchmarks/requirements.txt", False, False, True),
     ],
 )
 def test_it_changes_with_what_the_host_can_reach(
-    tool: ModuleType, checkout: Path, before: dict[str, str], file: str, verl: bool, distributed: bool
+    tool: ModuleType, checkout: Path, before: dict[str, str], file: str, verl: bool, distributed: bool, benchmarks: bool
 ) -> None:
     content = (checkout / file).read_bytes()
     (checkout / file).write_bytes(content + b"\n")
     changed = {suite: tool.fingerprint(checkout, suite) != before[suite] for suite in before}
-    assert changed == {"verl": verl, "distributed": distributed}
     (checkout / file).write_bytes(content)
+    assert changed == {"verl": verl, "distributed": distributed, "benchmarks": benchmarks}
 
 
 def test_a_new_import_brings_its_file_in(tool: ModuleType, checkout: Path) -> None:

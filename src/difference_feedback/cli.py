@@ -76,14 +76,14 @@ def _paragraphs(text: str | None) -> str:
     return re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.cleandoc(text or ""))
 
 
-STEPS, LOOK = "The method, step by step", "Masks, grades, pages and comparisons"
-PANELS = {"Start here": (demo,), STEPS: (base, train, evaluate), LOOK: (mask, grade, annotate, report, bench)}
+START, STEPS, LOOK = "Start here", "The method, step by step", "Masks, grades, pages and comparisons"
+PANELS = {START: (demo,), STEPS: (base, train, evaluate), LOOK: (mask, grade, annotate, report, bench)}
 for panel, commands in PANELS.items():
     for command in commands:
         app.command(rich_help_panel=panel, help=_paragraphs(command.__doc__))(command)
 for step in (*repair_app.registered_commands, *data_app.registered_commands):
     step.help = _paragraphs(step.callback.__doc__ if step.callback else None)
-app.add_typer(data_app, name="data", rich_help_panel=LOOK)
+app.add_typer(data_app, name="data", rich_help_panel=START)
 app.add_typer(repair_app, name="repair", rich_help_panel=STEPS)
 
 

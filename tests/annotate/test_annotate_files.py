@@ -9,16 +9,17 @@ import pytest
 from PIL import Image
 
 from difference_feedback.annotate import projects
+from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import feedback_html, is_right
 from difference_feedback.annotate.items import find_work, load_work
-from difference_feedback.annotate.page import images_html, message_html, question_html
+from difference_feedback.annotate.page_parts import images_html, message_html, offer_html, question_html
 from difference_feedback.annotate.projects import HIDDEN, RepairProject, ReviewProject
 from difference_feedback.annotate.serve import TOKEN, _token, log_in, serve
 from difference_feedback.data.repair_set import load_repair_set
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.audit import AuditCase, AuditResult
 from difference_feedback.judges.audit_log import AuditLog
-from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.runs.jsonl import read_rows, write_jsonl
 
 HOSTILE = '<script>document.title="taken"</script><img src=x onerror=alert(1)>'
 
@@ -200,7 +201,8 @@ def test_data_never_becomes_markup():
         "options": [HOSTILE],
         "draft": HOSTILE,
     }
-    for html in (question_html(item), feedback_html(item, HOSTILE + " more"), message_html(HOSTILE)):
+    offer = offer_html(item, DraftedRepair("1", HOSTILE, HOSTILE))
+    for html in (question_html(item), feedback_html(item, HOSTILE + " more"), message_html(HOSTILE), offer):
         assert "<script" not in html
         assert "<img src=x" not in html
 
@@ -219,6 +221,74 @@ def test_feedback_shows_mask_cost_and_verdict(items):
 def test_images_are_put_into_the_page(items):
     html = images_html(load_work(items, "draft").rows[0], items.parent)
     assert html.count('src="data:image/png;base64,') == 1
+
+
+def test_an_image_that_cannot_be_shown_leaves_the_rest_of_the_item(items):
+    folder = items.parent / "images"
+    Image.new("RGB", (9000, 9000)).save(folder / "large.png")
+    whole = (folder / "large.png").read_bytes()
+    (folder / "bomb.png").write_bytes(whole.replace((9000).to_bytes(4, "big") * 2, (30000).to_bytes(4, "big") * 2))
+    (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.png").write_bytes(b"GIF89a, but not really")
+    (folder / "empty.png").write_bytes(b"")
+    Image.new("RGB", (30, 30), "red").save(folder / "a.tiff")
+    bad = ["bomb.png", "cut.png", "text.png", "empty.png", "no_longer_there.png"]
+    html = images_html({"image": [f"images/{name}" for name in [*bad, "a.png", "a.tiff"]]}, items.parent)
+    for name in bad:
+        assert f"images/{name} cannot be shown" in html
+    assert html.count('src="data:image/png;base64,') == 2  # browsers show no TIFF
+
+
+def test_fields_of_a_wrong_kind_are_named_before_the_page_opens(items):
+    rows = [json.loads(items.read_text().splitlines()[0]) | {"id": str(i)} for i in range(6)]
+    rows[4] |= {"reference": ["a", "list"]}
+    rows[5] |= {"draft": "half a pair \ud800"}
+    rows[1] |= {"image": 5}
+    rows[2] |= {"options": {"A": "x"}}
+    rows[3] |= {"image": ["images/a.png", None]}
+    write_jsonl(items, rows)
+    work = load_work(items, "draft")
+    assert [row["id"] for row in work.rows] == ["0"]
+    fields = ["image", "options", "image", "reference", "draft"]
+    assert [(problem.line, problem.field) for problem in work.problems] == list(enumerate(fields, 2))
+
+
+def test_two_models_of_one_family_have_files_of_their_own(items):
+    paths = [items.with_name(f"qwen2.{i}-vl.jsonl") for i in (0, 5)]
+    for path in paths:
+        path.write_text(items.read_text())
+    first, second = map(project, paths)
+    first.save("ada", 0, "answer 9")
+    first.skip("ada", 1)
+    assert second.progress("ada").remaining == 4
+    assert second.next("bob") == 0
+    assert first.output.path.name == "qwen2.0-vl.annotated.jsonl"
+    assert second.repairs() == {}
+
+
+def test_repairs_under_the_name_that_was_cut_at_a_dot_are_found_again(items):
+    path, other = items.with_name("qwen2.5-vl.jsonl"), items.with_name("qwen2.0-vl.jsonl")
+    path.write_text(items.read_text())
+    rows = [json.loads(line) for line in items.read_text().splitlines()]
+    write_jsonl(other, [row | {"draft": "another . answer 8"} for row in rows])
+    old = items.with_name("qwen2.annotated.jsonl")
+    mine = [row | {"repaired": "answer 9", "annotator": "ada"} for row in rows[:2]]
+    write_jsonl(old, [*mine, rows[2] | {"draft": "another . answer 8", "repaired": "answer 9", "annotator": "ada"}])
+    work = project(path)
+    assert (set(work.repairs()), work.old_output) == ({"0", "1"}, old)
+    assert set(project(other).repairs()) == {"2"}
+    work.save("ada", 3, "answer 9")
+    again = project(path)
+    assert (set(again.repairs()), again.old_output) == ({"0", "1", "3"}, None)
+    assert len(read_rows(old)) == 3
+    assert project(items).old_output is None
+
+
+def test_images_are_found_beside_the_items_wherever_the_repairs_go(items, tmp_path):
+    work = RepairProject(load_work(items, "draft"), tmp_path / "elsewhere" / "mine.jsonl")
+    work.save("ada", 0, "answer 9")
+    assert work.folder == items.parent
+    assert load_repair_set(work.output.path).rows[0].images[0].getpixel((0, 0)) == (255, 0, 0)
 
 
 def test_audits_of_a_run_below_are_found(audits, tmp_path):

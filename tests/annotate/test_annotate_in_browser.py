@@ -48,8 +48,8 @@ def folder(tmp_path: Path) -> Path:
 def opened(browser: Any, folder: Path) -> Iterator[Callable[..., Any]]:
     pages = []
 
-    def open_page(annotator: str = "ada") -> Any:
-        pages.append(serve(folder, port=0, annotator=annotator, block=False))
+    def open_page(annotator: str = "ada", **options: Any) -> Any:
+        pages.append(serve(folder, port=0, annotator=annotator, block=False, **options))
         browser.get(pages[-1].local_url)
         until(browser, lambda: browser.find_element(By.CSS_SELECTOR, EDITOR).get_attribute("value"))
         return browser
@@ -118,6 +118,73 @@ def test_skipping_and_hostile_data_and_a_second_annotator(opened: Callable[..., 
     page = opened("bob")  # the two that ada skipped are bob's to repair, if she does not have them open
     assert "1 of 3 done" in text_of(page, "progress")
     assert "bob" in text_of(page, "progress")
+
+
+def press(page: Any, letter: str) -> None:
+    ActionChains(page).key_down(Keys.ALT).send_keys(letter).key_up(Keys.ALT).perform()
+
+
+def test_a_drafted_repair_is_marked_accepted_corrected_or_put_aside(opened: Callable[..., Any], folder: Path) -> None:
+    answers = {"0": "I see 9 . answer 9", "1": "I see 2 . answer 9", "2": "I see 4 . answer 4"}
+    rows = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    drafts = [
+        {"id": row["id"], "draft": row["draft"], "drafted": answers[row["id"]], "drafted_by": f"<b>m{row['id']}"}
+        | {"asked": "m"}
+        for row in rows
+    ]
+    (folder / "items.drafted.jsonl").write_text("".join(json.dumps(row) + "\n" for row in drafts))
+    page = opened()
+    assert value(page) == answers["0"]
+    assert "Drafted by <b>m0; no person has checked it. ✓ right" in text_of(page, "offer")
+    assert "the drafted repair, unchanged" in text_of(page, "feedback")
+    assert [m.text for m in page.find_elements(By.CSS_SELECTOR, "#feedback .repair mark.edit")] == ["9", "9"]
+    press(page, "a")
+    until(page, lambda: value(page) == answers["1"])
+    press(page, "w")
+    until(page, lambda: value(page) == "I see 2 . answer 2")
+    edit(page, "I see 9 . answer 9")
+    until(page, lambda: "1 edits from the drafted repair" in text_of(page, "feedback"))
+    press(page, "a")
+    until(page, lambda: "You have changed the text" in text_of(page, "message"))
+    page.find_element(By.CSS_SELECTOR, EDITOR).send_keys(Keys.CONTROL, Keys.ENTER)
+    until(page, lambda: value(page) == answers["2"])
+    assert "✗ wrong" in text_of(page, "offer")
+    press(page, "a")
+    until(page, lambda: "The grader calls this repair wrong" in text_of(page, "message"))
+    assert len(read_rows(folder / "items.annotated.jsonl")) == 2
+    press(page, "a")
+    until(page, lambda: "which the grader calls wrong" in text_of(page, "message"))
+    saved = read_rows(folder / "items.annotated.jsonl")
+    assert [row["drafted_by"] for row in saved] == ["<b>m0", "<b>m1", "<b>m2"]
+    assert [row["changed"] for row in saved] == [False, True, False]
+    assert "people changed 0 of 1 repairs" in text_of(page, "corrections")
+
+
+def test_a_drafted_repair_that_comes_late_is_offered_and_takes_no_text_away(
+    opened: Callable[..., Any], folder: Path
+) -> None:
+    page = opened(draft_from=["sibling"])
+    until(page, lambda: "Drafted by sibling" in text_of(page, "offer"))
+    if value(page) == "I see 1 . answer 1":  # it came after the page: the editor was left as it was
+        press(page, "d")
+    until(page, lambda: value(page) == "answer 9")
+    press(page, "s")
+    until(page, lambda: "Skipped 0" in text_of(page, "message"))
+
+
+def test_an_unreadable_image_holds_up_no_other_item(opened: Callable[..., Any], folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    rows[1]["image"] = ["images/b.png"]
+    (folder / "images" / "b.png").write_bytes(b"not a picture")
+    (folder / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = opened()
+    edit(page, "I see 9 . answer 9")
+    page.find_element(By.ID, "save").click()
+    until(page, lambda: value(page) == "I see 2 . answer 2")
+    assert "images/b.png cannot be shown" in text_of(page, "images")
+    page.find_element(By.ID, "skip").click()
+    until(page, lambda: value(page).startswith("<script>"))
+    assert [row["id"] for row in read_rows(folder / "items.skipped.jsonl")] == ["1"]
 
 
 def test_a_review_is_blind_until_it_is_saved(opened: Callable[..., Any], folder: Path) -> None:

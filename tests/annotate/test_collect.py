@@ -111,6 +111,14 @@ def test_strata_are_drawn_from_in_turn_and_seeds_repeat():
     assert collection.items[0]["level"] == 1
 
 
+def test_every_model_s_wrong_answers_are_drawn_from_in_turn():
+    sample = questions(30)
+    responses = [Response(q.id, says(q.answer), "right") for q in sample]
+    responses += [Response(q.id, says(99), "often" if int(q.id) < 24 else "seldom") for q in sample]
+    collection = collect_items(sample, responses, limit=10)
+    assert collection.strata == {"model often": 5, "model seldom": 5}
+
+
 @pytest.fixture
 def data(tmp_path):
     Image.new("RGB", (40, 40), "red").save(tmp_path / "a.png")

@@ -10,7 +10,10 @@ import datasets
 import numpy as np
 import pytest
 from data.forms import base64_of, data_url_of, encoded, picture
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
+from rich.console import Console
 
 from difference_feedback.data.dataset import LoadedData, load_data
 from difference_feedback.errors import ConfigError, DataError
@@ -147,6 +150,13 @@ def test_numbers_that_are_options_are_no_indices(folder: Path) -> None:
     assert load(folder, *rows, form="ai2d").dataset["answer"][:] == ["A", "B", "C"]
 
 
+def test_lists_and_intervals_are_told_apart(folder: Path) -> None:
+    answers = ["[0, 1]", "(0, 1]", "{1, 2}", "['24/7', '3.429']", ["a", "b"], ["a"], [7], "['a']"]
+    loaded = load(folder, *({**GOOD, "answer": answer} for answer in answers))
+    assert loaded.dataset["answer"][:] == ["[0, 1]", "(0, 1]", "{1, 2}", "24/7", "a", "a", "7", "a"]
+    assert [problem.line for problem in load(folder, GOOD, {**GOOD, "answer": [1, 2, 3, 4]}).problems] == [2]
+
+
 def test_ids_are_unique_and_zero_is_one(folder: Path) -> None:
     names = [0, 1, "0", "https://example.org/" + "x" * 300, "a/1", "a_1", 1.0, None]
     loaded = load(folder, *({**GOOD, "id": name} for name in names))
@@ -240,6 +250,73 @@ def test_a_table_with_a_bad_line(folder: Path) -> None:
     assert loaded.dataset["question"][:] == ["<image>a, b?", "<image>two\nlines?"]
     assert [(problem.line, problem.field) for problem in loaded.problems] == [(3, None)]
     assert loaded.lines == [2, 5]
+
+
+_KEYS = [
+    "question",
+    "answer",
+    "options",
+    "choices",
+    "image",
+    "images",
+    "image_1",
+    "image_2",
+    "video",
+    "id",
+    "hint",
+    "A",
+    "B",
+    "messages",
+    "conversations",
+    "prompt",
+    "chosen",
+    "rejected",
+    "problem",
+    "solution",
+    "reward_model",
+    "ground_truth",
+    "role",
+    "content",
+    "from",
+    "value",
+    "type",
+    "text",
+    "bytes",
+    "path",
+    "url",
+    "index",
+    "tools",
+    "system",
+    "level",
+]
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["red.png", "none.png", "<image>", "<video>", "[1, 2]", "['A', 'B']", "\\boxed{A}", "A", "user"]),
+)
+_VALUES = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_KEYS), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=st.lists(st.dictionaries(st.sampled_from(_KEYS), _VALUES, max_size=8), min_size=1, max_size=4))
+def test_no_row_ends_the_loading_but_in_an_error_on_purpose(folder: Path, rows: list[dict[str, Any]]) -> None:
+    path = folder / "any.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    try:
+        loaded = load_data(Data(path=str(path)), Console(file=io.StringIO()))
+    except (ConfigError, DataError):
+        return
+    assert len(loaded.questions()) + len(loaded.problems) == len(rows)
+    for question in loaded.questions():
+        assert question.question.count("<image>") == len(list(question.images))
+    assert len(loaded.for_training()[:]["prompt"]) == len(loaded.dataset)
 
 
 def test_images_are_not_held(folder: Path) -> None:

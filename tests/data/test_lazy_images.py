@@ -17,6 +17,8 @@ from difference_feedback.data.image_files import measure_image, open_image
 from difference_feedback.data.pictures import Opener
 from difference_feedback.errors import DataError
 from difference_feedback.judges.questions import columns_of
+from difference_feedback.models.generate import answer_questions
+from difference_feedback.models.load import load_model
 from difference_feedback.models.prompt_lengths import sizes_of
 from difference_feedback.runs.sections import Data
 
@@ -115,3 +117,16 @@ def test_a_rotated_image_shows_what_its_camera_saw(tmp_path: Path) -> None:
 def test_bytes_are_measured_as_files_are(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(encoded("red"))
     assert measure_image(encoded("red")) == measure_image(tmp_path / "a.png") == measure_image(picture("red"))
+
+
+def test_an_evaluation_opens_the_images_of_a_batch_alone(loaded: LoadedData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All images of a test set at once would not fit into memory."""
+    opened: list[int] = []
+    at_batches: list[int] = []
+    open_one = Opener.open
+    monkeypatch.setattr(Opener, "open", lambda self, picture: opened.append(1) or open_one(self, picture))
+    model, processor = load_model("nano")
+    sample = model.generate
+    monkeypatch.setattr(model, "generate", lambda **inputs: at_batches.append(len(opened)) or sample(**inputs))
+    answer_questions(model, processor, loaded.questions(), max_new_tokens=2, batch_size=1, seed=0)
+    assert at_batches == [0, 1, 2, 4]

@@ -8,13 +8,19 @@ import pytest
 import yaml
 
 from difference_feedback.runs.prompts import prompt_form
-from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
+from difference_feedback.runs.recipes import (
+    BenchmarksRecipe,
+    EvaluateRecipe,
+    RepairRLRecipe,
+    RepairSFTRecipe,
+    TrainRecipe,
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "recipes.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", [TrainRecipe, EvaluateRecipe, RepairSFTRecipe, RepairRLRecipe])
+@pytest.mark.parametrize("kind", [TrainRecipe, EvaluateRecipe, BenchmarksRecipe, RepairSFTRecipe, RepairRLRecipe])
 def test_every_key_is_listed(kind: Any) -> None:
     for name in set(kind.model_fields) - {"kind"}:
         assert f"- `{name}` (" in PAGE

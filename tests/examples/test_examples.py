@@ -8,6 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
+
+from difference_feedback.annotate.items import find_work
+from difference_feedback.runs.jsonl import write_jsonl
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -96,3 +100,28 @@ def test_mathvision_pairs_take_the_closest_right_answer(tmp_path):
         }
     ]
     assert complaints == ['b.jsonl line 2, "model": missing, or no str']
+
+
+def test_mathvision_items_are_ready_to_annotate(tmp_path):
+    folder, output = tmp_path / "data", tmp_path / "starter"
+    (folder / "responses").mkdir(parents=True)
+    because = " ".join(["because"] * 10)
+    rows = []
+    for name, size in (("7", 30), ("8", 40), ("9", 400)):
+        noise = np.random.default_rng(0).integers(0, 255, (size, size, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(folder / f"{name}.jpg")
+        question = {"id": name, "question": "How many?\n<image1>", "answer": "5", "level": 1, "subject": "counting"}
+        rows.append(question | {"options": [], "image": f"{name}.jpg"})
+    write_jsonl(folder / "testmini.jsonl", rows)
+    for model, answer in (("a", 5), ("b", 4), ("c", 3)):
+        answers = [{"id": row["id"], "model": model, "response": f"{because} \\boxed{{{answer}}}"} for row in rows]
+        answers = [answer_row | {"correct": answer == 5} for answer_row in answers]
+        answers.append(answers[0] | {"correct": answer != 5, "response": f"otherwise {because} \\boxed{{{answer}}}"})
+        write_jsonl(folder / "responses" / f"{model}.jsonl", answers)
+    load("mathvision_items").make_items(folder, output, largest_image=20_000)
+    work, _ = find_work(output)
+    drafts = {(row["image"][0], row["draft"][-2]) for row in work.rows}
+    assert drafts == {(f"images/{name}.jpg", answer) for name in "78" for answer in "34"}
+    assert sorted(row["id"] for row in work.rows) == ["7", "7-2", "8", "8-2"]
+    assert {row["reference"][-2] for row in work.rows} == {"5"}
+    assert (output / "images" / "7.jpg").read_bytes() == (folder / "7.jpg").read_bytes()

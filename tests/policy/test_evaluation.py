@@ -81,7 +81,8 @@ def test_the_rule_that_grades_gets_question_and_answer(nano: tuple, problems: li
 
 
 def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
-    result = Evaluation([Prediction("b", "q", "1", "1", True), Prediction("a", "q", "1", "é", False)], 1.5)
+    found = Prediction("b", "q", "1", "So it is 2. \\boxed{1}", True, "17")
+    result = Evaluation([found, Prediction("a", "q", "1", "é", False)], 1.5)
     assert result.summary() | {"interval": None, "task_intervals": None} == {
         "accuracy": 0.5,
         "interval": None,
@@ -91,7 +92,10 @@ def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
         "task_intervals": None,
     }
     result.write_predictions(tmp_path / "p.jsonl")
-    assert [json.loads(line)["response"] for line in (tmp_path / "p.jsonl").read_text().splitlines()] == ["1", "é"]
+    rows = [json.loads(line) for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert [row["response"] for row in rows] == [found.response, "é"]
+    assert [row["id"] for row in rows] == ["17", "2"], "the place in the file, where a question has no id"
+    assert rows[0]["extracted"] == "1"
     assert np.isfinite(result.interval).all()
 
 

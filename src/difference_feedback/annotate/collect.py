@@ -29,7 +29,7 @@ class Collection:
     items: list[dict[str, Any]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     strata: Counter[str] = field(default_factory=Counter)
-    """Number of items by stratum, that is by subject and level."""
+    """Number of items by stratum, that is by subject, level and model of the wrong answer."""
     questions: list[VisualQuestion] = field(default_factory=list)
     """The question of each item."""
 
@@ -51,7 +51,8 @@ def collect_items(
     Args:
         grader: who says which responses are right; those that it cannot judge become no items.
         shown: `question id -> text` for people, where it is not the text for the model.
-        strata: `question id -> {"subject": ..., "level": ...}` where known; items are drawn from the strata in turn.
+        strata: `question id -> {"subject": ..., "level": ...}` where known. Items are drawn from the strata in turn; if
+            several models have answered, from each model's wrong answers in turn, too.
         limit: largest number of items; None: all.
         per_question: largest number of wrong answers to one question.
         min_words: drafts with fewer words are left out, since they show no reasoning to repair. References with fewer
@@ -82,10 +83,12 @@ def collect_items(
             right[response.question].append(response)
         else:
             wrong[response.question].append(response)
+    models = {response.source for response in responses}
     by_stratum: defaultdict[str, list[tuple[VisualQuestion, Response, Response]]] = defaultdict(list)
     for name, drafts in wrong.items():
         for response, reference in _pairs(drafts, right[name], per_question, min_words, collection.counts, rng):
-            by_stratum[_stratum((strata or {}).get(name, {}))].append((known[name], response, reference))
+            model = {"model": response.source} if len(models) > 1 else {}
+            by_stratum[_stratum({**(strata or {}).get(name, {}), **model})].append((known[name], response, reference))
     for pairs in by_stratum.values():
         rng.shuffle(pairs)
     chosen: list[tuple[str, tuple[VisualQuestion, Response, Response]]] = []

@@ -13,6 +13,7 @@ from difference_feedback.data.saved_images import save_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.questions import grader_of
 from difference_feedback.runs.check import check
+from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import print_problems, write_jsonl
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import EvaluateRecipe
@@ -44,7 +45,7 @@ def collect_folder(
     there is no item.
     """
     items = output / "items.jsonl"
-    if items.with_suffix(".annotated.jsonl").exists():
+    if beside(items, "annotated").exists():
         raise ConfigError(f"{output} already holds repairs of its items: give another --output")
     server = Endpoint.model_validate(dict(endpoint)) if endpoint else None
     if server:

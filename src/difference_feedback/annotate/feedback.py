@@ -1,6 +1,7 @@
 """What an annotator sees while typing: the mask of both sides, the edit cost, and the grader's verdict."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -16,8 +17,13 @@ _SIGNS = {
 }
 
 
-def feedback_html(item: Mapping[str, Any], text: str, tokenizer: Tokenizer | None = None) -> str:
-    """HTML for the edited `text` of an item. Everything that comes from data is escaped."""
+def feedback_html(
+    item: Mapping[str, Any], text: str, tokenizer: Tokenizer | None = None, drafted: str | None = None
+) -> str:
+    """HTML for the edited `text` of an item. Everything that comes from data is escaped.
+
+    With a `drafted` repair it also says how far the text is from that.
+    """
     pair = mask_pair(Pair(0, item["id"], item["draft"], text), tokenizer)
     cost = edit_cost(pair.alignment)
     shown = card(pair, cost)
@@ -26,8 +32,22 @@ def feedback_html(item: Mapping[str, Any], text: str, tokenizer: Tokenizer | Non
         for kind, title, runs in shown["sides"]
     )
     what = "tokens" if tokenizer else "words"
-    figures = f"{shown['distance']} edits, edit cost <b>{cost:.3f}</b> in {what}"
-    return f'<div class="df-figures">{figures} · {_SIGNS[is_right(item, text)]}</div><div class="df-pair">{sides}</div>'
+    figures = f"{shown['distance']} edits, edit cost <b>{cost:.3f}</b> in {what} · {sign(item, text)}"
+    if drafted is not None:
+        edits = mask_pair(Pair(0, item["id"], drafted, text), tokenizer).alignment.distance
+        figures += f" · {edits} edits from the drafted repair" if edits else " · <b>the drafted repair, unchanged</b>"
+    return f'<div class="df-figures">{figures}</div><div class="df-pair">{sides}</div>'
+
+
+@lru_cache(maxsize=10_000)
+def word_cost(text: str, changed: str) -> float:
+    """Edit cost between two texts in words and signs. [DF, Eq. 2]"""
+    return edit_cost(mask_pair(Pair(0, 0, text, changed)).alignment)
+
+
+def sign(item: Mapping[str, Any], text: str) -> str:
+    """The grader's verdict on a text as HTML."""
+    return _SIGNS[is_right(item, text)]
 
 
 def is_right(item: Mapping[str, Any], text: str) -> bool | None:
@@ -35,9 +55,14 @@ def is_right(item: Mapping[str, Any], text: str) -> bool | None:
     answer = item.get("answer")
     if answer is None or not str(answer).strip():
         return None
-    if item.get("rule") == "embedded":
-        return text.rpartition("answer")[2].split() == str(answer).split()
-    return grade(text, str(answer), item.get("options") or None).correct
+    return _verdict(text, str(answer), tuple(item.get("options") or ()), item.get("rule") == "embedded")
+
+
+@lru_cache(maxsize=10_000)
+def _verdict(text: str, answer: str, options: tuple[str, ...], embedded: bool) -> bool:
+    if embedded:
+        return text.rpartition("answer")[2].split() == answer.split()
+    return grade(text, answer, list(options) or None).correct
 
 
 def _run(run: Any) -> str:

@@ -118,6 +118,17 @@ def _check(row: Mapping[str, Any], folder: Path, needed: str) -> None:
     for name in ("question", needed):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise FieldError(name, f"the value is {json.dumps(row.get(name))[:40]}; give a text that is not empty")
+    if not isinstance(row.get("reference") or "", str):
+        raise FieldError("reference", f"the value is {json.dumps(row['reference'])[:40]}; give a text, or leave it out")
+    for name, value in row.items():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise FieldError(name, "a character is half of a surrogate pair; give the whole character") from None
+    for name, kind in (("image", "a path or a list of paths"), ("options", "a list of texts")):
+        values = [row[name]] if name == "image" and isinstance(row.get(name), str) else row.get(name) or []
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise FieldError(name, f"the value is {json.dumps(row[name])[:40]}; give {kind}, or leave the field out")
     for name in images_of(row):
         path = (folder / str(name)).resolve()
         if not path.is_relative_to(folder.resolve()):

@@ -8,6 +8,7 @@ from difference_feedback.annotate.collect import Response
 from difference_feedback.data.dataset import VisualQuestion
 from difference_feedback.errors import DataError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
+from difference_feedback.runs.file_names import bare_name
 from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_jsonl
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.serving import serving
@@ -30,7 +31,8 @@ def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
             if bad_field:
                 problems.append(RowProblem(line, bad_field, "missing; give the question's id and the response"))
             else:
-                responses.append(Response(str(values["id"]), values["response"], str(values.get("model", path.stem))))
+                model = str(values.get("model", bare_name(path)))
+                responses.append(Response(str(values["id"]), values["response"], model))
         descriptions += [f"{path.name}, {problem}" for problem in problems]
     if not responses:
         listed = "; ".join(descriptions[:3]) or "there are no rows"

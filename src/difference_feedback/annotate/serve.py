@@ -4,12 +4,14 @@ import getpass
 import hmac
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from difference_feedback.annotate.drafters import Drafters, draft_source
 from difference_feedback.annotate.items import find_work
 from difference_feedback.annotate.projects import RepairProject, ReviewProject
 from difference_feedback.errors import ConfigError
@@ -29,22 +31,33 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 7860,
     block: bool = True,
+    draft_from: Sequence[str] = (),
+    **drafting: Any,
 ) -> Any:
     """Serve the page for `source`. Without `block`, return the running Gradio application at once.
 
-    Raises `ConfigError` when Gradio is not installed or the port cannot be used.
+    `draft_from` says who drafts repairs for people to correct; `drafting` has further arguments of `draft_source`.
+
+    Raises `ConfigError` when Gradio is not installed, the port cannot be used, or nobody can draft repairs.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # the page sends nothing to anyone
     require("gradio", "annotate")
     from difference_feedback.annotate.page import CSS, HEAD, build_page, theme
 
     console = Console(stderr=True, emoji=False, soft_wrap=True)
+    say = partial(console.print, markup=False, highlight=False)
     repairs, audits = find_work(source)
     for work in filter(None, (repairs, audits)):
         left_out = f", {len(work.problems)} rows left out:" if work.problems else "."
-        console.print(f"{work.path}: {len(work.rows)} items{left_out}", markup=False, highlight=False)
+        say(f"{work.path}: {len(work.rows)} items{left_out}")
         print_problems(work.problems, console)
-    project = RepairProject(repairs, output) if repairs else None
+    drafters = None
+    if draft_from and not repairs:
+        raise ConfigError(f"--draft-from: {source} has no wrong answers to repair: leave the option out to review")
+    if repairs and draft_from:
+        folder = repairs.path.parent
+        drafters = Drafters([draft_source(where, repairs.rows, folder, **drafting) for where in draft_from])
+    project = RepairProject(repairs, output, drafters) if repairs else None
     page = build_page(
         project,
         ReviewProject(audits) if audits else None,
@@ -53,7 +66,9 @@ def serve(
     )
     auth = None if host in LOOPBACK else log_in(_token(console))
     if project:
-        console.print(f"Your repairs are saved in {project.output.path}.", markup=False, highlight=False)
+        say(f"Your repairs are saved in {project.output.path}.")
+        if project.old_output:
+            say(f"Repairs of these items from {project.old_output} are copied there: that name was cut at a dot.")
     try:
         page.launch(
             server_name=host,
@@ -72,8 +87,13 @@ def serve(
     except OSError as error:
         raise ConfigError(f"port {port} cannot be used ({error}): give another --port, or 0 for a free one") from None
     console.print(f"Open {page.local_url} in a browser. Ctrl+C stops the server; saved work is kept.", highlight=False)
+    if project and drafters:
+        say(f"{drafters.name} drafts repairs: {project.drafted.file.path}")
+        project.drafted.start(project.repairs, say)
     if block:
         page.block_thread()
+        for corrections in project.corrections() if project else ():
+            say(str(corrections))
     return page
 
 

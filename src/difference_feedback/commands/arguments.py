@@ -71,13 +71,14 @@ def open_run(
     Raises `ConfigError` as `load_recipe`, `check`, `check_settings` and `Run`.
     """
     from difference_feedback.runs.check import check as check_recipe
+    from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.loading import load_recipe
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
-    path = output or Path("runs") / (folder(recipe) if folder else Path(name).stem)
+    path = output or Path("runs") / (folder(recipe) if folder else bare_name(name))
     if overwrite:
         _keep_what_is_read(recipe, path)
     if overwrite or not (path / "summary.json").is_file():

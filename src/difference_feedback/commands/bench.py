@@ -31,12 +31,13 @@ def bench(
     from difference_feedback.bench.cells import cells_of
     from difference_feedback.bench.results import load_results
     from difference_feedback.bench.runner import run_bench
+    from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.loading import load_recipe
     from difference_feedback.runs.recipes import BenchRecipe
 
     name, overrides = split_arguments(arguments, "bench_small")
     plan = load_recipe(name, BenchRecipe, overrides)
-    root = output or Path("runs") / Path(name).stem
+    root = output or Path("runs") / bare_name(name)
     if list_cells:
         done = {row["hash"] for row in load_results(root / "results.jsonl")}
         for cell in cells_of(plan, only):

@@ -32,13 +32,14 @@ def grade(
     from rich.console import Console
 
     from difference_feedback.judges.grading import grade_file
+    from difference_feedback.runs.file_names import beside
     from difference_feedback.runs.jsonl import print_problems
 
     console, errors = (
         Console(soft_wrap=True, emoji=False, highlight=False),
         Console(stderr=True, emoji=False, soft_wrap=True),
     )
-    output = output or rows.with_suffix(".graded.jsonl")
+    output = output or beside(rows, "graded")
     keep_inputs("--output", output, [rows])
     result = grade_file(rows, output, compare, errors)
     console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)

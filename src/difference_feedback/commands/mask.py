@@ -54,11 +54,12 @@ def mask(
     from difference_feedback.errors import ConfigError
     from difference_feedback.report.mask_page import write_mask_page
     from difference_feedback.report.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
+    from difference_feedback.runs.file_names import beside
     from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl, write_jsonl
 
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
-    output = output or pairs.with_suffix(".masks.jsonl")
+    output = output or beside(pairs, "masks")
     keep_inputs("--output", output, [pairs])
     if html:
         keep_inputs("--html", html, [pairs])

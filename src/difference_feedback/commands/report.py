@@ -15,12 +15,23 @@ def report(
         typer.Option("--output", "-o", help="The HTML file. [dim]\\[default: report.html in the first folder][/]"),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page: curves, table, repair figures, cost, and a browser of examples.
+    """Write one self-contained HTML page: curves, table, benchmarks, repair figures, cost, and a browser of examples.
+
+    What `evaluate MODEL TASK...` measured stands in one table, a row a model. It is printed, too.
 
     [bold]Example:[/] difference-feedback report runs/nano_grpo runs/nano_df_grpo --output comparison.html
+
+    [bold]Example:[/] difference-feedback report runs/df_gspo runs/gspo runs/benchmarks/Qwen--Qwen2.5-VL-7B-Instruct
     """
+    from rich.console import Console
+
     from difference_feedback.report import write_report
+    from difference_feedback.report.benchmarks import benchmark_table, show_table
+    from difference_feedback.report.collect import load_report
 
     if output:
         keep_inputs("--output", output, (path for run in runs for path in run.rglob("*") if path.suffix != ".html"))
-    typer.echo(write_report(runs, output))
+    path = write_report(runs, output)
+    if table := benchmark_table(load_report(runs).benchmarks):
+        show_table(table, Console(emoji=False))
+    typer.echo(path)

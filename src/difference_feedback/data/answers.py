@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from difference_feedback.data.cells import is_missing, list_in, text_in
+from difference_feedback.data.cells import is_missing, read_text, text_in
 from difference_feedback.errors import FieldError
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -61,15 +61,16 @@ def boxed(text: str) -> list[str]:
 
 def options_in(value: Any) -> list[str]:
     """The texts of the options, without letters of their own before them. Raises `FieldError`."""
+    if isinstance(value, str):
+        value = read_text(value)
     if isinstance(value, dict):
         letters = [str(key).strip().upper() for key in value]
         value = [option for option in value.values() if not is_missing(option)]
         if letters[: len(value)] != list(LETTERS[: len(value)]):
             raise FieldError("options", f"the keys are {', '.join(letters[:6])}: name the options A, B, C, ...")
-    read = list_in(value)
-    if isinstance(value, str) and len(read) == 1 and read[0] == value.strip():
+    if not isinstance(value, list):
         raise FieldError("options", "not a list of texts: leave the field out if the question has no options.")
-    options = [text_in(option, "options") for option in read]
+    options = [text_in(option, "options") for option in value]
     if len(options) > len(LETTERS):
         raise FieldError("options", f"{len(options)} options: give at most {len(LETTERS)}.")
     labels = [_LABEL.match(option) for option in options]

@@ -3,7 +3,7 @@
 import ast
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from difference_feedback.errors import FieldError
@@ -64,9 +64,10 @@ def read_text(text: str) -> Any:
         return text
     for read in (json.loads, ast.literal_eval):
         try:
-            return read(text)
+            value = read(text)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
+        return value if isinstance(value, list | dict) else text
     return text
 
 
@@ -77,12 +78,3 @@ def text_in(value: Any, field: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise FieldError(field, f"the type is {type(value).__name__}: give a text or a number.")
     return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
-
-
-def list_in(value: Any) -> list[Any]:
-    """A cell as a list: one that is written as text is read, a single value becomes a list of it."""
-    if isinstance(value, str):
-        value = read_text(value)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return list(value)
-    return [] if is_missing(value) else [value]

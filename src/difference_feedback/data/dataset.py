@@ -22,12 +22,14 @@ from rich.console import Console
 from difference_feedback.data.cells import SourceRow
 from difference_feedback.data.forms import SAMPLE, Layout, layout_of
 from difference_feedback.data.marks import place
+from difference_feedback.data.once import once_a_machine
 from difference_feedback.data.pictures import LazyImages, Opener, Picture, Size
 from difference_feedback.data.question_rows import FEATURES, for_trainers, prompt_of
 from difference_feedback.data.rows import MediumCell, ReadRow, kept_columns, read_row
 from difference_feedback.data.sources import RowSource, open_source
 from difference_feedback.data.video import spread
 from difference_feedback.errors import ConfigError, DataError, FieldError
+from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.jsonl import RowProblem, print_problems
 from difference_feedback.runs.prompts import PromptForm
 from difference_feedback.runs.sections import Data
@@ -121,7 +123,8 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
     Raises `DataError` when no row is usable, and `ConfigError` when the data set or a column does not exist.
     """
     loaded = read_data(data, form)
-    _print_problems(data, loaded, console or Console(stderr=True, emoji=False, soft_wrap=True))
+    quiet = not is_first_rank()
+    _print_problems(data, loaded, console or Console(stderr=True, emoji=False, soft_wrap=True, quiet=quiet))
     if not len(loaded.dataset):
         listed = "; ".join(str(problem).rstrip(".") for problem in loaded.problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {len(loaded.problems)} rows can be used. {listed}.")
@@ -129,33 +132,65 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
 
 
 def read_data(data: Data, form: PromptForm | None = None) -> LoadedData:
-    """`load_data` without a word, and without an error where no row is usable."""
+    """`load_data` without a word, and without an error where no row is usable. Of several ranks one checks the rows."""
     source = open_source(data)
     layout = layout_of(data, [_lean(row.values) for row in islice(source, SAMPLE)])
     root = Path(data.image_root).expanduser() if data.image_root is not None else source.folder
     if data.image_root is not None and not root.is_dir():
         raise ConfigError(f"data.image_root: {data.image_root} is no folder: give the one that the paths start from.")
-    reader = _Reader(data, layout, Opener(source, data.path, root, data.min_side, data.max_pixels), form)
-    rows = islice(reader.rows(source), data.limit)
-    tables: list[datasets.Dataset] = []
-    while (good := list(islice(rows, _CHUNK))) or not tables:
-        tables.append(datasets.Dataset.from_dict({name: [row[name] for row in good] for name in FEATURES}, FEATURES))
-    problems = sorted([*source.problems, *reader.problems], key=lambda problem: problem.line)
-    return LoadedData(datasets.concatenate_datasets(tables), problems, reader.notes, layout, reader.opener)
+    opener = Opener(source, data.path, root, data.min_side, data.max_pixels)
+    reader = _Reader(data, source, layout, opener, form)
+    probe = (form or PromptForm()).question("question", data.instruction)
+    key = [data.model_dump(), form and form.system, probe, _changed(Path(data.path).expanduser())]
+    folder = once_a_machine(key, lambda folder: _save(reader.read(), folder))
+    return reader.read() if folder is None else _loaded(folder, source, layout, opener)
+
+
+def _changed(path: Path) -> list[float]:
+    """When a file or a folder was changed."""
+    return [path.stat().st_mtime, path.stat().st_size] if path.exists() else []
+
+
+def _save(loaded: LoadedData, folder: Path) -> None:
+    loaded.dataset.save_to_disk(folder / "rows")
+    problems = [(problem.line, problem.field, problem.message) for problem in loaded.problems]
+    (folder / "account.json").write_text(json.dumps({"problems": problems, "notes": loaded.notes}))
+
+
+def _loaded(folder: Path, source: RowSource, layout: Layout, opener: Opener) -> LoadedData:
+    account = json.loads((folder / "account.json").read_text())
+    dataset = datasets.load_from_disk(str(folder / "rows"), keep_in_memory=True)
+    if any(not picture["path"] for row in dataset["images"] for picture in row):
+        for _ in source:  # it learns where its rows are
+            pass
+    problems = [RowProblem(*problem) for problem in account["problems"]]
+    return LoadedData(dataset, problems, Counter(account["notes"]), layout, opener)
 
 
 class _Reader:
     """Reads rows, and keeps account of what is wrong with them."""
 
-    def __init__(self, data: Data, layout: Layout, opener: Opener, form: PromptForm | None) -> None:
-        self.data, self.layout, self.opener, self.form = data, layout, opener, form or PromptForm()
+    def __init__(self, data: Data, source: RowSource, layout: Layout, opener: Opener, form: PromptForm | None) -> None:
+        self.data, self.source, self.layout, self.opener = data, source, layout, opener
+        self.form = form or PromptForm()
         self.problems: list[RowProblem] = []
         self.notes: Counter[str] = Counter()
         self.lines_of_ids: dict[str, int] = {}
 
-    def rows(self, source: RowSource) -> Iterator[dict[str, Any]]:
+    def read(self) -> LoadedData:
+        """The usable rows as a data set, as many as `data.limit` allows."""
+        rows = islice(self._usable(), self.data.limit)
+        tables: list[datasets.Dataset] = []
+        while (good := list(islice(rows, _CHUNK))) or not tables:
+            tables.append(
+                datasets.Dataset.from_dict({name: [row[name] for row in good] for name in FEATURES}, FEATURES)
+            )
+        problems = sorted([*self.source.problems, *self.problems], key=lambda problem: problem.line)
+        return LoadedData(datasets.concatenate_datasets(tables), problems, self.notes, self.layout, self.opener)
+
+    def _usable(self) -> Iterator[dict[str, Any]]:
         """The usable rows in the columns of `FEATURES`."""
-        for row in source:
+        for row in self.source:
             try:
                 yield self._row(row)
             except FieldError as error:

@@ -17,7 +17,19 @@ VISION_ONLY = "Answer the question in the image."
 """What is asked where the picture holds the whole question. (MathVerse's Vision-Only rows)"""
 SAMPLE = 300
 """Rows that are looked at to recognise a form."""
-_IMAGES = ("image", "images", "image_*", "image_path", "image_paths", "img", "picture")
+_IMAGES = (
+    "decoded_image",
+    "image",
+    "images",
+    "image_*",
+    "image*",
+    "image_path",
+    "image_paths",
+    "image_url",
+    "image_urls",
+    "img",
+    "picture",
+)
 _DEFAULTS: Mapping[DataField, tuple[str, ...]] = {
     "id": ("id", "qid", "pid", "index", "question_id", "sample_index"),
     "question": ("question",),
@@ -55,13 +67,12 @@ FORMS = (
     RowForm(
         "mathvista",
         "AI4Math/MathVista",
-        ("pid", "question", "choices", "precision", "question_type", "answer_type"),
-        {"image": ("decoded_image", "image"), "options": ("choices",)},
+        ("pid", "question", "choices", "question_type"),
     ),
     RowForm(
         "mathverse",
         "AI4Math/MathVerse; the picture asks where the question is empty",
-        ("problem_version", "question", "question_type", "query_wo"),
+        ("problem_version", "question", "question_type"),
         {"id": ("sample_index",)},
         options_in_question=True,
         picture_asks=True,
@@ -69,20 +80,20 @@ FORMS = (
     RowForm(
         "mmmu",
         "MMMU/MMMU, lmms-lab/MMMU; options as a text of a list, images as options",
-        ("question", "options", "image_1", "question_type"),
-        {"image": ("image_*",), "options": ("options",)},
+        ("question", "options", "image_1"),
+        {"image": ("image_*",)},
     ),
     RowForm(
         "mmstar",
         "Lin-Chen/MMStar; the options stand in the question",
-        ("index", "question", "answer", "category", "l2_category"),
+        ("index", "question", "answer", "l2_category"),
         options_in_question=True,
     ),
     RowForm(
         "scienceqa",
         "derek-thomas/ScienceQA, lmms-lab/ScienceQA; answers count from 0, the hint goes first",
         ("question", "choices", "answer", "hint"),
-        {"options": ("choices",), "context": ("hint",), "id": ("id", "pid")},
+        {"context": ("hint",)},
         index_base=0,
     ),
     RowForm(
@@ -96,7 +107,6 @@ FORMS = (
         "mathvision",
         "MathLLMs/MathVision",
         ("question", "options", "answer", "level", "subject"),
-        {"image": ("decoded_image", "image"), "options": ("options",)},
     ),
     RowForm(
         "preference",
@@ -129,7 +139,6 @@ FORMS = (
             "question": (),
             "messages": ("conversations",),
             "answer": ("solution", "answer", "ground_truth"),
-            "image": ("image", "images", "image_urls", "image_*"),
         },
     ),
     RowForm(
@@ -214,12 +223,12 @@ def layout_of(data: Data, sample: Sequence[RowValues]) -> Layout:
     layout = Layout(form, columns, why)
     for name, wanted in data.columns.items():
         for column in [wanted] if isinstance(wanted, str) else wanted:
-            if not any(columns_like(row, column) for row in sample):
+            if sample and not any(columns_like(row, column) for row in sample):
                 raise ConfigError(f"data.columns.{name}: {data.path} has no column {column!r}; {_columns_in(sample)}.")
     _require(layout, data, sample, "question", ("question", "messages"))
     _require(layout, data, sample, "answer", ("answer", "reference", "messages"))
     base = form.index_base
-    if base is None and not form.options_in_question:
+    if base is None and form.name in _MAY_COUNT:
         base = index_base(_answers(layout, sample))
         if base == 0 and form.name == "plain":
             form, why = _NAMED["ai2d"], "all answers are numbers of options, and one is 0"
@@ -251,6 +260,8 @@ def _form_of(data: Data, sample: Sequence[RowValues]) -> tuple[RowForm, str]:
     return form, "data.form names it"
 
 
+_MAY_COUNT = ("plain", "easyr1", "clevr")
+"""Forms whose answers may be indices; the others have letters or texts."""
 _MAPPABLE = ("question", "answer", "options", "image", "problem", "solution")
 
 

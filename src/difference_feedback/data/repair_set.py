@@ -86,7 +86,7 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     replaced = 0
     for number, values in rows:
         try:
-            row = _read_row(values, number, opener)
+            row = read_example(values, number, opener)
             if row.id in seen and not values.get("annotator"):
                 raise DataError(f"field 'id': {row.id!r} is line {seen[row.id]}'s too; give each row its own")
         except DataError as error:
@@ -115,7 +115,8 @@ def save_repair_set(rows: Sequence[RepairExample], path: str | Path) -> Path:
     return path
 
 
-def _read_row(row: dict[str, Any], number: int, opener: Opener) -> RepairExample:
+def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExample:
+    """The example of a row on line `number` of a file. Raises `DataError` for one that cannot be used."""
     repair = repair_field(row)
     for name in ("question", "draft", repair):
         if not isinstance(row.get(name), str) or not row[name].strip():

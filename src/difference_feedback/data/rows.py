@@ -13,7 +13,7 @@ from difference_feedback.data.answers import (
     split_options,
     unwrapped,
 )
-from difference_feedback.data.cells import Place, RowValues, is_missing, list_in, place_of, read_text, text_in, value_at
+from difference_feedback.data.cells import Place, RowValues, is_missing, place_of, read_text, text_in, value_at
 from difference_feedback.data.forms import VISION_ONLY, Layout, columns_like
 from difference_feedback.data.marks import as_text, without_marks
 from difference_feedback.data.turns import Turns, read_turns
@@ -137,9 +137,7 @@ def _answer(row: RowValues, layout: Layout, turns: Turns) -> tuple[str, str | No
     place, value = layout.find(row, "answer")
     reference = _accepted(layout.find(row, "reference")[1]) or turns.answer
     if place:
-        values = list_in(value) if isinstance(value, str | list) else [value]
-        values = values if values and all(isinstance(v, str | int | float) for v in values) else [value]
-        text = unwrapped(text_in(values[0], "answer"))  # MMMU lists several spellings of an open answer
+        text = unwrapped(text_in(_spelling(value), "answer"))
         if not text:
             raise FieldError("answer", "nothing stands within its wrapping: give the answer.")
         return text, reference
@@ -153,6 +151,13 @@ def _answer(row: RowValues, layout: Layout, turns: Turns) -> tuple[str, str | No
             "give the answer in a column, or name the text in data.columns.answer and let a judge grade.",
         )
     return answer, reference if reference.strip() != answer else None
+
+
+def _spelling(value: Any) -> Any:
+    """The first of a list of spellings, as MMMU has them for open answers. The text `[0, 1]` is an interval."""
+    read = read_text(value) if isinstance(value, str) else value
+    is_list = isinstance(read, list) and read and (len(read) == 1 or all(isinstance(item, str) for item in read))
+    return read[0] if is_list and (read is value or isinstance(read[0], str)) else value
 
 
 def _accepted(value: Any) -> str | None:

@@ -36,7 +36,11 @@ class TableSource:
 
     def _tables(self) -> Iterator[Any]:
         files = [file["filename"] for file in self.dataset.cache_files]
-        if self.dataset._indices is None and sum(map(_rows_in, files)) == len(self.dataset):
+        try:
+            whole = self.dataset._indices is None and sum(map(_rows_in, files)) == len(self.dataset)
+        except (OSError, ValueError):
+            whole = False
+        if whole:
             for file in files:
                 yield from _batches_of(file)
         else:  # a part of the files

@@ -1,74 +1,157 @@
-"""Find a response's final answer: the last box, answer tag or phrase, or the whole of a short response."""
+"""Find a response's final answer: the last box, answer tag, `####` line or phrase, or the whole of a short response."""
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
-LONGEST = 200_000  # only the last characters of a response are read
-_TAG = re.compile(r"<answer>(.*?)</answer>", re.IGNORECASE | re.DOTALL)
-_PHRASE = re.compile(
-    r"(?:answer|option|choice)\b[*_ ]{0,4}\s{0,9}(?:\bis\b|\bwould be\b|\bshould be\b|:|=|：)+[*_ ]{0,4}:?"
-    r"|(?:答案|选项)\s{0,9}(?:是|为|选|:|：)+",
+from difference_feedback.judges.sentences import correction, first_sentence, takes_back
+from difference_feedback.judges.statements import Statement, conclusion, statements
+from difference_feedback.judges.thinking import LONGEST, without_thinking
+
+_TAIL = 8_000  # characters at the end of an answer that are searched
+_BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{)|\\boxed\s+(?=[^\s{])|\\boxed(?=\d)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_UNBRACED = re.compile(r"\\[A-Za-z]+(?:\s*\{[^{}\n]{0,200}\})*|[^\s$\\{}]+")
+_BOXES = 8  # the last ones are read
+_LONGEST_BOX = 4_000  # characters
+_BETWEEN_BOXES = re.compile(r"[\s$,;&.]*(?:and|or|\\text\s*\{\s*(?:and|or)\s*\})?[\s$,;]*")
+_TAG = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|$)", re.IGNORECASE | re.DOTALL)
+_HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+)$")
+_SHORT = 30  # characters: a response of at most this length may be a bare answer
+_LABELLED = re.compile(
+    r"\W{0,3}[A-Z]\W{0,3}[.:)]\W{0,3}\s*\S[^\n]{0,300}|\W{0,4}[A-Z]\W{0,4}(?:\s(?:because|since)\s[^\n]{0,300})?"
+)
+# "I think it is 5": what stands before the answer in a short response.
+_LEAD = re.compile(
+    r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:probably|likely|clearly|definitely)\s+)?"
+    r"(?:(?:I\s+(?:think|believe|guess|(?:would\s+)?say)|I'd\s+say)\s+(?:that\s+)?)?"
+    r"(?:(?:it|this|that|there)(?:'s|\s+(?:is|are|must\s+be|should\s+be|would\s+be))\s+)?(?:(?:only|just)\s+)?"
+    r"(?!no\b|not\b)(?=\S)",
     re.IGNORECASE,
 )
-_LINE = re.compile(r"\s*(?:(?:\\\[|\$\$|\*\*)\s*\n\s*)?([^\n]*)")  # the text after a phrase, on its line or on the next
-# The last line of GSM8K answers; anywhere else it is a heading.
-_HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+?)\s*$")
-_CHOSEN = re.compile(
-    r"(?:(?i:option|choice|answer)\s{1,3}\(?([A-J])\)?|\(([A-J])\))[*_]{0,2}\s{1,3}(?i:is)\s{1,3}(?i:the\s)?(?i:correct|right)\b"
-)
-_REASON = re.compile(r",?\s(?:because|since)\s.*", re.IGNORECASE | re.DOTALL)
-_ABOUT = re.compile(r"^(?:(?:approximately|about|around|roughly|nearly)\s|≈|\\approx)\s*", re.IGNORECASE)
-_SHORT = 30  # characters: a response of at most this length may be a bare answer
-_YES_NO = re.compile(r"\W{0,4}(yes|no)\b", re.IGNORECASE)
+_NUMBER_LINE = re.compile(r"[*$]{0,2}-?\d[\d.,/]{0,20}[*$.]{0,3}")
+_YES_NO = re.compile(r"\W{0,4}(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
 class Extracted(NamedTuple):
-    """A final answer as written, and how it was found: `box`, `tag`, `hashes`, `phrase`, `bare` or `first word`."""
+    """A final answer as written, and how it was found.
+
+    `where` is `box`, `tag`, `hashes`, `phrase`, `bare`, `first word`, `conclusion`, or `withdrawn` for a statement that
+    the response takes back without another.
+    """
 
     text: str
     where: str
 
 
-def final_answer(response: str, yes_no: bool = False) -> Extracted | None:
-    """The last final answer in a response; None when the response states no answer.
+def final_answer(response: str, yes_no: bool = False, choice: bool = False) -> Extracted | None:
+    """The last final answer that a response states after its thinking; None when it states none.
 
-    A box takes precedence over a tag, and a tag over a phrase. With `yes_no`, a first word yes or no is an answer too.
+    With `yes_no`, a first word yes or no is an answer too; with `choice`, a first or last line such as `(B) 12`.
     """
-    response = response[-LONGEST:]
-    boxed = last_boxed(response)
-    if boxed is not None:
-        return Extracted(boxed, "box")
-    tags = _TAG.findall(response)
-    if tags:
-        return Extracted(tags[-1].strip(), "tag")
-    hashes = _HASHES.search(response)
-    if hashes and not _PHRASE.search(hashes[1]):
-        return Extracted(hashes[1], "hashes")
-    lines = [_LINE.match(response, phrase.end()) for phrase in _PHRASE.finditer(response)]
-    stated = [text for text in (_first_sentence(line[1]) for line in lines if line) if text]
-    stated = stated or [named or bracketed for named, bracketed in _CHOSEN.findall(response)]
-    if stated:
-        return Extracted(stated[-1], "phrase")
-    if 0 < len(response.strip()) <= _SHORT:
-        return Extracted(response.strip(), "bare")
-    start = _YES_NO.match(response) if yes_no else None
-    return Extracted(start[1], "first word") if start else None
+    answer = without_thinking(response).strip()
+    tail = answer[-_TAIL:]
+    last = _last_statement(tail)
+    last = last or conclusion(tail) or _bare(answer, yes_no, choice)
+    if last is None:
+        return None
+    corrected = correction(tail[last.end :])
+    if corrected is None:
+        return Extracted(last.text, last.where)
+    return Extracted(corrected, "phrase") if corrected else Extracted(last.text, "withdrawn")
 
 
 def last_boxed(text: str) -> str | None:
     r"""Contents of the last `\boxed{...}`, with balanced braces; None when there is no box or it is not closed."""
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
+    boxes = _boxes(text)
+    return boxes[-1].text if boxes else None
+
+
+def _last_statement(text: str) -> Statement | None:
+    """The last box, tag or `####` line; a statement in words where there is none, or after a "wait, no"."""
+    formal = [*_joined_boxes(text), *_tags(text)]
+    hashes = _HASHES.search(text)
+    if hashes and not statements(hashes[1]):
+        formal.append(Statement(hashes.start(), hashes.end(), hashes[1].strip(), "hashes"))
+    last = max(formal, key=lambda statement: statement.end, default=None)
+    phrases = statements(text, last.end if last else 0)
+    if phrases and (last is None or not last.text or takes_back(text[last.end : phrases[-1].start + 1])):
+        return phrases[-1]
+    return last
+
+
+def _tags(text: str) -> Iterator[Statement]:
+    """The last answer tag. A box in it is its answer."""
+    start = text.lower().rfind("<answer>")
+    match = _TAG.match(text, start) if start >= 0 else None
+    if match:
+        content = match[1].strip()
+        box = last_boxed(content)
+        yield Statement(match.start(), match.end(), content if box is None else box, "tag")
+
+
+def _boxes(text: str) -> list[Statement]:
+    """The last boxes, in order. A box in a box is one."""
+    boxes: list[Statement] = []
+    for match in list(_BOX.finditer(text))[-_BOXES:]:
+        start = match.end()
+        if boxes and start < boxes[-1].end:
+            continue
+        end = _closing(text, start) if text[start] == "{" else None
+        if text[start] == "{" and end is not None:
+            content = text[start + 1 : end - 1].strip()
+            inner = re.fullmatch(r"\$?\\boxed\s*\{(.*)\}\$?", content, re.DOTALL)
+            boxes.append(Statement(match.start(), end, inner[1].strip() if inner else content, "box"))
+        elif text[start] != "{":
+            word = _UNBRACED.match(text, start)
+            if word:
+                boxes.append(Statement(match.start(), word.end(), word[0].rstrip(".,;"), "box"))
+    return boxes
+
+
+def _closing(text: str, start: int) -> int | None:
+    """The place after the brace that closes the one at `start`."""
     depth = 0
-    for position in range(start + 6, len(text)):
-        depth += {"{": 1, "}": -1}.get(text[position], 0)
+    for brace in _BRACE.finditer(text, start, start + _LONGEST_BOX):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
         if depth == 0:
-            return text[start + 7 : position].strip()
+            return brace.end()
     return None
 
 
-def _first_sentence(text: str) -> str:
-    """The first sentence of the text after a phrase, without an "about" before it or a "because" after it."""
-    text = _ABOUT.sub("", _REASON.sub("", text.strip()))
-    return re.split(r"(?<=\S)[.。](?=\s|$|\*)", text)[0].strip().strip("*").strip()
+def _joined_boxes(text: str) -> list[Statement]:
+    r"""The last box, with those just before it (`\boxed{5}\boxed{6}`, `\boxed{x} and \boxed{y}`) as one list."""
+    boxes = _boxes(text)
+    if not boxes:
+        return []
+    group = [boxes[-1]]
+    for box in boxes[-2::-1]:
+        between = text[box.end : group[0].start]
+        if not _BETWEEN_BOXES.fullmatch(between) or "\n\n" in between:
+            break
+        group.insert(0, box)
+    texts = list(dict.fromkeys(box.text for box in group))
+    return [Statement(group[0].start, group[-1].end, ", ".join(texts), "box")]
+
+
+def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
+    """A short response, or a line of a longer one that can only be its answer."""
+    first, last = text.partition("\n")[0].strip(), text.rpartition("\n")[2].strip()
+    if len(text) <= _SHORT and "\n" not in text:
+        text = re.sub(r"(?<=[\w)])!+$", "", text)
+        return _whole(text[lead.end() :] if (lead := _LEAD.match(text)) else text) if text else None
+    for line in (first, last):
+        if choice and _LABELLED.fullmatch(line):
+            return _whole(line)
+    if re.search(r"\n\s*\n[^\n]*$", text[-100:]) and _NUMBER_LINE.fullmatch(last):
+        return _whole(last)
+    if len(text) <= _SHORT:
+        return _whole(text)
+    if yes_no and _YES_NO.match(text):
+        return _whole(first_sentence(first), "first word")
+    return None
+
+
+def _whole(text: str, where: str = "bare") -> Statement:
+    """A statement that nothing follows."""
+    return Statement(0, LONGEST, text, where)

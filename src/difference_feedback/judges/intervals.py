@@ -1,6 +1,7 @@
-"""The confidence interval of a measured share."""
+"""Confidence intervals of measured shares, and of their mean."""
 
 import math
+from collections.abc import Sequence
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[float, float]:
@@ -12,3 +13,21 @@ def wilson_interval(successes: int, trials: int, z: float = 1.959964) -> tuple[f
     half = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
     scale = 1 + z * z / trials
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def mean_interval(shares: Sequence[tuple[float, int]], z: float = 1.959964) -> tuple[float, float]:
+    """The interval of the plain mean of shares that were measured apart, each with its trials, 95 % by default.
+
+    Each share's variance is that of Agresti and Coull (The American Statistician 52, 1998), which is not 0 where all
+    answers are right; the mean is taken as normal. `(0, 1)` where a share has no trials.
+    """
+    if not shares or not all(trials for _, trials in shares):
+        return 0.0, 1.0
+    variance = 0.0
+    for share, trials in shares:
+        enlarged = trials + z * z
+        centre = (share * trials + z * z / 2) / enlarged
+        variance += centre * (1 - centre) / enlarged
+    mean = sum(share for share, _ in shares) / len(shares)
+    half = z * math.sqrt(variance) / len(shares)
+    return max(0.0, mean - half), min(1.0, mean + half)

@@ -48,10 +48,14 @@ class Judgement:
 
 
 class LLMJudge:
-    """Judges responses over an endpoint. `counts` holds the correct, incorrect and unjudged responses so far."""
+    """Judges responses over an endpoint. `counts` holds the correct, incorrect and unjudged responses so far.
 
-    def __init__(self, settings: Judge, client: ChatClient | None = None) -> None:
+    `rules` are a benchmark's own, which the judge is told beside the usual ones.
+    """
+
+    def __init__(self, settings: Judge, client: ChatClient | None = None, rules: str = "") -> None:
         self.settings = settings
+        self.rules = rules
         self.client = client or ChatClient(settings.endpoint)
         self.counts: Counter[str] = Counter()
 
@@ -66,7 +70,7 @@ class LLMJudge:
         """One judgement for each response, in order."""
         votes = self.settings.votes
         requests = [
-            request(question, shown, response, answer, self.settings.temperature, vote)
+            request(question, shown, response, answer, self.settings.temperature, vote, self.rules)
             for question, shown, response, answer in zip(questions, images, responses, answers, strict=True)
             for vote in range(votes)
         ]
@@ -79,7 +83,7 @@ class LLMJudge:
     def grade(self, questions: Sequence[Question], responses: Sequence[str]) -> list[bool | None]:
         """Verdicts on responses to a data set's questions."""
         texts, answers = [q.question for q in questions], [q.answer for q in questions]
-        judgements = self.judge(texts, [list(q.images) for q in questions], responses, answers, "judging")
+        judgements = self.judge(texts, [q.images for q in questions], responses, answers, "judging")
         return [judgement.correct for judgement in judgements]
 
     def reward(
@@ -108,6 +112,7 @@ def request(
     answer: str,
     temperature: float = 0.0,
     vote: int = 0,
+    rules: str = "",
 ) -> ChatRequest:
     """The judge's prompt. The fences' codes differ between votes, so that votes can differ at temperature 0 too."""
     fenced = [
@@ -117,8 +122,9 @@ def request(
     ]
     content: list[dict[str, Any]] = [{"type": "image"} for _ in images]
     content.append({"type": "text", "text": "\n\n".join(fenced) + "\n\nYour verdict on the response, as JSON:"})
-    messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
-    return ChatRequest(messages, list(images), Vote.model_json_schema(), temperature, seed=vote)
+    system = f"{SYSTEM}\n\n{rules}" if rules else SYSTEM
+    messages: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": content}]
+    return ChatRequest(messages, images, Vote.model_json_schema(), temperature, seed=vote)
 
 
 def majority(answers: Sequence[ChatAnswer]) -> Judgement:

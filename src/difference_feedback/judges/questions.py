@@ -14,6 +14,7 @@ from difference_feedback.data.dataset import LoadedData, load_data
 from difference_feedback.data.question import Question
 from difference_feedback.data.question_rows import for_rewards
 from difference_feedback.errors import DataError
+from difference_feedback.judges.benchmark_rules import JUDGE_RULES, benchmark_reward, grade_by, row_of
 from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.own_reward import load_reward
 from difference_feedback.judges.reward_sum import RewardFunction, RewardSum
@@ -30,7 +31,7 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
-from difference_feedback.runs.rewards import JUDGE, is_summed, own_function, rewards_of, threshold_of
+from difference_feedback.runs.rewards import BENCHMARKS, JUDGED, is_summed, own_function, rewards_of, threshold_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.world.mixture import grader_columns, stream_problems
 
@@ -63,9 +64,26 @@ FINAL_ANSWER = Rule("final-answer", _matches_question, final_answer_reward)
 Grader = Rule | LLMJudge | RewardSum
 
 
+def benchmark_rule(name: str) -> Rule:
+    """A benchmark's own answer rule."""
+
+    def is_right(question: Any, response: str) -> bool:
+        row = row_of(question.answer, getattr(question, "options", None), getattr(question, "columns", None))
+        return grade_by(name, response, row).correct
+
+    return Rule(name, is_right, benchmark_reward(name))
+
+
+def rule_named(name: str) -> Rule:
+    """The rule of that name."""
+    if name in BENCHMARKS:
+        return benchmark_rule(name)
+    return EMBEDDED if name == EMBEDDED.name else FINAL_ANSWER
+
+
 def rule_of(data: Data | None, reward: str | None = None) -> Rule:
     """The rule that grades answers to `data`, or to the embedded problems where it is None."""
-    return EMBEDDED if data is None and reward != "final-answer" else FINAL_ANSWER
+    return rule_named(reward or (EMBEDDED if data is None else FINAL_ANSWER).name)
 
 
 def grader_of(recipe: QuestionRecipe) -> Grader:
@@ -218,11 +236,10 @@ def _in_form(recipe: ModelRecipe, problems: Iterable[world.Problem]) -> Iterator
 
 
 def _built_in(name: str, recipe: QuestionRecipe) -> Rule | LLMJudge:
-    if name != JUDGE:
-        return rule_of(recipe.data, name)
     judge = getattr(recipe, "judge", None)
-    assert judge is not None
-    return LLMJudge(judge)
+    if judge is None or name not in JUDGED:
+        return rule_of(recipe.data, name)
+    return LLMJudge(judge, rules=JUDGE_RULES.get(name, ""))
 
 
 def _reward_function(name: str, recipe: QuestionRecipe) -> RewardFunction:

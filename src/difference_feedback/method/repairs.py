@@ -22,7 +22,7 @@ class RepairRequest:
     """
 
     prompt: list[dict[str, Any]]
-    images: list[Image.Image]
+    images: Sequence[Image.Image]
     draft_ids: list[int]
     reference: str | None
     seed: int | None = None

@@ -14,7 +14,7 @@ from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
-from difference_feedback.data.conversations import Conversation, fill_images
+from difference_feedback.data.conversations import Conversation, bare, fill_images
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.end_tokens import end_ids
@@ -218,10 +218,11 @@ class OwnStreams(LogitsProcessor):
 def _render(
     processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
-    messages = []
+    """The prompts as texts. Images are counted, not opened: all of a data set's would not fit into memory."""
+    messages, anything = [], Image.new("RGB", (1, 1))
     for i, (conversation, row_images) in enumerate(zip(conversations, images, strict=True)):
         try:
-            messages.append(fill_images(conversation, row_images))
+            messages.append(bare(fill_images(conversation, [anything] * len(row_images))))
         except DataError as error:
             raise DataError(f"row {i}, {error}") from None
     rendered: Any = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from difference_feedback.data.question import Question
 from difference_feedback.judges.answers import graded_answers
+from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.judges.questions import Grade, Grader, held_out
 from difference_feedback.judges.served_model import ServedModel
@@ -36,6 +37,17 @@ class Prediction:
     response: str
     correct: bool | None
     """None: unjudged."""
+    id: str = ""
+
+    def as_row(self, number: int) -> dict[str, Any]:
+        """A row of predictions.jsonl; `number` stands for a missing `id`. `extracted` is the final answer as stated."""
+        final = final_answer(self.response)
+        row = {"id": self.id or str(number), "task": self.task, "question": self.question, "answer": self.answer}
+        return row | {
+            "response": self.response,
+            "extracted": None if final is None else final.text,
+            "correct": self.correct,
+        }
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,7 @@ class Evaluation:
 
     def write_predictions(self, path: Path) -> None:
         """One prediction a line, as JSON."""
-        write_jsonl(path, map(asdict, self.predictions))
+        write_jsonl(path, (prediction.as_row(number) for number, prediction in enumerate(self.predictions, 1)))
 
 
 def _right(predictions: Sequence[Prediction]) -> int:
@@ -109,7 +121,14 @@ def evaluate(
     title = "evaluating" if progress else None
     answers = graded_answers(model, processor, questions, grade=grade, progress=title, over_ranks=True, **sampling)
     predictions = [
-        Prediction(question.task, question.question, question.answer, answer.text, answer.correct)
+        Prediction(
+            question.task,
+            question.question,
+            question.answer,
+            answer.text,
+            answer.correct,
+            str(getattr(question, "id", "")),
+        )
         for question, (answer,) in zip(questions, answers, strict=True)
     ]
     return Evaluation(predictions, sum_over_ranks(time.process_time() - start))

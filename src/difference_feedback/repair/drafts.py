@@ -47,7 +47,7 @@ class WrongDraft(Generic[Q]):
 
     @property
     def request(self) -> RepairRequest:
-        return RepairRequest(self.problem.prompt, list(self.problem.images), self.draft.token_ids, self.reference)
+        return RepairRequest(self.problem.prompt, self.problem.images, self.draft.token_ids, self.reference)
 
 
 def sample_groups(

@@ -9,7 +9,9 @@ from pydantic import BaseModel, ValidationError
 
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import run_agreement
+from difference_feedback.report.benchmarks import benchmark_folders, name_of
 from difference_feedback.report.data import (
+    BenchmarkScore,
     Curve,
     CurvePoint,
     Example,
@@ -28,15 +30,22 @@ STAGES = {"repair_sft": "SFT", "repair_rl": "RL"}
 
 
 def load_report(folders: Sequence[Path]) -> ReportData:
-    """Collect the runs in `folders` and directly below them, and the cells of a bench or demo.
+    """Collect the runs in `folders` and directly below them, their benchmarks, and the cells of a bench or demo.
 
     Raises `DataError` when a folder holds no run, or a file does not follow the schema; it names file, row and field.
     """
     data = ReportData(title=", ".join(folder.resolve().name for folder in folders))
     summaries: dict[Path, Summary] = {}
     for folder in folders:
-        if not (folder / "config.yaml").is_file():
+        measured = benchmark_folders(folder)
+        if not (folder / "config.yaml").is_file() and folder not in measured:
             raise DataError(f"{folder} holds no run, since it has no config.yaml: give a folder that a command wrote.")
+        for path in measured:
+            if scores := load_scores(path):
+                name = name_of(path, scores)
+                data.benchmarks[_free(name, f"{name} ({path})", data.benchmarks)] = scores
+        if not (folder / "config.yaml").is_file():
+            continue
         cells = _cells(data, folder)
         runs = [folder, *sorted(path.parent for path in folder.glob("*/config.yaml")), *cells, *_shared_models(folder)]
         for run in runs:
@@ -46,6 +55,12 @@ def load_report(folders: Sequence[Path]) -> ReportData:
             _add_run(data, name, method, run, summary)
     data.repair = _repair_figures(summaries)
     return data
+
+
+def load_scores(folder: Path) -> list[BenchmarkScore]:
+    """The scores of the finished tasks in a folder of benchmarks. Raises `DataError` as `load_report`."""
+    paths = sorted(path for path in folder.glob("*/summary.json"))
+    return [_checked(BenchmarkScore, read_json(path), str(path)) for path in paths]
 
 
 def _cells(data: ReportData, folder: Path) -> dict[Path, str]:

@@ -8,6 +8,7 @@ leaves out the part that shows it. Keys that the schema does not name are ignore
     results.jsonl    the rows of a bench, see `bench.results`: labels, start and upper bound
     metrics.jsonl    a row with `accuracy` and a clock is a point of the learning curve (`CurvePoint`)
     examples.jsonl   each row is an `Example`: a wrong answer, its repair, masks, advantages
+    benchmarks/TASK/summary.json    a `BenchmarkScore`, of the run's model
 """
 
 import re
@@ -196,6 +197,44 @@ class Curve(Schema):
     points: list[CurvePoint]
 
 
+class BenchmarkScore(Schema):
+    """summary.json of a task of `evaluate MODEL TASK...`. Shares of 1."""
+
+    task: str
+    """Needed. The harness's name of the task."""
+    model: str
+    """Needed."""
+    benchmark: str | None = None
+    """The benchmark whose own answer rule `score` goes by."""
+    problems: int
+    """Needed. Number of questions."""
+    score: Accuracy | None = None
+    """Share of right answers by this package's form of the benchmark's rule."""
+    interval: Interval | None = None
+    rule: str | None = None
+    unjudged: int = 0
+    """Answers without a verdict, which do not count."""
+    harness_metric: str | None = None
+    harness_value: float | None = None
+    """The harness's own score, as it gives it."""
+    harness_score: Accuracy | None = None
+    """The same as a share; None for a measure that is none."""
+    harness_interval: Interval | None = None
+    harness_left_out: str | None = None
+    """Why the harness has no score of its own."""
+    judge: str | None = None
+    """The language model that the harness's own score asked."""
+    cut_off: int = 0
+    """Answers that reached the limit of tokens."""
+    not_asked: int = 0
+    """Questions that did not fit into the model's context, or whose images cannot be shown; they count as wrong."""
+
+    @property
+    def share(self) -> float | None:
+        """The score that the tables show: by the benchmark's rule, or else the harness's own."""
+        return self.score if self.score is not None else self.harness_score
+
+
 class ReportData(Schema):
     """Everything the page shows."""
 
@@ -209,6 +248,8 @@ class ReportData(Schema):
     factors: dict[str, FactorFigures] = {}
     costs: dict[str, dict[Clock, CostTerms]] = {}
     examples: list[Example] = []
+    benchmarks: dict[str, list[BenchmarkScore]] = {}
+    """Name of a model -> its scores."""
     configs: dict[str, str] = {}
     """Name of a run -> its complete recipe, as YAML."""
     versions: dict[str, Any] = {}

@@ -40,7 +40,7 @@ def make_examples(
         if not references.texts:
             continue
         requests = [
-            RepairRequest(problem.prompt, list(problem.images), list(answers[i].token_ids), reference)
+            RepairRequest(problem.prompt, problem.images, list(answers[i].token_ids), reference)
             for i, reference in references.texts.items()
         ]
         candidates = {

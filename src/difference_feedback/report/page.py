@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from difference_feedback import __version__
 from difference_feedback.errors import DataError
+from difference_feedback.report.benchmarks import benchmark_table
 from difference_feedback.report.chart import learning_chart
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Example, MethodResult, ReportData, ShownAnswer
@@ -77,6 +78,7 @@ def render(data: ReportData) -> str:
         data=data,
         chart=learning_chart(data.curves, {name: value for name, value in levels.items() if value is not None}),
         examples=[view(example) for example in data.examples],
+        benchmarks=benchmark_table(data.benchmarks),
         tasks=sorted({task for result in data.methods.values() for task in result.tasks}),
         example_tasks=sorted({example.task for example in data.examples if example.task}),
         survives=_survivals(data),

@@ -17,6 +17,7 @@ from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
     BaseRecipe,
+    BenchmarksRecipe,
     EvaluateRecipe,
     QuestionRecipe,
     Recipe,
@@ -25,7 +26,7 @@ from difference_feedback.runs.recipes import (
     TrainRecipe,
 )
 from difference_feedback.runs.renamed import repair_field
-from difference_feedback.runs.rewards import BUILT_IN, EMBEDDED, JUDGE, check_rewards, rewards_of
+from difference_feedback.runs.rewards import BENCHMARKS, BUILT_IN, EMBEDDED, JUDGE, JUDGED, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
 from difference_feedback.runs.validation import nearest
@@ -63,6 +64,8 @@ def check(recipe: Recipe) -> None:
             _check_model(recipe.model)
             _check_grading(recipe, recipe.data)
             _check_policy_server(recipe, recipe.model)
+        case BenchmarksRecipe():
+            _check_benchmarks(recipe)
 
 
 def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> None:
@@ -129,6 +132,7 @@ def _check_host(recipe: TrainRecipe) -> None:
         return
     ignored = {
         "reward: llm-judge": JUDGE in rewards_of(recipe),
+        "judge": recipe.judge is not None,
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
         "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
@@ -265,7 +269,8 @@ def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> N
     if data and recipe.tasks:
         raise ConfigError("tasks names embedded tasks, and data replaces them: leave one of the two out.")
     _check_questions(recipe)
-    if (recipe.judge is not None) != (JUDGE in rewards_of(recipe)):
+    judged = set(rewards_of(recipe)) & set(JUDGED)
+    if (recipe.judge is None and JUDGE in judged) or (recipe.judge is not None and not judged):
         raise ConfigError(
             "judge and reward: llm-judge go together: give both, or neither; judge.endpoint is the url and model of "
             "the language model that grades."
@@ -284,6 +289,8 @@ def _check_questions(recipe: TrainRecipe | EvaluateRecipe | RepairRLRecipe) -> N
         raise ConfigError("trl.max_prompt_length: TRL has it no more: write max_prompt_length, without trl.")
     if recipe.data and EMBEDDED in rewards_of(recipe):
         raise ConfigError("reward: embedded grades the embedded tasks alone; with data use final-answer.")
+    if recipe.data is None and (names := [name for name in rewards_of(recipe) if name in BENCHMARKS]):
+        raise ConfigError(f"reward: {names[0]} is a benchmark's answer rule: give its rows as data.path.")
 
 
 def _check_trained(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
@@ -319,6 +326,21 @@ def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
             f"evaluation.endpoint: kind {recipe.kind} trains the model, and the server would not get its weights: "
             "leave it out here, and run `difference-feedback evaluate` with it afterwards."
         )
+
+
+def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
+    _check_model(recipe.model)
+    prompt_form(recipe.system_prompt, recipe.format_prompt)
+    for task, path in recipe.data.items():
+        if not Path(path).expanduser().exists():
+            raise ConfigError(
+                f"data.{task}: {path} does not exist: give a folder of `save_to_disk`, a file in parquet or JSON "
+                "Lines, or a copy of the data set's repository."
+            )
+    if (endpoint := named(recipe.endpoint, recipe.model)) is not None:
+        check_server(endpoint, "endpoint")
+    if recipe.judge is not None:
+        check_server(recipe.judge, "judge")
 
 
 def _check_data(data: Data, key: str) -> None:

@@ -30,10 +30,10 @@ def is_first_of_machine() -> bool:
     return int(os.environ.get("LOCAL_RANK", "0")) == 0
 
 
-def on_first_rank(work: Callable[[], T]) -> T:
+def on_first_rank(work: Callable[[], T], timeout: timedelta = TIMEOUT) -> T:
     """Call `work` on the first rank alone; all ranks return its result, which JSON can hold.
 
-    All ranks make this call, in the same order as other calls of this function.
+    All ranks make this call, in the same order as other calls of this function. The others wait for `timeout`.
 
     Raises:
         ConfigError: on all ranks, where `work` raised it on the first one, or the first one ended.
@@ -53,9 +53,10 @@ def on_first_rank(work: Callable[[], T]) -> T:
         store.set(key, json.dumps({"result": result}))
         return result
     try:
+        store.wait([key], timeout)
         answer = json.loads(store.get(key))
     except DistError as error:
-        raise ConfigError(f"the first rank ended, or took longer than {TIMEOUT}: see its output ({error}).") from None
+        raise ConfigError(f"the first rank ended, or took longer than {timeout}: see its output ({error}).") from None
     if "error" in answer:
         raise ConfigError(answer["error"])
     return answer["result"]

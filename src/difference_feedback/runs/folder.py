@@ -39,8 +39,10 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
-OWN_FOLDERS = {"cells", "checkpoints", "model", "shared", "validation"}
+OWN_FOLDERS = {"benchmarks", "cells", "checkpoints", "images", "model", "shared", "submissions", "validation"}
 OWN_FILES = {
+    "answers.jsonl",
+    "answers.jsonl.lock",
     "config.yaml",
     "examples.jsonl",
     "hub.json",
@@ -49,6 +51,7 @@ OWN_FILES = {
     "oracle_repairs.jsonl",
     "predictions.jsonl",
     "report.html",
+    "requests.jsonl",
     "results.jsonl",
     "results.jsonl.lock",
     "summary.json",

@@ -13,10 +13,12 @@ from difference_feedback.runs.plan import BenchMethod, Sweep
 from difference_feedback.runs.sections import (
     Audit,
     Data,
+    Endpoint,
     EvaluationSettings,
     Judge,
     Lora,
     ObjectiveName,
+    PolicyEndpoint,
     PositiveInt,
     Repairs,
     Reward,
@@ -222,6 +224,36 @@ class EvaluateRecipe(QuestionRecipe):
     """Embedded tasks; by default all six."""
     judge: Judge | None = None
     evaluation: EvaluationSettings = EvaluationSettings()
+
+
+class BenchmarksRecipe(ModelRecipe):
+    """Scores of a model on public benchmarks, by the harness lmms-eval."""
+
+    kind: Literal["benchmarks"] = "benchmarks"
+    tasks: Annotated[list[str], Field(min_length=1)]
+    """`mathvista`, `mmstar`, `mmmu`, `mathverse`, `mathvision`, `ai2d`, or the harness's own names of tasks."""
+    data: dict[str, str] = Field(default_factory=dict)
+    """Local copies of the tasks' data, by the names in `tasks`: a folder of `save_to_disk`, a file in parquet or JSON
+    Lines, or a copy of the data set's repository. By default the harness loads from the hub."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    """Precision of the weights and the computation; by default that of the model's file."""
+    format_prompt: str | None = None
+    """Put around the harness's prompt, `"{question} ..."`, as in a recipe of kind `train`."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest answer, in tokens. By default what each task says, and at most half of the model's context."""
+    temperature: Annotated[float, Field(ge=0.0)] | None = None
+    """0 answers greedily. By default what each task says, which is 0 but for a few."""
+    limit: PositiveInt | None = None
+    """Only the first rows of each task, for a try. By default all."""
+    batch_size: PositiveInt = 16
+    """Answers at the same time, on each rank."""
+    max_pixels: PositiveInt = 1_605_632
+    """Larger images are scaled down in proportion. The harness's models of the Qwen family have this limit."""
+    endpoint: PolicyEndpoint | None = None
+    """A vLLM server that answers in place of a model in this process."""
+    judge: Endpoint | None = None
+    """A language model for the tasks whose own score asks one. Without it no server is asked, and those scores are left
+    out. The rule of this package needs none."""
 
 
 TaskSets = Annotated[dict[str, Tasks | None], Field(min_length=1, default_factory=lambda: {"mixture": None})]

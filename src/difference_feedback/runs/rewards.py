@@ -14,8 +14,12 @@ from difference_feedback.runs.recipes import QuestionRecipe
 from difference_feedback.runs.validation import nearest
 
 EMBEDDED, FINAL_ANSWER, JUDGE = "embedded", "final-answer", "llm-judge"
-BUILT_IN = (EMBEDDED, FINAL_ANSWER, JUDGE)
+BENCHMARKS = ("mathvista", "mmmu", "mmstar", "mathverse", "mathvision", "ai2d")
+"""Rewards by a benchmark's own answer rule, which reads the benchmark's own columns."""
+BUILT_IN = (EMBEDDED, FINAL_ANSWER, JUDGE, *BENCHMARKS)
 """The rewards of this package. Each is 1 for a right answer, else 0."""
+JUDGED = (JUDGE, "mathverse")
+"""Rewards that a recipe's `judge` decides; of a benchmark it does so in place of the rule."""
 SUM_TOLERANCE = 1e-6
 """A weighted sum is right from this much below the threshold on: in float32, 0.7 + 0.2 + 0.1 need not reach 1."""
 

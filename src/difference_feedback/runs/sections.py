@@ -221,8 +221,9 @@ def _as_reward(value: Any) -> Any:
 
 Reward = Annotated[str | dict[str, float], BeforeValidator(_as_reward)]
 """What grades answers: `embedded` (the embedded checker), `final-answer` (the rule for your own data), `llm-judge` (a
-language model, which needs `judge`), or a function of your own, `path/to/file.py:function`, as TRL calls it. Several
-with weights are a mapping, `{my_reward.py:accuracy: 1.0, my_reward.py:format: 0.2}`; the reward is their sum."""
+language model, which needs `judge`), a benchmark's own answer rule (`mathvista`, `mmmu`, `mmstar`, `mathverse`,
+`mathvision`, `ai2d`), or a function of your own, `path/to/file.py:function`, as TRL calls it. Several with weights are
+a mapping, `{my_reward.py:accuracy: 1.0, my_reward.py:format: 0.2}`; the reward is their sum."""
 
 
 ObjectiveName = Literal["grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo", "ppo"]

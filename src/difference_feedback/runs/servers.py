@@ -13,7 +13,14 @@ from urllib.parse import SplitResult, urlsplit
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.model_folder import check_model
 from difference_feedback.runs.packages import require
-from difference_feedback.runs.recipes import EvaluateRecipe, Recipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
+from difference_feedback.runs.recipes import (
+    BenchmarksRecipe,
+    EvaluateRecipe,
+    Recipe,
+    RepairRLRecipe,
+    RepairSFTRecipe,
+    TrainRecipe,
+)
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint, Serve
 
 PROBE_SECONDS = 1.0
@@ -55,6 +62,9 @@ def endpoints_of(recipe: Recipe) -> dict[str, Endpoint]:
         case EvaluateRecipe():
             endpoints["judge.endpoint"] = recipe.judge.endpoint if recipe.judge else None
             endpoints["evaluation.endpoint"] = named(recipe.evaluation.endpoint, recipe.model)
+        case BenchmarksRecipe():
+            endpoints["judge"] = recipe.judge
+            endpoints["endpoint"] = named(recipe.endpoint, recipe.model)
         case RepairSFTRecipe():
             endpoints["evaluation.endpoint"] = None if recipe.data else named(recipe.evaluation.endpoint, recipe.model)
         case RepairRLRecipe():

@@ -229,14 +229,19 @@ def _option(name: str, value: Any) -> list[str]:
 def server_environment(endpoint: Endpoint) -> dict[str, str]:
     """This process's environment without what its launcher put there, with the server's GPUs and its key."""
     assert endpoint.serve is not None
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _OF_A_RANK and not name.startswith(_OF_THE_LAUNCHER)
-    }
+    environment = without_launcher(os.environ)
     environment["VLLM_HOST_IP"] = "127.0.0.1"  # where vLLM's own processes talk to each other
     if endpoint.serve.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = endpoint.serve.gpus
     if endpoint.api_key_env:
         environment["VLLM_API_KEY"] = os.environ[endpoint.api_key_env]
     return environment
+
+
+def without_launcher(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what `torchrun` or `accelerate launch` put there: for a program that is no rank."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in _OF_A_RANK and not name.startswith(_OF_THE_LAUNCHER)
+    }

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from difference_feedback.judges.own_reward import load_reward
-from difference_feedback.judges.questions import EMBEDDED, FINAL_ANSWER
+from difference_feedback.judges.questions import rule_named
 from difference_feedback.judges.reward_sum import RewardFunction, weighted_sums
 from difference_feedback.models.processor import load_processor
 from difference_feedback.runs.rewards import own_function
@@ -37,8 +37,7 @@ def compute_score(
     columns = {name: [_listed(value)] for name, value in details.items()}
     columns |= {"answer": [ground_truth], "options": [_listed(details.get("options")) or None]}
     prompts = columns.pop("prompt", [None])
-    rule = EMBEDDED if data_source == EMBEDDED.name else FINAL_ANSWER
-    functions = [_function(name) for name in rewards] or [rule.reward]
+    functions = [_function(name) for name in rewards or [data_source]]
     [total] = weighted_sums(
         functions,
         list(weights) or [1.0],
@@ -53,10 +52,8 @@ def compute_score(
 
 @lru_cache
 def _function(name: str) -> RewardFunction:
-    function = own_function(name)
-    if function is not None:
-        return load_reward(function)
-    return EMBEDDED.reward if name == EMBEDDED.name else FINAL_ANSWER.reward
+    function = own_function(name) if name.endswith(".py") or ":" in name else None
+    return rule_named(name).reward if function is None else load_reward(function)
 
 
 def _encode(model: str, text: str) -> list[int]:
