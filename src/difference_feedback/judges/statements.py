@@ -38,6 +38,8 @@ _CHOSEN = re.compile(
     r"(?P<c>[A-H]))[*_]{0,2}\s{1,3}(?i:is|must be)\s{1,3}(?i:(?:the|my)\s)?(?i:correct|right|best|final|answer)\b"
     r"|(?P<d>[$\\(]{0,3}\d[^\s,;:]{0,30}|\\[^\s,;:]{1,30})\s+is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
     r"|(?:^|\n)[*_#\s]{0,5}(?i:answer)\s+\(?(?P<e>[A-Z])\)?[*_.]{0,3}(?=\n|$)"
+    # As a last sentence: ". answer 5".
+    r"|(?:^|[.!?\n])\s{0,3}(?i:(?:the\s|my\s)?(?:final\s)?answer)\s{1,3}(?P<f>[^\s.:]\S{0,30}?)[.*]{0,3}\s{0,3}$"
 )
 _VALUED = r"(?P<words>[^.!?\n]*?)(?:\s(?:is|are|equals)\s|\s*=\s*)(?P<value>[^=\n]{1,60}?)[.!*\s]*$"
 _CONCLUSION = re.compile(
