@@ -12,14 +12,14 @@ _ABBREVIATION = re.compile(
 )
 _END = re.compile(r"[.!?](?=\s|$|[*\"”])|[。！？]|(?<=\d)\.(?=[A-Z])")
 _MARKER = re.compile(
-    r"(?:^|[.!?。\n,;-])\W*(?:wait|no(?=[,.!;:-]|\s+(?:wait|that|it|this)\b)|hmm+|oops|hold on|scratch that|correction"
+    r"(?:^|[.!?。\n,;-])\W{0,12}(?:wait|no(?=[,.!;:-]|\s+(?:wait|that|it|this)\b)|hmm+|oops|hold on|scratch that|correction"
     r"|sorry|on second thought"
     r"|let me (?:re-?check|reconsider|correct)|I made (?:a|an) (?:\w+ )?(?:mistake|error)"
     r"|(?:but )?(?:that|this|it)(?:'s| is| was) (?:wrong|incorrect|not right|not correct|a mistake"
     r"|impossible(?! to)))\b(?=\W)",
     re.IGNORECASE,
 )
-_ACTUALLY = re.compile(r"(?:^|[.!?\n])\W*actually\b", re.IGNORECASE)
+_ACTUALLY = re.compile(r"(?:^|[.!?\n])\W{0,12}actually\b", re.IGNORECASE)
 _RESTATED = re.compile(
     r"(?:\b(?:it|that|this|there|value|result|number|total)(?:'s|\s+(?:is|are|should\s+be|must\s+be|would\s+be))"
     r"|\bactually(?:\s+it's)?|\bmake\s+that|(?:\bno|\bwait|correction|sorry|oops)\W{1,3})\s*(?=[\\$(*-]{0,4}(?:\d|[A-Z]\b|\\frac|\\sqrt))",
