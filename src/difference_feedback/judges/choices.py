@@ -30,6 +30,7 @@ _SPACED_LETTER = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([B-HJ-Z]))\s+(.*)", re
 _SET = re.compile(
     r"[\s(\[{]*[A-Z](?:[)\]}\s,;/&.+(\[{]|\band\b|\bor\b)*(?:[A-Z](?:[)\]}\s,;/&.+(\[{]|\band\b|\bor\b)*)+"
 )
+_BRACKETED = re.compile(r"(?:[(\[]\s*[a-z]\s*[)\]](?:\s|[,;/&]|and\b|or\b)*){2,}")
 _MENTION = re.compile(
     r"(?:[(\[]\s*([A-Z])\s*[)\]]|(?i:option|choice|letter|answer)\s+(?:is\s+)?\(?([A-Z])\b"
     r"|(?<![\w'])([A-Z])(?![\w'^_])(?!\s*[-+=]))"
@@ -40,7 +41,8 @@ _NOT = re.compile(
     re.IGNORECASE,
 )
 _REJECTED = re.compile(
-    r"\b(?:not|isn't|wrong|incorrect|false|rejected|impossible|neither|nor|never|excluded|eliminated|cannot|can't)\b"
+    r"\b(?:not|isn't|wrong|incorrect|false|rejected|impossible|neither|nor|never|excluded|eliminated|cannot|can't"
+    r"|unlikely|hardly|except|excluding|exclude|other\s+than|anything\s+but|all\s+but|ruled\s+out|fails)\b|\bno\W*$|^!"
     r"|\\neg|¬|[不非]",
     re.IGNORECASE,
 )
@@ -97,6 +99,8 @@ def chosen(answer: str, options: Sequence[str] | None) -> NamedOptions:
     text = plain(answer)
     introduction = _INTRODUCTION.match(text) or _PICKED.match(text)
     text = text[introduction.end() :] if introduction else text
+    if _BRACKETED.fullmatch(text):  # (a) (b)
+        text = text.upper()
     valid = _letters(options) if options else [chr(65 + i) for i in range(26)]
     if len(text.strip("()[]. ")) == 1 and text.strip("()[]. ").upper() in valid:
         return NamedOptions(frozenset({text.strip("()[]. ").upper()}), "letter")
@@ -162,6 +166,8 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
         return None
     rest = _NOT.sub("", " " + rest).strip()
     rest = _without_brackets(rest)
+    introduction = _INTRODUCTION.match(rest)
+    rest = rest[introduction.end() :] if introduction else rest
     correct = _CORRECT.fullmatch(" " + rest)
     if not rest or correct:
         return NamedOptions(frozenset({letter}), "letter")
@@ -175,9 +181,17 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
             )
     if _REJECTED.search(rest) and not (options and _REJECTED.search(options[valid.index(letter)])):
         return NamedOptions(frozenset(), "none")
+    if options and _listed(rest, options, valid) - {letter}:
+        return NamedOptions(frozenset(), "several letters")
     if _others(rest, {letter}, valid) or re.match(r"(?:or|and|/|,)\b", rest):
         return NamedOptions(frozenset(), "several letters")
     return NamedOptions(frozenset({letter}), "letter")
+
+
+def _listed(text: str, options: Sequence[str], valid: Sequence[str]) -> set[str]:
+    """The options whose whole texts are items of a list: `cat, dog or bird`."""
+    items = re.split(r"\s*[,;/|&]\s*|\s+(?:and|or)\s+", text)
+    return {letter for item in items[:64] for letter in _with_text(item, options, valid)} if len(items) > 1 else set()
 
 
 def _without_brackets(text: str) -> str:
@@ -212,7 +226,8 @@ def _mentioned(text: str, options: Sequence[str] | None, valid: Sequence[str]) -
     equal = _with_value(correct, options, valid)
     if not equal:
         clause = re.split(r",\s+(?=[a-z])|\s+(?:because|since|as)\s", correct)[0]
-        equal = _with_value(clause, options, valid) if clause != correct and not _HEDGE.search(correct) else []
+        single = clause != correct and not _HEDGE.search(correct) and len(_listed(correct, options, valid)) < 2
+        equal = _with_value(clause, options, valid) if single else []
     if len(equal) == 1:
         return NamedOptions(frozenset(equal), "option")
     return NamedOptions(frozenset(), "several letters" if len(strong) > 1 else "option")

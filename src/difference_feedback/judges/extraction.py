@@ -33,6 +33,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_LINE = re.compile(r"[*$]{0,2}-?\d[\d.,/]{0,20}[*$.]{0,3}")
+_EXPLAINED = re.compile(
+    r"[^\n]{1,30}\n\s*\n\W{0,6}(?:explanation|reason(?:ing)?|justification|because)\b", re.IGNORECASE
+)
 _YES_NO = re.compile(r"\W{0,4}(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
@@ -150,6 +153,8 @@ def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
         return _whole(last)
     if len(text) <= _SHORT:
         return _whole(text)
+    if _EXPLAINED.match(text) and _NUMBER_LINE.fullmatch(first):
+        return _whole(first)
     if yes_no and _YES_NO.match(text):
         return _whole(first_sentence(first), "first word")
     return None

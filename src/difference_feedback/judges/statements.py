@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from difference_feedback.judges.sentences import first_sentence
+from difference_feedback.judges.values.number_words import WORDS
 
 _STATEMENTS = 40  # the last ones are read
 _ADVERB = (
@@ -13,7 +14,7 @@ _ADVERB = (
 _VERB = (
     r"(?:\s+(?:(?:is|are|was)\s+equal\s+to|is|are|was|equals?|becomes|remains"
     rf"|(?:would|should|will|must|has\s+to)(?:\s+(?:{_ADVERB}))?\s+be"
-    r"|c[oa]mes?\s+out\s+(?:to\s+be|as)|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*(?:[:=：→]|->|=>))"
+    r"|c[oa]mes?\s+(?:out\s+(?:to\s+be|as)|to(?=\s+\W?\d))|corresponds\s+to|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*(?:[:=：→]|->|=>))"
 )
 _MARK = r"[*_`\"'”’\]]{0,4}"
 _AFTER = (
@@ -23,8 +24,8 @@ _AFTER = (
 _ANSWER = re.compile(
     rf"\b(?:answers?|ans|solution)\b{_MARK}(?:(?:\s+(?:to|of|for|in|I|we|you)\s[^.\n:=]{{1,60}}?)?(?:\s+(?:{_ADVERB}))*"
     rf"{_VERB}{_AFTER}|(?P<heading>[ \t]*(?=\n)|\.(?=\s)))"
-    r"|答案[*\s]{0,4}(?:应该|应当|应)?(?:是|为|选择?|：|:)+"
-    r"|(?:故|因此|所以|应)(?:本题|答案)?(?:选择?|为)[：:]?(?=\s*[(（*]{0,3}[A-Z])",
+    r"|(?:答案[*\s]{0,4}(?:应该|应当|应)?(?:是|为|选择?|：|:)+|[【《\[][^\s【】《》\[\]]{0,4}答案[】》\]](?:是|为|：|:)*)(?:\s*选?项)?"
+    r"|(?:故|因此|所以|应|综上(?:所述)?)[,，]?\s?(?:本题|答案|我)?(?:应该?)?(?:选择?|为)(?:选?项)?[：:]?(?=\s*[(（*]{0,3}[A-Z])",
     re.IGNORECASE,
 )
 _CHOICE = re.compile(
@@ -36,6 +37,7 @@ _CHOICE = re.compile(
 _CHOSEN = re.compile(
     r"(?:(?i:option|choice|answer)\s{1,3}\(?(?P<a>[A-Z])\)?|\((?P<b>[A-Z])\)|(?:^|[.,\n]|(?i:so|thus|hence|therefore))\s{0,3}"
     r"(?P<c>[A-H]))[*_]{0,2}\s{1,3}(?i:is|must be)\s{1,3}(?i:(?:the|my)\s)?(?i:correct|right|best|final|answer)\b"
+    r"(?!\s*(?:\?|,?\s*(?:only\s+)?(?:if|when|unless)\b))"
     r"|(?P<d>[$\\(]{0,3}\d[^\s,;:]{0,30}|\\[^\s,;:]{1,30})\s+is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
     r"|(?:^|\n)[*_#\s]{0,5}(?i:answer)\s+\(?(?P<e>[A-Z])\)?[*_.]{0,3}(?=\n|$)"
     # As a last sentence: ". answer 5".
@@ -47,12 +49,24 @@ _CONCLUSION = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(_VALUED, re.IGNORECASE)
+# "There are 5 apples in the picture." as a conclusion or as the only sentence; 图中有5个苹果。
+_COUNTED = re.compile(
+    r"(?:^|[.!?\n]\s*(?:therefore|thus|hence|so|in\s+total)\b,?\s+)(?:therefore|thus|hence|so|in\s+total)?,?\s*there\s+(?:is|are)\s+"
+    r"(?:a\s+total\s+of\s+|exactly\s+|only\s+)?(?P<value>(?:\d|[a-z])[^\s]{0,12}(?:\s+[a-z]+){0,3}?)"
+    r"(?:\s+(?:(?:visible|shown|present|left)\s+)?(?:in|on)\s+(?:the\s+|this\s+|total\b)[^\d.!?,;\n]{0,40})?[.!*\s]*$",
+    re.IGNORECASE,
+)
+_CHINESE = re.compile(
+    r"(?:(?:^|[。！？\n])\s*(?:因此|所以|故|综上(?:所述)?|答)[,，:：]?\s?|^)"
+    r"(?P<words>[^。！？\n,，]{0,20}?)(?:是|为|等于|=|有)\s?(?P<value>\d[^。！？\n,，]{0,30})[。！*\s]*$"
+)
+_CHINESE_DOUBT = re.compile("不|没|非|或|可能|如果|若|设|左右|以上|以下")
 _DOUBT = re.compile(
     r"\b(?:not|never|no|or|if|maybe|might|could|may|perhaps|either|options?|wrong|incorrect|says|said|claims?)\b|n't\b",
     re.IGNORECASE,
 )
 _QUALIFIED = re.compile(
-    r"(?:\b(?:correct|right|best|final|my|selected|chosen)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项)$",
+    r"(?:\b(?:correct|right|best|final|my|selected|chosen)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项|(?<!不)(?:正确|最佳|合适|恰当)的?)$",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"(?:^|\n)[#*_\s]{0,8}(?:(?:the|my|final|correct)\s+)*$", re.IGNORECASE)
@@ -105,12 +119,16 @@ def statements(text: str, start: int = 0) -> list[Statement]:
 
 def conclusion(text: str) -> Statement | None:
     """The value in a last sentence such as "Therefore, x = 5.", or in the only one, such as "The area is 7 cm²." """
-    match = _CONCLUSION.search(text[-300:]) or (_SENTENCE.match(text) if len(text) < 200 else None)
-    if not match or _DOUBT.search(match[0]):
+    tail = text[-300:]
+    match = _COUNTED.search(tail) or _CONCLUSION.search(tail) or (_SENTENCE.match(text) if len(text) < 200 else None)
+    match = match or _CHINESE.search(tail)
+    if not match or _DOUBT.search(match[0]) or (match.re is _CHINESE and _CHINESE_DOUBT.search(match[0])):
         return None
     sentence = first_sentence(match["value"])
     statement = Statement(match.start(), match.end(), sentence, "conclusion")
-    return statement if re.match(r"\W{0,4}(?:\d|[A-Z]\b|\\)", sentence) else None
+    number = re.match(r"[a-z]+", sentence.lower())
+    in_words = match.re is _COUNTED and number and number[0] in WORDS
+    return statement if in_words or re.match(r"\W{0,4}(?:\d|[A-Z]\b|\\)", sentence) else None
 
 
 def _is_statement(text: str, match: re.Match[str]) -> bool:

@@ -156,7 +156,7 @@ _NO_NOUNS = WORDS | FUNCTIONS | frozenset({
 })
 # fmt: on
 _SIGNS = ("°", "€", "£", "¥", "₹", "¢", "¤", "\\Omega", "\\mu", "\\ohm")
-_NEGATIONS = "不非没无未或和"
+_NEGATIONS = "不非没无未或和以多余"
 
 
 def unit_of(tokens: Sequence[Token]) -> Unit | None:
