@@ -15,7 +15,7 @@ _UNBRACED = re.compile(r"\\[A-Za-z]+(?:\s*\{[^{}\n]{0,200}\})*|[^\s$\\{}]+")
 _BOXES = 8  # the last ones are read
 _LONGEST_BOX = 4_000  # characters
 _BETWEEN = re.compile(
-    r"[\s$,;&.]*(?:(?:and|or)(?:\s+(?:also|even|maybe|perhaps|possibly|else))?|\\text\s*\{\s*(?:and|or)\s*\})?[\s$,;]*"
+    r"[\s$,;&./|(*-]*(?:(?:and|or)(?:\s+(?:also|even|maybe|perhaps|possibly|else|alternatively))?|\(?\d[.)]|\\text\s*\{\s*(?:and|or)\s*\})?[\s$,;]*"
 )
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|$)", re.IGNORECASE | re.DOTALL)
 _TAG_START = re.compile("<answer>", re.IGNORECASE)
@@ -149,7 +149,9 @@ def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
     for line in (first, last) if choice else ():
         if _LABELLED.fullmatch(line) and not _is_of_a_list(text, line):
             return _whole(line)
-    if re.search(r"\n\s*\n[^\n]*$", text[-100:]) and _NUMBER_LINE.fullmatch(last):
+    before = text[: -len(last)].rstrip().rpartition("\n")[2].strip() if last else ""
+    listed = _NUMBER_LINE.fullmatch(before) is not None
+    if re.search(r"\n\s*\n[^\n]*$", text[-100:]) and _NUMBER_LINE.fullmatch(last) and not listed:
         return _whole(last)
     if len(text) <= _SHORT:
         return _whole(text)
@@ -164,8 +166,8 @@ def _is_of_a_list(text: str, line: str) -> bool:
     """Whether a labelled first or last line stands beside one with another label: the options are listed."""
     lines = [line for line in re.split(r"\s*\n\s*", text) if line]
     beside = lines[1:2] if lines[0].strip() == line else lines[-2:-1]
-    labels = [next(filter(None, match.groups())) for match in map(_LABELLED.fullmatch, [line, *beside]) if match]
-    return len(set(labels)) > 1
+    labels = [match.groups() for match in map(_LABELLED.fullmatch, [line, *beside]) if match]  # with a text, alone
+    return any(len({pair[kind] for pair in labels} - {None}) > 1 for kind in (0, 1))
 
 
 def _whole(text: str, where: str = "bare") -> Statement:

@@ -29,7 +29,7 @@ _INTRODUCTION = re.compile(
 )
 _CLAUSE = re.compile(
     r",\s+(?:which|where|not(?![^,;]*[,;])|rather than|as|since|because|i\.e|that is|obtained|rounded)\b.*"
-    r"|\s+(?:because|since)\s.*"
+    r"|\s+(?:because|since)\s.*|[,，]\s*而?(?:不是|非)[^,，]*"
     r"|\s+(?:[—–]|--?)\s+(?=[A-Za-z]+\s+\w+\s+\w).*",
     re.IGNORECASE | re.DOTALL,
 )
@@ -44,11 +44,12 @@ _EQUAL = re.compile(
     r"\s*(?:=|\\approx|,?\s\bor\b(?:\s+equivalently,?)?|,?\s+i\.e\.,?\s|,?\s+that is,?\s)\s*", re.IGNORECASE
 )
 _NAME = re.compile(r"(?:\\(?:angle|triangle)\s*)?[A-Za-z][\w{}()]{0,12}")
-_ROUNDED = re.compile(r"-?\d*\.(\d+)")
+_ROUNDED = re.compile(r"-?\d*\.(\d+)(?![\d.,])")
+_UNIT_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
 # What may stand after a "no" that is an answer: a sign, or the subject of a clause. "No idea" is none.
 _AFTER_NO = re.compile(
     r"\s*(?:$|[^\w\s?])|\s+(?:it|there|he|she|they|we|you|i|the|this|that|these|those|a|an|both|neither|none|not|all|only|because|since|as"
-    r"|if)\b"
+    r"|if)\b|\s+(?!more\b|fewer\b|less\b|doubt\b|matter\b|answer\b)(?:\w+\s+){1,3}(?:is|are|was|were)\b"
 )
 _SPOKEN_OF = re.compile(r"[\"'”’]?\s*(?:\?|(?:is|was|isn't|would|could|might|may|can|cannot|seems)\b)")
 
@@ -176,7 +177,7 @@ def answers_of(text: str) -> list[str]:
     if clause and clause.start() and not _DOUBT.search(clause[0]) and not _renames(text[: clause.start()], clause[0]):
         shorter.append(text[: clause.start()])
     again = _AGAIN.fullmatch(plain(text))
-    if again and compare(again[1], re.sub(r"^or\s", "", again[2])).equal:
+    if again and compare(again[1], re.sub(r"^(?:or|i\.e\.,?|that is,?)\s", "", again[2])).equal:
         shorter.append(again[1])
     elif again and unit_of(tokens_of(plain(again[2]))):
         shorter.append(f"{again[1]} {again[2]}")
@@ -213,7 +214,10 @@ def _agree(first: str, second: str, exact: bool) -> bool:
     """Whether two sides are numbers of one value; the second may be rounded if not `exact`."""
     if not (_is_number(first) and _is_number(second)):
         return False
-    places = _ROUNDED.fullmatch(second)
+    places = _ROUNDED.match(second)
+    unit = second[places.end() :].strip() if places else ""
+    if unit and not first.endswith(unit) and _UNIT_LETTER.search(first):
+        return False
     if compare(first, second).equal or exact or not places:
         return compare(first, second).equal
     a, b = number_of(first), number_of(second)
