@@ -113,7 +113,7 @@ def chosen(answer: str, options: Sequence[str] | None) -> NamedOptions:
         same = _with_text(text, options, valid) or _with_text(_SUBJECT.sub("", text), options, valid)
         if len(same) == 1:
             return NamedOptions(frozenset(same), "option")
-        label = _LETTER.match(text) or _SPACED_LETTER.match(text)
+        label = _LETTER.match(text) or _SPACED_LETTER.match(text) or re.fullmatch(r"([A-Z])\((.*)\)", text, re.DOTALL)
         letter = next((group for group in label.groups()[:-1] if group), "").upper() if label else ""
         if label and _with_text(label.groups()[-1], options, valid) == [letter]:  # (A) P and R
             return NamedOptions(frozenset({letter}), "letter")

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from difference_feedback.judges.sentences import correction, first_sentence, takes_back
-from difference_feedback.judges.statements import Statement, conclusion, statements
+from difference_feedback.judges.statements import Statement, conclusion, denials, statements
 from difference_feedback.judges.thinking import LONGEST, without_thinking
 
 _TAIL = 8_000  # characters at the end of an answer that are searched
@@ -143,6 +143,8 @@ def _joined(text: str, boxes: Sequence[Statement]) -> list[Statement]:
 def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
     """A short response, or a line of a longer one that can only be its answer."""
     first, last = text.partition("\n")[0].strip(), text.rpartition("\n")[2].strip()
+    if len(text) <= _SHORT and denials(text):
+        return None
     if len(text) <= _SHORT and "\n" not in text:
         text = re.sub(r"(?<=[\w)])!+$", "", text)
         return _whole(text[lead.end() :] if (lead := _LEAD.match(text)) else text) if text else None

@@ -5,10 +5,12 @@ taken for right does more harm than a right one taken for wrong, so an answer th
 correct. Nothing here raises an error, and the time for an answer is limited. The rules stand in docs/grading.md.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from fractions import Fraction
+from itertools import combinations
 from typing import Any
 
 from difference_feedback.data.conversations import texts_of
@@ -44,8 +46,8 @@ _EQUAL = re.compile(
     r"\s*(?:=|\\approx|,?\s\bor\b(?:\s+equivalently,?)?|,?\s+i\.e\.,?\s|,?\s+that is,?\s)\s*", re.IGNORECASE
 )
 _NAME = re.compile(r"(?:\\(?:angle|triangle)\s*)?[A-Za-z][\w{}()]{0,12}")
-_ROUNDED = re.compile(r"-?\d*\.(\d+)(?![\d.,])")
-_UNIT_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+_ROUNDED = re.compile(r"-?\d*(?:\.(\d{1,20}))?\s*([^\d\s].*?)?\s*")
+_UNIT = re.compile(r"(?<![\\A-Za-z])[A-Za-z%][^\d\s^]*(?:\^\d)?")
 # What may stand after a "no" that is an answer: a sign, or the subject of a clause. "No idea" is none.
 _AFTER_NO = re.compile(
     r"\s*(?:$|[^\w\s?])|\s+(?:it|there|he|she|they|we|you|i|the|this|that|these|those|a|an|both|neither|none|not|all|only|because|since|as"
@@ -201,11 +203,15 @@ def _is_number(text: str) -> bool:
 
 def _said_twice(text: str) -> list[str]:
     r"""The first and the last side of `3 \cdot 4 = 12`, `3/4 or 0.75`, `\frac{1}{3} \approx 0.33`, if equal."""
-    text = plain(text)
-    sides = _EQUAL.split(text) if len(text) <= LONGEST else []
+    text = plain(text).replace(" ^", "^")
+    sides = _EQUAL.split(text)
+    if len(text) > LONGEST or len(sides) < 2:
+        return []
     sides = sides[1:] if len(sides) > 2 and _NAME.fullmatch(sides[0]) else sides
+    if sides[-1].endswith("°"):  # 180° - 144° = 36°
+        sides = [side if "\\" in side else side.replace("°", "") for side in sides[:-1]] + sides[-1:]
     exact = re.search(r"\bor\b", text) is not None
-    if not 2 <= len(sides) <= 4 or not all(_agree(first, second, exact) for first, second in pairwise(sides)):
+    if len(sides) > 4 or not all(_agree(first, second, exact) for first, second in combinations(sides, 2)):
         return []
     return [sides[0], sides[-1]]
 
@@ -214,11 +220,14 @@ def _agree(first: str, second: str, exact: bool) -> bool:
     """Whether two sides are numbers of one value; the second may be rounded if not `exact`."""
     if not (_is_number(first) and _is_number(second)):
         return False
-    places = _ROUNDED.match(second)
-    unit = second[places.end() :].strip() if places else ""
-    if unit and not first.endswith(unit) and _UNIT_LETTER.search(first):
-        return False
-    if compare(first, second).equal or exact or not places:
-        return compare(first, second).equal
+    if compare(first, second).equal:
+        return True
+    rounded = _ROUNDED.fullmatch(second)
     a, b = number_of(first), number_of(second)
-    return a is not None and b is not None and abs(float(a) - float(b)) <= 0.5000001 * 10.0 ** -len(places[1])
+    if a is None or b is None or not rounded or _UNIT.findall(first) not in ([], [rounded[2]]):
+        return False
+    if exact or not rounded[1]:  # 180 - 144, which is a range to `compare`
+        return isinstance(a, Fraction) and a == b
+    if isinstance(a, float) and not math.isfinite(a):
+        return False
+    return abs(Fraction(a) - Fraction(b)) <= Fraction(5_000_001, 10_000_000 * 10 ** len(rounded[1]))

@@ -62,7 +62,7 @@ _COUNTED = re.compile(
 )
 _CHINESE = re.compile(
     r"(?:(?:^|[。！？\n])\s*(?:因此|所以|故|综上(?:所述)?|答)[,，:：]?\s?|^)"
-    r"(?P<words>[^。！？\n,，]{0,20}?)(?:是|为|等于|=|有|(?<=答[,，:：]))\s?(?P<value>\d[^。！？\n,，]{0,30})[。！*\s]*$"
+    r"(?:根据[^。！？\n,，]{0,20}[,，]\s?)?(?P<words>[^。！？\n,，]{0,20}?)(?:是|为|等于|=|有|(?<=答[,，:：]))\s?(?P<value>\d[^。！？\n,，]{0,30})[。！*\s]*$"
 )
 _CHINESE_DOUBT = re.compile("不|没|非|或|可能|如果|若|设|左右|以上|以下")
 _DOUBT = re.compile(
@@ -81,6 +81,15 @@ _OTHERS = re.compile(
     r"[^\S\n]+(?:[\w'-]+[^\S\n]+){0,2}$|(?:如果|假如|假设|倘若|(?<!我)(?:说|认为)|错误的?)[^。！？\n,，]{0,6}$",
     re.IGNORECASE,
 )
+# "I don't think that the answer is 5."
+_DENIED = re.compile(
+    r"(?:n't|\b(?:not|never|nobody|no\s+one|cannot|refuse|deny|(?<!no\s)doubt))\b(?:(?!\b(?:but|and|so|because|since)\b)[^.,;:!?\n]){0,30}"
+    r"(?:(?:\b(?:think|believe|say|case|true|mean|sure|certain|claim|be)|(?<=doubt))\s+)(?:that\s+)?(?:(?:the|my|our|a)\s+)?"
+    r"(?:[\w-]+\s+){0,2}$",
+    re.IGNORECASE,
+)
+# Letters on the lines after a letter.
+_LETTER_LINES = re.compile(r"(?:\s*\n[-*\s(]{0,4}[A-Z][).*]{0,3}[ \t]{0,3}(?=\n|$))+")
 _NEGATED = re.compile(r"(?:not|never|neither|anything\s+but|n't|\\neg|\\lnot|¬)(?![\w'])", re.IGNORECASE)
 _LINE = re.compile(r"[ \t*_]*(?:(?:\\\[|\$\$|\*\*|```\w*)?[ \t]*\n\s*(?:(?:\\\[|\$\$|```\w*)\s*)?)?([^\n]*)")
 _VALUE = re.compile(r"[\d\\$]|^\W{0,3}[A-Za-z]\W{0,3}(?:$|\s)|^\W{0,3}(?:yes|no|true|false)\b", re.IGNORECASE)
@@ -107,10 +116,12 @@ def statements(text: str, start: int = 0) -> list[Statement]:
     matches += [match for match in _CHOICE.finditer(text, start) if _QUALIFIED.search(_before(text, match))]
     matches.sort(key=lambda match: match.start())
     for match in matches[-_STATEMENTS:]:
-        if _OTHERS.search(_before(text, match)):
+        if _is_denied(_before(text, match)):
             continue
         line = _LINE.match(text, match.end())
         sentence = first_sentence(line[1]) if line else ""
+        more = _LETTER_LINES.match(text, line.end()) if line and re.fullmatch(r"[-(\s]*[A-Z]\)?", sentence) else None
+        sentence = f"{sentence} {' '.join(more[0].split())}" if more else sentence
         statement = Statement(match.start(), match.end() + len(sentence), sentence, "phrase")
         if not sentence or _NEGATED.match(sentence) or (match[0][:3].lower() == "sol" and not statement.is_value):
             continue
@@ -130,13 +141,22 @@ def conclusion(text: str) -> Statement | None:
     if not match or _DOUBT.search(match[0]) or (match.re is _CHINESE and _CHINESE_DOUBT.search(match[0])):
         return None
     answer = re.search(r"\banswers?\b", match[0], re.IGNORECASE)
-    if answer and _OTHERS.search(match[0][: answer.start()]):
+    if answer and _is_denied(match[0][: answer.start()]):
         return None
     sentence = first_sentence(match["value"])
     statement = Statement(match.start(), match.end(), sentence, "conclusion")
     number = re.match(r"[a-z]+", sentence.lower())
     in_words = match.re is _COUNTED and number and number[0] in WORDS
     return statement if in_words or re.match(r"\W{0,4}(?:\d|[A-Z]\b|\\)", sentence) else None
+
+
+def denials(text: str) -> bool:
+    """Whether a text says of an answer that it is another's or none."""
+    return any(_is_denied(_before(text, match)) for match in _ANSWER.finditer(text))
+
+
+def _is_denied(before: str) -> bool:
+    return bool(_OTHERS.search(before) or _DENIED.search(before))
 
 
 def _is_statement(text: str, match: re.Match[str]) -> bool:
