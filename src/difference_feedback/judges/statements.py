@@ -83,8 +83,9 @@ _OTHERS = re.compile(
 )
 # "I don't think that the answer is 5."
 _DENIED = re.compile(
-    r"(?:n't|\b(?:not|never|nobody|no\s+one|cannot|refuse|deny|(?<!no\s)doubt))\b(?:(?!\b(?:but|and|so|because|since)\b)[^.,;:!?\n]){0,30}"
-    r"(?:(?:\b(?:think|believe|say|case|true|mean|sure|certain|claim|be)|(?<=doubt))\s+)(?:that\s+)?(?:(?:the|my|our|a)\s+)?"
+    r"(?:n't|\b(?:not|never|nobody|no\s+one|cannot|refuse|deny|(?<!no\s)doubt|unlikely|wrong\s+to"
+    r"|(?:you|one|some|many|people)\s+(?:may|might|could|would)))\b(?:(?!\b(?:but|and|so|because|since)\b)[^.,;:!?\n]){0,30}"
+    r"(?:(?:\b(?:think|believe|say|case|true|mean|sure|certain|claim|be)|(?<=doubt)|(?<=unlikely))\s+)(?:that\s+)?(?:(?:the|my|our|a)\s+)?"
     r"(?:[\w-]+\s+){0,2}$",
     re.IGNORECASE,
 )
