@@ -156,12 +156,15 @@ _NO_NOUNS = WORDS | FUNCTIONS | frozenset({
     "minimum", "maximum",
 })
 # fmt: on
+_LONGEST = 32  # tokens of a unit
 _SIGNS = ("°", "€", "£", "¥", "₹", "¢", "¤", "\\Omega", "\\mu", "\\ohm")
 _NEGATIONS = "不非没无未或和以多余"
 
 
 def unit_of(tokens: Sequence[Token]) -> Unit | None:
     """The unit that all these tokens are; None when they are none."""
+    if len(tokens) > _LONGEST:
+        return None
     unit, power, over, place, known = Unit(), 1, 1, 0, False
     while place < len(tokens):
         text = tokens[place].text
