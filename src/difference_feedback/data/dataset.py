@@ -194,7 +194,8 @@ class _Reader:
             try:
                 yield self._row(row)
             except FieldError as error:
-                self.problems.append(RowProblem(row.line, error.field, str(error)))
+                message = str(error).encode(errors="backslashreplace").decode()  # it may quote half of a pair
+                self.problems.append(RowProblem(row.line, error.field, message))
 
     def _row(self, row: SourceRow) -> dict[str, Any]:
         """The row in the columns of `FEATURES`. Raises `FieldError`."""

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from difference_feedback.errors import DataError
+from difference_feedback.errors import ConfigError, DataError
 
 REFUSED_PIXELS = 150_000_000
 """An image with more pixels is not decoded at all, since a small file can fill the whole memory."""
@@ -178,7 +178,8 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
     """The image with its header alone read, and its file, which is closed afterwards. Raises `DataError`."""
     with warnings.catch_warnings(action="ignore"):  # of large images: the limit here is REFUSED_PIXELS
         if isinstance(source, Image.Image):
-            yield source, None
+            with damage_refused():
+                yield source, None
             return
         if isinstance(source, Path):
             try:
@@ -196,9 +197,21 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
                 raise DataError("Pillow cannot read this file as an image: convert it to PNG or JPEG.") from None
             except Image.DecompressionBombError:
                 raise DataError(f"the image has more than {REFUSED_PIXELS:,} pixels: scale it down first.") from None
-            except Exception as error:  # readers of formats raise what they like on damaged headers
+            except Exception as error:
                 raise DataError(f"the image cannot be opened ({error!r}): convert it to PNG or JPEG.") from None
-            yield image, file
+            with damage_refused():
+                yield image, file
+
+
+@contextmanager
+def damage_refused() -> Iterator[None]:
+    """Every error of Pillow as a `DataError`. Its readers of formats raise what they like on damaged files."""
+    try:
+        yield
+    except (DataError, ConfigError):
+        raise
+    except Exception as error:
+        raise DataError(f"the file is damaged or incomplete ({_reason(error)}): copy it again.") from None
 
 
 class _View(io.RawIOBase):
@@ -259,8 +272,8 @@ def _load(image: Image.Image, tolerant: bool = False) -> list[str]:
     """Decode the image. Returns a note where it is damaged and `tolerant`; raises `DataError` otherwise."""
     try:
         image.load()
-    except Exception as error:  # readers of formats raise what they like on damaged pixels
-        damage = f"the file is damaged or incomplete ({error})"
+    except Exception as error:
+        damage = f"the file is damaged or incomplete ({_reason(error)})"
     else:
         return []
     if tolerant:
@@ -274,6 +287,10 @@ def _load(image: Image.Image, tolerant: bool = False) -> list[str]:
             finally:
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
     raise DataError(f"{damage}: copy it again.")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
