@@ -79,7 +79,9 @@ class Opener:
                 images = _images_in(file[0])
                 return [self.find(str(images[i]), place, row, line)[0] for i in spread(len(images), wanted)]
             frames = spread(count_frames(file[0]), wanted)
-            first = measure_image(frame_of(file[0], frames[0]).image, min_side=self.min_side, max_pixels=self.max_pixels)
+            first = measure_image(
+                frame_of(file[0], frames[0]).image, min_side=self.min_side, max_pixels=self.max_pixels
+            )
             if not frame_of(file[0], frames[-1]).is_exact:
                 raise DataError(f"its frame {frames[-1] + 1} cannot be decoded: the file is damaged; copy it again.")
         except DataError as error:
@@ -125,7 +127,7 @@ class Opener:
         if len(text) > 4096 or "\0" in text:
             raise FieldError(kind, f"a text of {len(text)} characters that is neither a path nor base64: give a path.")
         for form in (None, "NFC", "NFD"):  # file systems write é in one sign or in two
-            name = unicodedata.normalize(form, text) if form else text  # type: ignore[arg-type]
+            name = unicodedata.normalize(form, text) if form else text
             path = Path(os.path.abspath(os.path.join(self.root, os.path.expanduser(name))))
             try:
                 if path.is_file() or (kind == "video" and path.is_dir()):

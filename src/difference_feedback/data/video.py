@@ -137,7 +137,8 @@ def _from_start(source: VideoSource, times: tuple[int | None, ...], index: int) 
             except av.FFmpegError:  # the next ones may be whole
                 is_whole = False
                 continue
-            for nth, frame in enumerate(frames, nth + 1):
+            for frame in frames:
+                nth += 1
                 if wanted is not None and frame.pts == wanted:
                     return frame, True
                 if nth == index:
