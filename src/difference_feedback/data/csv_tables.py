@@ -68,7 +68,8 @@ class CsvTable:
                 length = lines.line - first + 1
                 if cells is None or (length > 1 and self._runs_away(cells, lines, start, first)):
                     lines.back(start, first - 1)
-                    cells = self._literal(next(lines)) if length == 1 else None
+                    text = next(lines)  # the rest is read as rows of their own
+                    cells = self._literal(text) if length == 1 else None
                     reader = self._reader(lines)
                 if cells is None:
                     problem(first, 'a quote opens here that is not closed: write a quote within a text twice, ""')
@@ -92,7 +93,7 @@ class CsvTable:
         return csv.reader(lines, delimiter=self.delimiter, skipinitialspace=True, strict=True)
 
     def _literal(self, line: str) -> list[str] | None:
-        """The cells of a line whose quotes are signs of the text, as in `1.png,"say "hi" now"`; None where one opens."""
+        """The cells of a line with quotes that are signs of the text, `1.png,"say "hi" now"`; None where one opens."""
         try:
             cells = next(csv.reader([line], delimiter=self.delimiter, skipinitialspace=True, quoting=csv.QUOTE_NONE))
         except csv.Error:
