@@ -255,6 +255,8 @@ class _Reader:
         if len(cells) == 1:
             cell = cells[0]
             return self.opener.find_frames(cell.value, cell.place, row.number, row.line, self.data.video_frames)
+        if not cells:
+            raise FieldError("video", "the list of its frames is empty: give their files.")
         chosen = [cells[i] for i in spread(len(cells), self.data.video_frames)]
         return [self.opener.find(cell.value, cell.place, row.number, row.line)[0] for cell in chosen]
 

@@ -96,7 +96,8 @@ def _read_times(source: VideoSource, size: int) -> _Times:
     with _film(source) as (container, stream):
         ends = [entry.pos + entry.size for entry in stream.index_entries] if stream.frames else []
         times = [packet.pts for packet in _packets(container, stream) if packet.size and not packet.is_discard]
-        if None in times or len(set(times)) < len(times):
+        is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames  # it has no times of frames
+        if is_guessed or None in times or len(set(times)) < len(times):
             times = [None] * len(times)
         return _Times(tuple(sorted(times) if None not in times else times), max(ends, default=0) > size)
 
