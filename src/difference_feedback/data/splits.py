@@ -16,7 +16,7 @@ _SPLITS = {
 }
 _OF_WORD = {word: split for split, words in _SPLITS.items() for word in words}
 _SHARD = re.compile(r"-\d{5}-of-\d{5}")
-_NO_ROWS = ("dataset_info", "dataset_infos", "config", "package", "source")
+_NO_ROWS = ("dataset_info", "dataset_infos", "config", "package")
 """Stems of files that lie beside data sets and hold no rows."""
 
 
@@ -28,10 +28,11 @@ def files_of(folder: Path, data: Data) -> list[Path]:
 
     Raises `ConfigError` where the folder has other splits alone.
     """
-    below = [path for path in _below(folder, folder) if path.suffix.lower() == ".parquet"]
+    files = list(_below(folder))
+    below = [path for path in files if path.suffix.lower() == ".parquet"]
     if data.name is not None:
         below = [path for path in below if data.name in path.relative_to(folder).parts] or below
-    texts = [path for path in sorted(folder.iterdir()) if path.is_file() and _has_text_rows(path)]
+    texts = [path for path in files if path.parent == folder and _has_text_rows(path)]
     shards = [path for path in below if _is_shard(path, folder)]
     splits: dict[str, None] = {}
     for files in ([path for path in below if path.parent == folder], shards, texts, below):
@@ -47,20 +48,24 @@ def files_of(folder: Path, data: Data) -> list[Path]:
     return []
 
 
-def _below(folder: Path, top: Path) -> Iterator[Path]:
+def _below(folder: Path) -> Iterator[Path]:
     """The files below a folder, without hidden ones and caches."""
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith((".", "_")) or path.name in ("cache", "node_modules"):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:  # it must not be read
+        return
+    for path in paths:
+        if path.name.startswith(".") or path.name in ("cache", "__pycache__", "node_modules"):
             continue
         if path.is_dir() and not path.is_symlink():
-            yield from _below(path, top)
+            yield from _below(path)
         elif path.is_file():
             yield path
 
 
 def _has_text_rows(path: Path) -> bool:
     stem = path.name.lower().partition(".")[0]
-    return kind_of(path) in TEXT_FILES and stem not in _NO_ROWS and not path.name.startswith(".")
+    return kind_of(path) in TEXT_FILES and stem not in _NO_ROWS
 
 
 def _is_shard(path: Path, folder: Path) -> bool:

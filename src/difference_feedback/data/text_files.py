@@ -179,11 +179,13 @@ def _has_lines(path: Path, is_json: bool) -> bool:
     """Whether the file is JSON Lines, and not one value or several over any number of lines."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         first, second = (*islice((line.strip() for line in file if line.strip()), 2), "", "")[:2]
-    if first.startswith("[") or first == "{":
+    if first in ("[", "{"):
         return False
-    if not is_json:
-        return True
-    return bool(second) and (_is_object(first) or (first.endswith("}") and _is_object(second)))
+    if _is_object(first):
+        return bool(second) or not is_json
+    if _is_object(second):
+        return not is_json or first.endswith("}")
+    return not is_json and not first.startswith("[")
 
 
 def _is_object(line: str) -> bool:
