@@ -10,7 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data.forms import write_csv
+from typer.testing import CliRunner
 
+from difference_feedback.cli import app
 from difference_feedback.data.sources import open_source
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.sections import Data
@@ -71,6 +73,13 @@ WHOLE = {
 def test_a_whole_file_is_read_whatever_its_kind(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(WHOLE[name])
     assert read(tmp_path / name) == (ROWS, [])
+
+
+@pytest.mark.parametrize("name", [name for name in WHOLE if "jsonl" in name])
+def test_the_check_before_a_run_lets_it_pass(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(WHOLE[name])
+    result = CliRunner().invoke(app, ["data", "check", str(tmp_path / name)])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(
