@@ -1,5 +1,6 @@
 """Files that are damaged, or unlike what their names say: what can be read is read, and the rest is listed."""
 
+import csv
 import gzip
 import json
 from pathlib import Path
@@ -10,6 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from data.forms import write_csv
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from difference_feedback.cli import app
@@ -139,6 +142,20 @@ def test_a_quote_that_swallows_rows_is_listed_where_it_opens(tmp_path: Path) -> 
     assert len(values) == 999
     assert values[6]["image"] == "7.png"
     assert values[949]["question"] == 'a "quote", and\nnew lines,\n\n1.png,how long,3\nand the end'
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_what_a_writer_of_tables_writes_is_read(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    cell = st.text('ab ,;"\n', max_size=12).map(str.strip).filter(lambda text: text.count("\n") < 3)
+    rows = data.draw(st.lists(st.tuples(cell, cell, cell).filter(any), min_size=1, max_size=8))
+    path = tmp_path_factory.mktemp("table") / "a.csv"
+    with path.open("w", newline="") as file:
+        quoting = data.draw(st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]))
+        writer = csv.writer(file, quoting=quoting, delimiter=data.draw(st.sampled_from(",;\t")))
+        writer.writerows([("x", "y", "z"), *rows])
+    wanted = [dict(zip("xyz", (text or None for text in row), strict=True)) for row in rows]
+    assert read(path) == (wanted, [])
 
 
 def test_quotes_within_cells_are_signs(tmp_path: Path) -> None:

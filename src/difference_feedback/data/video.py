@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import pyarrow as pa
 from PIL import Image
 
-from difference_feedback.data.image_files import damage_refused, file_in_memory
+from difference_feedback.data.image_files import damage_refused
+from difference_feedback.data.memory_files import file_in_memory
 from difference_feedback.errors import ConfigError, DataError
 
 VideoSource: TypeAlias = "Path | bytes | pa.Buffer"
