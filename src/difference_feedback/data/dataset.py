@@ -194,7 +194,8 @@ class _Reader:
             try:
                 yield self._row(row)
             except FieldError as error:
-                self.problems.append(RowProblem(row.line, error.field, str(error)))
+                message = str(error).encode(errors="backslashreplace").decode()  # it may quote half of a pair
+                self.problems.append(RowProblem(row.line, error.field, message))
 
     def _row(self, row: SourceRow) -> dict[str, Any]:
         """The row in the columns of `FEATURES`. Raises `FieldError`."""
@@ -254,6 +255,8 @@ class _Reader:
         if len(cells) == 1:
             cell = cells[0]
             return self.opener.find_frames(cell.value, cell.place, row.number, row.line, self.data.video_frames)
+        if not cells:
+            raise FieldError("video", "the list of its frames is empty: give their files.")
         chosen = [cells[i] for i in spread(len(cells), self.data.video_frames)]
         return [self.opener.find(cell.value, cell.place, row.number, row.line)[0] for cell in chosen]
 

@@ -37,7 +37,7 @@ HOST_OBJECTIVES = {
 }
 """The objectives that each host computes; on verl, those whose weights were verified."""
 _LINES = 100  # read of a data file
-_FILES = (".json", ".csv", ".tsv", ".parquet")
+_FILES = (".json", ".ndjson", ".csv", ".tsv", ".gz", ".parquet", ".arrow", ".zip", ".xlsx")
 
 
 def check(recipe: Recipe) -> None:
@@ -345,7 +345,7 @@ def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
 
 def _check_data(data: Data, key: str) -> None:
     path = Path(data.path).expanduser()
-    if path.suffix == ".jsonl" and not path.is_dir():
+    if path.suffix == ".jsonl" and not path.is_dir() and not _is_no_jsonl(path):
         _check_rows(data.path, f"{key}.path")
     elif (is_local(data.path) or path.suffix in _FILES) and not path.exists():
         raise ConfigError(
@@ -354,6 +354,19 @@ def _check_data(data: Data, key: str) -> None:
         )
     if data.image_root is not None and not Path(data.image_root).expanduser().is_dir():
         raise ConfigError(f"{key}.image_root: {data.image_root} is no folder: give the one that the paths start from.")
+
+
+def _is_no_jsonl(path: Path) -> bool:
+    """Whether a file in spite of its name is in UTF-16, a list, or indented objects. `data.text_files` reads these."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    encoding = json.detect_encoding(head)
+    text = head.decode(encoding, "replace").strip()
+    is_list = text.startswith("[") and "{" in text
+    return not encoding.startswith("utf-8") or is_list or text.partition("\n")[0] == "{"
 
 
 def _check_repairs(name: str) -> None:
