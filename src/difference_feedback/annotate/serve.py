@@ -4,6 +4,8 @@ import getpass
 import hmac
 import os
 import secrets
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,7 +58,10 @@ def serve(
         raise ConfigError(f"--draft-from: {source} has no wrong answers to repair: leave the option out to review")
     if repairs and draft_from:
         folder = repairs.path.parent
-        drafters = Drafters([draft_source(where, repairs.rows, folder, **drafting) for where in draft_from])
+        stopped = threading.Event()
+        drafting |= {"stopped": stopped}
+        sources = [draft_source(where, repairs.rows, folder, **drafting) for where in draft_from]
+        drafters = Drafters(sources, stopped)
     project = RepairProject(repairs, output, drafters) if repairs else None
     page = build_page(
         project,
@@ -92,8 +97,12 @@ def serve(
         project.drafted.start(project.repairs, say)
     if block:
         page.block_thread()
+        ended = project.drafted.stop() if project else True
         for corrections in project.corrections() if project else ():
             say(str(corrections))
+        if not ended:  # Python cannot end while the thread is inside of torch, and would wait for a server's answer
+            sys.stdout.flush()
+            os._exit(0)
     return page
 
 
