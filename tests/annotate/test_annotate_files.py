@@ -143,7 +143,7 @@ def test_sources_that_hold_nothing_are_refused_with_the_remedy(tmp_path):
     with pytest.raises(ConfigError, match="keep_wrong_answers=N"):
         find_work(tmp_path)
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DataError, match="no row can be used: the file has no rows"):
+    with pytest.raises(DataError, match="it has no row"):
         find_work(tmp_path / "empty.jsonl")
 
 

@@ -30,7 +30,7 @@ from difference_feedback.data.marks import place
 from difference_feedback.data.pictures import LazyImages, Opener, Picture
 from difference_feedback.data.saved_images import save_images
 from difference_feedback.errors import DataError, FieldError
-from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
+from difference_feedback.runs.jsonl import read_input, write_jsonl
 from difference_feedback.runs.renamed import repair_field
 
 
@@ -78,7 +78,7 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     not one row of it can be used.
     """
     path = Path(path)
-    rows, problems = read_jsonl(path)
+    rows, problems = read_input(path)
     opener = Opener(None, str(path), path.parent, 28, max_pixels)
     errors = [str(problem) for problem in problems]
     seen: dict[str, int] = {}
