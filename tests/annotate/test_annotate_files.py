@@ -21,6 +21,19 @@ from difference_feedback.judges.audit import AuditCase, AuditResult
 from difference_feedback.judges.audit_log import AuditLog
 from difference_feedback.runs.jsonl import read_rows, write_jsonl
 
+RULES = {None: True, "": True, "final-answer": True, "embedded": True, "number": True}  # `grade` writes the last one
+RULES |= dict.fromkeys(("mathvista", "llm-judge", "a.py:f", "/b c/d.py:g", "final-answer + a.py:f"))
+
+
+@pytest.mark.parametrize(("rule", "verdict"), RULES.items())
+def test_the_page_grades_by_the_rules_that_it_has(tmp_path, rule, verdict):
+    text = r"\boxed{9} answer 9"
+    item = {"id": "1", "draft": "answer 8", "answer": "9", "rule": rule}
+    assert is_right(item, text) is verdict
+    assert ("not graded by your reward" in feedback_html(item, text)) == (verdict is None)
+    assert "no annotated answer" in feedback_html(item | {"answer": None, "rule": "embedded"}, text)
+
+
 HOSTILE = '<script>document.title="taken"</script><img src=x onerror=alert(1)>'
 
 
