@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import time
 
 import pytest
@@ -336,3 +337,13 @@ def test_claims_are_dated(items):
     work.next("ada")
     [(_, row)] = work._claims.read()[0]
     assert abs(row["time"] - time.time()) < 60
+
+
+def test_a_port_in_use_is_said_in_the_command_s_own_words(items):
+    pytest.importorskip("gradio")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"^port {port} is in use: give another --port, or 0"):
+            serve(items, port=port, block=False)

@@ -20,7 +20,7 @@ from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.prompts import FULL, repair_conversation
 from difference_feedback.repair.wrapping import unwrapped
-from difference_feedback.runs.model_folder import check_model
+from difference_feedback.runs.model_folder import check_model, model_of, place_of
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_server
 
@@ -111,10 +111,7 @@ def draft_source(
         endpoint = Endpoint(url=where, model=model, api_key_env=key_env, max_tokens=LONGEST, timeout=600.0)
         check_server(endpoint, "--draft-from")
         return DraftSource(model, partial(_served, endpoint, folder))
-    path = Path(where).expanduser()
-    if (path / "model").is_dir() and not (path / "config.json").is_file():
-        path = path / "model"
-    name = str(path) if path.is_dir() else where
+    name = place_of(model_of(where))
     check_model(name, "--draft-from")
     return DraftSource(name, partial(_local, name, folder, stopped or threading.Event()))
 

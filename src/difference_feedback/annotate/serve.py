@@ -89,8 +89,9 @@ def serve(
             css=CSS,
             head=HEAD,
         )
-    except OSError as error:
-        raise ConfigError(f"port {port} cannot be used ({error}): give another --port, or 0 for a free one") from None
+    except OSError:  # Gradio's own text names its settings, not this command's
+        other = "" if host in LOOPBACK else f", or {host} is no address of this machine"
+        raise ConfigError(f"port {port} is in use{other}: give another --port, or 0 for a free one") from None
     console.print(f"Open {page.local_url} in a browser. Ctrl+C stops the server; saved work is kept.", highlight=False)
     if project and drafters:
         say(f"{drafters.name} drafts repairs: {project.drafted.file.path}")
