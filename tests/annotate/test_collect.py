@@ -16,6 +16,7 @@ from servers.unruly_server import unruly
 from typer.testing import CliRunner
 
 from difference_feedback.annotate.collect import Response, collect_items
+from difference_feedback.annotate.feedback import feedback_html, is_right
 from difference_feedback.annotate.items import find_work
 from difference_feedback.cli import app
 from difference_feedback.data.dataset import VisualQuestion
@@ -147,6 +148,8 @@ def test_from_files_to_the_page_and_to_training(data, tmp_path):
     repairs, _ = find_work(output)
     assert repairs.problems == []
     assert [row["subject"] for row in repairs.rows] == ["sums"] * 2
+    assert [is_right(row, row["draft"]) for row in repairs.rows] == [False] * 2
+    assert [is_right(row, row["reference"]) for row in repairs.rows] == [True] * 2
     assert "boxed" not in repairs.rows[0]["question"]
     assert Image.open(output / repairs.rows[0]["image"][0]).getpixel((0, 0)) == (255, 0, 0)
     annotated = output / "items.annotated.jsonl"
@@ -266,6 +269,10 @@ def test_a_reward_of_ones_own_and_a_column_of_another_name(data, tmp_path):
     assert result.exit_code == 0, result.output
     [item] = read_rows(tmp_path / "out" / "items.jsonl")
     assert (item["draft"], item["reference"], item["answer"]) == (says(1), says(50), "1")
+    # The page cannot grade by it: by the default rule, its right answer would be wrong, and its wrong one right.
+    assert item["rule"] == keys[1].removeprefix("reward=")
+    assert is_right(item, says(1)) is is_right(item, says(50)) is None
+    assert f"not graded by your reward, {item['rule']}" in feedback_html(item, says(50))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import print_problems, write_jsonl
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import EvaluateRecipe
+from difference_feedback.runs.rewards import rewards_of
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.servers import check_server
 from difference_feedback.runs.serving import free_url
@@ -90,5 +91,6 @@ def collect_folder(
         )
     for item, question in zip(collection.items, collection.questions, strict=True):
         item["image"] = save_images(question.images, output, item["id"])
+        item["rule"] = " + ".join(rewards_of(recipe))
     write_jsonl(items, collection.items)
     return collection

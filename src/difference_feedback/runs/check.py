@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.file_names import beside, repairs_file
 from difference_feedback.runs.hub import check_hub
 from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
 from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed, require
@@ -371,11 +372,14 @@ def _is_no_jsonl(path: Path) -> bool:
 
 def _check_repairs(name: str) -> None:
     """Repaired answers, and not what `annotate` shows to people: the same rows without the repairs."""
-    rows = _check_rows(name, "data")
+    try:
+        path = repairs_file(Path(name).expanduser())
+    except ConfigError as error:
+        raise ConfigError(f"data: {error}") from None
+    rows = _check_rows(str(path), "data")
     if any(repair_field(row) in row for row in rows) or not any("draft" in row for row in rows):
         return
-    path = Path(name).expanduser()
-    annotated = path.with_name(f"{path.name.removesuffix('.jsonl')}.annotated.jsonl")
+    annotated = beside(path, "annotated")
     remedy = (
         "which exists: give it"
         if annotated.is_file()
