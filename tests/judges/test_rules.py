@@ -84,7 +84,7 @@ WITHOUT_OPTIONS = [
     (r"\boxed{50\%}", "0.5", True),
     (r"\boxed{50\%}", "50", True),
     (r"\boxed{x=5}", "5", True),
-    (r"\boxed{2 \cdot 3 = 6}", "6", False),
+    (r"\boxed{2 \cdot 3 = 6}", "6", True),
     (r"\boxed{12\text{ cm}}", "12", True),
     (r"\boxed{12 m}", "12 cm", False),
     (r"\boxed{\text{12 apples}}", "12", True),

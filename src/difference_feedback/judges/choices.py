@@ -30,9 +30,11 @@ _SPACED_LETTER = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([B-HJ-Z]))\s+(.*)", re
 _SET = re.compile(
     r"[\s(\[{]*[A-Z](?:[)\]}\s,;/&.+(\[{]|\band\b|\bor\b)*(?:[A-Z](?:[)\]}\s,;/&.+(\[{]|\band\b|\bor\b)*)+"
 )
+_CHINESE_AFTER = re.compile("(?<=[A-Z])\\s?(?:选?项)?(?:是?正确的?)?$")
+_BRACKETED = re.compile(r"(?:[(\[]\s*[a-z]\s*[)\]](?:\s|[,;/&]|and\b|or\b)*){2,}")
 _MENTION = re.compile(
     r"(?:[(\[]\s*([A-Z])\s*[)\]]|(?i:option|choice|letter|answer)\s+(?:is\s+)?\(?([A-Z])\b"
-    r"|(?<![\w'])([A-Z])(?![\w'^_])(?!\s*[-+=]))"
+    r"|(?<![A-Za-z0-9_'])([A-Z])(?![A-Za-z0-9_'^])(?!\s*[-+=]))"
 )
 _NOT = re.compile(
     r",?\s*(?:and|but|or)?\s*\b(?:not|isn't|never|rather than|instead of|neither|nor)\b\s*(?:the\s+)?(?:option\s+)?"
@@ -40,13 +42,14 @@ _NOT = re.compile(
     re.IGNORECASE,
 )
 _REJECTED = re.compile(
-    r"\b(?:not|isn't|wrong|incorrect|false|rejected|impossible|neither|nor|never|excluded|eliminated|cannot|can't)\b"
-    r"|\\neg|¬|[不非]",
+    r"\b(?:not|isn't|wrong|incorrect|false|rejected|impossible|neither|nor|never|excluded|eliminated|cannot|can't"
+    r"|unlikely|hardly|except|excluding|exclude|other\s+than|anything\s+but|all\s+but|ruled\s+out|fails)\b|\bno\W*$|^!"
+    r"|\\neg|¬|[不非错误除]|以外|之外",
     re.IGNORECASE,
 )
 _LAST = re.compile(r"(?:^|[,.;]\s*)(?:so|thus|hence|therefore)\b[,:]?\s*(.*)", re.IGNORECASE | re.DOTALL)
 _CORRECT = re.compile(
-    r"\s*(?:is|must be)\s+(?:the\s+)?(?:correct|right|best|answer|true)\b.*", re.IGNORECASE | re.DOTALL
+    r"\s*(?:is|must be)\s+(?:the\s+)?(?:correct|right|best|answer|true)\b[^?]*", re.IGNORECASE | re.DOTALL
 )
 _LABEL = re.compile(r"\s*[(\[]?\s*([A-Za-z])\s*[)\].:]\s*(?=\S)")
 _HEDGE = re.compile(r"\b(?:or|maybe|perhaps|either|possibly|both)\b", re.IGNORECASE)
@@ -97,6 +100,9 @@ def chosen(answer: str, options: Sequence[str] | None) -> NamedOptions:
     text = plain(answer)
     introduction = _INTRODUCTION.match(text) or _PICKED.match(text)
     text = text[introduction.end() :] if introduction else text
+    text = _CHINESE_AFTER.sub("", text)
+    if _BRACKETED.fullmatch(text):  # (a) (b)
+        text = text.upper()
     valid = _letters(options) if options else [chr(65 + i) for i in range(26)]
     if len(text.strip("()[]. ")) == 1 and text.strip("()[]. ").upper() in valid:
         return NamedOptions(frozenset({text.strip("()[]. ").upper()}), "letter")
@@ -162,8 +168,10 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
         return None
     rest = _NOT.sub("", " " + rest).strip()
     rest = _without_brackets(rest)
+    introduction = _INTRODUCTION.match(rest)
+    rest = rest[introduction.end() :] if introduction else rest
     correct = _CORRECT.fullmatch(" " + rest)
-    if not rest or correct:
+    if not rest or (correct and not _others(rest, {letter}, valid)):
         return NamedOptions(frozenset({letter}), "letter")
     if options:
         equal = _with_value(rest, options, valid)
@@ -175,9 +183,19 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
             )
     if _REJECTED.search(rest) and not (options and _REJECTED.search(options[valid.index(letter)])):
         return NamedOptions(frozenset(), "none")
+    own = plain(options[valid.index(letter)]) if options else ""
+    more = rest[len(own) :] if rest.casefold().startswith(own.casefold()) else rest
+    if options and _listed(more, options, valid) - {letter}:
+        return NamedOptions(frozenset(), "several letters")
     if _others(rest, {letter}, valid) or re.match(r"(?:or|and|/|,)\b", rest):
         return NamedOptions(frozenset(), "several letters")
     return NamedOptions(frozenset({letter}), "letter")
+
+
+def _listed(text: str, options: Sequence[str], valid: Sequence[str]) -> set[str]:
+    """The options whose whole texts are items of a list: `cat, dog or bird`."""
+    items = re.split(r"\s*[,;/|&]\s*|\s*\b(?:and|or|then|also|alternatively|maybe|perhaps)\s+", text)
+    return {letter for item in items[:64] for letter in _with_text(item, options, valid)} if len(items) > 1 else set()
 
 
 def _without_brackets(text: str) -> str:
@@ -212,7 +230,8 @@ def _mentioned(text: str, options: Sequence[str] | None, valid: Sequence[str]) -
     equal = _with_value(correct, options, valid)
     if not equal:
         clause = re.split(r",\s+(?=[a-z])|\s+(?:because|since|as)\s", correct)[0]
-        equal = _with_value(clause, options, valid) if clause != correct and not _HEDGE.search(correct) else []
+        single = clause != correct and not _HEDGE.search(correct) and len(_listed(correct, options, valid)) < 2
+        equal = _with_value(clause, options, valid) if single else []
     if len(equal) == 1:
         return NamedOptions(frozenset(equal), "option")
     return NamedOptions(frozenset(), "several letters" if len(strong) > 1 else "option")

@@ -1,7 +1,7 @@
 """Find a response's final answer: the last box, answer tag, `####` line or phrase, or the whole of a short response."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from difference_feedback.judges.sentences import correction, first_sentence, takes_back
@@ -14,12 +14,15 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _UNBRACED = re.compile(r"\\[A-Za-z]+(?:\s*\{[^{}\n]{0,200}\})*|[^\s$\\{}]+")
 _BOXES = 8  # the last ones are read
 _LONGEST_BOX = 4_000  # characters
-_BETWEEN_BOXES = re.compile(r"[\s$,;&.]*(?:and|or|\\text\s*\{\s*(?:and|or)\s*\})?[\s$,;]*")
+_BETWEEN = re.compile(
+    r"[\s$,;&./|(*-]*(?:(?:and|or)(?:\s+(?:also|even|maybe|perhaps|possibly|else|alternatively))?|\(?\d[.)]|\\text\s*\{\s*(?:and|or)\s*\})?[\s$,;]*"
+)
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|(?=<answer>)|$)", re.IGNORECASE | re.DOTALL)
+_TAG_START = re.compile("<answer>", re.IGNORECASE)
 _HASHES = re.compile(r"(?:^|\n)####[ \t]*([^#\n]+)$")
 _SHORT = 30  # characters: a response of at most this length may be a bare answer
 _LABELLED = re.compile(
-    r"\W{0,3}[A-Z]\W{0,3}[.:)]\W{0,3}\s*\S[^\n]{0,300}|\W{0,4}[A-Z]\W{0,4}(?:\s(?:because|since)\s[^\n]{0,300})?"
+    r"\W{0,3}([A-Z])\W{0,3}[.:)]\W{0,3}\s*\S[^\n]{0,300}|\W{0,4}([A-Z])\W{0,4}(?:\s(?:because|since)\s[^\n]{0,300})?"
 )
 # "I think it is 5": what stands before the answer in a short response.
 _LEAD = re.compile(
@@ -30,6 +33,9 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _NUMBER_LINE = re.compile(r"[*$]{0,2}-?\d[\d.,/]{0,20}[*$.]{0,3}")
+_EXPLAINED = re.compile(
+    r"[^\n]{1,30}\n\s*\n\W{0,6}(?:explanation|reason(?:ing)?|justification|because)\b", re.IGNORECASE
+)
 _YES_NO = re.compile(r"\W{0,4}(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
@@ -69,7 +75,7 @@ def last_boxed(text: str) -> str | None:
 
 def _last_statement(text: str) -> Statement | None:
     """The last box, tag or `####` line; a statement in words where there is none, or after a "wait, no"."""
-    formal = [*_joined_boxes(text), *_tags(text)]
+    formal = [*_joined(text, _boxes(text)), *_joined(text, _tags(text))]
     hashes = _HASHES.search(text)
     if hashes and not statements(hashes[1]):
         formal.append(Statement(hashes.start(), hashes.end(), hashes[1].strip(), "hashes"))
@@ -80,14 +86,15 @@ def _last_statement(text: str) -> Statement | None:
     return last
 
 
-def _tags(text: str) -> Iterator[Statement]:
-    """The last answer tag. A box in it is its answer."""
-    start = text.lower().rfind("<answer>")
-    match = _TAG.match(text, start) if start >= 0 else None
-    if match:
+def _tags(text: str) -> list[Statement]:
+    """The last answer tags, in order. A box in one is its answer."""
+    starts = [match.start() for match in _TAG_START.finditer(text)][-_BOXES:]
+    tags = []
+    for match in filter(None, (_TAG.match(text, start) for start in starts)):
         content = match[1].strip()
         box = last_boxed(content)
-        yield Statement(match.start(), match.end(), content if box is None else box, "tag")
+        tags.append(Statement(match.start(), match.end(), content if box is None else box, "tag"))
+    return tags
 
 
 def _boxes(text: str) -> list[Statement]:
@@ -119,19 +126,18 @@ def _closing(text: str, start: int) -> int | None:
     return None
 
 
-def _joined_boxes(text: str) -> list[Statement]:
+def _joined(text: str, boxes: Sequence[Statement]) -> list[Statement]:
     r"""The last box, with those just before it (`\boxed{5}\boxed{6}`, `\boxed{x} and \boxed{y}`) as one list."""
-    boxes = _boxes(text)
     if not boxes:
         return []
     group = [boxes[-1]]
     for box in boxes[-2::-1]:
         between = text[box.end : group[0].start]
-        if not _BETWEEN_BOXES.fullmatch(between) or "\n\n" in between:
+        if not group[-1].text or not _BETWEEN.fullmatch(between) or "\n\n" in between:
             break
         group.insert(0, box)
     texts = list(dict.fromkeys(box.text for box in group))
-    return [Statement(group[0].start, group[-1].end, ", ".join(texts), "box")]
+    return [Statement(group[0].start, group[-1].end, ", ".join(texts), boxes[-1].where)]
 
 
 def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
@@ -140,16 +146,28 @@ def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
     if len(text) <= _SHORT and "\n" not in text:
         text = re.sub(r"(?<=[\w)])!+$", "", text)
         return _whole(text[lead.end() :] if (lead := _LEAD.match(text)) else text) if text else None
-    for line in (first, last):
-        if choice and _LABELLED.fullmatch(line):
+    for line in (first, last) if choice else ():
+        if _LABELLED.fullmatch(line) and not _is_of_a_list(text, line):
             return _whole(line)
-    if re.search(r"\n\s*\n[^\n]*$", text[-100:]) and _NUMBER_LINE.fullmatch(last):
+    before = text[: -len(last)].rstrip().rpartition("\n")[2].strip() if last else ""
+    listed = _NUMBER_LINE.fullmatch(before) is not None
+    if re.search(r"\n\s*\n[^\n]*$", text[-100:]) and _NUMBER_LINE.fullmatch(last) and not listed:
         return _whole(last)
     if len(text) <= _SHORT:
         return _whole(text)
+    if _EXPLAINED.match(text) and _NUMBER_LINE.fullmatch(first):
+        return _whole(first)
     if yes_no and _YES_NO.match(text):
         return _whole(first_sentence(first), "first word")
     return None
+
+
+def _is_of_a_list(text: str, line: str) -> bool:
+    """Whether a labelled first or last line stands beside one with another label: the options are listed."""
+    lines = [line for line in re.split(r"\s*\n\s*", text) if line]
+    beside = lines[1:2] if lines[0].strip() == line else lines[-2:-1]
+    labels = [match.groups() for match in map(_LABELLED.fullmatch, [line, *beside]) if match]  # with a text, alone
+    return any(len({pair[kind] for pair in labels} - {None}) > 1 for kind in (0, 1))
 
 
 def _whole(text: str, where: str = "bare") -> Statement:

@@ -8,13 +8,16 @@ correct. Nothing here raises an error, and the time for an answer is limited. Th
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from difference_feedback.data.conversations import texts_of
 from difference_feedback.judges.choices import chosen, letter_of_truth, true_letters, without_labels
 from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.values.equality import compare
+from difference_feedback.judges.values.expressions import Unreadable
 from difference_feedback.judges.values.markup import plain
+from difference_feedback.judges.values.quantities import number_of
 from difference_feedback.judges.values.readings import LONGEST
 from difference_feedback.judges.values.tokens import tokens_of
 from difference_feedback.judges.values.units import unit_of
@@ -25,14 +28,30 @@ _INTRODUCTION = re.compile(
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
-    r",\s+(?:which|where|not|rather than|as|since|because|i\.e|that is|obtained|rounded)\b.*|\s+(?:because|since)\s.*"
-    r"|\s+(?:[—–]|--?)\s+(?=[A-Za-z]{2}).*",
+    r",\s+(?:which|where|not(?![^,;]*[,;])|rather than|as|since|because|i\.e|that is|obtained|rounded)\b.*"
+    r"|\s+(?:because|since)\s.*|[,，]\s*而?(?:不是|非)[^,，]*"
+    r"|\s+(?:[—–]|--?)\s+(?=[A-Za-z]+\s+\w+\s+\w).*",
     re.IGNORECASE | re.DOTALL,
 )
 _AGAIN = re.compile(r"(.+?)\s*[(\[]([^()\[\]]+)[)\]]", re.DOTALL)
 _DOUBT = re.compile(
-    r"\b(?:wrong|incorrect|rejected|or|maybe|perhaps|but|could|might|impossible|unless)\b", re.IGNORECASE
+    r"\b(?:wrong|incorrect|rejected|or|maybe|perhaps|but|could|might|impossible|unless|alternative\w*|also|certain|sure"
+    r"|instead|opposed|except)\b",
+    re.IGNORECASE,
 )
+_RENAMED = re.compile(r",\s+(?:which is|that is|i\.e\.?|where|as|rounded(?: to)?)\s+(.*)", re.IGNORECASE | re.DOTALL)
+_EQUAL = re.compile(
+    r"\s*(?:=|\\approx|,?\s\bor\b(?:\s+equivalently,?)?|,?\s+i\.e\.,?\s|,?\s+that is,?\s)\s*", re.IGNORECASE
+)
+_NAME = re.compile(r"(?:\\(?:angle|triangle)\s*)?[A-Za-z][\w{}()]{0,12}")
+_ROUNDED = re.compile(r"-?\d*\.(\d+)(?![\d.,])")
+_UNIT_LETTER = re.compile(r"(?<![\\A-Za-z])[A-Za-z]")
+# What may stand after a "no" that is an answer: a sign, or the subject of a clause. "No idea" is none.
+_AFTER_NO = re.compile(
+    r"\s*(?:$|[^\w\s?])|\s+(?:it|there|he|she|they|we|you|i|the|this|that|these|those|a|an|both|neither|none|not|all|only|because|since|as"
+    r"|if)\b|\s+(?!more\b|fewer\b|less\b|doubt\b|matter\b|answer\b)(?:\w+\s+){1,3}(?:is|are|was|were)\b"
+)
+_SPOKEN_OF = re.compile(r"[\"'”’]?\s*(?:\?|(?:is|was|isn't|would|could|might|may|can|cannot|seems)\b)")
 
 
 @dataclass(frozen=True)
@@ -121,10 +140,15 @@ def _polarity(text: str, words: tuple[str, str]) -> str | None:
         return None
     first = re.match(rf"\W*({words[0]}|{words[1]})\b", text)
     if first:
-        other = words[first[1] == words[0]]
-        return None if re.search(rf"\b{other}\b\W*$", text) else first[1]
+        other, rest = words[first[1] == words[0]], text[first.end() :]
+        if _SPOKEN_OF.match(rest) or (first[1] == "no" and not _AFTER_NO.match(rest)):
+            return None
+        both = rf"(?:[^\w\s]|\b(?:or|and|but|also|perhaps|maybe|possibly|actually)\b)\s*{other}\b(?=\W*[,.;!?]|\W*$)"
+        return None if re.search(rf"\b{other}\b\W*$|{both}", rest) else first[1]
     said = set(re.findall(rf"\b(?:{words[0]}|{words[1]})\b", text))
     if len(said) != 1 or re.search(r"\b(?:not|neither|nor|never|isn't|wrong|maybe)\b|n't\b|\\neg", text):
+        return None
+    if "no" in said and not all(_AFTER_NO.match(text[match.end() :]) for match in re.finditer(r"\bno\b", text)):
         return None
     return said.pop()
 
@@ -150,11 +174,51 @@ def answers_of(text: str) -> list[str]:
         text = plain(text)[introduced.end() :]
         shorter.append(text)
     clause = _CLAUSE.search(text)
-    if clause and clause.start() and not _DOUBT.search(clause[0]):
+    if clause and clause.start() and not _DOUBT.search(clause[0]) and not _renames(text[: clause.start()], clause[0]):
         shorter.append(text[: clause.start()])
-    again = _AGAIN.fullmatch(text.strip())
-    if again and compare(again[1], again[2]).equal:
+    again = _AGAIN.fullmatch(plain(text))
+    if again and compare(again[1], re.sub(r"^(?:or|i\.e\.,?|that is,?)\s", "", again[2])).equal:
         shorter.append(again[1])
     elif again and unit_of(tokens_of(plain(again[2]))):
         shorter.append(f"{again[1]} {again[2]}")
-    return shorter
+    return shorter + _said_twice(text)
+
+
+def _renames(text: str, clause: str) -> bool:
+    """Whether a clause gives a number another value: `5, which is 6`."""
+    renamed = _RENAMED.fullmatch(clause)
+    if not renamed or not all(_is_number(side) for side in (text, renamed[1])):
+        return False
+    return not compare(text, renamed[1]).equal
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return number_of(text) is not None
+    except Unreadable:
+        return False
+
+
+def _said_twice(text: str) -> list[str]:
+    r"""The first and the last side of `3 \cdot 4 = 12`, `3/4 or 0.75`, `\frac{1}{3} \approx 0.33`, if equal."""
+    text = plain(text)
+    sides = _EQUAL.split(text) if len(text) <= LONGEST else []
+    sides = sides[1:] if len(sides) > 2 and _NAME.fullmatch(sides[0]) else sides
+    exact = re.search(r"\bor\b", text) is not None
+    if not 2 <= len(sides) <= 4 or not all(_agree(first, second, exact) for first, second in pairwise(sides)):
+        return []
+    return [sides[0], sides[-1]]
+
+
+def _agree(first: str, second: str, exact: bool) -> bool:
+    """Whether two sides are numbers of one value; the second may be rounded if not `exact`."""
+    if not (_is_number(first) and _is_number(second)):
+        return False
+    places = _ROUNDED.match(second)
+    unit = second[places.end() :].strip() if places else ""
+    if unit and not first.endswith(unit) and _UNIT_LETTER.search(first):
+        return False
+    if compare(first, second).equal or exact or not places:
+        return compare(first, second).equal
+    a, b = number_of(first), number_of(second)
+    return a is not None and b is not None and abs(float(a) - float(b)) <= 0.5000001 * 10.0 ** -len(places[1])

@@ -3,7 +3,9 @@
 import re
 
 _REASON = re.compile(
-    r",?\s(?:because|since|as (?:it|the|they|there|we)|given that|due to)\s.*|[;；]\s.*", re.IGNORECASE | re.DOTALL
+    r",?\s(?:because|since|as (?:it|the|they|there|we)|given that|due to)\s.*"
+    r"|[;；]\s(?!\W{0,3}(?:[A-Z]|\d+)\W*(?:$|[;；])).*",
+    re.IGNORECASE | re.DOTALL,
 )
 _LONGEST = 1_000  # characters of a line
 _AFTER = 2_000  # characters after a statement
@@ -12,17 +14,18 @@ _ABBREVIATION = re.compile(
 )
 _END = re.compile(r"[.!?](?=\s|$|[*\"”])|[。！？]|(?<=\d)\.(?=[A-Z])")
 _MARKER = re.compile(
-    r"(?:^|[.!?。\n,;-])\W*(?:wait|no(?=[,.!;:-]|\s+(?:wait|that|it|this)\b)|hmm+|oops|hold on|scratch that|correction"
+    r"(?:^|[.!?。\n,;-])\W{0,12}(?:wait|no(?=[,.!;:-]|\s+(?:wait|that|it|this)\b)|hmm+|oops|hold on"
+    r"|scratch that|correction"
     r"|sorry|on second thought"
     r"|let me (?:re-?check|reconsider|correct)|I made (?:a|an) (?:\w+ )?(?:mistake|error)"
     r"|(?:but )?(?:that|this|it)(?:'s| is| was) (?:wrong|incorrect|not right|not correct|a mistake"
-    r"|impossible(?! to)))\b(?=\W)",
+    r"|impossible(?! to))|不对|等等|等一下|错了)\b(?=\W)",
     re.IGNORECASE,
 )
-_ACTUALLY = re.compile(r"(?:^|[.!?\n])\W*actually\b", re.IGNORECASE)
+_ACTUALLY = re.compile(r"(?:^|[.!?\n])\W{0,12}actually\b", re.IGNORECASE)
 _RESTATED = re.compile(
     r"(?:\b(?:it|that|this|there|value|result|number|total)(?:'s|\s+(?:is|are|should\s+be|must\s+be|would\s+be))"
-    r"|\bactually(?:\s+it's)?|\bmake\s+that|(?:\bno|\bwait|correction|sorry|oops)\W{1,3})\s*(?=[\\$(*-]{0,4}(?:\d|[A-Z]\b|\\frac|\\sqrt))",
+    r"|(?:应该|应当|答案|结果)是|\bactually(?:\s+it's)?|\bmake\s+that|(?:\bno|\bwait|correction|sorry|oops)\W{1,3})\s*(?=[\\$(*-]{0,4}(?:\d|[A-Z]\b|\\frac|\\sqrt))",
     re.IGNORECASE,
 )
 

@@ -4,6 +4,7 @@ import re
 from typing import NamedTuple
 
 from difference_feedback.judges.sentences import first_sentence
+from difference_feedback.judges.values.number_words import WORDS
 
 _STATEMENTS = 40  # the last ones are read
 _ADVERB = (
@@ -13,7 +14,7 @@ _ADVERB = (
 _VERB = (
     r"(?:\s+(?:(?:is|are|was)\s+equal\s+to|is|are|was|equals?|becomes|remains"
     rf"|(?:would|should|will|must|has\s+to)(?:\s+(?:{_ADVERB}))?\s+be"
-    r"|c[oa]mes?\s+out\s+(?:to\s+be|as)|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*(?:[:=：→]|->|=>))"
+    r"|c[oa]mes?\s+(?:out\s+(?:to\s+be|as)|to(?=\s+\W?\d))|corresponds\s+to|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*(?:[:=：→]|->|=>))"
 )
 _MARK = r"[*_`\"'”’\]]{0,4}"
 _AFTER = (
@@ -23,8 +24,8 @@ _AFTER = (
 _ANSWER = re.compile(
     rf"\b(?:answers?|ans|solution)\b{_MARK}(?:(?:\s+(?:to|of|for|in|I|we|you)\s[^.\n:=]{{1,60}}?)?(?:\s+(?:{_ADVERB}))*"
     rf"{_VERB}{_AFTER}|(?P<heading>[ \t]*(?=\n)|\.(?=\s)))"
-    r"|答案[*\s]{0,4}(?:应该|应当|应)?(?:是|为|选择?|：|:)+"
-    r"|(?:故|因此|所以|应)(?:本题|答案)?(?:选择?|为)[：:]?(?=\s*[(（*]{0,3}[A-Z])",
+    r"|(?:答案[*\s]{0,4}(?:应该|应当|应)?(?:是|为|选择?|：|:)+|[【《\[](?:(?![错误])[^\s【】《》\[\]]){0,4}答案[】》\]](?:是|为|：|:)*)(?:\s*选?项)?"
+    r"|(?:故|因此|所以|应|本题|综上(?:所述)?)[,，]?\s?(?:本题|答案|我)?(?:应该?)?(?:选择?|为)(?:选?项)?[：:]?(?=\s*[(（*]{0,3}[A-Z])",
     re.IGNORECASE,
 )
 _CHOICE = re.compile(
@@ -36,30 +37,48 @@ _CHOICE = re.compile(
 _CHOSEN = re.compile(
     r"(?:(?i:option|choice|answer)\s{1,3}\(?(?P<a>[A-Z])\)?|\((?P<b>[A-Z])\)|(?:^|[.,\n]|(?i:so|thus|hence|therefore))\s{0,3}"
     r"(?P<c>[A-H]))[*_]{0,2}\s{1,3}(?i:is|must be)\s{1,3}(?i:(?:the|my)\s)?(?i:correct|right|best|final|answer)\b"
+    r"(?!\s*(?:\?|,?\s*(?:only\s+)?(?:if|when|unless)\b)|(?:\s\w+)?,?\s(?:and|or)\s+(?i:option\s)?\(?[A-H]\b)"
     r"|(?P<d>[$\\(]{0,3}\d[^\s,;:]{0,30}|\\[^\s,;:]{1,30})\s+is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
+    r"|(?:选项\s?|[，,。\n]|因此|所以|故|^)(?P<g>[A-H])\s?(?:选?项)?是?正确的?(?=[\s，。,.]|$)"
     r"|(?:^|\n)[*_#\s]{0,5}(?i:answer)\s+\(?(?P<e>[A-Z])\)?[*_.]{0,3}(?=\n|$)"
     # As a last sentence: ". answer 5".
     r"|(?:^|[.!?\n])\s{0,3}(?i:(?:the\s|my\s)?(?:final\s)?answer)\s{1,3}(?P<f>[^\s.:]\S{0,30}?)[.*]{0,3}\s{0,3}$"
 )
-_VALUED = r"(?P<words>[^.!?\n]*?)(?:\s(?:is|are|equals)\s|\s*=\s*)(?P<value>[^=\n]{1,60}?)[.!*\s]*$"
+_VALUED = (
+    r"(?P<words>[^.!?\n]*?)(?:\s(?:is|are|equals)\s|\s*=\s*|(?<=he|ey)\sha(?:s|ve)\s)(?P<value>[^=\n]{1,60}?)[.!*\s]*$"
+)
 _CONCLUSION = re.compile(
     rf"(?:^|[.!?]\s+|\n\s*)(?:therefore|thus|hence|so|consequently|in\s+conclusion|finally)\b,?\s{_VALUED}",
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(_VALUED, re.IGNORECASE)
+# "There are 5 apples in the picture." as a conclusion or as the only sentence; 图中有5个苹果。
+_COUNTED = re.compile(
+    r"(?:^|[.!?\n]\s*(?:therefore|thus|hence|so|in\s+total)\b,?\s+)(?:therefore|thus|hence|so)?,?\s*(?:in\s+total,?\s+)?there\s+(?:is|are)\s+"
+    r"(?:a\s+total\s+of\s+|exactly\s+|only\s+)?(?P<value>\*{0,2}(?:\d|[a-z])[^\s]{0,12}(?:\s+[a-z]+){0,3}?)"
+    r"(?:\s+(?:(?:visible|shown|present|left)\s+)?(?:in|on)\s+(?:the\s+|this\s+|total\b)(?:(?!\b(?:and|but|while)\b)[^\d.!?,;\n]){0,40})?"
+    r"[.!*\s]*$",
+    re.IGNORECASE,
+)
+_CHINESE = re.compile(
+    r"(?:(?:^|[。！？\n])\s*(?:因此|所以|故|综上(?:所述)?|答)[,，:：]?\s?|^)"
+    r"(?P<words>[^。！？\n,，]{0,20}?)(?:是|为|等于|=|有|(?<=答[,，:：]))\s?(?P<value>\d[^。！？\n,，]{0,30})[。！*\s]*$"
+)
+_CHINESE_DOUBT = re.compile("不|没|非|或|可能|如果|若|设|左右|以上|以下")
 _DOUBT = re.compile(
     r"\b(?:not|never|no|or|if|maybe|might|could|may|perhaps|either|options?|wrong|incorrect|says|said|claims?)\b|n't\b",
     re.IGNORECASE,
 )
 _QUALIFIED = re.compile(
-    r"(?:\b(?:correct|right|best|final|my|selected|chosen)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项)$",
+    r"(?:\b(?:correct|right|best|final|my|selected|chosen)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项|(?<!不)(?:正确|最佳|合适|恰当)的?)$",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"(?:^|\n)[#*_\s]{0,8}(?:(?:the|my|final|correct)\s+)*$", re.IGNORECASE)
 # What is said about such an answer is no statement of the response's own.
 _OTHERS = re.compile(
     r"\b(?:if|suppose|assume|assuming|whether|unless|wrong|incorrect|false|common|tempting|initial|previous|old|naive|says|said|claims"
-    r"|claimed|thinks|thought|believes|wrote|other|another|every|any|each|no|student's|possible|alternative|question\s+and)[^\S\n]+(?:[\w'-]+[^\S\n]+){0,2}$",
+    r"|claimed|thinks|thought|believes|wrote|other|another|every|any|each|no|student's|possible|alternative|question\s+and|worst|least|opposite|trap|random|guess|earlier|original|intermediate)"
+    r"[^\S\n]+(?:[\w'-]+[^\S\n]+){0,2}$|(?:如果|假如|假设|倘若|(?<!我)(?:说|认为)|错误的?)[^。！？\n,，]{0,6}$",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(r"(?:not|never|neither|anything\s+but|n't|\\neg|\\lnot|¬)(?![\w'])", re.IGNORECASE)
@@ -105,12 +124,19 @@ def statements(text: str, start: int = 0) -> list[Statement]:
 
 def conclusion(text: str) -> Statement | None:
     """The value in a last sentence such as "Therefore, x = 5.", or in the only one, such as "The area is 7 cm²." """
-    match = _CONCLUSION.search(text[-300:]) or (_SENTENCE.match(text) if len(text) < 200 else None)
-    if not match or _DOUBT.search(match[0]):
+    tail = text[-300:]
+    match = _COUNTED.search(tail) or _CONCLUSION.search(tail) or (_SENTENCE.match(text) if len(text) < 200 else None)
+    match = match or _CHINESE.search(tail)
+    if not match or _DOUBT.search(match[0]) or (match.re is _CHINESE and _CHINESE_DOUBT.search(match[0])):
+        return None
+    answer = re.search(r"\banswers?\b", match[0], re.IGNORECASE)
+    if answer and _OTHERS.search(match[0][: answer.start()]):
         return None
     sentence = first_sentence(match["value"])
     statement = Statement(match.start(), match.end(), sentence, "conclusion")
-    return statement if re.match(r"\W{0,4}(?:\d|[A-Z]\b|\\)", sentence) else None
+    number = re.match(r"[a-z]+", sentence.lower())
+    in_words = match.re is _COUNTED and number and number[0] in WORDS
+    return statement if in_words or re.match(r"\W{0,4}(?:\d|[A-Z]\b|\\)", sentence) else None
 
 
 def _is_statement(text: str, match: re.Match[str]) -> bool:

@@ -72,6 +72,7 @@ def _canonical(tokens: Sequence[Token]) -> list[str]:
     texts: list[str] = []
     words = False
     place = 0
+    closed = max((i for i, token in enumerate(tokens[:-1]) if token.text == "}"), default=-1)
     while place < len(tokens):
         token = tokens[place]
         if token.text == "{":
@@ -80,8 +81,10 @@ def _canonical(tokens: Sequence[Token]) -> list[str]:
                 texts.append(inner[0].text)
                 place, words = place + 3, False
                 continue
-            end = place + 1 + next((i for i, t in enumerate(tokens[place + 1 :]) if t.text == "}"), len(tokens))
-            if end == len(tokens) - 1 and tokens[end - 1].text in "+-":  # a charge, `^{2+}`, is `^2+`
+            end = len(tokens) - 1
+            if (
+                place > closed and tokens[end].text == "}" and tokens[end - 1].text in "+-"
+            ):  # a charge, `^{2+}`, is `^2+`
                 texts += [t.text for t in tokens[place + 1 : end]]
                 break
         after = [t.kind for t in tokens[place + 1 : place + 3]]

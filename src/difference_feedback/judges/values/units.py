@@ -153,10 +153,11 @@ _NO_NOUNS = WORDS | FUNCTIONS | frozenset({
     "positive", "infinity", "tens", "pair", "pairs", "score", "then", "instead", "otherwise", "because", "since", "per",
     "hence", "thus", "unless", "depending", "approximately", "about", "around", "between", "where", "which", "that",
     "this", "they", "there", "these", "those", "its", "his", "her", "alpha", "beta", "theta", "lambda", "omega",
+    "minimum", "maximum",
 })
 # fmt: on
 _SIGNS = ("°", "€", "£", "¥", "₹", "¢", "¤", "\\Omega", "\\mu", "\\ohm")
-_NEGATIONS = "不非没无未或和"
+_NEGATIONS = "不非没无未或和以多余"
 
 
 def unit_of(tokens: Sequence[Token]) -> Unit | None:
