@@ -297,3 +297,19 @@ def test_one_source_of_answers_is_needed(data, arguments):
     result = run(data, *arguments)
     assert result.exit_code == 2
     assert "give one of" in result.stderr
+
+
+def test_without_an_item_the_error_shows_a_response_that_states_no_answer(data, tmp_path):
+    vague = "because of this and of that and of many more things it is quite hard to say"
+    texts = (vague, vague + " so", says(50))
+    lines = [{"id": i, "response": text} for i in (0, 1) for text in texts]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = run(data, "-r", tmp_path / "r.jsonl", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "4 of 6 responses state no final answer" in result.stderr
+    assert "hard to say so" in result.stderr
+    by_own = tmp_path / "mine.py"
+    by_own.write_text("def never(completions, **_):\n    return [0.0] * len(completions)\n")
+    result = run(data, f"reward={by_own}:never", "-r", tmp_path / "r.jsonl", "-o", tmp_path / "out")
+    assert "no response can become an item" in result.stderr
+    assert "no final answer" not in result.stderr
