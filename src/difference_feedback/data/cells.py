@@ -4,6 +4,7 @@ import ast
 import io
 import json
 import math
+import re
 import tokenize
 from collections.abc import Mapping
 from decimal import Decimal
@@ -52,7 +53,7 @@ def value_at(row: Any, place: Place) -> Any:
             value = read_text(value)
         if isinstance(value, Mapping):
             value = value.get(key)
-        elif isinstance(value, list) and str(key).isdigit() and int(key) < len(value):
+        elif isinstance(value, list) and re.fullmatch("[0-9]{1,9}", str(key)) and int(key) < len(value):
             value = value[int(key)]
         else:
             return None
