@@ -195,3 +195,28 @@ def test_held_out_questions_are_answered_and_graded(loaded: tuple[Any, Any]) -> 
     decode = loaded[1].tokenizer.decode
     assert [p.response for p in result.predictions] == [decode(ids, skip_special_tokens=True) for [ids] in answers]
     assert len(result.judged) == 4
+
+
+def test_a_lent_image_runs_the_vision_tower_and_changes_no_gradient(loaded: tuple[Any, Any]) -> None:
+    """Rows without an image, trained beside a rank that has some."""
+    model, processor = loaded
+    rows = list(
+        sft_dataset(
+            [RepairExample(str(i), "how many ?", (), "x 4", "x 5", f"x {i}") for i in range(2)], processor, "full"
+        )
+    )
+    gradients = []
+    for lends in (False, True):
+        batch = RepairCollator(processor, model.generation_config, lends)(rows)
+        assert len(batch["input_ids"]) == 2 + lends
+        model.zero_grad(set_to_none=True)
+        model(**batch).loss.backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters()})
+    model.zero_grad(set_to_none=True)
+    plain, lent = gradients
+    assert sum(value is None for value in lent.values()) < sum(value is None for value in plain.values())
+    largest = max(float(value.abs().max()) for value in plain.values() if value is not None)
+    for name, value in lent.items():
+        expected = plain[name] if plain[name] is not None else torch.zeros(())
+        if value is not None:
+            torch.testing.assert_close(value, expected.expand_as(value), rtol=0, atol=1e-5 * largest, msg=name)

@@ -114,7 +114,7 @@ def test_a_form_reaches_an_update_and_a_verdict(
 
     right = [f"So it is \\boxed{{{question.answer}}}." for question in questions]
     assert grader.grade(questions, right) == [True] * len(questions)
-    assert grader.grade(questions, ["So it is \\boxed{no such thing}."] * len(questions)) == [False] * len(questions)
+    assert grader.grade(questions, ["So it is \\boxed{a zebra}."] * len(questions)) == [False] * len(questions)
 
 
 def check_rows(batch: dict[str, Any], expected: list[dict[str, Any]], processor: Any) -> None:
@@ -147,7 +147,7 @@ def test_wrong_answers_to_a_form_become_items_and_rows_of_a_repair_model(
     _, processor = loaded
     values = {"data": files[name].data.model_dump(), "system_prompt": "look closely", "format_prompt": "{question} !"}
     questions = {q.id: q for q in training_questions(TrainRecipe.model_validate(values))}
-    answers = [(id, f"because {text}") for id, q in questions.items() for text in (f"\\boxed{{{q.answer}}}", "no such")]
+    answers = [(id, f"because {text}") for id, q in questions.items() for text in (f"\\boxed{{{q.answer}}}", "zebra")]
     responses = write_jsonl(tmp_path / "r.jsonl", [{"id": id, "response": text} for id, text in answers])
     drawing = {"limit": None, "per_question": 1, "min_words": 0, "seed": 0}
     recipe = EvaluateRecipe.model_validate(values)
@@ -163,7 +163,7 @@ def test_wrong_answers_to_a_form_become_items_and_rows_of_a_repair_model(
     asked = RepairPrompt("full", processor)
     for example, row in zip(repair_set.rows, sft_dataset(repair_set.rows, processor, "full"), strict=True):
         question = questions[example.id.removesuffix(" by ada")]
-        assert bare(row["prompt"]) == asked(question.prompt, "because no such", f"because \\boxed{{{question.answer}}}")
+        assert bare(row["prompt"]) == asked(question.prompt, "because zebra", f"because \\boxed{{{question.answer}}}")
         assert [image.tobytes() for image in row["images"]] == [image.tobytes() for image in question.images]
 
 

@@ -11,7 +11,9 @@ KEYS = ("data", "system_prompt", "format_prompt", "reward", "reward_threshold", 
 
 
 def collect(
-    data: Annotated[Path, typer.Argument(help='Questions, JSON Lines: {"id", "question", "image", "answer", ...}.')],
+    data: Annotated[
+        Path, typer.Argument(help="Questions: a file, folder or hub name of any form that `train data.path=` takes.")
+    ],
     settings: Annotated[
         list[str] | None,
         typer.Argument(

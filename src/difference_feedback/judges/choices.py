@@ -87,7 +87,7 @@ def true_letters(truth: str, options: Sequence[str]) -> frozenset[str] | None:
     equal = [named for named, option in zip(valid, options, strict=False) if compare(truth, option).equal]
     if len(equal) == 1:
         return frozenset(equal)
-    if not equal and text.isdigit() and int(text) < len(options):
+    if not equal and re.fullmatch("[0-9]{1,2}", text) and int(text) < len(valid):
         return frozenset({valid[int(text)]})
     return None
 
@@ -152,7 +152,7 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
         if spaced:
             letter, rest = spaced[1] or spaced[2], spaced[3]
         elif article and options:
-            letter, rest = article[1], article[2]
+            letter, rest = article[1], _without_brackets(article[2])
             if letter not in valid or _with_text(rest, options, valid) != [letter]:
                 return None
         else:
@@ -161,7 +161,7 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
     if letter not in valid:
         return None
     rest = _NOT.sub("", " " + rest).strip()
-    rest = rest[1:-1] if re.fullmatch(r"\([^()]*\)|\[[^\[\]]*\]", rest) else rest
+    rest = _without_brackets(rest)
     correct = _CORRECT.fullmatch(" " + rest)
     if not rest or correct:
         return NamedOptions(frozenset({letter}), "letter")
@@ -178,6 +178,10 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
     if _others(rest, {letter}, valid) or re.match(r"(?:or|and|/|,)\b", rest):
         return NamedOptions(frozenset(), "several letters")
     return NamedOptions(frozenset({letter}), "letter")
+
+
+def _without_brackets(text: str) -> str:
+    return text[1:-1] if re.fullmatch(r"\([^()]*\)|\[[^\[\]]*\]", text) else text
 
 
 def _others(text: str, letters: set[str], valid: Sequence[str]) -> set[str]:

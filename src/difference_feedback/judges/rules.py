@@ -54,7 +54,7 @@ def grade(response: str, answer: str, options: Sequence[str] | None = None) -> G
     `options` are the texts of a multiple-choice question, from A on; `answer` is then a letter or one of the texts.
     """
     truth = str(answer).strip()
-    texts = without_labels([str(option) for option in options]) if options else None
+    texts = without_labels([str(option) for option in options]) if options and len(truth) <= LONGEST else None
     letters = true_letters(truth, texts) if texts else None
     letter = letter_of_truth(truth) if letters is None else None
     said = texts[ord(next(iter(letters))) - 65] if texts and letters and len(letters) == 1 else truth

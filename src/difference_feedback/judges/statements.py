@@ -11,7 +11,8 @@ _ADVERB = (
     r"|now|always|exactly|also|given\s+by"
 )
 _VERB = (
-    r"(?:\s+(?:is|are|was|equals?|becomes|remains|(?:would|should|will|must|has\s+to)\s+be"
+    r"(?:\s+(?:(?:is|are|was)\s+equal\s+to|is|are|was|equals?|becomes|remains"
+    rf"|(?:would|should|will|must|has\s+to)(?:\s+(?:{_ADVERB}))?\s+be"
     r"|c[oa]mes?\s+out\s+(?:to\s+be|as)|turns?\s+out\s+to\s+be|works\s+out\s+to(?:\s+be)?)(?![\w'])|\s*(?:[:=：→]|->|=>))"
 )
 _MARK = r"[*_`\"'”’\]]{0,4}"
@@ -37,6 +38,8 @@ _CHOSEN = re.compile(
     r"(?P<c>[A-H]))[*_]{0,2}\s{1,3}(?i:is|must be)\s{1,3}(?i:(?:the|my)\s)?(?i:correct|right|best|final|answer)\b"
     r"|(?P<d>[$\\(]{0,3}\d[^\s,;:]{0,30}|\\[^\s,;:]{1,30})\s+is\s+(?:the|our|my)\s+(?:final\s+|correct\s+)?answer\b"
     r"|(?:^|\n)[*_#\s]{0,5}(?i:answer)\s+\(?(?P<e>[A-Z])\)?[*_.]{0,3}(?=\n|$)"
+    # As a last sentence: ". answer 5".
+    r"|(?:^|[.!?\n])\s{0,3}(?i:(?:the\s|my\s)?(?:final\s)?answer)\s{1,3}(?P<f>[^\s.:]\S{0,30}?)[.*]{0,3}\s{0,3}$"
 )
 _VALUED = r"(?P<words>[^.!?\n]*?)(?:\s(?:is|are|equals)\s|\s*=\s*)(?P<value>[^=\n]{1,60}?)[.!*\s]*$"
 _CONCLUSION = re.compile(
@@ -56,7 +59,7 @@ _HEADING = re.compile(r"(?:^|\n)[#*_\s]{0,8}(?:(?:the|my|final|correct)\s+)*$", 
 # What is said about such an answer is no statement of the response's own.
 _OTHERS = re.compile(
     r"\b(?:if|suppose|assume|assuming|whether|unless|wrong|incorrect|false|common|tempting|initial|previous|old|naive|says|said|claims"
-    r"|claimed|thinks|thought|believes|wrote|other|another|every|any|each|no|student's|possible|alternative|question\s+and)\s+(?:[\w'-]+\s+){0,2}$",
+    r"|claimed|thinks|thought|believes|wrote|other|another|every|any|each|no|student's|possible|alternative|question\s+and)[^\S\n]+(?:[\w'-]+[^\S\n]+){0,2}$",
     re.IGNORECASE,
 )
 _NEGATED = re.compile(r"(?:not|never|neither|anything\s+but|n't|\\neg|\\lnot|¬)(?![\w'])", re.IGNORECASE)

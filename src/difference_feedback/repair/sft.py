@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from PIL import Image
 from rich.console import Console
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import SFTConfig, SFTTrainer
@@ -31,6 +32,7 @@ from difference_feedback.runs.jsonl import print_problems
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
 from difference_feedback.runs.serving import with_servers
+from difference_feedback.trl.blank_row import SIDE as BLANK_SIDE
 from difference_feedback.trl.resume import WholeCheckpoints
 
 
@@ -41,8 +43,13 @@ class RepairCollator:
     generated, and runs the processor twice. Prompts are padded on the left and completions on the right: the two meet.
     """
 
-    def __init__(self, processor: ProcessorMixin, generation_config: Any = None) -> None:
-        """`generation_config` is the model's: it names the tokens that end an answer."""
+    def __init__(self, processor: ProcessorMixin, generation_config: Any = None, lends_image: bool = False) -> None:
+        """`generation_config` is the model's: it names the tokens that end an answer.
+
+        With `lends_image`, a batch without an image gets a row with a blank one and without labels. Ranks that train
+        together must all run the vision tower, or those that do would wait for ever.
+        """
+        self.lends_image = lends_image
         self.processor: Any = processor
         self.tokenizer: Any = processor.tokenizer
         self.ends = end_ids(self.tokenizer, generation_config)
@@ -51,6 +58,11 @@ class RepairCollator:
     def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         """Tensors `(B, P + T)`: `P` the longest prompt, `T` the longest completion; labels are -100 elsewhere."""
         images = [list(row["images"]) for row in rows]
+        lent = self.lends_image and not any(images)
+        if lent:
+            turns = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "x"}]}]
+            rows = [*rows, {"prompt": turns, "completion": [{"role": "assistant", "content": "x"}]}]
+            images.append([Image.new("RGB", (BLANK_SIDE, BLANK_SIDE))])
         messages = [
             fill_images([*row["prompt"], *row["completion"]], of_row) for row, of_row in zip(rows, images, strict=True)
         ]
@@ -74,6 +86,8 @@ class RepairCollator:
         prompt_labels = torch.full_like(inputs["input_ids"], -100)
         batch = dict(inputs)
         batch["labels"] = torch.cat([prompt_labels, ids.masked_fill(mask == 0, -100)], dim=1)
+        if lent:
+            batch["labels"][-1] = -100
         batch["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
         batch["attention_mask"] = torch.cat([inputs["attention_mask"], mask], dim=1)
         for name in ("mm_token_type_ids", "token_type_ids"):
@@ -141,7 +155,7 @@ def fit_sft(
     trainer = RepairSFTTrainer(
         model,
         args,
-        data_collator=RepairCollator(processor, model.generation_config),
+        data_collator=RepairCollator(processor, model.generation_config, ranks().num_processes > 1),
         train_dataset=dataset,
         processing_class=processor,
         callbacks=list(callbacks),

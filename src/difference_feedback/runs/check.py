@@ -193,7 +193,7 @@ def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
     if not is_installed("vllm"):
         raise ConfigError(
             "trl.use_vllm: vLLM is not installed in this environment: pip install 'trl[vllm]', which may change torch, "
-            "or leave it out."
+            "or set trl.use_vllm=false."
         )
     if trl.get("vllm_mode", "colocate") == "server":
         host = {"0.0.0.0": "127.0.0.1"}.get(trl.get("vllm_server_host", "0.0.0.0"), trl.get("vllm_server_host"))

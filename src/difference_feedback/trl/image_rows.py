@@ -1,6 +1,6 @@
 """Every row keeps its own images, whatever the model class and however many images its row has.
 
-TRL 1.16 trains on rows of several images and on rows without. Three cases end in an error there, or in another row's
+TRL 1.16 trains on rows of several images and on rows without. Four cases end in an error there, or in another row's
 pixels, and are mended here:
 
 - Rows with and without images in one batch. TRL marks a row without images by None, which processors of transformers 5
@@ -8,6 +8,7 @@ pixels, and are mended here:
   which vision towers refuse. (huggingface/trl#5139 calls such batches supported.)
 - Idefics3 and SmolVLM put pixels into one padded row for each sample. TRL tells this layout from one row for each
   image by comparing the number of images with that of the rows, so `[2, 0]` images in two rows are taken for the other.
+- Rows with images on one rank, and rows without on another. A rank without images gets a blank one beside its rows.
 - LLaVA-OneVision cuts an image into tiles only where it is the row's only one. Its forward pass learns this from
   `batch_num_images`, which TRL does not pass on.
 """
@@ -23,6 +24,8 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.models.ranks import is_sharded
+from difference_feedback.trl.blank_row import add_blank_row, blank_row
 
 FORWARD_FIELDS = (
     "pixel_values",
@@ -45,6 +48,8 @@ class ImageRows(GRPOTrainer):
     """`GRPOTrainer` for batches whose rows have any number of images, none included."""
 
     model: Any
+    _blank: dict[str, torch.Tensor] | None = None
+    """The row that is added to micro-batches without images, where other ranks may have some."""
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         outputs = list(super()._generate(prompts))
@@ -53,19 +58,32 @@ class ImageRows(GRPOTrainer):
         return tuple(outputs)
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        self._refuse_unequal_ranks(inputs)
-        return mark_padded_rows(super()._generate_and_score_completions(inputs))
+        self._lend_images(inputs)
+        logs_images = self.log_multimodal
+        self.log_multimodal = logs_images and self._blank is None
+        try:
+            batch = super()._generate_and_score_completions(inputs)
+        finally:
+            self.log_multimodal = logs_images
+        if logs_images and self._blank is not None:  # TRL gathers them on the ranks alone that have some
+            logged: Any = self._logs["images"]
+            logged.extend(gather_object([list(row.get("images") or []) for row in inputs]))
+        return mark_padded_rows(batch)
 
-    def _refuse_unequal_ranks(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _lend_images(self, rows: Sequence[dict[str, Any]]) -> None:
         """Ranks whose rows have images run the vision tower. The others would not, and all would wait for ever."""
+        self._blank = None
         if self.accelerator.num_processes == 1:
             return
         with_images = gather_object([_has_images(row) for row in rows])
-        if any(with_images) and not all(with_images):
+        if not any(with_images) or all(with_images):
+            return
+        self._blank = None if is_sharded(self.model) else blank_row(self.processing_class)
+        if self._blank is None:
             raise ConfigError(
                 f"field 'images': {with_images.count(False)} of {len(with_images)} rows of this batch have no image. "
-                "Over several ranks every row needs one, or none may have any: split the data set, or train on one "
-                "rank."
+                "Over several ranks that share the weights, or with this model's image processor, every row needs one, "
+                "or none may have any: split the data set, or train on one rank."
             )
 
     def _get_per_token_logps_and_entropies(
@@ -92,21 +110,23 @@ class ImageRows(GRPOTrainer):
                 part = {name: value for name, value in part.items() if name in PER_TOKEN_FIELDS}
             counted: Any = partial(model, batch_num_images=part["num_images"]) if tiles_if_alone and part else model
             ids, mask = input_ids[rows.start : rows.stop], attention_mask[rows.start : rows.stop]
-            parts.append(
-                super()._get_per_token_logps_and_entropies(
-                    counted,
-                    ids,
-                    mask,
-                    logits_to_keep,
-                    compute_entropy=compute_entropy,
-                    compute_aux_loss=compute_aux_loss,
-                    **part,
-                )
+            if self._blank is not None and "pixel_values" not in part:
+                pad = self._tokenizer.pad_token_id
+                ids, mask, part = add_blank_row(self._blank, ids, mask, part, logits_to_keep, pad)
+            logps, entropies, loss = super()._get_per_token_logps_and_entropies(
+                counted,
+                ids,
+                mask,
+                logits_to_keep,
+                compute_entropy=compute_entropy,
+                compute_aux_loss=compute_aux_loss,
+                **part,
             )
-        logps, entropies, losses = zip(*parts, strict=True)
+            parts.append((logps[: len(rows)], entropies if entropies is None else entropies[: len(rows)], loss))
+        all_logps, all_entropies, losses = zip(*parts, strict=True)
         return (
-            torch.cat(logps),
-            torch.cat(entropies) if compute_entropy else None,
+            torch.cat(all_logps),
+            torch.cat(all_entropies) if compute_entropy else None,
             torch.stack(losses).mean() if compute_aux_loss else None,
         )
 

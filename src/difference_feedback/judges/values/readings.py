@@ -159,7 +159,8 @@ def _bracketed(tokens: Sequence[Token], text: str, depth: int) -> Reading | None
         return None
     brackets = _KINDS.get(tokens[0].text, tokens[0].text) + _KINDS.get(tokens[-1].text, tokens[-1].text)
     inner = split(tokens[1:-1], (",", ";"))
-    if tokens[0].text == "{" or len(inner) > _ITEMS or not all(inner):
+    grouping = tokens[0].text == "{" and len(inner) < 2  # {3} is 3, {3, 5} is a set
+    if grouping or len(inner) > _ITEMS or not all(inner):
         return None
     if len(inner) == 1 and brackets in ("()", "[]"):
         return None if brackets == "()" else _first(joined(inner[0]), depth + 1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from difference_feedback.judges.values.brackets import enclosed
 from difference_feedback.judges.values.expressions import FUNCTIONS
 from difference_feedback.judges.values.number_words import WORDS
 from difference_feedback.judges.values.tokens import NUMBER, WORD, Token
@@ -56,6 +57,11 @@ energy: 3600000 kWh
 force: 1 牛
 length time^-1: 5/18 kph kmh, 1397/3125 mph
 square: 1 unit 单位
+atmosphere: 1 atm atmosphere
+mercury: 1 mmHg torr
+level: 1 dB decibel
+rotation: 1 rpm
+length: 1/10000000000 Å angstrom
 """
 _PREFIXED = """
 length: m metre meter
@@ -75,6 +81,11 @@ resistance: Ω ohm
 capacitance: F farad
 inductance: H henry
 charge: C coulomb
+induction: T tesla
+flux: Wb weber
+illuminance: lx lux
+luminous: lm lumen
+barometric: bar
 amount: mol mole
 datum: B byte
 bit: bit
@@ -92,7 +103,7 @@ _PREFIX_NAMES = {
 # Symbols that are read as a unit right after a number. Others need a space: `3mg` may be m times g.
 _GLUED = frozenset({
     "cm", "mm", "km", "dm", "kg", "ml", "mL", "ms", "ft", "in", "lb", "oz", "mi", "yd", "cc", "hr", "min", "sec",
-    "mol", "deg", "rad", "kph", "mph", "kmh", "mV", "mA", "mW", "mJ", "kA", "kV", "kW", "kN", "kJ", "kPa", "MPa",
+    "mol", "deg", "rad", "kph", "mph", "kmh", "mV", "mA", "mW", "mJ", "mT", "kA", "kV", "kW", "kN", "kJ", "kPa", "MPa",
     "MW", "MJ", "MV", "Pa", "Hz", "kHz", "MHz", "GHz", "kWh", "eV", "keV", "MeV", "GeV", "kB", "KB", "MB", "GB",
     "TB", "kcal", "cal", "USD", "EUR", "GBP", "RMB", "nF", "pF", "kΩ", "MΩ",
 })
@@ -237,6 +248,10 @@ def split_unit(tokens: Sequence[Token]) -> tuple[Sequence[Token], Unit | None]:
     """
     for place in range(1, len(tokens)):
         token, before = tokens[place], tokens[place - 1]
+        if token.text == "{" and before.kind == NUMBER and enclosed(tokens[place:]):  # 2 \\mathrm{m s^{-2}}
+            unit = unit_of(tokens[place + 1 : -1])
+            if unit is not None:
+                return tokens[:place], unit
         starts = token.kind == WORD or token.text in _SIGNS
         if not starts or before.text in ("^", "_", "+", "-", "*", "/", "\\cdot", "\\times", "="):
             continue
