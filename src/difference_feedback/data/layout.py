@@ -167,7 +167,8 @@ def columns_like(row: RowValues, column: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _numbered(names: tuple[str, ...], before: str, after: str) -> list[tuple[int, str]]:
-    pattern = re.compile(re.escape(before) + r"([0-9]{1,4})" + re.escape(after), re.IGNORECASE)
+    stem = re.escape(before.rstrip("_")) + r"[\s_-]?" * before.endswith("_")
+    pattern = re.compile(stem + r"([0-9]{1,4})" + re.escape(after), re.IGNORECASE)
     return sorted((int(match[1]), name) for name in names if (match := pattern.fullmatch(name)))
 
 
