@@ -86,6 +86,7 @@ def test_a_number_that_is_a_text_and_another_index_is_left_out(tmp_path: Path) -
         ([{"text": "ant"}, {"text": "bee"}], "bee", "B"),
         ([{"A": "ant"}, {"B": "bee"}], "A", "A"),
         (["1. ant", "2. bee"], "2", "B"),
+        (["1) ant", "2) bee"], 1, "A"),
         (["1. ant", "2. bee"], "2. bee", "B"),
         (["(a) ant", "(b) bee"], "(b)", "B"),
     ],
@@ -109,6 +110,14 @@ def test_options_are_read_however_they_are_written(tmp_path: Path, options: Any,
 def test_an_option_keeps_its_place_or_the_row_is_listed(options: Any) -> None:
     with pytest.raises(FieldError):
         options_in(options)
+
+
+def test_true_and_false_are_options(tmp_path: Path) -> None:
+    rows = [
+        {"question": "?", "options": options, "answer": answer}
+        for options, answer in ((["No", "Yes"], True), ([True, False], False), (["True", "False"], "true"))
+    ]
+    assert letters(load(tmp_path, *rows)) == {1: "B", 2: "B", 3: "A"}
 
 
 def test_options_stand_in_columns_of_their_own(tmp_path: Path) -> None:

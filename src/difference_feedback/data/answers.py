@@ -20,6 +20,10 @@ _WITH_UNIT = re.compile(r"([-+]?\d[\d,]*(?:\.\d+)?)(?:\s*(?!pi\b)([a-z][a-z²³/
 """A number and its unit, in lower case. `2x` and `2 pi` have none."""
 _OF_LABEL, _OF_TEXT = ("label", "id", "key", "letter"), ("text", "value", "content", "option")
 
+_TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}")
+_SIGNS = re.compile(r"\$|\\[()\[\],;!]|\\(?=[%$])")
+_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)")
+
 
 class Options(NamedTuple):
     """The texts of a question's options, and the number of the first one where the options have numbers."""
@@ -218,10 +222,13 @@ def option_named(answer: str, options: Sequence[str], base: int | None, is_sure:
 
 def options_equal(answer: str, options: Sequence[str]) -> list[int]:
     """The options whose text an answer is: as it is written, or without signs around it, or without a unit."""
-    for form in (str.strip, _folded):
-        if same := [i for i, option in enumerate(options) if form(option) == form(answer)]:
-            return same
-    return [i for i, option in enumerate(options) if _is_same_number(_folded(answer), _folded(option))]
+    if same := [i for i, option in enumerate(options) if option.strip() == answer.strip()]:
+        return same
+    folded, wanted = [_folded(option) for option in options], _folded(answer)
+    if same := [i for i, option in enumerate(folded) if option == wanted]:
+        return same
+    number = _WITH_UNIT.fullmatch(wanted)
+    return [i for i, option in enumerate(folded) if _is_same_number(number, option)] if number else []
 
 
 def _number(answer: Any) -> int | None:
@@ -235,20 +242,18 @@ def _numbers(first: int | None, count: int) -> list[str]:
 
 def _folded(text: str) -> str:
     """A text in lower case, without dollars, brackets of mathematics, `\\text{}`, thin spaces and a last point."""
-    text = re.sub(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\$|\\[()\[\],;!]|\\(?=[%$])", " ", text)
-    text = " ".join(text.split()).rstrip(".").strip().casefold()
-    return re.sub(r"(?<=\d)\.0+(?!\d)", "", text)
+    if "\\" in text or "$" in text:
+        text = _SIGNS.sub(" ", _TEXT.sub(r"\1", text))
+    return _ZEROS.sub("", " ".join(text.split()).rstrip(".").strip().casefold())
 
 
-def _is_same_number(answer: str, option: str) -> bool:
+def _is_same_number(number: re.Match[str], option: str) -> bool:
     """Whether two texts are one number, where only one of them has a unit, or both have the same."""
-    pair = [_WITH_UNIT.fullmatch(text) for text in (answer, option)]
-    if pair[0] is None or pair[1] is None:
+    other = _WITH_UNIT.fullmatch(option)
+    if other is None or number[1].replace(",", "") != other[1].replace(",", ""):
         return False
-    numbers = {match[1].replace(",", "") for match in pair if match}
-    units = {(match[2] or match[3] or "").strip(" .") for match in pair if match}
-    return len(numbers) == 1 and len(units - {""}) <= 1
+    units = {(match[2] or match[3] or "").strip(" .") for match in (number, other)}
+    return len(units - {""}) <= 1
 
 
 def _shown(text: str) -> str:

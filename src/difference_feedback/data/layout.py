@@ -95,9 +95,9 @@ class Layout:
         own = self.columns.get(name)
         for group in [own] if own else [(column,) for column in self.of(name)]:
             names = [column for wanted in group for column in columns_like(row, wanted)]
-            if own or _key(group[0]) not in _FILE_KEYS:
+            if names and (own or _key(group[0]) not in _FILE_KEYS):
                 yield names
-            else:
+            elif names:
                 ends = _FILM if name == "video" else STILL
                 yield [c for c in names if str(value_at(row, place_of(row, c))).lower().strip().endswith(ends)]
 
@@ -155,7 +155,7 @@ def columns_like(row: RowValues, column: str) -> list[str]:
     if "*" in column:
         before, _, after = column.partition("*")
         return [name for _, name in _numbered(tuple(row), before, after)]
-    if not has_column(row, column):
+    if column not in row and ("." not in column or not has_column(row, column)):
         return []
     if column in row and not column[-1:].isdigit():
         for before in (f"{column}_", column):
@@ -172,6 +172,7 @@ def _numbered(names: tuple[str, ...], before: str, after: str) -> list[tuple[int
     return sorted((int(match[1]), name) for name in names if (match := pattern.fullmatch(name)))
 
 
+@lru_cache(maxsize=4096)
 def _key(name: str) -> str:
     """A column's name without capitals, blanks, dashes and underscores."""
     return re.sub(r"[\s_\-]+", "", name.casefold())

@@ -139,6 +139,8 @@ def _answer(row: RowValues, layout: Layout, turns: Turns, options: list[str]) ->
     place, value = layout.find(row, "answer")
     reference = _accepted(layout.find(row, "reference")[1]) or turns.answer
     if place:
+        if isinstance(value, bool) and options and not options_equal(str(value), options):
+            value = "yes" if value else "no"
         whole = _annotated(value, layout.form.lists_spellings, bool(options))
         text = whole if len(options_equal(whole, options)) == 1 else unwrapped(whole)
         if not text:
