@@ -22,7 +22,8 @@ _OF_LABEL, _OF_TEXT = ("label", "id", "key", "letter"), ("text", "value", "conte
 
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}")
 _SIGNS = re.compile(r"\$|\\[()\[\],;!]|\\(?=[%$])")
-_ZEROS = re.compile(r"(?<=\d)\.0+(?!\d)")
+_ZEROS = re.compile(r"(?<=\d)(?:\.0+|(\.\d{0,20}[1-9])0+)(?!\d)")
+_ANY_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 
 
 class Options(NamedTuple):
@@ -153,7 +154,7 @@ class IndexCount:
     def add(self, answer: Any, options: Sequence[str]) -> None:
         """Count a row with options."""
         number = _number(answer)
-        if number is None or options_equal(str(answer), options):
+        if number is None or options_equal(str(answer), options) or _holding(number, options):
             self.texts += 1
         elif number <= len(options):
             self.indices += 1
@@ -182,18 +183,18 @@ def option_named(answer: str, options: Sequence[str], base: int | None, is_sure:
     """
     letters = LETTERS[: len(options)]
     number, same = _number(answer), [letters[i] for i in options_equal(answer, options)]
+    if number is not None and base is not None and not is_sure:
+        index, texts = number - base, same or [letters[i] for i in _holding(number, options)]
+        if 0 <= index < len(options) and len(texts) == 1 and letters[index] != texts[0]:
+            raise FieldError(
+                "answer",
+                f"{answer} stands in option {texts[0]}, and is the index of option {letters[index]}: give the letter, "
+                f"or set data.answers_from={base} if all answers are indices.",
+            )
     if number is not None and base is not None and (is_sure or not same):
         if not base <= number < base + len(options):
             raise FieldError("answer", f"{answer} is no index of {len(options)} options, counted from {base}.")
         return letters[number - base]
-    if number is not None and base is not None and len(same) == 1:
-        index = number - base
-        if 0 <= index < len(options) and letters[index] != same[0]:
-            raise FieldError(
-                "answer",
-                f"{answer} is the text of option {same[0]}, and the index of option {letters[index]}: give the letter, "
-                f"or set data.answers_from={base} if all answers are indices.",
-            )
     bare = re.fullmatch(
         r"(?:option|choice)?\s*(?:\\text\{)?[(\[]?([A-Za-z])[)\]]?\s*[.:]?\}?", answer.strip(), re.IGNORECASE
     )
@@ -231,8 +232,13 @@ def options_equal(answer: str, options: Sequence[str]) -> list[int]:
     return [i for i, option in enumerate(folded) if _is_same_number(number, option)] if number else []
 
 
+def _holding(number: int, options: Sequence[str]) -> list[int]:
+    """The options that have this number and no other, such as `x = 3`."""
+    return [i for i, option in enumerate(options) if _ANY_NUMBER.findall(option[:1000]) == [str(number)]]
+
+
 def _number(answer: Any) -> int | None:
-    match = re.fullmatch(r"[(\[]?([0-9]{1,3})[)\]]?", _folded(str(answer)))
+    match = re.fullmatch(r"(?:(?:option|choice)[\s_]?)?[(\[]?([0-9]{1,3})[)\]]?", _folded(str(answer)))
     return int(match[1]) if match and not isinstance(answer, bool) else None
 
 
@@ -244,7 +250,7 @@ def _folded(text: str) -> str:
     """A text in lower case, without dollars, brackets of mathematics, `\\text{}`, thin spaces and a last point."""
     if "\\" in text or "$" in text:
         text = _SIGNS.sub(" ", _TEXT.sub(r"\1", text))
-    return _ZEROS.sub("", " ".join(text.split()).rstrip(".").strip().casefold())
+    return _ZEROS.sub(lambda match: match[1] or "", " ".join(text.split()).rstrip(".").strip().casefold())
 
 
 def _is_same_number(number: re.Match[str], option: str) -> bool:

@@ -255,7 +255,7 @@ def _fields(layout: Layout, sample: Sequence[RowValues]) -> dict[DataField, tupl
             groups = layout.media_columns(row, name) if is_medium else ([c] for c in layout.of(name))
             held = ([c for c in group if is_filled(value_at(row, place_of(row, c)))] for group in groups)
             columns |= dict.fromkeys(next(filter(None, held), []))
-        if name == "options" and not columns:
+        if name == "options" and (not columns or len(layout.columns.get(name, ())) > 1):
             columns = dict.fromkeys(layout.option_columns)
         if columns and not (name == "messages" and "question" in fields):
             fields[name] = tuple(columns)

@@ -171,8 +171,8 @@ def _annotated(value: Any, are_spellings: bool, has_options: bool) -> str:
         return text_in(read[0], "answer")
     if has_options:
         raise FieldError("answer", f"{len(read)} answers: a question with several right options cannot be graded.")
-    if texts:
-        return ", ".join(item.strip() for item in read)
+    if any(isinstance(item, str) for item in read):
+        return ", ".join(text_in(item, "answer") for item in read)
     return _numbers(read)
 
 
@@ -180,7 +180,7 @@ def _numbers(values: list[Any]) -> str:
     """Numbers, or lists of numbers, as text. Raises `FieldError` for what is neither."""
     items = [_numbers(item) if isinstance(item, list) and item else text_in(item, "answer") for item in values]
     if not items or any(isinstance(item, str) for item in values):
-        raise FieldError("answer", "a list of other things than numbers, or of texts: give a text.")
+        raise FieldError("answer", "a list of lists of texts: give a text.")
     return f"[{', '.join(items)}]"
 
 
