@@ -183,8 +183,8 @@ def test_an_answer_that_names_two_options_is_listed(tmp_path: Path, options: Any
     ids=lambda text: text[:10],
 )
 def test_long_texts_take_no_time(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     unwrapped(text)
     final_answer_of(text)
     split_options(text)
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
