@@ -91,9 +91,13 @@ def print_check(check: DataCheck, console: Console) -> None:
     say(f"{check.path}: the form {layout.form.name} ({layout.form.about}), because {layout.why}.")
     for name, columns in layout.fields.items():
         say(f"  {name} <- {', '.join(columns)}")
+    if layout.unused:
+        say(f"  not used: {_cut(', '.join(layout.unused), 500)}")
     if layout.index_base is not None:
         say(f"  answers are indices of options, counted from {layout.index_base}")
     say(f"{usable} of {usable + bad} rows are usable.", style="bold" if usable else "bold red")
+    for warning in check.loaded.warnings:
+        say(f"  {warning}", style="bold yellow")
     for note, count in check.loaded.notes.items():
         say(f"  {count} images are changed: {note}")
     for reason, problems in check.reasons:
