@@ -56,7 +56,8 @@ class MethodGroup(TyperGroup):
         except KeyboardInterrupt:
             if ctx.params.get("debug"):
                 raise
-            errors.print("Interrupted. The same command continues the run from its last checkpoint.", style="yellow")
+            again = "The same command continues a run from its last checkpoint, or else from the start."
+            errors.print(f"Interrupted. {again}", style="yellow")
             raise typer.Exit(130) from None
 
 

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import socket
 import time
 
 import pytest
@@ -20,6 +21,19 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.audit import AuditCase, AuditResult
 from difference_feedback.judges.audit_log import AuditLog
 from difference_feedback.runs.jsonl import read_rows, write_jsonl
+
+RULES = {None: True, "": True, "final-answer": True, "embedded": True, "number": True}  # `grade` writes the last one
+RULES |= dict.fromkeys(("mathvista", "llm-judge", "a.py:f", "/b c/d.py:g", "final-answer + a.py:f"))
+
+
+@pytest.mark.parametrize(("rule", "verdict"), RULES.items())
+def test_the_page_grades_by_the_rules_that_it_has(tmp_path, rule, verdict):
+    text = r"\boxed{9} answer 9"
+    item = {"id": "1", "draft": "answer 8", "answer": "9", "rule": rule}
+    assert is_right(item, text) is verdict
+    assert ("not graded by your reward" in feedback_html(item, text)) == (verdict is None)
+    assert "no annotated answer" in feedback_html(item | {"answer": None, "rule": "embedded"}, text)
+
 
 HOSTILE = '<script>document.title="taken"</script><img src=x onerror=alert(1)>'
 
@@ -143,7 +157,7 @@ def test_sources_that_hold_nothing_are_refused_with_the_remedy(tmp_path):
     with pytest.raises(ConfigError, match="keep_wrong_answers=N"):
         find_work(tmp_path)
     (tmp_path / "empty.jsonl").write_text("")
-    with pytest.raises(DataError, match="no row can be used: the file has no rows"):
+    with pytest.raises(DataError, match="it has no row"):
         find_work(tmp_path / "empty.jsonl")
 
 
@@ -323,3 +337,13 @@ def test_claims_are_dated(items):
     work.next("ada")
     [(_, row)] = work._claims.read()[0]
     assert abs(row["time"] - time.time()) < 60
+
+
+def test_a_port_in_use_is_said_in_the_command_s_own_words(items):
+    pytest.importorskip("gradio")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"^port {port} is in use: give another --port, or 0"):
+            serve(items, port=port, block=False)

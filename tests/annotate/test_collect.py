@@ -16,6 +16,7 @@ from servers.unruly_server import unruly
 from typer.testing import CliRunner
 
 from difference_feedback.annotate.collect import Response, collect_items
+from difference_feedback.annotate.feedback import feedback_html, is_right
 from difference_feedback.annotate.items import find_work
 from difference_feedback.cli import app
 from difference_feedback.data.dataset import VisualQuestion
@@ -147,6 +148,8 @@ def test_from_files_to_the_page_and_to_training(data, tmp_path):
     repairs, _ = find_work(output)
     assert repairs.problems == []
     assert [row["subject"] for row in repairs.rows] == ["sums"] * 2
+    assert [is_right(row, row["draft"]) for row in repairs.rows] == [False] * 2
+    assert [is_right(row, row["reference"]) for row in repairs.rows] == [True] * 2
     assert "boxed" not in repairs.rows[0]["question"]
     assert Image.open(output / repairs.rows[0]["image"][0]).getpixel((0, 0)) == (255, 0, 0)
     annotated = output / "items.annotated.jsonl"
@@ -266,6 +269,10 @@ def test_a_reward_of_ones_own_and_a_column_of_another_name(data, tmp_path):
     assert result.exit_code == 0, result.output
     [item] = read_rows(tmp_path / "out" / "items.jsonl")
     assert (item["draft"], item["reference"], item["answer"]) == (says(1), says(50), "1")
+    # The page cannot grade by it: by the default rule, its right answer would be wrong, and its wrong one right.
+    assert item["rule"] == keys[1].removeprefix("reward=")
+    assert is_right(item, says(1)) is is_right(item, says(50)) is None
+    assert f"not graded by your reward, {item['rule']}" in feedback_html(item, says(50))
 
 
 @pytest.mark.parametrize(
@@ -290,3 +297,19 @@ def test_one_source_of_answers_is_needed(data, arguments):
     result = run(data, *arguments)
     assert result.exit_code == 2
     assert "give one of" in result.stderr
+
+
+def test_without_an_item_the_error_shows_a_response_that_states_no_answer(data, tmp_path):
+    vague = "because of this and of that and of many more things it is quite hard to say"
+    texts = (vague, vague + " so", says(50))
+    lines = [{"id": i, "response": text} for i in (0, 1) for text in texts]
+    (tmp_path / "r.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    result = run(data, "-r", tmp_path / "r.jsonl", "-o", tmp_path / "out")
+    assert result.exit_code == 2
+    assert "4 of 6 responses state no final answer" in result.stderr
+    assert "hard to say so" in result.stderr
+    by_own = tmp_path / "mine.py"
+    by_own.write_text("def never(completions, **_):\n    return [0.0] * len(completions)\n")
+    result = run(data, f"reward={by_own}:never", "-r", tmp_path / "r.jsonl", "-o", tmp_path / "out")
+    assert "no response can become an item" in result.stderr
+    assert "no final answer" not in result.stderr

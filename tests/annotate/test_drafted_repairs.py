@@ -236,7 +236,7 @@ def test_rows_say_what_was_drafted_and_the_summary_counts_what_people_changed(it
     assert summary.cost == pytest.approx((0 + 2 / 7 + 1 / 6) / 3)
     assert summary.cost_by_hand == pytest.approx((2 / 6 + 4 / 7 + 2 / 6) / 3)
     assert "changed 2 of 3 repairs (67%, interval 21% to 94%)" in str(summary)
-    assert "1 of them" in str(summary)
+    assert "The grader calls 1 of them wrong." in str(summary)
     repairs = load_repair_set(work.output.path)
     assert [row.repaired for row in repairs.rows] == [row["repaired"] for row in (rows[0], rows[2], rows[3], rows[4])]
     assert (repairs.errors, repairs.replaced) == ([], 1)

@@ -57,3 +57,43 @@ def test_a_missing_file_is_one_clear_line(tmp_path):
     result = CliRunner().invoke(app, ["grade", str(tmp_path / "none.jsonl")])
     assert result.exit_code == 2
     assert "none.jsonl" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "code"),
+    [
+        ("questions.csv", "response,answer\n" + "3,3\n" * 48, 2),
+        ("questions.jsonl", "", 2),
+        ("questions.jsonl", "response,answer\n3 of them,3\n", 2),
+        ("questions.jsonl", '{"question": "how many?", "answer": "3"}\n', 1),
+    ],
+)
+def test_a_file_that_cannot_be_graded_is_named_once_and_leaves_nothing(tmp_path, name, text, code):
+    path = tmp_path / name
+    path.write_text(text)
+    result = CliRunner().invoke(app, ["grade", str(path)])
+    assert result.exit_code == code
+    assert result.stderr.count(name) == 1
+    assert "JSON" in result.stderr or '"response"' in result.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_older_output_outlives_a_file_that_cannot_be_graded(run, tmp_path):
+    run(ROWS)
+    before = (tmp_path / "rows.graded.jsonl").read_text()
+    result, _ = run(["response,answer\n"])
+    assert result.exit_code == 2
+    assert (tmp_path / "rows.graded.jsonl").read_text() == before
+
+
+def test_a_field_without_verdicts_is_one_error_that_names_those_with(run):
+    result, graded = run(ROWS, "--compare", "answer")
+    assert result.exit_code == 2
+    assert result.stderr.count("--compare") == 1
+    assert "name one of correct" in result.stderr
+    assert graded is None
+
+
+def test_full_agreement_is_a_whole_sentence(run):
+    result, _ = run(ROWS[:1] + ROWS[2:], "--compare", "correct")
+    assert "Agrees with correct on 100.0% of 2 rows.\n" in result.output

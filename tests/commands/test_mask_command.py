@@ -103,7 +103,7 @@ def test_a_file_of_many_pairs_shows_progress_and_finishes(tmp_path):
 
 def test_long_lists_of_problems_are_cut_and_counted(tmp_path):
     path = tmp_path / "bad.jsonl"
-    path.write_text("{\n" * 70)
+    path.write_text("{\n" * 70 + json.dumps(GOOD[0]))
     result = run(path)
     assert result.exit_code == 1
     assert "70 rows" in result.stderr
@@ -118,13 +118,32 @@ def test_missing_file_and_wrong_options_end_with_2(pairs, tmp_path):
     assert run(pairs, "--method", "myers").exit_code == 2
 
 
-def test_empty_file_gives_an_empty_output(tmp_path):
-    path = tmp_path / "empty.jsonl"
-    path.write_text("")
+@pytest.mark.parametrize(
+    ("name", "text", "word"),
+    [
+        ("empty.jsonl", "", "no row"),
+        ("rows.csv", "id,wrong,repaired\n" + "1,a,b\n" * 49, "csv file"),
+        ("list.jsonl", json.dumps(GOOD[:1]), "list"),
+    ],
+)
+def test_a_file_without_any_row_is_one_error_and_leaves_no_file(tmp_path, name, text, word):
+    path = tmp_path / name
+    path.write_text(text)
     result = run(path, "--html", tmp_path / "page.html")
-    assert result.exit_code == 0
-    assert (tmp_path / "empty.masks.jsonl").read_text() == ""
-    assert "There are no pairs." in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert result.exit_code == 2
+    assert result.stderr.count(name) == 1
+    assert word in result.stderr
+    assert "JSON Lines" in result.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_of_which_none_can_be_used_leave_no_file(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"id": "1", "wrong": "a"}\n')
+    result = run(path, "--html", tmp_path / "page.html")
+    assert result.exit_code == 1
+    assert "line 1" in result.stderr
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_help_has_an_example_and_the_command_stands_alone():

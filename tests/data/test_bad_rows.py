@@ -60,7 +60,7 @@ def load(folder: Path, *rows: Any, **settings: Any) -> LoadedData:
     ("row", "field"),
     [
         *[({**GOOD, "question": value}, "question") for value in (5, float("nan"), [["a"]], {"a": 1}, "", None, True)],
-        *[({**GOOD, "answer": value}, "answer") for value in (float("nan"), [["a"]], {"a": 1}, [], "", None, True)],
+        *[({**GOOD, "answer": value}, "answer") for value in (float("nan"), [["a"]], {"a": 1}, [], "", None)],
         *[({**GOOD, "answer": value}, "answer") for value in ("\\boxed{}", "<answer> </answer>", float("inf"))],
         *[({**GOOD, "image": value}, "image") for value in (5, [[0, 1], [1, 0]], {"a": 1}, [None], True)],
         *[({**GOOD, "image": f"{part}.{kind}"}, "image") for part in ("half", "nearly") for kind in noise()],
@@ -127,6 +127,9 @@ def test_an_annotated_answer_is_understood_where_it_is_plain(folder: Path, answe
         (["3", "1"], ["C", "A"]),
         ([1, 2], None),
         ([0, 3], None),
+        ([0, 0, 1, 2] * 10 + [3], ["A", "A", "B", "C"] * 10),
+        ([3, 1, 2, 3] * 10 + [0], ["C", "A", "B", "C"] * 10),
+        ([1, 2] * 200 + [0, 0], ["B", "C"] * 200 + ["A", "A"]),
         ([0, "B"], None),
     ],
 )
@@ -148,13 +151,16 @@ def test_numbers_that_are_options_are_no_indices(folder: Path) -> None:
     rows = [{**GOOD, "options": [2, 0, 1], "answer": answer} for answer in (0, 1, 2)]
     assert load(folder, *rows).dataset["answer"][:] == ["B", "C", "A"]
     assert load(folder, *rows, form="ai2d").dataset["answer"][:] == ["A", "B", "C"]
+    assert load(folder, *rows[1:], answers_from=1).dataset["answer"][:] == ["A", "B"]
 
 
 def test_lists_and_intervals_are_told_apart(folder: Path) -> None:
     answers = ["[0, 1]", "(0, 1]", "{1, 2}", "['24/7', '3.429']", ["a", "b"], ["a"], [7], "['a']"]
     loaded = load(folder, *({**GOOD, "answer": answer} for answer in answers))
-    assert loaded.dataset["answer"][:] == ["[0, 1]", "(0, 1]", "{1, 2}", "24/7", "a", "a", "7", "a"]
-    assert [problem.line for problem in load(folder, GOOD, {**GOOD, "answer": [1, 2, 3, 4]}).problems] == [2]
+    assert loaded.dataset["answer"][:] == ["[0, 1]", "(0, 1]", "{1, 2}", "24/7, 3.429", "a, b", "a", "7", "a"]
+    loaded = load(folder, {**GOOD, "answer": [1.5, 2, 3]}, {**GOOD, "answer": [[1, 2], [3, 4]]})
+    assert loaded.dataset["answer"][:] == ["[1.5, 2, 3]", "[[1, 2], [3, 4]]"]
+    assert [problem.line for problem in load(folder, GOOD, {**GOOD, **ANIMALS, "answer": ["A", "C"]}).problems] == [2]
 
 
 def test_ids_are_unique_and_zero_is_one(folder: Path) -> None:

@@ -57,7 +57,7 @@ def test_rows_become_the_columns_that_trainers_read(folder: Path) -> None:
         ({"image": "one.png", "answer": "3"}, "question", "give the question"),
         ({**GOOD, "question": "  "}, "question", "give the question"),
         ({"question": "How many?", "image": "one.png"}, "answer", "give the answer"),
-        ({**GOOD, "answer": True}, "answer", "give a text or a number"),
+        ({**GOOD, "answer": {"a": 1}}, "answer", "give a text or a number"),
         ({**GOOD, "image": 3}, "image", "give the path of a file"),
         ({**GOOD, "image": "none.png"}, "image", "give a path relative to"),
         ({**GOOD, "image": "text.png"}, "image", "convert it to PNG or JPEG"),

@@ -19,7 +19,7 @@ def rows():
 
 
 def test_one_wrong_answer_a_question_with_a_right_one(tmp_path, rows):
-    keep = WrongAnswers(tmp_path, 5)
+    keep = WrongAnswers(tmp_path, 5, rule="mine.py:f")
     nan = float("nan")
     rewards = torch.tensor([[1.0], [0.0], [0.0], [1.0], [1.0], [1.0], [0.0], [nan], [0.0]])
     completions = [[{"role": "assistant", "content": f"text {i}"}] for i in range(9)]
@@ -28,6 +28,7 @@ def test_one_wrong_answer_a_question_with_a_right_one(tmp_path, rows):
     assert (item["draft"], item["reference"], item["answer"]) == ("text 1", "text 0", rows[0]["answer"])
     assert item["question"] == rows[0]["prompt"][-1]["content"][-1]["text"]
     assert (tmp_path / item["image"][0]).is_file()
+    assert item["rule"] == "mine.py:f"
     again = WrongAnswers(tmp_path, 5)  # the run is resumed
     again(rows, completions, rewards)
     assert len(read_rows(tmp_path / "items.jsonl")) == 1

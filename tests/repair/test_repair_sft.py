@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from trl import SFTConfig
+from typer.testing import CliRunner
 
 from difference_feedback import world
+from difference_feedback.cli import app
 from difference_feedback.data.conversations import with_system
 from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
 from difference_feedback.errors import ConfigError, DataError
@@ -23,6 +26,7 @@ from difference_feedback.repair.sft import (
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows, write_jsonl
+from difference_feedback.runs.model_folder import check_model
 from difference_feedback.runs.recipes import RepairSFTRecipe
 
 EOS, PAD, IMAGE = 2, 0, 6
@@ -214,3 +218,26 @@ def test_another_system_message_than_that_of_the_rows_is_refused(tmp_path, start
     assert len(usable_repairs(str(path), None).rows) == len(usable_repairs(str(path), "look").rows) == 1
     with pytest.raises(ConfigError, match="system_prompt"):
         usable_repairs(str(path), "look closely")
+
+
+def test_the_folder_that_people_annotate_is_trained_on_and_the_end_says_where_the_model_is(tmp_path, start, rows):
+    items, output = tmp_path / "items", tmp_path / "run"
+    values = [f"model={start}", f"data={items}", "trl.max_steps=1", "trl.per_device_train_batch_size=4"]
+    words = ["repair", "sft", "nano_repair_sft", *values, "--output", str(output)]
+    items.mkdir()
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    assert f"annotate {items}" in refused.stderr
+    assert not output.exists()
+    save_repair_set(rows, items / "items.annotated.jsonl")
+    write_jsonl(items / "items.jsonl", [{"id": "0"}])
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    *_, model, summary, now = result.stdout.splitlines()
+    assert model == f"Model: {output / 'model'}"
+    assert json.loads(Path(summary.removeprefix("Summary: ")).read_text())["examples"] == len(rows)
+    recipe = RepairSFTRecipe.model_validate({"model": start, "data": str(items)})
+    check_model(now.partition("repair_model=")[2])
+    write_jsonl(items / "others.annotated.jsonl", [])
+    with pytest.raises(ConfigError, match=r"^data: .*items\.annotated\.jsonl, .*others\.annotated\.jsonl"):
+        check(recipe)

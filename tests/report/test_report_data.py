@@ -18,7 +18,7 @@ from difference_feedback.report.data import Curve, CurvePoint, MethodResult
 from difference_feedback.report.page import verdict
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import JsonLines
-from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
+from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 
 
 def test_a_demo_s_folder_is_read_with_its_cells_in_the_plan_s_order(demo_folder: Path) -> None:
@@ -266,3 +266,65 @@ def test_the_chart_shows_gpu_seconds_where_there_are_some_and_wall_seconds_as_th
     assert on_gpus is not None
     assert (on_gpus.unit, [line.name for line in on_gpus.curves]) == ("GPU seconds", ["node"])
     assert learning_chart([Curve(name="x", points=[CurvePoint(accuracy=0.5)])], {}) is None
+
+
+OWN = {"path": "questions.jsonl"}
+
+
+def page_of(*runs: Run) -> str:
+    page = write_report([run.folder for run in runs], runs[0].folder / "page.html").read_text()
+    return page.partition("<main>")[2].partition("Recipes and versions")[0]
+
+
+def test_an_evaluated_model_has_a_row_in_the_results(tmp_path: Path) -> None:
+    run = Run(tmp_path / "eval", EvaluateRecipe(model="runs/first/model", data=OWN))
+    figures = {"accuracy": 0.375, "interval": [0.2, 0.6], "problems": 24, "unjudged": 0, "tasks": {"": 0.375}}
+    run.finish({"model": "runs/first/model", **figures})
+    data = load_report([run.folder])
+    assert data.methods == {"eval (runs/first/model)": MethodResult(**figures)}
+    assert data.notes == []
+    page = page_of(run)
+    assert "eval (runs/first/model)" in page
+    assert "20.0 % – 60.0 %" in page
+    assert "By task" not in page  # its one task has no name
+
+
+@pytest.mark.parametrize("reward", [0.0, 1.0, 0.25])
+def test_runs_without_held_out_accuracy_say_why_and_show_their_reward(tmp_path: Path, reward: float) -> None:
+    first = Run(tmp_path / "first", TrainRecipe(data=OWN))
+    cut = Run(tmp_path / "cut", TrainRecipe(data=OWN))
+    for run in (first, cut):
+        for step in range(1, 131):
+            run.log(step=step, reward=reward * step / 130, cpu_seconds=float(step))
+    first.finish({"method": "grpo", "steps": 130, "cpu_seconds": 9.0})
+    taught = Run(tmp_path / "sft", RepairSFTRecipe(data="repairs.jsonl"))
+    taught.finish({"examples": 33, "updates": 20, "before": None, "after": None, "cpu_seconds": 3.0})
+    none_judged = Run(tmp_path / "eval", EvaluateRecipe(data=OWN))
+    none_judged.finish({"model": "nano", "accuracy": None, "interval": [0.0, 1.0], "problems": 0, "tasks": {}})
+    data = load_report([run.folder for run in (first, cut, taught, none_judged)])
+    assert list(data.rewards) == ["GRPO", "cut"]
+    points = data.rewards["GRPO"]
+    assert len(points) == 44  # means of three steps, and of the last one alone
+    assert points[0] == (3, pytest.approx(reward * 2 / 130))
+    assert points[-1] == (130, pytest.approx(reward))
+    starts = [f"{run.folder}: {says}" for run, says in zip((first, cut, taught, none_judged), NOTES, strict=True)]
+    assert [note.startswith(start) for note, start in zip(data.notes, starts, strict=True)] == [True] * 4, data.notes
+    page = page_of(first, cut, taught, none_judged)
+    assert "Reward in training" in page
+    assert all(start in page for start in starts)
+    assert page.count("<circle") == 88
+
+
+NOTES = (
+    "no held-out accuracy, because it had no test_data",
+    "unfinished, at step 130",
+    "trained on 33 repaired answers, not measured",
+    "no held-out accuracy, because no answer was judged",
+)
+
+
+def test_a_model_that_is_never_right_has_a_chart() -> None:
+    points = [CurvePoint(cpu_seconds=s, accuracy=0.0) for s in (0, 50)]
+    chart = learning_chart([Curve(name="grpo", points=points)], {})
+    assert chart is not None
+    assert len({y for y, _ in chart.y_ticks}) == len({label for _, label in chart.y_ticks}) >= 2

@@ -139,3 +139,16 @@ def test_trainer_settings_are_checked_by_name_and_type(values: dict, parts: list
         build_config(GRPOConfig, values, output_dir=str(tmp_path))
     for part in parts:
         assert part in str(caught.value)
+
+
+def test_a_run_s_folder_stands_for_its_model_and_other_names_for_themselves(tmp_path: Path) -> None:
+    for folder in ("run/model", "adapter/model", "whole/model"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "adapter" / "adapter_config.json").touch()  # models that happen to hold a folder `model`
+    (tmp_path / "whole" / "config.json").touch()
+    models = {"run": "run/model", "run/model": "run/model", "adapter": "adapter", "whole": "whole"}
+    for name, expected in models.items():
+        overrides = [f"model={tmp_path / name}", f"repair_model={tmp_path / name}"]
+        recipe = load_recipe("nano_df_grpo", TrainRecipe, overrides)
+        assert {recipe.model, recipe.repair_model} == {str(tmp_path / expected)}
+    assert load_recipe("nano_df_grpo", TrainRecipe, ["model=Qwen/Qwen2.5-VL-7B-Instruct"]).model.startswith("Qwen/")

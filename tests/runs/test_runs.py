@@ -75,6 +75,14 @@ def test_a_recipe_may_be_corrected_before_its_run_has_begun(tmp_path: Path) -> N
         Run(tmp_path / "run", TrainRecipe(seed=1))
 
 
+def test_a_run_that_an_error_stopped_before_it_began_is_not_continued(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = Run(tmp_path / "run", TrainRecipe())
+        assert not run.resumed
+    run.log(step=1, reward=0.0)
+    assert Run(tmp_path / "run", TrainRecipe()).resumed
+
+
 def test_an_output_that_cannot_be_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for output in (tmp_path / "file", tmp_path / "file" / "run"):

@@ -6,17 +6,19 @@ from typing import Any
 
 from rich.console import Console
 
-from difference_feedback.annotate.collect import Collection, collect_items
+from difference_feedback.annotate.collect import Collection, Response, collect_items
 from difference_feedback.annotate.responses import read_responses, sample_responses
-from difference_feedback.data.dataset import load_data
+from difference_feedback.data.dataset import VisualQuestion, load_data
 from difference_feedback.data.saved_images import save_images
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.judges.questions import grader_of
+from difference_feedback.judges.questions import FINAL_ANSWER, grader_of
+from difference_feedback.judges.rules import grade
 from difference_feedback.runs.check import check
 from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import print_problems, write_jsonl
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import EvaluateRecipe
+from difference_feedback.runs.rewards import rewards_of
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.servers import check_server
 from difference_feedback.runs.serving import free_url
@@ -84,11 +86,29 @@ def collect_folder(
     )
     if not collection.items:
         counts = ", ".join(f"{count} {what}" for what, count in collection.counts.items() if count)
+        unread = _without_answer(questions, usable) if FINAL_ANSWER.name in rewards_of(recipe) else ""
         raise DataError(
-            f"{data.path}: no response can become an item ({counts}). Sample more answers, or allow shorter ones with "
-            "--min-words"
+            f"{data.path}: no response can become an item ({counts}).{unread} Sample more answers, or allow shorter "
+            "ones with --min-words"
         )
     for item, question in zip(collection.items, collection.questions, strict=True):
         item["image"] = save_images(question.images, output, item["id"])
+        item["rule"] = " + ".join(rewards_of(recipe))
     write_jsonl(items, collection.items)
     return collection
+
+
+def _without_answer(questions: Sequence[VisualQuestion], responses: Sequence[Response]) -> str:
+    """How many responses state no final answer that the rule reads, with one of them; empty where all state one."""
+    known = {question.id: question for question in questions}
+    texts = [
+        response.text.strip()
+        for response in responses
+        if (of := known.get(response.question)) and grade(response.text, of.answer, of.options or None).where is None
+    ]
+    if not any(texts):
+        return ""
+    return (
+        f" {len(texts)} of {len(responses)} responses state no final answer that the rule can read (docs/grading.md); "
+        f"one ends in {max(texts, key=len)[-80:]!r}. Ask for an answer by data.instruction, or grade by reward."
+    )

@@ -12,6 +12,7 @@ from difference_feedback.runs.jsonl import JsonLines
 
 BATCH = 4  # items drafted at a time
 FAILURES = 2  # failed batches one after the other, after which no more is asked for
+PATIENCE = 10.0  # seconds that `stop` waits for the thread
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,24 @@ class DraftedRepairs:
         self._thread = threading.Thread(target=self._work, args=(repaired, report), daemon=True)
         self._thread.start()
 
+    def stop(self) -> bool:
+        """Draft no more. Returns whether the thread has ended; it may still load a model, or wait for a server."""
+        if self.drafters is None or self._thread is None:
+            return True
+        self.drafters.stopped.set()
+        self._thread.join(PATIENCE)
+        return not self._thread.is_alive()
+
     def _work(self, repaired: Callable[[], Iterable[str]], report: Callable[[str], None]) -> None:
-        failures = 0
-        while failures < FAILURES and (items := self._batch(repaired)):
+        assert self.drafters is not None
+        failures, stopped = 0, self.drafters.stopped
+        while failures < FAILURES and not stopped.is_set() and (items := self._batch(repaired)):
             try:
                 self._draft(items)
                 failures = 0
             except Exception as error:  # of any kind: people go on without these drafted repairs
+                if stopped.is_set():
+                    return
                 failures += 1
                 self._unanswered |= {item["id"] for item in items}
                 reason = str(error) or type(error).__name__

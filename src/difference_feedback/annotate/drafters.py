@@ -1,6 +1,7 @@
 """Who drafts repairs for people to correct: the closest right sibling, a repair model here, or one behind a server."""
 
 import hashlib
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.repair.prompts import FULL, repair_conversation
 from difference_feedback.repair.wrapping import unwrapped
-from difference_feedback.runs.model_folder import check_model
+from difference_feedback.runs.model_folder import check_model, model_of, place_of
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_server
 
@@ -52,7 +53,9 @@ class Drafted:
 class Drafters:
     """Several sources. Of all their repairs the `closest` is offered."""
 
-    def __init__(self, sources: Sequence[DraftSource]) -> None:
+    def __init__(self, sources: Sequence[DraftSource], stopped: threading.Event | None = None) -> None:
+        """`stopped` is the event that was given to the sources. Once it is set, nothing more is drafted."""
+        self.stopped = stopped or threading.Event()
         self.name = " or ".join(sorted(source.name for source in sources))
         self._sources = sources
         self._drafters: list[Drafter] = []
@@ -81,6 +84,7 @@ def draft_source(
     model: str | None = None,
     key_env: str | None = None,
     responses: Sequence[Path] = (),
+    stopped: threading.Event | None = None,
 ) -> DraftSource:
     """The drafter that `where` names. What can be checked at once is checked here.
 
@@ -92,6 +96,7 @@ def draft_source(
         model: the model's name on the server.
         key_env: environment variable with the server's key.
         responses: further answers, for `sibling`; by default `responses.jsonl` in `folder` if there is one.
+        stopped: once it is set, a model in this process gives up what it is drafting, and raises `InterruptedError`.
 
     Raises `ConfigError` for a model or a server that cannot be used, and `DataError` when no response can be used.
     """
@@ -106,12 +111,9 @@ def draft_source(
         endpoint = Endpoint(url=where, model=model, api_key_env=key_env, max_tokens=LONGEST, timeout=600.0)
         check_server(endpoint, "--draft-from")
         return DraftSource(model, partial(_served, endpoint, folder))
-    path = Path(where).expanduser()
-    if (path / "model").is_dir() and not (path / "config.json").is_file():
-        path = path / "model"
-    name = str(path) if path.is_dir() else where
+    name = place_of(model_of(where))
     check_model(name, "--draft-from")
-    return DraftSource(name, partial(_local, name, folder))
+    return DraftSource(name, partial(_local, name, folder, stopped or threading.Event()))
 
 
 def closest(item: Item, candidates: Sequence[str]) -> str | None:
@@ -153,11 +155,17 @@ def _question(item: Item, folder: Path) -> tuple[Any, ...]:
     return item["question"], str(item.get("answer")), *pictures
 
 
-def _local(name: str, folder: Path) -> Drafter:
+def _local(name: str, folder: Path, stopped: threading.Event) -> Drafter:
     from difference_feedback.repair.local import LocalRepairer
 
     repairer = LocalRepairer.from_pretrained(name, max_new_tokens=LONGEST, temperature=TEMPERATURE)
     encode = repairer.processor.tokenizer.encode
+
+    def look(*_: Any) -> None:
+        if stopped.is_set():
+            raise InterruptedError("the page was stopped")
+
+    repairer.model.register_forward_pre_hook(look)  # that is, at every token
 
     def draft(examples: Sequence[RepairExample]) -> list[Texts]:
         requests = [

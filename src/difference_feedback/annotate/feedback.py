@@ -9,12 +9,7 @@ from difference_feedback.judges.rules import grade
 from difference_feedback.method.alignment import edit_cost
 from difference_feedback.report.mask_page import card
 from difference_feedback.report.mask_pairs import Pair, Tokenizer, mask_pair
-
-_SIGNS = {
-    True: '<b class="right">✓ right</b>',
-    False: '<b class="wrong">✗ wrong</b>',
-    None: "not graded: the item has no annotated answer",
-}
+from difference_feedback.runs.rewards import BENCHMARKS, JUDGE
 
 
 def feedback_html(
@@ -46,14 +41,29 @@ def word_cost(text: str, changed: str) -> float:
 
 
 def sign(item: Mapping[str, Any], text: str) -> str:
-    """The grader's verdict on a text as HTML."""
-    return _SIGNS[is_right(item, text)]
+    """The grader's verdict on a text as HTML, or why there is none."""
+    verdict = is_right(item, text)
+    if verdict is not None:
+        return '<b class="right">✓ right</b>' if verdict else '<b class="wrong">✗ wrong</b>'
+    reward = other_reward(item)
+    return f"not graded by your reward, {escape(reward)}" if reward else "not graded: the item has no annotated answer"
+
+
+def other_reward(item: Mapping[str, Any]) -> str | None:
+    """The reward that the item's `rule` names, where the page does not grade by it; None where it does.
+
+    A function of one's own is not run: the items name it, and they may come from others. A judge is not asked, and a
+    benchmark's rule reads columns that the item does not have.
+    """
+    rule = str(item.get("rule") or "")
+    others = any(name in (*BENCHMARKS, JUDGE) or ".py:" in name for name in rule.split(" + "))
+    return rule if others else None
 
 
 def is_right(item: Mapping[str, Any], text: str) -> bool | None:
-    """The grader's verdict on a text; None when the item has no annotated answer."""
+    """The grader's verdict on a text; None when the item has no annotated answer, or `other_reward` decides."""
     answer = item.get("answer")
-    if answer is None or not str(answer).strip():
+    if answer is None or not str(answer).strip() or other_reward(item):
         return None
     return _verdict(text, str(answer), tuple(item.get("options") or ()), item.get("rule") == "embedded")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError, FieldError
-from difference_feedback.runs.jsonl import RowProblem, read_jsonl, write_jsonl
+from difference_feedback.runs.jsonl import RowProblem, read_input, read_jsonl, write_jsonl
 
 REPAIRS = ("items.jsonl", "oracle_repairs.jsonl")
 AUDITS = "audits.jsonl"
@@ -62,7 +62,7 @@ def load_work(path: Path, needed: str) -> UsableRows:
 
     Raises `DataError` when no row can be used.
     """
-    rows, problems = read_jsonl(path)
+    rows, problems = read_input(path)
     good: dict[str, dict[str, Any]] = {}
     for line, values in rows:
         try:

@@ -65,7 +65,7 @@ def offer_html(item: Mapping[str, Any], drafted: DraftedRepair) -> str:
     return (
         f'<p class="df-offer"><b>Drafted</b> by {escape(drafted.by)}; no person has checked it. '
         f"{sign(item, drafted.text)}, edit cost {cost:.3f} in words from the wrong answer. "
-        f"The grader reads the final answer alone: check every step against the image.{rewrite}</p>"
+        f"No grader reads the steps: check each of them against the image.{rewrite}</p>"
     )
 
 

@@ -47,7 +47,7 @@ class Corrections:
 
     def __str__(self) -> str:
         low, high = wilson_interval(self.changed, self.count)
-        wrong = f" {self.wrong} of them are wrong by the grader." if self.wrong else ""
+        wrong = f" The grader calls {self.wrong} of them wrong." if self.wrong else ""
         return (
             f"Drafted by {self.by}: people changed {self.changed} of {self.count} repairs "
             f"({self.changed / self.count:.0%}, interval {low:.0%} to {high:.0%}). Mean edit cost {self.cost:.3f} from "

@@ -9,7 +9,7 @@ from difference_feedback.data.dataset import VisualQuestion
 from difference_feedback.errors import DataError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.runs.file_names import bare_name
-from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_jsonl
+from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_input
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.serving import serving
 
@@ -24,7 +24,7 @@ def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
     responses: list[Response] = []
     descriptions: list[str] = []
     for path in paths:
-        rows, problems = read_jsonl(path)
+        rows, problems = read_input(path)
         for line, values in rows:
             kinds = {"id": (str, int), "response": (str,)}
             bad_field = next((name for name, types in kinds.items() if type(values.get(name)) not in types), None)

@@ -4,6 +4,8 @@ import getpass
 import hmac
 import os
 import secrets
+import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -56,7 +58,10 @@ def serve(
         raise ConfigError(f"--draft-from: {source} has no wrong answers to repair: leave the option out to review")
     if repairs and draft_from:
         folder = repairs.path.parent
-        drafters = Drafters([draft_source(where, repairs.rows, folder, **drafting) for where in draft_from])
+        stopped = threading.Event()
+        drafting |= {"stopped": stopped}
+        sources = [draft_source(where, repairs.rows, folder, **drafting) for where in draft_from]
+        drafters = Drafters(sources, stopped)
     project = RepairProject(repairs, output, drafters) if repairs else None
     page = build_page(
         project,
@@ -84,16 +89,21 @@ def serve(
             css=CSS,
             head=HEAD,
         )
-    except OSError as error:
-        raise ConfigError(f"port {port} cannot be used ({error}): give another --port, or 0 for a free one") from None
+    except OSError:  # Gradio's own text names its settings, not this command's
+        other = "" if host in LOOPBACK else f", or {host} is no address of this machine"
+        raise ConfigError(f"port {port} is in use{other}: give another --port, or 0 for a free one") from None
     console.print(f"Open {page.local_url} in a browser. Ctrl+C stops the server; saved work is kept.", highlight=False)
     if project and drafters:
         say(f"{drafters.name} drafts repairs: {project.drafted.file.path}")
         project.drafted.start(project.repairs, say)
     if block:
         page.block_thread()
+        ended = project.drafted.stop() if project else True
         for corrections in project.corrections() if project else ():
             say(str(corrections))
+        if not ended:  # Python cannot end while the thread is inside of torch, and would wait for a server's answer
+            sys.stdout.flush()
+            os._exit(0)
     return page
 
 

@@ -36,6 +36,16 @@ def keep_inputs(option: str, output: Path, inputs: Iterable[Path]) -> None:
             raise ConfigError(f"{option}: {output} is the input {path}, and would be lost: give another file.")
 
 
+def say_results(run: "Run", usage: str = "") -> None:
+    """Print where the model and the summary of a finished run are, and on a last line the `usage` of the model."""
+    from difference_feedback.runs.first_rank import is_first_rank
+
+    if is_first_rank():
+        typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
+        if usage:
+            typer.echo(f"Now: difference-feedback {usage}{run.model_path}")
+
+
 def publish(run: "Run", repository: str | None) -> None:
     """Upload the model of a finished run, where its recipe says `push_to_hub`. Raises as `runs.hub.upload`."""
     if repository is not None:

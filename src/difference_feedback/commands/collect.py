@@ -93,6 +93,7 @@ def collect(
     from difference_feedback.annotate.collection import collect_folder
     from difference_feedback.errors import ConfigError
     from difference_feedback.runs.loading import build_recipe
+    from difference_feedback.runs.model_folder import model_of
     from difference_feedback.runs.recipes import EvaluateRecipe
 
     if sum(option is not None and option != [] for option in (responses, model, url)) != 1:
@@ -106,6 +107,7 @@ def collect(
     unknown = [word for word in settings or [] if word.partition("=")[0].partition(".")[0] not in KEYS]
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is none of the keys that count here: {', '.join(KEYS)}")
+    model = model_of(model) if model else None
     here = model if model and not serve else "nano"  # the model that this process loads
     recipe = build_recipe(
         EvaluateRecipe, {"data": {"path": str(data)}, "model": here}, settings or [], "repair collect"

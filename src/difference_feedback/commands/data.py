@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from difference_feedback.errors import ConfigError
+
 data_app = typer.Typer(help="Look at your own data.", no_args_is_help=True, rich_markup_mode="rich")
 
 
@@ -45,6 +47,10 @@ def check(
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.recipes import EvaluateRecipe
 
+    if html and html.is_dir():
+        raise ConfigError(f"--html {html} is a folder: name a file in it.")
+    if html and not html.absolute().parent.is_dir():
+        raise ConfigError(f"--html {html}: there is no folder {html.parent}: make it, or name another.")
     words = list(overrides or ())
     names_model = any(word.startswith("model=") for word in words)
     values = {"kind": "evaluate", "data": {"path": path}}

@@ -25,7 +25,7 @@ def grade(
 
     Each row gets the fields `extracted`, `correct` and `rule`. A field that had one of these names is kept as
     `given_<name>`. Rows that cannot be used are listed with the remedy, and the exit code is 1. The other rows are
-    graded.
+    graded. Without any that can be used, nothing is written.
 
     [bold]Example:[/] difference-feedback grade rows.jsonl --output graded.jsonl
     """
@@ -42,11 +42,13 @@ def grade(
     output = output or beside(rows, "graded")
     keep_inputs("--output", output, [rows])
     result = grade_file(rows, output, compare, errors)
-    console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)
-    console.print(", ".join(f"{rule} {count}" for rule, count in result.rules.most_common()), markup=False)
+    if result.graded:
+        console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)
+        console.print(", ".join(f"{rule} {count}" for rule, count in result.rules.most_common()), markup=False)
     if result.compared:
         share = 1 - len(result.disagreements) / result.compared
-        console.print(f"Agrees with {compare} on {share:.1%} of {result.compared} rows; not on:", markup=False)
+        others = "; not on:" if result.disagreements else "."
+        console.print(f"Agrees with {compare} on {share:.1%} of {result.compared} rows{others}", markup=False)
         for line in result.disagreements:
             console.print(f"  {line}", markup=False)
     if result.problems:

@@ -44,7 +44,8 @@ def mask(
     """Make the masks of pairs of a wrong answer and its repair, without any model.
 
     Each row of the output has the tokens, both masks, the edits, their distance and the edit cost. Rows that cannot be
-    used are listed with the remedy, and the exit code is 1. The masks of the other rows are made.
+    used are listed with the remedy, and the exit code is 1. The masks of the other rows are made. If there are none,
+    nothing is written.
 
     [bold]Example:[/] difference-feedback mask pairs.jsonl --output masks.jsonl --html masks.html
     """
@@ -55,7 +56,7 @@ def mask(
     from difference_feedback.report.mask_page import write_mask_page
     from difference_feedback.report.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
     from difference_feedback.runs.file_names import beside
-    from difference_feedback.runs.jsonl import RowProblem, print_problems, read_jsonl, write_jsonl
+    from difference_feedback.runs.jsonl import RowProblem, print_problems, read_input, write_jsonl
 
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
@@ -68,7 +69,7 @@ def mask(
     errors = Console(stderr=True, emoji=False, soft_wrap=True)
     model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
 
-    rows, problems = read_jsonl(pairs)
+    rows, problems = read_input(pairs)
     checked, bad = check_pairs(rows, len(model_tokenizer) if model_tokenizer else None)
     problems += bad
     masked: list[MaskedPair] = []
@@ -78,10 +79,11 @@ def mask(
         except ConfigError as error:
             problems.append(RowProblem(pair.line, None, str(error)))
 
-    write_jsonl(output, (result.to_row() for result in masked))
-    cost = sum(edit_cost(result.alignment) for result in masked) / max(len(masked), 1)
-    typer.echo(f"{len(masked)} pairs, mean edit cost {cost:.3f}: {output}")
-    if html:
+    if masked:
+        write_jsonl(output, (result.to_row() for result in masked))
+        cost = sum(edit_cost(result.alignment) for result in masked) / len(masked)
+        typer.echo(f"{len(masked)} pairs, mean edit cost {cost:.3f}: {output}")
+    if masked and html:
         write_mask_page(html, masked, title=pairs.name)
         typer.echo(f"Page: {html}")
     if problems:

@@ -2,7 +2,7 @@
 
 import typer
 
-from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish
+from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish, say_results
 from difference_feedback.commands.collect import collect
 
 repair_app = typer.Typer(
@@ -10,6 +10,8 @@ repair_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+USAGE = "train RECIPE method=df-grpo repair_model="
 
 
 repair_app.command("collect")(collect)
@@ -35,6 +37,7 @@ def sft(arguments: Arguments = None, output: Output = None, overwrite: Overwrite
         from difference_feedback.repair.sft import train_sft
 
         train_sft(recipe, run)
+    say_results(run, USAGE)
     publish(run, recipe.push_to_hub)
 
 
@@ -63,4 +66,5 @@ def rl(arguments: Arguments = None, output: Output = None, overwrite: Overwrite 
         from difference_feedback.repair.rl import train_rl
 
         train_rl(recipe, run)
+    say_results(run, USAGE)
     publish(run, recipe.push_to_hub)

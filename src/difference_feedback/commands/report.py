@@ -17,6 +17,9 @@ def report(
 ) -> None:
     """Write one self-contained HTML page: curves, table, benchmarks, repair figures, cost, and a browser of examples.
 
+    A run of `evaluate` is a row of the results, as a training run with `test_data` is. Of other training runs the page
+    shows the reward, and it says why a run has no result.
+
     What `evaluate MODEL TASK...` measured stands in one table, a row a model. It is printed, too.
 
     [bold]Example:[/] difference-feedback report runs/nano_grpo runs/nano_df_grpo --output comparison.html

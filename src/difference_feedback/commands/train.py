@@ -2,7 +2,7 @@
 
 import typer
 
-from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish
+from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish, say_results
 
 
 def train(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
@@ -18,7 +18,6 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
 
     [bold]Example:[/] difference-feedback train my_recipe.yaml reward=my_reward.py:accuracy report_to=tensorboard
     """
-    from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.recipes import TrainRecipe
 
     def check_settings(recipe: TrainRecipe) -> None:
@@ -42,6 +41,5 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
         from difference_feedback.policy.train import train as train_policy
 
         train_policy(recipe, run)
-    if is_first_rank():
-        typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
+    say_results(run)
     publish(run, recipe.push_to_hub)

@@ -1,6 +1,6 @@
 """Questions on images from outside, in the columns that the trainers read: docs/your_data.md says what is read.
 
-`data.forms` lists the known forms of rows. A row that cannot be used is left out and listed with its line, its field
+`data.layout` recognises the forms of rows. A row that cannot be used is left out and listed with its line, its field
 and the remedy. The other rows are used. Images are measured by their headers, and opened when they are needed.
 """
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from difference_feedback.data.cells import SourceRow
-from difference_feedback.data.forms import SAMPLE, Layout, layout_of
+from difference_feedback.data.layout import SAMPLE, Layout, layout_of
 from difference_feedback.data.marks import place
 from difference_feedback.data.once import once_a_machine
 from difference_feedback.data.pictures import LazyImages, Opener, Picture, Size
@@ -89,6 +89,11 @@ class LoadedData:
         texts = zip(self.dataset["question"][:], self.dataset["system"][:], strict=True)
         return [prompt_of(question, system) for question, system in texts]
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd about the whole file, in words."""
+        return self.layout.warnings if self.layout.media_like and not any(self.sizes) else []
+
     def select(self, rows: Sequence[int]) -> "LoadedData":
         """These rows alone, by their place."""
         return self if len(rows) == len(self.dataset) else replace(self, dataset=self.dataset.select(rows))
@@ -134,7 +139,8 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
 def read_data(data: Data, form: PromptForm | None = None) -> LoadedData:
     """`load_data` without a word, and without an error where no row is usable. Of several ranks one checks the rows."""
     source = open_source(data)
-    layout = layout_of(data, [_lean(row.values) for row in islice(source, SAMPLE)])
+    rows = (_lean(row.values) for row in source)
+    layout = layout_of(data, list(islice(rows, SAMPLE)), rows)
     root = Path(data.image_root).expanduser() if data.image_root is not None else source.folder
     if data.image_root is not None and not root.is_dir():
         raise ConfigError(f"data.image_root: {data.image_root} is no folder: give the one that the paths start from.")
@@ -194,7 +200,8 @@ class _Reader:
             try:
                 yield self._row(row)
             except FieldError as error:
-                self.problems.append(RowProblem(row.line, error.field, str(error)))
+                message = str(error).encode(errors="backslashreplace").decode()  # it may quote half of a pair
+                self.problems.append(RowProblem(row.line, error.field, message))
 
     def _row(self, row: SourceRow) -> dict[str, Any]:
         """The row in the columns of `FEATURES`. Raises `FieldError`."""
@@ -236,6 +243,8 @@ class _Reader:
     def _name(self, own: str | None, line: int) -> str:
         """The row's id, which is unique; without one, its line."""
         name = own if own is not None else f"line-{line}" if "id" in self.layout.fields else str(line)
+        if name in self.lines_of_ids and self.layout.ids_repeat:
+            name = next(other for i in count(2) if (other := f"{name}-{i}") not in self.lines_of_ids)
         if name in self.lines_of_ids:
             shown = name if len(name) <= 80 else f"{name[:77]}..."
             raise FieldError(
@@ -254,6 +263,8 @@ class _Reader:
         if len(cells) == 1:
             cell = cells[0]
             return self.opener.find_frames(cell.value, cell.place, row.number, row.line, self.data.video_frames)
+        if not cells:
+            raise FieldError("video", "the list of its frames is empty: give their files.")
         chosen = [cells[i] for i in spread(len(cells), self.data.video_frames)]
         return [self.opener.find(cell.value, cell.place, row.number, row.line)[0] for cell in chosen]
 
@@ -279,8 +290,10 @@ def _lean(value: Any) -> Any:
 
 def _print_problems(data: Data, loaded: LoadedData, console: Console) -> None:
     good, bad = len(loaded.dataset), len(loaded.problems)
-    for note, count in loaded.notes.items():
-        console.print(f"{data.path}: {count} images were changed: {note}.", markup=False, highlight=False)
+    for warning in loaded.warnings:
+        console.print(f"{data.path}: {warning}.", style="yellow", markup=False, highlight=False)
+    for note, number in loaded.notes.items():
+        console.print(f"{data.path}: {number} images were changed: {note}.", markup=False, highlight=False)
     if bad:
         text = f"{data.path}: {good} of {good + bad} rows are used, {bad} left out:"
         console.print(text, markup=False, highlight=False)

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from difference_feedback.errors import DataError
+from difference_feedback.data.memory_files import file_in_memory
+from difference_feedback.errors import ConfigError, DataError
 
 REFUSED_PIXELS = 150_000_000
 """An image with more pixels is not decoded at all, since a small file can fill the whole memory."""
@@ -178,7 +179,8 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
     """The image with its header alone read, and its file, which is closed afterwards. Raises `DataError`."""
     with warnings.catch_warnings(action="ignore"):  # of large images: the limit here is REFUSED_PIXELS
         if isinstance(source, Image.Image):
-            yield source, None
+            with damage_refused():
+                yield source, None
             return
         if isinstance(source, Path):
             try:
@@ -196,37 +198,21 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
                 raise DataError("Pillow cannot read this file as an image: convert it to PNG or JPEG.") from None
             except Image.DecompressionBombError:
                 raise DataError(f"the image has more than {REFUSED_PIXELS:,} pixels: scale it down first.") from None
-            except Exception as error:  # readers of formats raise what they like on damaged headers
+            except Exception as error:
                 raise DataError(f"the image cannot be opened ({error!r}): convert it to PNG or JPEG.") from None
-            yield image, file
+            with damage_refused():
+                yield image, file
 
 
-class _View(io.RawIOBase):
-    """A file over memory that is not copied. (`pyarrow.BufferReader` lacks calls that some readers of images make.)"""
-
-    def __init__(self, data: pa.Buffer) -> None:
-        self.data, self.place = memoryview(data).cast("B"), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self.place = max(0, offset + {io.SEEK_SET: 0, io.SEEK_CUR: self.place, io.SEEK_END: len(self.data)}[whence])
-        return self.place
-
-    def readinto(self, target: Any) -> int:
-        part = self.data[self.place : self.place + len(target)]
-        target[: len(part)] = part
-        self.place += len(part)
-        return len(part)
-
-
-def file_in_memory(data: bytes | pa.Buffer) -> BinaryIO:
-    """The bytes of a file as a file; those of a mapped buffer are read as they are needed."""
-    return io.BytesIO(data) if isinstance(data, bytes) else io.BufferedReader(_View(data))
+@contextmanager
+def damage_refused() -> Iterator[None]:
+    """Every error of Pillow as a `DataError`. Its readers of formats raise what they like on damaged files."""
+    try:
+        yield
+    except (DataError, ConfigError):
+        raise
+    except Exception as error:
+        raise DataError(f"the file is damaged or incomplete ({_reason(error)}): copy it again.") from None
 
 
 def _short(path: Path) -> str:
@@ -259,8 +245,8 @@ def _load(image: Image.Image, tolerant: bool = False) -> list[str]:
     """Decode the image. Returns a note where it is damaged and `tolerant`; raises `DataError` otherwise."""
     try:
         image.load()
-    except Exception as error:  # readers of formats raise what they like on damaged pixels
-        damage = f"the file is damaged or incomplete ({error})"
+    except Exception as error:
+        damage = f"the file is damaged or incomplete ({_reason(error)})"
     else:
         return []
     if tolerant:
@@ -274,6 +260,10 @@ def _load(image: Image.Image, tolerant: bool = False) -> list[str]:
             finally:
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
     raise DataError(f"{damage}: copy it again.")
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")

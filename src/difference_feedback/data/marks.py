@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 from difference_feedback.errors import FieldError
 
-MARK = re.compile(r"<(image|video)[ _]?(\d*)>", re.IGNORECASE)
+MARK = re.compile(r"<(image|video)[ _]?(\d{0,9})>", re.IGNORECASE)
 _TOKENS = re.compile(
     r"<(?=\|[^<>|\n]{1,40}\|>"
     r"|(?:IMG_CONTEXT|/?img|im_start|im_end|im_patch|image_pad|video_pad|image_soft_token|start_of_image|end_of_image"
@@ -43,9 +43,13 @@ def place(
     A row with one image may have several marks `<image1>`, `<image2>`, ..., because the image shows several pictures
     (as in MathVision). The image then goes to the first mark, and the other marks become text such as `[picture 2]`.
 
+    In a row with videos alone, `<image>` marks a video.
+
     Raises `FieldError` where marks and images do not fit.
     """
     kinds = {match[1].lower() for match in MARK.finditer(question)}
+    if videos and not images and kinds == {"image"}:  # LLaVA-Video marks its films so
+        question, kinds = MARK.sub(lambda match: f"<video{match[2]}>", question), {"video"}
     question = "<video>" * videos * ("video" not in kinds) + "<image>" * len(images) * ("image" not in kinds) + question
     numbers = [match[2] for match in MARK.finditer(question) if match[1].lower() == "image"]
     shows_several = len(images) == 1 and len(numbers) > 1 and all(numbers)

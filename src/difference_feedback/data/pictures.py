@@ -5,6 +5,7 @@ import binascii
 import json
 import os
 import re
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from difference_feedback.errors import DataError, FieldError
 Size = tuple[int, int]
 """Height and width, in pixels."""
 _BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
+_PATHS = ("path", "image", "image_url", "video", "url")
+_FRAMES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _BASE64 = re.compile(r"[A-Za-z0-9+/=_\-\s]+")
 
 
@@ -64,11 +67,23 @@ class Opener:
         return _picture(file, row, line, -1, measured), measured
 
     def find_frames(self, value: Any, place: Place, row: int, line: int, wanted: int) -> list[Picture]:
-        """Frames of a video that a row holds or names, evenly spread. Raises `FieldError`."""
+        """Frames of a video, evenly spread. A row holds or names its file, its frames, or a folder of its frames.
+
+        The first one and the last one are decoded. Raises `FieldError`.
+        """
+        if isinstance(value, list) and len(value) > 1:  # the files of its frames
+            return [self.find(value[i], (*place, i), row, line)[0] for i in spread(len(value), wanted)]
         file = self._file(value, place, "video")
         try:
+            if isinstance(file[0], Path) and file[0].is_dir():
+                images = _images_in(file[0])
+                return [self.find(str(images[i]), place, row, line)[0] for i in spread(len(images), wanted)]
             frames = spread(count_frames(file[0]), wanted)
-            first = measure_image(frame_of(file[0], 0), min_side=self.min_side, max_pixels=self.max_pixels)
+            first = measure_image(
+                frame_of(file[0], frames[0]).image, min_side=self.min_side, max_pixels=self.max_pixels
+            )
+            if not frame_of(file[0], frames[-1]).is_exact:
+                raise DataError(f"its frame {frames[-1] + 1} cannot be decoded: the file is damaged; copy it again.")
         except DataError as error:
             raise FieldError("video", str(error)) from None
         return [_picture(file, row, line, frame, first) for frame in frames]
@@ -76,7 +91,9 @@ class Opener:
     def open(self, picture: Picture) -> Image.Image:
         """The image, converted and scaled. What is missing of a damaged one stays grey, and a warning names the row.
 
-        Raises `DataError`, with the row, where nothing can be decoded.
+        An image of which nothing can be decoded is grey, and a damaged frame of a video is the last good one before it.
+
+        Raises `DataError`, with the row, where the file is gone.
         """
         return open_picture(lambda: self.file_of(picture), picture, self.name, self.min_side, self.max_pixels)
 
@@ -90,12 +107,15 @@ class Opener:
 
     def _file(self, value: Any, place: Place, kind: str) -> "_File":
         """The file that a cell names, or the bytes that it holds."""
-        if isinstance(value, Mapping):
-            if value.get("bytes") is not None and len(value["bytes"]):
-                return self._file(value["bytes"], (*place, "bytes"), kind)
-            for key in ("path", "image", "image_url", "video", "url"):
-                if value.get(key):
-                    return self._file(value[key], (*place, key), kind)
+        while not isinstance(value, str | bytes | pa.Buffer):
+            key: str | int | None = None
+            if isinstance(value, Mapping):
+                key = next((key for key in ("bytes", *_PATHS) if _holds_something(value.get(key))), None)
+            elif isinstance(value, list) and len(value) == 1:
+                key = 0
+            if key is None:
+                raise FieldError(kind, f"the type is {type(value).__name__}: give the path of a file.")
+            value, place = value[key], (*place, key)
         if isinstance(value, str) and value.strip() and not _holds_bytes(value):
             return self._path(value.strip(), kind), ()
         return _bytes_of(value, kind), place
@@ -106,15 +126,16 @@ class Opener:
         text = text.removeprefix("file://")
         if len(text) > 4096 or "\0" in text:
             raise FieldError(kind, f"a text of {len(text)} characters that is neither a path nor base64: give a path.")
-        path = Path(os.path.abspath(os.path.join(self.root, os.path.expanduser(text))))
-        try:
-            exists = path.is_file()
-        except OSError:
-            exists = False
-        if not exists:
-            remedy = f"give a path relative to {self.root}, or set data.image_root"
-            raise FieldError(kind, f"there is no file {text[:200]}: {remedy}.")
-        return path
+        for form in (None, "NFC", "NFD"):  # file systems write é in one sign or in two
+            name = unicodedata.normalize(form, text) if form else text
+            path = Path(os.path.abspath(os.path.join(self.root, os.path.expanduser(name))))
+            try:
+                if path.is_file() or (kind == "video" and path.is_dir()):
+                    return path
+            except (OSError, ValueError):
+                pass
+        remedy = f"give a path relative to {self.root}, or set data.image_root"
+        raise FieldError(kind, f"there is no file {text[:200]}: {remedy}.")
 
 
 _File = tuple[Any, Place]
@@ -124,18 +145,38 @@ _File = tuple[Any, Place]
 def open_picture(read: Callable[[], Any], picture: Picture, source: str, min_side: int, max_pixels: int) -> Image.Image:
     """The image whose file `read` gives; see `Opener.open`. `source` is what messages call the data set."""
     name = f'{source}, line {picture["line"]}, "{"image" if picture["frame"] < 0 else "video"}"'
+    size = picture["width"], picture["height"]
     try:
         file = read()
-        if picture["frame"] >= 0:
-            file = frame_of(file, picture["frame"])
-        opened = open_image(file, min_side=min_side, max_pixels=max_pixels, tolerant=True)
+        if isinstance(file, Path) and not os.access(file, os.R_OK):
+            raise DataError(f"there is no file {file} that can be read.")
     except (DataError, OSError, ValueError) as error:
-        raise DataError(f"{name}: {error} The row was usable when it was loaded.") from None
-    for note in opened.notes:
-        if "damaged" in note:
-            warnings.warn(f"{name}: {note}; what is missing stays grey.", RuntimeWarning, stacklevel=2)
-    image, size = opened.image, (picture["width"], picture["height"])
+        raise DataError(f"{name}: {error} It was there when the row was loaded.") from None
+    damage = ""
+    try:
+        if picture["frame"] >= 0:
+            file, is_exact = frame_of(file, picture["frame"])
+            damage = "" if is_exact else f"the frame {picture['frame'] + 1} is damaged; one before it takes its place"
+        opened = open_image(file, min_side=min_side, max_pixels=max_pixels, tolerant=True)
+        image = opened.image
+        damage = damage or "".join(f"{note}; what is missing stays grey" for note in opened.notes if "damaged" in note)
+    except DataError as error:
+        image, damage = Image.new("RGB", size, "grey"), f"{error} It is shown as a grey image"
+    if damage:
+        warnings.warn(f"{name}: {damage}.", RuntimeWarning, stacklevel=2)
     return image if image.size == size else image.resize(size)  # a video may change its size
+
+
+def _holds_something(value: Any) -> bool:
+    return value is not None and not (isinstance(value, str | bytes | pa.Buffer | Mapping | list) and len(value) == 0)
+
+
+def _images_in(folder: Path) -> list[Path]:
+    """The images of a folder in the order of the numbers in their names. Raises `DataError` where there are none."""
+    images = [path for path in folder.iterdir() if path.suffix.lower() in _FRAMES and not path.name.startswith(".")]
+    if not images:
+        raise DataError(f"the folder {folder} has no images of frames: give the path of a film.")
+    return sorted(images, key=lambda path: [part.zfill(255) for part in re.findall("[0-9]+|[^0-9]+", path.name)])
 
 
 class LazyImages(Sequence[Image.Image]):

@@ -30,7 +30,8 @@ from difference_feedback.data.marks import place
 from difference_feedback.data.pictures import LazyImages, Opener, Picture
 from difference_feedback.data.saved_images import save_images
 from difference_feedback.errors import DataError, FieldError
-from difference_feedback.runs.jsonl import read_jsonl, write_jsonl
+from difference_feedback.runs.file_names import repairs_file
+from difference_feedback.runs.jsonl import read_input, write_jsonl
 from difference_feedback.runs.renamed import repair_field
 
 
@@ -70,15 +71,15 @@ class RepairSet:
 
 
 def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
-    """Read a JSONL file of hand-repaired answers; images of more than `max_pixels` are scaled down.
+    """Read a JSONL file of hand-repaired answers, or that of a folder.
 
-    Images are measured, and opened when they are taken.
+    Images are measured, and opened when they are taken. Those of more than `max_pixels` are scaled down.
 
-    A row that cannot be used is left out and listed in `errors`. Raises `DataError` when the file is missing, or when
-    not one row of it can be used.
+    A row that cannot be used is left out and listed in `errors`. Raises as `repairs_file`, and `DataError` when
+    the file is missing, or when not one row of it can be used.
     """
-    path = Path(path)
-    rows, problems = read_jsonl(path)
+    path = repairs_file(Path(path).expanduser())
+    rows, problems = read_input(path)
     opener = Opener(None, str(path), path.parent, 28, max_pixels)
     errors = [str(problem) for problem in problems]
     seen: dict[str, int] = {}

@@ -5,22 +5,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from difference_feedback.data.answers import (
-    LETTERS,
-    final_answer_of,
-    option_named,
-    options_in,
-    split_options,
-    unwrapped,
-)
+import pyarrow as pa
+
+from difference_feedback.data.answers import LETTERS, option_named, options_equal, split_options
 from difference_feedback.data.cells import Place, RowValues, is_missing, place_of, read_text, text_in, value_at
-from difference_feedback.data.forms import VISION_ONLY, Layout, columns_like
-from difference_feedback.data.marks import as_text, without_marks
-from difference_feedback.data.turns import Turns, read_turns
+from difference_feedback.data.final_answers import final_answer_of, unwrapped
+from difference_feedback.data.forms import VISION_ONLY
+from difference_feedback.data.layout import STILL, Layout
+from difference_feedback.data.marks import MARK, as_text, without_marks
+from difference_feedback.data.turns import Turns, messages_in, read_turns
 from difference_feedback.errors import FieldError
 from difference_feedback.runs.sections import DataField
 
-_STILL = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _LONGEST_KEPT = 20_000  # characters of a column that is kept for reward functions; a longer one holds an image
 
 
@@ -54,16 +50,22 @@ def read_row(row: RowValues, layout: Layout) -> ReadRow:
     """Read a row by its file's layout. Raises `FieldError` for the first field that cannot be used."""
     turns = _turns(row, layout)
     question = _question(row, layout, turns)
-    options = _options(row, layout)
+    options, first = layout.options(row)
     if not options and layout.form.options_in_question:
         question, options = split_options(question)
-    answer, reference = _answer(row, layout, turns)
-    if options:
-        answer = option_named(answer, options, layout.index_base)
+    answer, reference = _answer(row, layout, turns, options)
+    if options and first is not None and not layout.is_sure_of_indices:
+        answer = option_named(answer, options, first)
+    elif options:
+        answer = option_named(answer, options, layout.index_base, layout.is_sure_of_indices)
     _, context = layout.find(row, "context")
-    if not is_missing(context):
+    if not is_missing(context) and context != "nan":
         question = f"{text_in(context, 'context')}\n{question}"
     images, numbers, drops_unmarked = _images(row, layout, turns)
+    videos = _videos(row, layout, turns)
+    if videos and not images:
+        question, images, videos = _marked_videos(question, videos)
+        numbers = list(range(1, len(images) + 1))
     _, system = layout.find(row, "system")
     system = turns.system if system is None else text_in(system, "system")
     return ReadRow(
@@ -76,7 +78,7 @@ def read_row(row: RowValues, layout: Layout) -> ReadRow:
         images=images,
         numbers=numbers,
         drops_unmarked=drops_unmarked,
-        videos=_videos(row, layout, turns),
+        videos=videos,
     )
 
 
@@ -99,24 +101,32 @@ def _is_short(value: Any) -> bool:
 
 
 def _turns(row: RowValues, layout: Layout) -> Turns:
-    tools = row.get("tools")
-    if not is_missing(tools) and tools not in ([], "[]"):
+    if _is_given(row.get("tools")):
         raise FieldError("tools", "rows that use tools cannot be trained on: leave the tools out.")
+    if _is_given(row.get("history")):
+        raise FieldError("history", "it has several questions: make a row of each question.")
     names: tuple[DataField, ...] = ("question", "messages")
     for name in names:
         place, value = layout.find(row, name)
-        read = read_text(value) if isinstance(value, str) else value
+        read = messages_in(value)
         if isinstance(read, list) and (name == "messages" or any(isinstance(item, Mapping) for item in read)):
-            return read_turns(read, place)
+            return read_turns(value, place)
         if isinstance(value, str) and place[0] not in layout.of("reference"):
             return Turns(question=value)
     return Turns()
+
+
+def _is_given(value: Any) -> bool:
+    read = read_text(value) if isinstance(value, str) else value
+    return bool(read) and not is_missing(read) and str(read).strip().lower() not in ("null", "none", "nan")
 
 
 def _question(row: RowValues, layout: Layout, turns: Turns) -> str:
     if turns.question.strip():
         return turns.question.strip()
     place, value = layout.find(row, "question")
+    if isinstance(value, bytes | pa.Buffer):
+        return text_in(value, "question")
     if place and not isinstance(value, str):
         raise FieldError("question", f"the type is {type(value).__name__}: give the question as a text.")
     if layout.form.picture_asks:
@@ -124,20 +134,15 @@ def _question(row: RowValues, layout: Layout, turns: Turns) -> str:
     raise FieldError("question", "missing or not a text: give the question.")
 
 
-def _options(row: RowValues, layout: Layout) -> list[str]:
-    if layout.form.option_columns:
-        values = [row.get(letter) for letter in LETTERS]
-        return [text_in(value, letter) for value, letter in zip(values, LETTERS, strict=True) if not is_missing(value)]
-    _, value = layout.find(row, "options")
-    return [] if value is None else options_in(value)
-
-
-def _answer(row: RowValues, layout: Layout, turns: Turns) -> tuple[str, str | None]:
+def _answer(row: RowValues, layout: Layout, turns: Turns, options: list[str]) -> tuple[str, str | None]:
     """The answer by which responses are graded, and the accepted text that states it, where there is one."""
     place, value = layout.find(row, "answer")
     reference = _accepted(layout.find(row, "reference")[1]) or turns.answer
     if place:
-        text = unwrapped(text_in(_spelling(value), "answer"))
+        if isinstance(value, bool) and options and not options_equal(str(value), options):
+            value = "yes" if value else "no"
+        whole = _annotated(value, layout.form.lists_spellings, bool(options))
+        text = whole if len(options_equal(whole, options)) == 1 else unwrapped(whole)
         if not text:
             raise FieldError("answer", "nothing stands within its wrapping: give the answer.")
         return text, reference
@@ -153,11 +158,30 @@ def _answer(row: RowValues, layout: Layout, turns: Turns) -> tuple[str, str | No
     return answer, reference if reference.strip() != answer else None
 
 
-def _spelling(value: Any) -> Any:
-    """The first of a list of spellings, as MMMU has them for open answers. The text `[0, 1]` is an interval."""
+def _annotated(value: Any, are_spellings: bool, has_options: bool) -> str:
+    """An annotated answer as text. A list of several stays one: `[1, 2]`, or `a, b` of texts. Raises `FieldError`.
+
+    The text `[0, 1]` is an interval, and `['a', 'b']` a list.
+    """
     read = read_text(value) if isinstance(value, str) else value
-    is_list = isinstance(read, list) and read and (len(read) == 1 or all(isinstance(item, str) for item in read))
-    return read[0] if is_list and (read is value or isinstance(read[0], str)) else value
+    texts = isinstance(read, list) and bool(read) and all(isinstance(item, str) for item in read)
+    if not isinstance(read, list) or (read is not value and not texts):
+        return text_in(value, "answer")
+    if len(read) == 1 or (texts and are_spellings):
+        return text_in(read[0], "answer")
+    if has_options:
+        raise FieldError("answer", f"{len(read)} answers: a question with several right options cannot be graded.")
+    if any(isinstance(item, str) for item in read):
+        return ", ".join(text_in(item, "answer") for item in read)
+    return _numbers(read)
+
+
+def _numbers(values: list[Any]) -> str:
+    """Numbers, or lists of numbers, as text. Raises `FieldError` for what is neither."""
+    items = [_numbers(item) if isinstance(item, list) and item else text_in(item, "answer") for item in values]
+    if not items or any(isinstance(item, str) for item in values):
+        raise FieldError("answer", "a list of lists of texts: give a text.")
+    return f"[{', '.join(items)}]"
 
 
 def _accepted(value: Any) -> str | None:
@@ -183,28 +207,29 @@ def _choices(options: list[str]) -> list[str]:
 
 def _images(row: RowValues, layout: Layout, turns: Turns) -> tuple[list[MediumCell], list[int], bool]:
     """The row's images, the numbers by which marks name them, and whether these are the numbers of columns."""
-    own = layout.columns.get("image")
-    for group in [own] if own else [(column,) for column in layout.of("image")]:
-        names = [name for column in group for name in columns_like(row, column)]
+    inline = [MediumCell(value_at(row, place), place) for kind, place in turns.inline if kind == "image" and place]
+    for names in layout.media_columns(row, "image"):
         cells = [_cells(row, name) for name in names]
-        numbered = len(names) > 1 and all(map(_NUMBER.search, names)) and max(map(len, cells)) <= 1
+        numbered = len(names) > 1 and all(map(_NUMBER.search, names[1:])) and max(map(len, cells)) <= 1
         flat = [cell for of_column in cells for cell in of_column]
         if not flat:
             continue
+        if inline and len(inline) != len(flat):
+            where = f"{len(inline)} images are in the message, and {len(flat)} in {', '.join(names)}"
+            raise FieldError("image", f"{where}: keep them in one place.")
         if numbered:
             return flat, [_number(name) for name, of_column in zip(names, cells, strict=True) if of_column], True
         return flat, list(range(1, len(flat) + 1)), False
-    inline = [MediumCell(value_at(row, place), place) for kind, place in turns.inline if kind == "image" and place]
     return inline, list(range(1, len(inline) + 1)), False
 
 
-_NUMBER = re.compile(r"(\d+)\D*$")
+_NUMBER = re.compile(r"([0-9]{1,4})\D*$")
 
 
 def _number(name: str) -> int:
+    """The number of a column; `image` beside `image_2` is the first."""
     match = _NUMBER.search(name)
-    assert match is not None
-    return int(match[1])
+    return int(match[1]) if match else 1
 
 
 def _cells(row: RowValues, name: str) -> list[MediumCell]:
@@ -215,7 +240,7 @@ def _cells(row: RowValues, name: str) -> list[MediumCell]:
         value = read_text(value)
     if isinstance(value, str) and ";" in value and not value.startswith("data:"):
         paths = [path.strip() for path in value.split(";")]
-        if all(path.lower().endswith(_STILL) for path in paths):
+        if all(path.lower().endswith(STILL) for path in paths):
             return [MediumCell(path, ()) for path in paths]
     if isinstance(value, list):
         return [MediumCell(item, (*place, i)) for i, item in enumerate(value)]
@@ -224,15 +249,28 @@ def _cells(row: RowValues, name: str) -> list[MediumCell]:
 
 def _videos(row: RowValues, layout: Layout, turns: Turns) -> list[list[MediumCell]]:
     """For each video its file, or the files of its frames."""
-    for name in layout.of("video"):
-        cells = _cells(row, name)
+    for names in layout.media_columns(row, "video"):
+        cells = [cell for name in names for cell in _cells(row, name)]
         if not cells:
             continue
-        of_frames = all(isinstance(cell.value, str) and cell.value.lower().endswith(_STILL) for cell in cells)
-        if len(cells) > 1 and (of_frames or (name == "video" and all(isinstance(c.value, Mapping) for c in cells))):
+        of_frames = all(isinstance(cell.value, str) and cell.value.lower().endswith(STILL) for cell in cells)
+        of_one = len(names) == 1 and not names[0].lower().startswith("videos")
+        if len(cells) > 1 and (of_frames or (of_one and all(isinstance(cell.value, Mapping) for cell in cells))):
             return [cells]
         return [_frames(cell) for cell in cells]
     return [[MediumCell(value_at(row, place), place)] for kind, place in turns.inline if kind == "video" and place]
+
+
+def _marked_videos(
+    question: str, videos: list[list[MediumCell]]
+) -> tuple[str, list[MediumCell], list[list[MediumCell]]]:
+    """The question of a row without images, where `<image>` may mark its videos, or the frames of its only one."""
+    marks = [match[1].lower() for match in MARK.finditer(question)]
+    if not marks or "video" in marks:
+        return question, [], videos
+    if len(videos) == 1 and len(marks) == len(videos[0]) > 1:
+        return question, videos[0], []
+    return MARK.sub(lambda match: f"<video{match[2]}>", question), [], videos
 
 
 def _frames(cell: MediumCell) -> list[MediumCell]:

@@ -29,7 +29,10 @@ class TableSource:
         self.problems: list[RowProblem] = []
 
     def __iter__(self) -> Iterator[SourceRow]:
-        return _numbered(self._tables())
+        try:
+            yield from _numbered(self._tables())
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{self.folder}: the data set is damaged ({_first_line(error)}); make it again") from None
 
     def reread(self, number: int) -> RowValues:
         return _rows_of(self.dataset[number])[0]
@@ -55,7 +58,7 @@ class ParquetSource:
         self.problems: list[RowProblem] = []
         groups = [
             (file, group, metadata.row_group(group))
-            for file, metadata in ((file, pq.read_metadata(file)) for file in files)
+            for file, metadata in ((file, _metadata(file)) for file in files)
             for group in range(metadata.num_row_groups)
         ]
         self._groups = [(file, group) for file, group, _ in groups]
@@ -63,24 +66,47 @@ class ParquetSource:
         self.has_small_groups = all(group.total_byte_size <= _LARGE_GROUP for _, _, group in groups)
 
     def __iter__(self) -> Iterator[SourceRow]:
-        return _numbered(batch for file in self.files for batch in self._batches(file))
+        """The rows in order. Those of a group that is damaged become problems."""
+        self.problems.clear()
+        number = 0
+        for (file, group), end in zip(self._groups, self._ends, strict=True):
+            try:
+                for row in _numbered(self._batches(file, group), number):
+                    yield row
+                    number = row.number + 1
+            except DataError as error:
+                self.problems += [RowProblem(place + 1, None, str(error)) for place in range(number, end)]
+            number = end
 
     def reread(self, number: int) -> RowValues:
         nth = bisect_right(self._ends, number)
         file, group = self._groups[nth]
         place = number - (self._ends[nth - 1] if nth else 0)
-        for batch in self._batches(file, [group]):
+        for batch in self._batches(file, group):
             if place < len(batch):
                 return _rows_of(batch.slice(place, 1))[0]
             place -= len(batch)
         raise DataError(f"{file} has fewer rows than when it was loaded.")
 
-    def _batches(self, file: str, groups: list[int] | None = None) -> Iterator[pa.RecordBatch]:
+    def _batches(self, file: str, group: int) -> Iterator[pa.RecordBatch]:
         try:
             with pq.ParquetFile(file, pre_buffer=False, buffer_size=2**20) as table:
-                yield from table.iter_batches(batch_size=BATCH, row_groups=groups, use_threads=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"{file}: no parquet that can be read ({error}); copy it again") from None
+                yield from table.iter_batches(BATCH, row_groups=[group], use_threads=False)
+        except (OSError, ValueError, pa.ArrowException) as error:
+            raise DataError(f"{file}: a part of it is damaged ({_first_line(error)}); copy it again") from None
+
+
+def _metadata(file: str) -> Any:
+    try:
+        return pq.read_metadata(file)
+    except FileNotFoundError:
+        raise DataError(f"{file}: there is no such file: check the path") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{file}: no parquet that can be read ({_first_line(error)}); copy it again") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _rows_in(file: str) -> int:
@@ -107,8 +133,7 @@ def _batches_of(file: str) -> Iterator[pa.RecordBatch]:
             place = memory.tell()
 
 
-def _numbered(tables: Iterator[Any]) -> Iterator[SourceRow]:
-    number = 0
+def _numbered(tables: Iterator[Any], number: int = 0) -> Iterator[SourceRow]:
     for table in tables:
         for start in range(0, len(table), BATCH):
             for values in _rows_of(table.slice(start, BATCH)):

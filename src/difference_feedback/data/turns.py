@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from difference_feedback.data.cells import Place, is_missing, read_text
+from difference_feedback.data.cells import Place, is_missing, read_text, text_in
 from difference_feedback.errors import FieldError
 
 _ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+_COLUMNS = ({"from", "value"}, {"role", "content"})
 _INLINE = ("image", "image_url", "path", "url", "bytes", "base64", "video", "video_url")
 
 
@@ -32,29 +33,43 @@ def read_turns(value: Any, place: Place) -> Turns:
     Raises `FieldError` for what is no conversation, for tools, and for several questions in one row.
     """
     field_name = str(place[0])
-    messages = read_text(value) if isinstance(value, str) else value
+    messages = messages_in(value)
     if not isinstance(messages, list) or not messages or not all(isinstance(m, Mapping) for m in messages):
         raise FieldError(field_name, "no list of messages: give objects with role and content, or from and value.")
-    turns, asked = Turns(), 0
+    turns, asked, in_columns = Turns(), 0, messages is not value and isinstance(value, Mapping)
     for i, message in enumerate(messages):
         role = message.get("role", message.get("from"))
         role = _ROLES.get(str(role).lower(), str(role).lower())
         key = "content" if "content" in message else "value"
         content = message.get(key)
+        within = (*place, key, i) if in_columns else (*place, i, key)
         if role == "system":
-            turns.system = _text(content, (*place, i, key), field_name, Turns()) or None
+            turns.system = _text(content, within, field_name, Turns()) or None
         elif role == "user":
             asked += 1
             if asked > 1:
                 raise FieldError(field_name, "it has several questions: make a row of each question.")
-            turns.question = _text(content, (*place, i, key), field_name, turns)
+            turns.question = _text(content, within, field_name, turns)
         elif role == "assistant" and not message.get("tool_calls"):
-            turns.answer = _text(content, (*place, i, key), field_name, Turns()) if asked else None
+            turns.answer = _text(content, within, field_name, Turns()) if asked else None
         else:
             raise FieldError(field_name, f"a message of the role {role!r}: rows that use tools cannot be trained on.")
     if not asked:
         raise FieldError(field_name, "no message is a user's: give the question with the role user.")
     return turns
+
+
+def messages_in(value: Any) -> Any:
+    """The list of messages, which may be written as text, or as an object of lists: `{"from": [...], "value": [...]}`.
+
+    A value that is neither is returned as it is.
+    """
+    read = read_text(value) if isinstance(value, str) else value
+    if isinstance(read, Mapping) and any(names <= set(read) for names in _COLUMNS):
+        columns = list(read.values())
+        if all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns):
+            return [dict(zip(read, cells, strict=True)) for cells in zip(*columns, strict=True)]
+    return read
 
 
 def _text(content: Any, place: Place, field_name: str, turns: Turns) -> str:
@@ -64,9 +79,11 @@ def _text(content: Any, place: Place, field_name: str, turns: Turns) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise FieldError(
-            field_name, f"a message's content is {type(content).__name__}: give a text or a list of parts."
-        )
+        if isinstance(content, Mapping):
+            raise FieldError(field_name, "a message's content is an object: give a text or a list of parts.")
+        return text_in(content, field_name)
+    if content and all(isinstance(part, int | float) and not isinstance(part, bool) for part in content):
+        return str(content)  # a box, or several numbers
     texts = []
     for i, part in enumerate(content):
         if isinstance(part, str):

@@ -1,17 +1,29 @@
-"""Frames of a video: a film that PyAV reads, or an animation (GIF, WebP, APNG) that Pillow reads."""
+"""Frames of a video: a film that PyAV reads, or an animation (GIF, WebP, APNG) that Pillow reads.
+
+The frames of a film are numbered in the order of their times, which its packets tell without decoding.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pyarrow as pa
 from PIL import Image
 
-from difference_feedback.data.image_files import file_in_memory
+from difference_feedback.data.image_files import damage_refused
+from difference_feedback.data.memory_files import file_in_memory
 from difference_feedback.errors import ConfigError, DataError
 
 VideoSource: TypeAlias = "Path | bytes | pa.Buffer"
+
+
+class VideoFrame(NamedTuple):
+    """A frame, and whether it is the wanted one. Where a file is damaged it is the last good one before it."""
+
+    image: Image.Image
+    is_exact: bool
 
 
 def spread(count: int, wanted: int) -> list[int]:
@@ -24,65 +36,163 @@ def spread(count: int, wanted: int) -> list[int]:
 
 
 def count_frames(source: VideoSource) -> int:
-    """The number of frames of a video. Its first one is decoded, to know that the file can be used.
+    """The number of frames of a video, by its packets.
 
-    Raises `DataError` for a file that is no video, and `ConfigError` where PyAV is not installed.
+    Raises `DataError` for a file that is no video or is cut off, and `ConfigError` where PyAV is not installed.
     """
-    if (animation := _animation(source)) is not None:
-        with animation:
+    with _animation(source) as animation:
+        if animation is not None:
             return int(getattr(animation, "n_frames", 1))
+    times = _times(source)
+    if not times.of_frames:
+        raise DataError("the video has no frames: encode it again.")
+    if times.is_cut_off:
+        raise DataError(f"the video is cut off after {len(times.of_frames)} frames: copy it again.")
+    return len(times.of_frames)
+
+
+def frame_of(source: VideoSource, index: int) -> VideoFrame:
+    """One frame of a video, as its player turns it.
+
+    Raises `DataError` where neither this frame nor one before it can be decoded, and `ConfigError` as `count_frames`.
+    """
+    with _animation(source) as animation:
+        if animation is not None:
+            return _frame_of_animation(animation, index)
+    times = _times(source).of_frames
+    frame, is_exact = _sought(source, times, index), True
+    if frame is None:
+        frame, is_exact = _from_start(source, times, index)
+    if frame is None:
+        raise DataError(f"no frame of the video up to the frame {index} can be decoded: encode it again.")
+    image: Image.Image = frame.to_image()
+    turn = getattr(frame, "rotation", 0) % 360
+    return VideoFrame(image.rotate(turn, expand=True) if turn else image, is_exact)
+
+
+class _Times(NamedTuple):
+    of_frames: tuple[int | None, ...]
+    """In the order in which frames are shown; None for all where a packet does not tell its time."""
+    is_cut_off: bool
+    """The file is shorter than its own table of contents says."""
+
+
+def _times(source: VideoSource) -> _Times:
+    if isinstance(source, Path):
+        try:
+            status = source.stat()
+        except (OSError, ValueError):
+            raise DataError("there is no such file that can be read: give its path.") from None
+        return _times_of_file(source, status.st_mtime_ns, status.st_size)
+    return _read_times(source, len(source))
+
+
+@lru_cache(maxsize=256)
+def _times_of_file(path: Path, changed: int, size: int) -> _Times:
+    """Kept, since the frames of a film are taken one by one. `changed` tells an old file from a new one."""
+    return _read_times(path, size)
+
+
+def _read_times(source: VideoSource, size: int) -> _Times:
     with _film(source) as (container, stream):
-        count = int(stream.frames)
-        if count <= 0:  # the container does not say
-            count = sum(1 for packet in container.demux(stream) if packet.size)
-        if count == 0:
-            raise DataError("the video has no frames: encode it again.")
-        return count
+        ends = [entry.pos + entry.size for entry in stream.index_entries] if stream.frames else []
+        times = [packet.pts for packet in _packets(container, stream) if packet.size and not packet.is_discard]
+        is_guessed = container.format.name == "avi" and stream.codec_context.has_b_frames  # it has no times of frames
+        if is_guessed or None in times or len(set(times)) < len(times):
+            times = [None] * len(times)
+        return _Times(tuple(sorted(times) if None not in times else times), max(ends, default=0) > size)
 
 
-def frame_of(source: VideoSource, index: int) -> Image.Image:
-    """One frame of a video, as its player turns it. Raises as `count_frames`."""
-    if (animation := _animation(source)) is not None:
-        with animation:
-            animation.seek(index)
-            return animation.convert("RGBA")
-    with _film(source) as (container, stream):
-        frame = _decoded(container, stream, index)
-        if frame is None:
-            raise DataError(f"frame {index} of the video cannot be decoded: encode it again.")
-        image: Image.Image = frame.to_image()
-        turn = getattr(frame, "rotation", 0) % 360
-        return image.rotate(turn, expand=True) if turn else image
+def _sought(source: VideoSource, times: tuple[int | None, ...], index: int) -> Any:
+    """The frame with exactly this time, after a jump to the key frame before it; None where that fails."""
+    import av
 
-
-def _decoded(container: Any, stream: Any, index: int) -> Any:
-    """The frame of this index, by its time at the average rate; the last one before it where there is none."""
-    rate, base, start = stream.average_rate, stream.time_base, stream.start_time or 0
-    if not rate or not base:
-        rate = None
-    elif index:
-        container.seek(start + int(index / rate / base), stream=stream)
-    last = None
-    for nth, frame in enumerate(container.decode(stream)):
-        last = frame
-        if rate is None or frame.pts is None:
-            if nth >= index:
-                break
-        elif (frame.pts - start) * base * rate > index - 0.5:
-            break
-    return last
-
-
-def _animation(source: VideoSource) -> Any:
-    """The animation that Pillow opens; None for other files."""
-    try:
-        return Image.open(source if isinstance(source, Path) else file_in_memory(source))
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    wanted = times[index] if index < len(times) else None
+    if wanted is None:
         return None
+    with _film(source) as (container, stream):
+        try:
+            container.seek(wanted, stream=stream)
+            for nth, packet in enumerate(_packets(container, stream)):
+                if nth == 0 and not (packet.is_keyframe and packet.pts is not None and packet.pts <= wanted):
+                    return None
+                for frame in packet.decode():
+                    if frame.pts is None or frame.pts >= wanted:
+                        return frame if frame.pts == wanted else None
+        except av.FFmpegError:
+            pass
+    return None
+
+
+def _from_start(source: VideoSource, times: tuple[int | None, ...], index: int) -> tuple[Any, bool]:
+    """The frame of this time or, where frames have other times than packets, of this number; else the last one before
+    it. All frames up to it are decoded."""
+    import av
+
+    wanted = times[index] if index < len(times) else None
+    nth, is_whole = -1, True
+    last = of_number = None
+    with _film(source) as (container, stream):
+        for packet in _packets(container, stream):
+            try:
+                frames = packet.decode()
+            except av.FFmpegError:  # the next ones may be whole
+                is_whole = False
+                continue
+            for frame in frames:
+                nth += 1
+                if wanted is not None and frame.pts == wanted:
+                    return frame, True
+                if nth == index:
+                    of_number = frame
+                is_before = nth < index if wanted is None or frame.pts is None else frame.pts < wanted
+                last = frame if is_before or last is None else last
+            if wanted is None and of_number is not None:
+                return of_number, is_whole
+    if of_number is not None and is_whole and nth + 1 == len(times):
+        return of_number, True
+    return last, False
+
+
+def _packets(container: Any, stream: Any) -> Iterator[Any]:
+    """The packets of a film, as far as they can be read, and the empty one that ends it."""
+    import av
+
+    try:
+        yield from container.demux(stream)
+    except av.FFmpegError:
+        return
+
+
+def _frame_of_animation(animation: Image.Image, index: int) -> VideoFrame:
+    """The frame, or the last one before it that can be decoded. Raises `DataError` where there is none."""
+    reason: Exception | None = None
+    for place in range(index, -1, -1):
+        try:
+            animation.seek(place)
+            return VideoFrame(animation.convert("RGBA"), place == index)
+        except Exception as error:  # readers of formats raise what they like on damaged frames
+            reason = error
+    raise DataError(f"the animation is damaged ({reason}): copy it again.")
+
+
+@contextmanager
+def _animation(source: VideoSource) -> Iterator[Any]:
+    """The animation that Pillow opens; None for other files. Its errors become a `DataError`."""
+    try:
+        animation = Image.open(source if isinstance(source, Path) else file_in_memory(source))
+    except Exception:  # a film is none of Pillow's formats
+        animation = None
+    if animation is None or animation.format == "MPEG":  # Pillow knows of MPEG the header alone
+        yield None
+        return
+    with animation, damage_refused():
+        yield animation
 
 
 @contextmanager
 def _film(source: VideoSource) -> Iterator[tuple[Any, Any]]:
+    """The container and its first video. Every error of PyAV becomes a `DataError`."""
     try:
         import av
     except ImportError:
@@ -93,9 +203,7 @@ def _film(source: VideoSource) -> Iterator[tuple[Any, Any]]:
                 raise DataError("the file has no video in it: give a film, an animation, or a list of frames.")
             stream = container.streams.video[0]
             yield container, stream
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        if isinstance(error, DataError):
-            raise
+    except (DataError, ConfigError):
+        raise
+    except Exception as error:
         raise DataError(f"the video cannot be read ({error}): encode it again.") from None
-    except OSError:
-        raise DataError("there is no such file that can be read: give its path.") from None

@@ -4,9 +4,9 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from difference_feedback.data.thinking import LONGEST, without_thinking
 from difference_feedback.judges.sentences import correction, first_sentence, takes_back
 from difference_feedback.judges.statements import Statement, conclusion, denials, statements
-from difference_feedback.judges.thinking import LONGEST, without_thinking
 
 _TAIL = 8_000  # characters at the end of an answer that are searched
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{)|\\boxed\s+(?=[^\s{])|\\boxed(?=\d)")

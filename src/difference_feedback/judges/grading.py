@@ -1,16 +1,18 @@
 """Grade the responses in a file by rule."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import track
 
+from difference_feedback.errors import ConfigError
 from difference_feedback.judges.rules import grade
-from difference_feedback.runs.jsonl import Row, RowProblem, read_jsonl, write_jsonl
+from difference_feedback.runs.jsonl import Row, RowProblem, read_input, write_jsonl
 
 ADDED = ("extracted", "correct", "rule")
 
@@ -31,9 +33,14 @@ class GradedFile:
 def grade_file(path: Path, output: Path, compare: str | None = None, console: Console | None = None) -> GradedFile:
     """Grade the rows of `path` and write them to `output`; `compare` names a field with verdicts to compare with.
 
-    Raises `DataError` when a file cannot be read or written. Unusable rows are left out and listed in `problems`.
+    Unusable rows are left out and listed in `problems`. If there are no others, no file is written.
+
+    Raises `DataError` when a file cannot be read or written, or holds no row, and `ConfigError` when no row has
+    verdicts in the field `compare`.
     """
-    rows, problems = read_jsonl(path)
+    rows, problems = read_input(path)
+    if compare is not None:
+        _check_compared(rows, compare, path)
     result = GradedFile(output, problems=problems)
 
     def graded() -> Iterator[dict[str, Any]]:
@@ -44,9 +51,19 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
                 continue
             yield _graded(row, result, compare)
 
-    write_jsonl(output, graded())
+    good = graded()
+    if first := next(good, None):
+        write_jsonl(output, chain([first], good))
     result.problems.sort(key=lambda problem: problem.line)
     return result
+
+
+def _check_compared(rows: Sequence[Row], compare: str, path: Path) -> None:
+    """Raise `ConfigError` where no row has a verdict in the field `compare`."""
+    verdicts = {name for row in rows for name, value in row.values.items() if isinstance(value, bool)}
+    if compare not in verdicts:
+        has = f"name one of {', '.join(sorted(verdicts))}" if verdicts else "no other field has, so leave it out"
+        raise ConfigError(f"--compare {compare}: no row of {path} has true or false in this field; {has}.")
 
 
 def _graded(row: Row, result: GradedFile, compare: str | None) -> dict[str, Any]:

@@ -81,9 +81,9 @@ def train(
     for watcher in watchers:
         watcher.trainer, watcher.budget = trainer, budget
     if recipe.keep_wrong_answers and trainer.is_world_process_zero():
-        trainer.watch = WrongAnswers(
-            run.folder, recipe.keep_wrong_answers, list(rewards_of(recipe).values()), threshold_of(recipe)
-        )
+        rewards, limit = rewards_of(recipe), recipe.keep_wrong_answers
+        rule = " + ".join(rewards)
+        trainer.watch = WrongAnswers(run.folder, limit, list(rewards.values()), threshold_of(recipe), rule)
     measured = None
     if questions:
         settings = recipe.evaluation

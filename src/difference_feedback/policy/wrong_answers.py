@@ -12,18 +12,30 @@ from PIL import Image
 from difference_feedback.data.conversations import bare, marked_text, texts_of
 from difference_feedback.data.saved_images import save_images
 from difference_feedback.runs.jsonl import JsonLines
+from difference_feedback.runs.rewards import EMBEDDED
 from difference_feedback.trl.rollouts import total_rewards
 
 
 class WrongAnswers:
     """Appends to `items.jsonl` in a run's folder, at most `limit` items, one a question. For `ExactResume.watch`."""
 
-    def __init__(self, folder: Path, limit: int, weights: Sequence[float] = (1.0,), threshold: float = 1.0) -> None:
-        """`weights` of the reward functions; an answer is right from a weighted sum of `threshold` on."""
+    def __init__(
+        self,
+        folder: Path,
+        limit: int,
+        weights: Sequence[float] = (1.0,),
+        threshold: float = 1.0,
+        rule: str = EMBEDDED,
+    ) -> None:
+        """`weights` of the reward functions; an answer is right from a weighted sum of `threshold` on.
+
+        `rule` has the names of the rewards, which say to the page by what the answers were graded.
+        """
         self.folder = folder
         self.limit = limit
         self.weights = torch.tensor(weights)
         self.threshold = threshold
+        self.rule = rule
         self.rows = JsonLines(folder / "items.jsonl")
         self._known = {str(row.get("id")) for _, row in self.rows.read()[0]}  # those of the run before it was resumed
 
@@ -50,7 +62,7 @@ class WrongAnswers:
         for field in ("answer", "options", "task"):
             if row.get(field):
                 item[field] = row[field]
-        return item | ({"rule": "embedded"} if "facts" in row else {}) | {"prompt": bare(row["prompt"])}
+        return item | {"rule": self.rule, "prompt": bare(row["prompt"])}
 
 
 def _images(row: Mapping[str, Any]) -> Sequence[Image.Image]:

@@ -1,10 +1,12 @@
-"""Geometry of the learning curves: from data to SVG coordinates. Template and style sheet draw them."""
+"""Geometry of the curves: from data to SVG coordinates. Template and style sheet draw them."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
+from typing import NamedTuple
 
-from difference_feedback.report.data import Curve
+from difference_feedback.report.data import Curve, Interval
 
 WIDTH, HEIGHT = 860, 400
 LEFT, RIGHT, TOP, BOTTOM = 56, 130, 16, 48
@@ -12,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 130, 16, 48
 
 @dataclass(frozen=True)
 class Point:
-    """A measured accuracy at `(x, y)`, its interval from `low` to `high` (all in SVG units), and its tooltip."""
+    """A measured value at `(x, y)`, its interval from `low` to `high` (all in SVG units), and its tooltip."""
 
     x: float
     y: float
@@ -79,15 +81,46 @@ def learning_chart(curves: list[Curve], levels: dict[str, float]) -> LearningCha
         curve.name: sorted(((at, p) for p in curve.points if (at := getattr(p, clock)) is not None), key=itemgetter(0))
         for curve in curves
     }
-    curves = [curve for curve in curves if timed[curve.name]]
-    if not curves:
-        return None
-    seconds = [at for points in timed.values() for at, _ in points]
-    values = [point.accuracy for curve in curves for point in curve.points] + list(levels.values())
-    values += [bound for curve in curves for point in curve.points for bound in point.interval or ()]
-    texts = [_label(curve.name, f"{curve.points[-1].accuracy:.1%}") for curve in curves]
+    measured = {
+        name: [
+            Measured(at, p.accuracy, p.interval, f"{name}: {p.accuracy:.1%} at {at:.0f} {unit}, step {p.step}")
+            for at, p in points
+        ]
+        for name, points in timed.items()
+        if points
+    }
+    return _chart(measured, levels, unit, (".0%", ".1%")) if measured else None
+
+
+def reward_chart(curves: Mapping[str, Sequence[tuple[int, float]]]) -> LearningChart | None:
+    """Mean reward, in its own units, against the step. None when there is no curve."""
+    measured = {
+        name: [Measured(step, reward, None, f"{name}: {reward:.3g} at step {step}") for step, reward in points]
+        for name, points in curves.items()
+    }
+    return _chart(measured, {}, "steps", ("g", ".3g")) if measured else None
+
+
+class Measured(NamedTuple):
+    """A value of a curve, where it was measured, and its tooltip."""
+
+    at: float
+    value: float
+    interval: Interval | None
+    text: str
+
+
+def _chart(
+    curves: Mapping[str, Sequence[Measured]], levels: Mapping[str, float], unit: str, formats: tuple[str, str]
+) -> LearningChart:
+    """The plot. `formats` are those of the vertical axis' ticks and of the labels."""
+    tick_format, label_format = formats
+    points = [point for points in curves.values() for point in points]
+    values = [point.value for point in points] + list(levels.values())
+    values += [bound for point in points for bound in point.interval or ()]
+    texts = [_label(name, format(points[-1].value, label_format)) for name, points in curves.items()]
     margin = max(RIGHT, 20 + 7 * max(len(line) for text in texts for line in text))
-    x_end = 1.02 * max(max(seconds), 1e-9)
+    x_end = 1.02 * max(*(point.at for point in points), 1e-9)
     x_ticks = [tick for tick in nice_ticks(0.0, x_end, 6) if tick <= x_end]
     y_ticks = nice_ticks(min(values), max(values), 6)
 
@@ -100,28 +133,28 @@ def learning_chart(curves: list[Curve], levels: dict[str, float]) -> LearningCha
     drawn = [
         [
             Point(
-                x=to_x(at),
-                y=to_y(p.accuracy),
+                x=to_x(p.at),
+                y=to_y(p.value),
                 low=to_y(p.interval[0]) if p.interval else None,
                 high=to_y(p.interval[1]) if p.interval else None,
-                text=f"{curve.name}: {p.accuracy:.1%} at {at:.0f} {unit}, step {p.step}",
+                text=p.text,
             )
-            for at, p in timed[curve.name]
+            for p in points
         ]
-        for curve in curves
+        for points in curves.values()
     ]
     wanted = [points[-1].y for points in drawn] + [to_y(value) for value in levels.values()]
     labels = spread(wanted, gap=30, low=TOP + 10, high=HEIGHT - BOTTOM)
     return LearningChart(
         x_ticks=[(to_x(tick), f"{tick:g}") for tick in x_ticks],
-        y_ticks=[(to_y(tick), f"{tick:.0%}") for tick in y_ticks],
+        y_ticks=[(to_y(tick), format(tick, tick_format)) for tick in y_ticks],
         curves=[
             Line(name, i, points[-1].y, labels[i], points, value)
             for i, ((name, value), points) in enumerate(zip(texts, drawn, strict=True))
         ],
         unit=unit,
         levels=[
-            Line(name, i, to_y(value), labels[len(curves) + i], value=f"{value:.1%}")
+            Line(name, i, to_y(value), labels[len(curves) + i], value=format(value, label_format))
             for i, (name, value) in enumerate(levels.items())
         ],
         right=WIDTH - margin,
@@ -136,7 +169,7 @@ def _label(name: str, value: str) -> tuple[str, str]:
 
 def nice_ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` ticks that enclose `low..high`, at multiples of 1, 2 or 5 times a power of ten."""
-    span = max(high - low, abs(high) * 1e-6, 1e-12)
+    span = max(high - low, abs(high) * 1e-6, 0.05)  # equal values, too, get two ticks
     power = 10.0 ** math.floor(math.log10(span / count))
     step = next(m * power for m in (1, 2, 5, 10) if m * power * count >= span)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)

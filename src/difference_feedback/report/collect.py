@@ -27,6 +27,7 @@ M = TypeVar("M", bound=BaseModel)
 NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}
 STAGES = {"repair_sft": "SFT", "repair_rl": "RL"}
 """Repair models that a bench's cells share, in the order of their training."""
+POINTS = 60  # of a reward curve
 
 
 def load_report(folders: Sequence[Path]) -> ReportData:
@@ -100,9 +101,14 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
         for number, row in enumerate(read_rows(run / "examples.jsonl"), 1)
     ]
     data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
+    recipe = parse_yaml(data.configs[name], str(run / "config.yaml")) or {}
+    if recipe.get("kind") == "evaluate" and method is None:
+        method = f"{run.name} ({recipe.get('model')})"
     if (run / "versions.json").is_file():
         data.versions = data.versions or read_json(run / "versions.json")
-    _add_method(data, method or run.name, run, trained=summary.method is not None)
+    _add_method(data, method or run.name, run, recipe, measured=bool(summary.method or summary.model))
+    if note := _note(recipe, run, summary):
+        data.notes.append(f"{run}: {note}")
 
 
 def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
@@ -122,11 +128,39 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
     return figures if figures.stages else None
 
 
-def _add_method(data: ReportData, method: str, run: Path, trained: bool) -> None:
-    """The result of a training run, if it was evaluated, and its curve."""
+def _note(recipe: dict[str, Any], run: Path, summary: Summary) -> str | None:
+    """Why a run has no result on the page; None for one that has, and for the parts of a bench."""
+    kind = recipe.get("kind")
+    if kind not in ("train", "evaluate", "repair-sft", "repair-rl"):
+        return None
+    if not (run / "summary.json").is_file():
+        step = max((row.get("step", 0) for row in read_rows(run / "metrics.jsonl")), default=0)
+        return f"unfinished, at step {step}. The same command continues it."
+    if kind in ("train", "evaluate"):
+        if read_json(run / "summary.json").get("accuracy") is not None:
+            return None
+        if kind == "train" and recipe.get("data") and not recipe.get("test_data"):
+            return "no held-out accuracy, because it had no test_data."
+        return "no held-out accuracy, because no answer was judged."
+    if summary.after is not None or summary.factors is not None:
+        return None
+    trained = f"trained on {summary.examples} repaired answers, " if summary.examples else ""
+    return f"{trained}not measured, because data names other questions than the embedded ones."
+
+
+def _reward_curve(run: Path) -> list[tuple[int, float]]:
+    """Steps and rewards. Of many steps, neighbouring ones are one point, at the last of them, with their mean."""
+    rows = [row for row in read_rows(run / "metrics.jsonl") if isinstance(row.get("reward"), int | float)]
+    size = -(-len(rows) // POINTS)
+    parts = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
+    return [(part[-1].get("step", 0), sum(row["reward"] for row in part) / len(part)) for part in parts]
+
+
+def _add_method(data: ReportData, method: str, run: Path, recipe: dict[str, Any], measured: bool) -> None:
+    """The result of a run that was evaluated, and its curve: of its accuracy, or else of its reward."""
     name = _free(method, f"{method} ({run.name})", data.methods)
     path = run / "summary.json"
-    if trained and "accuracy" in (values := read_json(path)):
+    if measured and (values := read_json(path)).get("accuracy") is not None:
         data.methods[name] = _checked(MethodResult, values, str(path))
     points = [
         _checked(CurvePoint, row, f"{run / 'metrics.jsonl'}, row {number}")
@@ -135,6 +169,8 @@ def _add_method(data: ReportData, method: str, run: Path, trained: bool) -> None
     ]
     if len(points) > 1:
         data.curves.append(Curve(name=name, points=points))
+    elif recipe.get("kind") == "train" and len(rewards := _reward_curve(run)) > 1:
+        data.rewards[_free(name, f"{name} ({run.name})", data.rewards)] = rewards
 
 
 def _summary(run: Path) -> Summary:

@@ -4,9 +4,11 @@ The report reads each folder that it is given and the run folders directly below
 the repair models that they share. Fields marked "Needed" must be there. Any other field may be missing; the page then
 leaves out the part that shows it. Keys that the schema does not name are ignored.
 
-    summary.json     a `Summary`: that of a training run has `method`, `accuracy`, ... and `cost`
+    summary.json     a `Summary`: that of a training run has `method`, `accuracy`, ... and `cost`; that of an
+                     `evaluate` run has `model` in place of the method
     results.jsonl    the rows of a bench, see `bench.results`: labels, start and upper bound
-    metrics.jsonl    a row with `accuracy` and a clock is a point of the learning curve (`CurvePoint`)
+    metrics.jsonl    a row with `accuracy` and a clock is a point of the learning curve (`CurvePoint`); one with
+                     `reward` of the curve that is shown where there is no other
     examples.jsonl   each row is an `Example`: a wrong answer, its repair, masks, advantages
     benchmarks/TASK/summary.json    a `BenchmarkScore`, of the run's model
 """
@@ -42,7 +44,7 @@ class Schema(BaseModel):
 
 
 class MethodResult(Schema):
-    """The result of one training method."""
+    """The result of one training method, or of a model that was evaluated."""
 
     accuracy: Accuracy
     """Needed. Held-out accuracy at the end."""
@@ -125,6 +127,10 @@ class Summary(Schema):
     """Eq. 29 for one training step, on the clocks that the host can read."""
     method: str | None = None
     """The method of a training run. If it is set, the summary is also a `MethodResult`."""
+    model: str | None = None
+    """The model of an `evaluate` run, whose summary is a `MethodResult`, too."""
+    examples: int | None = None
+    """Repaired answers that a `repair sft` run was trained on."""
 
 
 class CurvePoint(Schema):
@@ -244,6 +250,10 @@ class ReportData(Schema):
     """The same model with supervised training on the RL images' labels."""
     methods: dict[str, MethodResult] = {}
     curves: list[Curve] = []
+    rewards: dict[str, list[tuple[int, float]]] = {}
+    """Name of a run without such a curve -> steps, and the mean reward of the answers that were sampled there."""
+    notes: list[str] = []
+    """Why runs have no result on this page."""
     repair: RepairFigures | None = None
     factors: dict[str, FactorFigures] = {}
     costs: dict[str, dict[Clock, CostTerms]] = {}

@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+import warnings
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -48,6 +49,8 @@ class DataCheck:
     reasons: list[tuple[str, list[RowProblem]]]
     """The rows left out, by what is wrong with them; most frequent first."""
     shown: list[VisualQuestion]
+    damage: list[str]
+    """What is wrong with their images once they are decoded."""
     lengths: Lengths | None
 
 
@@ -64,28 +67,45 @@ def check_data(recipe: EvaluateRecipe, model: str | None, rows: int = 10) -> Dat
     reasons = sorted(by_reason.items(), key=lambda item: -len(item[1]))
     shown = loaded.select(list(range(min(rows, len(loaded.dataset))))).questions()
     lengths = _lengths(recipe, model, loaded) if model and len(loaded.dataset) else None
-    return DataCheck(recipe.data.path, loaded, reasons, shown, lengths)
+    return DataCheck(recipe.data.path, loaded, reasons, shown, _damage(shown), lengths)
+
+
+def _damage(shown: list[VisualQuestion]) -> list[str]:
+    """The warnings of decoding the images of the shown rows."""
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        for question in shown:
+            for _ in question.images:
+                pass
+    return list(dict.fromkeys(str(warning.message) for warning in raised if warning.category is RuntimeWarning))
 
 
 def print_check(check: DataCheck, console: Console) -> None:
     """Print what was found out."""
 
     def say(text: str = "", style: str | None = None) -> None:
+        text = text.encode(errors="backslashreplace").decode()  # names of columns may hold half of a pair
         console.print(text, style=style, markup=False, highlight=False)
 
     layout, usable, bad = check.loaded.layout, len(check.loaded.dataset), len(check.loaded.problems)
     say(f"{check.path}: the form {layout.form.name} ({layout.form.about}), because {layout.why}.")
     for name, columns in layout.fields.items():
         say(f"  {name} <- {', '.join(columns)}")
+    if layout.unused:
+        say(f"  not used: {_cut(', '.join(layout.unused), 500)}")
     if layout.index_base is not None:
         say(f"  answers are indices of options, counted from {layout.index_base}")
     say(f"{usable} of {usable + bad} rows are usable.", style="bold" if usable else "bold red")
+    for warning in check.loaded.warnings:
+        say(f"  {warning}", style="bold yellow")
     for note, count in check.loaded.notes.items():
         say(f"  {count} images are changed: {note}")
     for reason, problems in check.reasons:
         say(f"{len(problems)} left out: {reason}", style="yellow")
         for problem in problems[:3]:
             say(f"  {problem}")
+    for damage in check.damage:
+        say(f"damaged: {damage}", style="yellow")
     if check.lengths is not None:
         say(_of_lengths(check.lengths))
     for question in check.shown:
@@ -107,7 +127,8 @@ def write_check_page(path: Path, check: DataCheck) -> None:
     """Write a page with the shown rows and their images. It needs no network. Every text is escaped."""
     template = files("difference_feedback.report").joinpath("data_check.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    rows = [{"question": question, "parts": _parts(question)} for question in check.shown]
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # `damage` has them
+        rows = [{"question": question, "parts": _parts(question)} for question in check.shown]
     lengths = _of_lengths(check.lengths) if check.lengths else ""
     write_atomically(path, page.render(check=check, rows=rows, lengths=lengths, title=Path(check.path).name))
 

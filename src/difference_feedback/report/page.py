@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 from difference_feedback import __version__
 from difference_feedback.errors import DataError
 from difference_feedback.report.benchmarks import benchmark_table
-from difference_feedback.report.chart import learning_chart
+from difference_feedback.report.chart import learning_chart, reward_chart
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Example, MethodResult, ReportData, ShownAnswer
 from difference_feedback.runs.jsonl import write_atomically
@@ -77,9 +77,10 @@ def render(data: ReportData) -> str:
     return environment.get_template("page.html.j2").render(
         data=data,
         chart=learning_chart(data.curves, {name: value for name, value in levels.items() if value is not None}),
+        rewards=reward_chart(data.rewards),
         examples=[view(example) for example in data.examples],
         benchmarks=benchmark_table(data.benchmarks),
-        tasks=sorted({task for result in data.methods.values() for task in result.tasks}),
+        tasks=sorted({task for result in data.methods.values() for task in result.tasks if task}),
         example_tasks=sorted({example.task for example in data.examples if example.task}),
         survives=_survivals(data),
         verdict=verdict(data.methods),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.file_names import beside, repairs_file
 from difference_feedback.runs.hub import check_hub
 from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
 from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed, require
@@ -37,7 +38,7 @@ HOST_OBJECTIVES = {
 }
 """The objectives that each host computes; on verl, those whose weights were verified."""
 _LINES = 100  # read of a data file
-_FILES = (".json", ".csv", ".tsv", ".parquet")
+_FILES = (".json", ".ndjson", ".csv", ".tsv", ".gz", ".parquet", ".arrow", ".zip", ".xlsx")
 
 
 def check(recipe: Recipe) -> None:
@@ -345,7 +346,7 @@ def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
 
 def _check_data(data: Data, key: str) -> None:
     path = Path(data.path).expanduser()
-    if path.suffix == ".jsonl" and not path.is_dir():
+    if path.suffix == ".jsonl" and not path.is_dir() and not _is_no_jsonl(path):
         _check_rows(data.path, f"{key}.path")
     elif (is_local(data.path) or path.suffix in _FILES) and not path.exists():
         raise ConfigError(
@@ -356,13 +357,29 @@ def _check_data(data: Data, key: str) -> None:
         raise ConfigError(f"{key}.image_root: {data.image_root} is no folder: give the one that the paths start from.")
 
 
+def _is_no_jsonl(path: Path) -> bool:
+    """Whether a file in spite of its name is in UTF-16, a list, or indented objects. `data.text_files` reads these."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError:
+        return False
+    encoding = json.detect_encoding(head)
+    text = head.decode(encoding, "replace").strip()
+    is_list = text.startswith("[") and "{" in text
+    return not encoding.startswith("utf-8") or is_list or text.partition("\n")[0] == "{"
+
+
 def _check_repairs(name: str) -> None:
     """Repaired answers, and not what `annotate` shows to people: the same rows without the repairs."""
-    rows = _check_rows(name, "data")
+    try:
+        path = repairs_file(Path(name).expanduser())
+    except ConfigError as error:
+        raise ConfigError(f"data: {error}") from None
+    rows = _check_rows(str(path), "data")
     if any(repair_field(row) in row for row in rows) or not any("draft" in row for row in rows):
         return
-    path = Path(name).expanduser()
-    annotated = path.with_name(f"{path.name.removesuffix('.jsonl')}.annotated.jsonl")
+    annotated = beside(path, "annotated")
     remedy = (
         "which exists: give it"
         if annotated.is_file()

@@ -5,6 +5,8 @@ A dot within a name belongs to the name, as in `qwen2.5-vl`, so `Path.stem` and 
 
 from pathlib import Path
 
+from difference_feedback.errors import ConfigError
+
 _FORMATS = (".jsonl", ".yaml", ".yml")
 
 
@@ -18,3 +20,18 @@ def bare_name(path: Path | str) -> str:
 def beside(path: Path, kind: str) -> Path:
     """The file `NAME.kind.jsonl` in the folder of `NAME.jsonl`."""
     return path.with_name(f"{bare_name(path)}.{kind}.jsonl")
+
+
+def repairs_file(path: Path) -> Path:
+    """The file itself, or the one with people's repairs in the folder that `annotate` takes.
+
+    Raises `ConfigError` for a folder that holds none, or several.
+    """
+    if not path.is_dir():
+        return path
+    files = sorted(path.glob("*.annotated.jsonl"))
+    if not files:
+        raise ConfigError(f"{path} holds no *.annotated.jsonl: make one by `difference-feedback annotate {path}`.")
+    if len(files) > 1:
+        raise ConfigError(f"{path} holds several files of repairs: name one of {', '.join(map(str, files))}.")
+    return files[0]

@@ -150,13 +150,13 @@ class Run:
             if self.folder.is_dir() and any(self.folder.iterdir()):
                 raise ConfigError(f"{self.folder} is not empty and holds no run: give --output an empty or new folder.")
             return False
+        if not self._has_begun():
+            return False
         before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         if isinstance(before, dict):  # it may have been written by the release before
             before = rename(str(before.get("kind")), before, str(path), quiet=True)
         now = yaml.safe_load(dump_recipe(self.recipe))
         different = list(_differences(before, now))
-        if different and not self._has_begun():
-            return False
         if different:
             state = "a finished run" if self.finished else "an unfinished run"
             raise ConfigError(

@@ -108,6 +108,21 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
     return rows, problems
 
 
+def read_input(path: Path) -> tuple[list[Row], list[RowProblem]]:
+    """`read_jsonl` for a file that somebody names to a command.
+
+    Raises `DataError` where not one line is a row, too: the file is of another kind, or empty.
+    """
+    rows, problems = read_jsonl(path)
+    if not rows:
+        kind = path.suffix[1:].lower()
+        reason = f"it has no row ({problems[0]})" if problems else "it has no row"
+        if kind and kind not in ("jsonl", "ndjson", "txt"):
+            reason = f"a {kind} file is not read here"
+        raise DataError(f"{path}: {reason}. Give a file in JSON Lines, with one object on each line.")
+    return rows, problems
+
+
 def print_problems(problems: Sequence[object], console: Console, shown: int = 20) -> None:
     """List the first `shown` problems, and say how many more there are."""
     for problem in problems[:shown]:

@@ -13,12 +13,15 @@ import yaml
 from pydantic import ValidationError
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.model_folder import model_of
 from difference_feedback.runs.renamed import rename, rename_setting
 from difference_feedback.runs.sections import Section
 from difference_feedback.runs.validation import describe, explain, nearest
 from difference_feedback.runs.yaml_text import parse_yaml
 
 R = TypeVar("R", bound=Section)
+MODELS = ("model", "repair_model", "policy")
+"""Keys of recipes that name models."""
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -53,7 +56,10 @@ def load_values(source: str | Path, kind: type[Section]) -> dict[str, Any]:
 
 
 def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[str] = (), source: str = "recipe") -> R:
-    """Check `values` with the overrides applied; `source` is what error messages call their origin."""
+    """Check `values` with the overrides applied; `source` is what error messages call their origin.
+
+    Where a key wants a model, a run's folder stands for the model in it.
+    """
     complete = rename(_name_of(kind), values, source)
     overridden: dict[str, str] = {}
     for override in overrides:
@@ -64,6 +70,9 @@ def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[s
         key, value = rename_setting(_name_of(kind), key, parse_yaml(text, place), place)
         overridden[key] = override
         _assign(complete, key, value)
+    for key in MODELS:
+        if isinstance(name := complete.get(key), str):
+            complete[key] = model_of(name)
     try:
         return kind.model_validate(complete)
     except ValidationError as error:

@@ -20,6 +20,14 @@ def place_of(name: str) -> str:
     return str(folder) if folder.is_dir() else name
 
 
+def model_of(name: str) -> str:
+    """The folder of a run's model where `name` is the run's folder; otherwise the name as it is."""
+    folder = Path(name).expanduser()
+    if (folder / "model").is_dir() and not any((folder / file).is_file() for file in ("config.json", CONFIG)):
+        return str(Path(name) / "model")
+    return name
+
+
 def adapter_base(path: str | Path, key: str = "model") -> str | None:
     """The model that the adapter in a folder belongs to; None where the folder holds no adapter.
 

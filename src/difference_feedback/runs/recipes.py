@@ -109,7 +109,8 @@ class RepairSFTRecipe(ModelRecipe, Published):
     drafts: PositiveInt = 1000
     """Number of wrong answers that the oracle of the embedded world repairs for the training."""
     data: str | None = None
-    """A JSONL file of answers repaired by people, in place of the oracle's repairs."""
+    """A JSONL file of answers repaired by people, or the folder that `annotate` takes, in place of the oracle's
+    repairs."""
     max_length: PositiveInt | None = None
     """Longest prompt and repair together, in tokens. Longer ones are left out and listed. By default the model's
     context."""

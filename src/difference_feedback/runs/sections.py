@@ -128,6 +128,7 @@ FormName = Literal[
     "mathverse",
     "mmstar",
     "mmmu",
+    "mmmu-pro",
     "ai2d",
     "scienceqa",
     "vlmevalkit",
@@ -152,6 +153,8 @@ class Data(Section):
     """Field here -> the data set's column, where the form does not know it. Fields: id, question, image, video, answer,
     options, messages, reference, context, system. Dots lead into nested columns: `{answer: reward_model.ground_truth}`.
     Several columns of images are a list, or a pattern: `image_*`."""
+    answers_from: Literal[0, 1] | None = None
+    """The number of the first option, where all answers are indices of options. By default the rows tell it."""
     image_root: str | None = None
     """The folder that paths of images and videos are relative to. By default that of the file."""
     video_frames: PositiveInt = 8

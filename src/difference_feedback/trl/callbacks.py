@@ -153,7 +153,7 @@ class MetricsToJsonl(TrainerCallback):
 
 
 class ShowProgress(TrainerCallback):
-    """A progress bar with the latest reward and the processor time so far, on the first process."""
+    """A progress bar with the latest reward, number of pairs, and the processor time so far, on the first process."""
 
     def __init__(self, name: str) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -173,7 +173,9 @@ class ShowProgress(TrainerCallback):
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if self.task is not None and logs and "reward" in logs:
             clock = "GPU" if "gpu_seconds" in logs else "CPU"
-            note = f"reward {logs['reward']:.2f}, {logs.get(f'{clock.lower()}_seconds', 0.0):.0f} {clock} s"
+            pairs = f"{logs['df/pairs']:.0f} pairs, " if "df/pairs" in logs else ""
+            seconds = logs.get(f"{clock.lower()}_seconds", 0.0)
+            note = f"reward {logs['reward']:.2f}, {pairs}{seconds:.0f} {clock} s"
             self.progress.update(self.task, note=note)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

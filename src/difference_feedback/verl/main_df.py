@@ -4,7 +4,7 @@
         algorithm.adv_estimator=grpo +difference_feedback.repair_model=path/to/repair_model
 
 Without the block, or with `+difference_feedback.enabled=false`, it is `python -m verl.trainer.main_ppo`, with a critic
-for Qwen2.5-VL (`value_model.py`) and one of verl's faults mended (`equal_lengths.py`).
+for Qwen2.5-VL (`value_model.py`) and two of verl's faults mended (`equal_lengths.py`, `blank_pictures.py`).
 """
 
 import os
@@ -58,7 +58,7 @@ def main(config: Any) -> None:
         sys.exit(f"Error: {error}")
     auto_set_device(config)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
-    modules = ["equal_lengths", *(["value_model"] if by_critic(config) else [])]
+    modules = ["equal_lengths", "blank_pictures", *(["value_model"] if by_critic(config) else [])]
     _import_in_workers(config, [f"difference_feedback.verl.{module}" for module in modules])
     if settings is None:
         run_ppo(config, task_runner_class=TaskRunnerV1)

@@ -1,0 +1,106 @@
+"""A JSON file whose first value is an object: a row, an object of rows, a table by columns, or several of them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+_ROW_KEYS = {
+    "question",
+    "problem",
+    "problem_text",
+    "query",
+    "prompt",
+    "messages",
+    "conversations",
+    "answer",
+    "solution",
+    "ground_truth",
+    "chosen",
+}
+"""Names of columns: an object with one of them is a row."""
+_PART_KEYS = {
+    "path",
+    "bytes",
+    "url",
+    "image",
+    "image_url",
+    "video",
+    "type",
+    "text",
+    "role",
+    "content",
+    "from",
+    "value",
+    "label",
+    "name",
+}
+"""Keys of images and turns within a row."""
+_ROW_LISTS = ("conversations", "messages", "prompt", "images", "videos")  # lists of objects within one row
+
+
+def next_value(text: str, place: int, skipped: str = " \t\r\n") -> int:
+    """The next place that holds none of the skipped signs; the end of the text where there is none."""
+    while place < len(text) and text[place] in skipped:
+        place += 1
+    return place
+
+
+def rows_of_objects(text: str) -> tuple[list[Any], str | None]:
+    """The rows of a text that begins with an object, and what is wrong with its end, if anything is.
+
+    Raises `ValueError` or `RecursionError` where the first object is no JSON.
+    """
+    decoder, rows = json.JSONDecoder(), list[Any]()
+    place = next_value(text, 0)
+    while place < len(text):
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            if not rows:
+                raise
+            return rows, f"no valid JSON ({error}); the rest of the file is not read"
+        rows += _rows_of(value)
+        place = next_value(text, place, " \t\r\n,")
+    return rows, None
+
+
+def _rows_of(value: Any) -> list[Any]:
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict) or not value:
+        return [value]
+    lists = {key: item for key, item in value.items() if _holds_objects(key, item)}
+    of_rows = [item for item in lists.values() if _ROW_KEYS & item[0].keys()]
+    if len(of_rows) == 1:
+        return of_rows[0]
+    columns = {key: _column(item) for key, item in value.items()}
+    if _ROW_KEYS & value.keys():
+        lengths = {None if column is None else len(column) for column in columns.values()}
+        if len(lengths) == 1 and None not in lengths:
+            return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        return [value]
+    names, data = value.get("columns"), value.get("data")
+    if isinstance(names, list) and isinstance(data, list) and all(isinstance(cells, list) for cells in data):
+        return [dict(zip(map(str, names), cells, strict=False)) for cells in data]
+    if len(lists) == 1:
+        return next(iter(lists.values()))
+    objects = list(value.values())
+    if all(isinstance(item, dict) for item in objects) and _ROW_KEYS & objects[0].keys():
+        return objects  # by their ids
+    return [value]
+
+
+def _holds_objects(key: str, value: Any) -> bool:
+    """Whether a list holds objects that may be rows."""
+    if not isinstance(value, list) or not value or not isinstance(value[0], dict) or key in _ROW_LISTS:
+        return False
+    return not value[0].keys() <= _PART_KEYS
+
+
+def _column(value: Any) -> list[Any] | None:
+    """The cells of a column: a list, or an object by index as pandas writes it. None for a cell."""
+    if isinstance(value, list):
+        return None if value and isinstance(value[0], Mapping) and value[0].keys() <= _PART_KEYS else value
+    if isinstance(value, dict) and value and all(key.lstrip("-").isdigit() for key in value):
+        return list(value.values())
+    return None
