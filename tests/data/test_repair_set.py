@@ -86,7 +86,7 @@ def test_large_images_are_scaled_down(folder):
 def test_a_file_without_a_usable_row_is_an_error(folder):
     with pytest.raises(DataError, match=r"not one row can be used: line 1, field 'draft'"):
         load_repair_set(write(folder, GOOD | {"draft": ""}))
-    with pytest.raises(DataError, match="it is empty"):
+    with pytest.raises(DataError, match="it has no row"):
         load_repair_set(write(folder))
     with pytest.raises(DataError, match=r"missing\.jsonl"):
         load_repair_set(folder / "missing.jsonl")

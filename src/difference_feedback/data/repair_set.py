@@ -97,7 +97,7 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
         seen[row.id] = number
         good[row.id] = row
     if not good:
-        listed = "; ".join(errors[:5]) or "it is empty"
+        listed = "; ".join(errors[:5])
         raise DataError(f"{path}: not one row can be used: {listed}")
     return RepairSet(list(good.values()), errors, replaced)
 
