@@ -172,3 +172,10 @@ def test_images_in_two_places_are_listed(folder: Path) -> None:
     assert colors(load(folder, row | {"images": ["red.png"]})) == [["red"]]
     [problem] = load(folder, row | {"images": ["blue.png", "green.png"]}).problems
     assert problem.field == "image"
+
+
+def test_a_part_of_a_set_keeps_its_form_where_all_its_questions_are_in_the_picture(folder: Path) -> None:
+    row = {"problem_version": "Vision Only", "question": "", "question_type": "multi-choice", "image": "red.png"}
+    loaded = load(folder, *(row | {"answer": answer} for answer in "AB"))
+    assert loaded.layout.form.name == "mathverse"
+    assert [question.question for question in loaded.questions()] == ["<image>Answer the question in the image."] * 2

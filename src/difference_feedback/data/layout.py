@@ -192,9 +192,10 @@ def _form_of(data: Data, sample: Sequence[RowValues]) -> tuple[RowForm, str]:
 
     def fits(form: RowForm) -> bool:
         for column in form.needs:
-            values = [row for row in sample if has_column(row, spelled(column))]
-            filled = [row for row in values if is_filled(value_at(row, place_of(row, spelled(column))))]
-            if len(values if column in form.may_be_empty else filled) < _MAJORITY * len(sample) or not filled:
+            rows = [row for row in sample if has_column(row, spelled(column))]
+            if column not in form.may_be_empty:
+                rows = [row for row in rows if is_filled(value_at(row, place_of(row, spelled(column))))]
+            if not rows or len(rows) < _MAJORITY * len(sample):
                 return False
         return not any(_key(column) in names for column in form.lacks)
 
