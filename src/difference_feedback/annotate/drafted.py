@@ -45,7 +45,7 @@ class DraftedRepairs:
         return self.drafters is not None or any(row["drafted"] for row in self._rows().values())
 
     def of(self, item: Mapping[str, Any]) -> DraftedRepair | None:
-        """The drafted repair of an item; None where there is none yet."""
+        """The drafted repair of an item; None if it has no draft yet."""
         row = self._rows().get(item["id"])
         return DraftedRepair(item["id"], row["drafted"], row["drafted_by"]) if row and row["drafted"] else None
 

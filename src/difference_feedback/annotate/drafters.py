@@ -119,7 +119,7 @@ def draft_source(
 def closest(item: Item, candidates: Sequence[str]) -> str | None:
     """The candidate to offer: a right one if there is one, else an ungraded one; of these the one with fewest edits.
 
-    The wrong answer itself is none. Edits are counted in words. [DF, Eqs. 6-7]
+    The wrong answer itself does not count as one. Edits are counted in words. [DF, Eqs. 6-7]
     """
     order = {True: 0, None: 1, False: 2}
     texts = {text.strip() for text in candidates} - {"", item["draft"].strip()}

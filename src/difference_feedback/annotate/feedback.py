@@ -41,7 +41,7 @@ def word_cost(text: str, changed: str) -> float:
 
 
 def sign(item: Mapping[str, Any], text: str) -> str:
-    """The grader's verdict on a text as HTML, or why there is none."""
+    """The grader's verdict on a text as HTML, or why the page gives no verdict."""
     verdict = is_right(item, text)
     if verdict is not None:
         return '<b class="right">✓ right</b>' if verdict else '<b class="wrong">✗ wrong</b>'

@@ -28,13 +28,14 @@ def report(
     """
     from rich.console import Console
 
-    from difference_feedback.report import write_report
     from difference_feedback.report.benchmarks import benchmark_table, show_table
     from difference_feedback.report.collect import load_report
+    from difference_feedback.report.page import write_page
 
     if output:
         keep_inputs("--output", output, (path for run in runs for path in run.rglob("*") if path.suffix != ".html"))
-    path = write_report(runs, output)
-    if table := benchmark_table(load_report(runs).benchmarks):
+    data = load_report(runs)
+    path = write_page(data, runs[0], output)
+    if table := benchmark_table(data.benchmarks):
         show_table(table, Console(emoji=False))
     typer.echo(path)

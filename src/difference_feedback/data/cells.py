@@ -46,7 +46,7 @@ def place_of(row: RowValues, column: str) -> Place:
 
 
 def value_at(row: Any, place: Place) -> Any:
-    """The value at a place; None where there is none. Lists and objects that are written as text are read."""
+    """The value at a place; None if the row has no such place. Lists and objects that are written as text are read."""
     value = row
     for key in place:
         if isinstance(value, str):

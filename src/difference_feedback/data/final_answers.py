@@ -45,7 +45,7 @@ def unwrapped(text: str) -> str:
 
 
 def final_answer_of(text: str) -> str | None:
-    """The final answer that an accepted text states, or the whole of a short one; None where there is none."""
+    """The final answer that an accepted text states, or the whole of a short one; None if it states no answer."""
     stated = _stated(text.strip())
     if stated is not None:
         return stated or None

@@ -120,7 +120,7 @@ def open_image(
 class _Plan:
     measured: MeasuredImage
     turn: int
-    """The rotation by the number that cameras record; 1 is none."""
+    """The rotation by the number that cameras record; 1 means upright."""
     shrink: float
     """Below 1, the factor by which the sides shrink."""
 

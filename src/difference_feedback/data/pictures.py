@@ -211,8 +211,8 @@ class LazyImages(Sequence[Image.Image]):
 def _picture(file: _File, row: int, line: int, frame: int, measured: MeasuredImage) -> Picture:
     path = str(file[0]) if isinstance(file[0], Path) else ""
     place = "" if path else json.dumps(list(file[1]))
-    size = {"height": measured.height, "width": measured.width}
-    return Picture(path=path, row=row, line=line, place=place, frame=frame, height=size["height"], width=size["width"])
+    height, width = measured.height, measured.width
+    return Picture(path=path, row=row, line=line, place=place, frame=frame, height=height, width=width)
 
 
 def _holds_bytes(text: str) -> bool:

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import datasets
 from PIL import Image
 
 from difference_feedback.data.conversations import Conversation, marked_conversation, with_system
+from difference_feedback.data.lazy_rows import LazyColumns
 from difference_feedback.data.pictures import Opener, Picture
 
 _PICTURE = {
@@ -73,37 +75,22 @@ def for_trainers(dataset: datasets.Dataset, opener: Opener) -> datasets.Dataset:
     parsed = [json.loads(text) for text in texts]
     others = list(dict.fromkeys(name for row in parsed for name in for_rewards(row)))
     rows = dataset.select_columns(["id", "images", "answer", "options"])
-    prompts = [json.dumps(pair) for pair in zip(dataset["question"][:], dataset["system"][:], strict=True)]
-    rows = rows.add_column("prompt", prompts)
+    pairs = zip(dataset["question"][:], dataset["system"][:], strict=True)
+    rows = rows.add_column("prompt", [json.dumps(prompt_of(question, system)) for question, system in pairs])
     if any(text != "{}" for text in texts):
         rows = rows.add_column("columns", texts)
     if any(dataset["reference"][:]):
         rows = rows.add_column("reference", dataset["reference"][:])
     for name in others:
         rows = rows.add_column(name, [json.dumps(row.get(name)) for row in parsed])
-    return rows.with_transform(_Transform(opener, frozenset(others)))
+    as_json = frozenset({*others, "prompt", "columns"})
+    return rows.with_transform(LazyColumns(partial(_opened, opener), as_json))
 
 
-class _Transform:
-    """Makes a trainer's rows of stored ones. The rows of one call share the images that they have in common."""
-
-    def __init__(self, opener: Opener, as_json: frozenset[str]) -> None:
-        self.opener, self.as_json = opener, as_json
-
-    def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
-        rows: dict[str, list[Any]] = dict(batch)
-        for name in self.as_json | {"columns"}:
-            if name in rows:
-                rows[name] = [json.loads(text) for text in rows[name]]
-        if "prompt" in rows:
-            rows["prompt"] = [prompt_of(*json.loads(pair)) for pair in rows["prompt"]]
-        if "images" in rows:
-            opened: dict[tuple[Any, ...], Image.Image] = {}
-            rows["images"] = [[self._open(picture, opened) for picture in row] for row in rows["images"]]
-        return rows
-
-    def _open(self, picture: Picture, opened: dict[tuple[Any, ...], Image.Image]) -> Image.Image:
-        key = tuple(picture.values())
-        if key not in opened:
-            opened[key] = self.opener.open(picture)
-        return opened[key]
+def _opened(opener: Opener, rows: list[list[Picture]]) -> list[list[Image.Image]]:
+    """The images of rows. They share those that they have in common."""
+    images: dict[tuple[Any, ...], Image.Image] = {}
+    for key, picture in ((tuple(picture.values()), picture) for row in rows for picture in row):
+        if key not in images:
+            images[key] = opener.open(picture)
+    return [[images[tuple(picture.values())] for picture in row] for row in rows]

@@ -63,8 +63,8 @@ def read_row(row: RowValues, layout: Layout) -> ReadRow:
         question = f"{text_in(context, 'context')}\n{question}"
     images, numbers, drops_unmarked = _images(row, layout, turns)
     videos = _videos(row, layout, turns)
-    if videos and not images:
-        question, images, videos = _marked_videos(question, videos)
+    if not images and _marks_frames(question, videos):
+        images, videos = videos[0], []
         numbers = list(range(1, len(images) + 1))
     _, system = layout.find(row, "system")
     system = turns.system if system is None else text_in(system, "system")
@@ -261,16 +261,10 @@ def _videos(row: RowValues, layout: Layout, turns: Turns) -> list[list[MediumCel
     return [[MediumCell(value_at(row, place), place)] for kind, place in turns.inline if kind == "video" and place]
 
 
-def _marked_videos(
-    question: str, videos: list[list[MediumCell]]
-) -> tuple[str, list[MediumCell], list[list[MediumCell]]]:
-    """The question of a row without images, where `<image>` may mark its videos, or the frames of its only one."""
+def _marks_frames(question: str, videos: list[list[MediumCell]]) -> bool:
+    """Whether the marks `<image>` of a row without images are for the frames of its only video, one each."""
     marks = [match[1].lower() for match in MARK.finditer(question)]
-    if not marks or "video" in marks:
-        return question, [], videos
-    if len(videos) == 1 and len(marks) == len(videos[0]) > 1:
-        return question, videos[0], []
-    return MARK.sub(lambda match: f"<video{match[2]}>", question), [], videos
+    return len(videos) == 1 and "video" not in marks and len(marks) == len(videos[0]) > 1
 
 
 def _frames(cell: MediumCell) -> list[MediumCell]:

@@ -1,6 +1,7 @@
 """Files of rows as text: JSON Lines, JSON, CSV and TSV, plain or packed by gzip, in UTF-8 or UTF-16."""
 
 import atexit
+import codecs
 import gzip
 import io
 import json
@@ -19,7 +20,7 @@ from difference_feedback.data.cells import RowValues, SourceRow
 from difference_feedback.data.csv_tables import CsvTable
 from difference_feedback.data.json_objects import next_value, rows_of_objects
 from difference_feedback.errors import DataError
-from difference_feedback.runs.jsonl import RowProblem
+from difference_feedback.runs.jsonl import RowProblem, parse_line
 
 TEXT_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 
@@ -57,7 +58,7 @@ class TextSource:
             raw = file.read(self._ends[number] - self._starts[number])
         if self._plain.form == "table":
             return self._table.parse(raw)
-        values: RowValues = json.loads(raw.removeprefix(_BOM))
+        values: RowValues = json.loads(raw.removeprefix(codecs.BOM_UTF8))
         return values
 
     @cached_property
@@ -78,18 +79,11 @@ class TextSource:
             end = 0
             for number, raw in enumerate(file, 1):
                 start, end = end, end + len(raw)
-                try:
-                    text = raw.removeprefix(_BOM).decode().strip()
-                    values = json.loads(text) if text else None
-                except UnicodeDecodeError as error:
-                    self._problem(number, f"byte {error.start} is no UTF-8; save the file as UTF-8")
-                except (ValueError, RecursionError) as error:
-                    self._problem(number, f"no valid JSON ({error}); write one object a line")
-                else:
-                    if isinstance(values, dict):
-                        yield self._row(start, end, number, values)
-                    elif text:
-                        self._problem(number, f"a JSON {type(values).__name__}; write an object, {{...}}")
+                parsed = parse_line(raw.removeprefix(codecs.BOM_UTF8))
+                if isinstance(parsed, dict):
+                    yield self._row(start, end, number, parsed)
+                elif parsed is not None:
+                    self._problem(number, parsed)
 
     def _items(self) -> Iterator[SourceRow]:
         """The items of the file's lists, numbered from 1, since many of them may stand on one line."""
@@ -136,7 +130,6 @@ class TextSource:
         self.problems.append(RowProblem(line, None, message))
 
 
-_BOM = b"\xef\xbb\xbf"
 _BETWEEN = " \t\r\n,"
 
 

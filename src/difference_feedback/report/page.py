@@ -58,8 +58,12 @@ def write_report(run_folders: Sequence[str | Path] | str | Path, output: str | P
     folders = [run_folders] if isinstance(run_folders, str | Path) else list(run_folders)
     if not folders:
         raise DataError("report: there is no run folder: give at least one.")
-    data = load_report([Path(folder) for folder in folders])
-    path = Path(output) if output else Path(folders[0]) / "report.html"
+    return write_page(load_report([Path(folder) for folder in folders]), Path(folders[0]), output)
+
+
+def write_page(data: ReportData, folder: Path, output: str | Path | None = None) -> Path:
+    """Write the report of runs that are loaded, by default to report.html in `folder`, and return its path."""
+    path = Path(output) if output else folder / "report.html"
     write_atomically(path, render(data))
     return path
 

@@ -3,16 +3,14 @@
 `check` is called before a run's folder is made. It imports no torch, so that a mistake is reported at once.
 """
 
-import json
 from collections.abc import Collection, Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.file_names import beside, repairs_file
+from difference_feedback.runs.check_files import check_data, check_repairs
 from difference_feedback.runs.hub import check_hub
-from difference_feedback.runs.model_folder import adapter_base, check_model, is_local
+from difference_feedback.runs.model_folder import adapter_base, check_model
 from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed, require
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
@@ -26,7 +24,6 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
-from difference_feedback.runs.renamed import repair_field
 from difference_feedback.runs.rewards import BENCHMARKS, BUILT_IN, EMBEDDED, JUDGE, JUDGED, check_rewards, rewards_of
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
@@ -37,8 +34,6 @@ HOST_OBJECTIVES = {
     "verl": ("grpo", "gspo", "dapo", "dr_grpo", "ppo"),
 }
 """The objectives that each host computes; on verl, those whose weights were verified."""
-_LINES = 100  # read of a data file
-_FILES = (".json", ".ndjson", ".csv", ".tsv", ".gz", ".parquet", ".arrow", ".zip", ".xlsx")
 
 
 def check(recipe: Recipe) -> None:
@@ -53,7 +48,7 @@ def check(recipe: Recipe) -> None:
             _check_repair(recipe)
             prompt_form(recipe.system_prompt)
             if recipe.data:
-                _check_repairs(recipe.data)
+                check_repairs(recipe.data)
             else:
                 _check_policy_server(recipe, recipe.model)
         case RepairRLRecipe():
@@ -111,7 +106,7 @@ def _check_train(recipe: TrainRecipe) -> None:
     _check_trained(recipe)
     _check_grading(recipe, recipe.data)
     if recipe.test_data:
-        _check_data(recipe.test_data, "test_data")
+        check_data(recipe.test_data, "test_data")
     if recipe.needs_repairer:
         _check_repairer(recipe)
 
@@ -252,7 +247,7 @@ def _check_repair_rl(recipe: RepairRLRecipe) -> None:
     _check_model(recipe.policy, "policy")
     for key in ("data", "test_data"):
         if (data := getattr(recipe, key)) is not None:
-            _check_data(data, key)
+            check_data(data, key)
     audit = recipe.audit
     if audit.enabled and audit.auditor == "embedded" and recipe.data:
         raise ConfigError(
@@ -277,7 +272,7 @@ def _check_grading(recipe: TrainRecipe | EvaluateRecipe, data: Data | None) -> N
             "the language model that grades."
         )
     if data:
-        _check_data(data, "data")
+        check_data(data, "data")
     if recipe.judge is not None:
         check_server(recipe.judge.endpoint, "judge.endpoint")
 
@@ -342,68 +337,3 @@ def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
         check_server(endpoint, "endpoint")
     if recipe.judge is not None:
         check_server(recipe.judge, "judge")
-
-
-def _check_data(data: Data, key: str) -> None:
-    path = Path(data.path).expanduser()
-    if path.suffix == ".jsonl" and not path.is_dir() and not _is_no_jsonl(path):
-        _check_rows(data.path, f"{key}.path")
-    elif (is_local(data.path) or path.suffix in _FILES) and not path.exists():
-        raise ConfigError(
-            f"{key}.path: {data.path} does not exist: give a file of rows, a folder with one, a saved data set, or a "
-            "hub name."
-        )
-    if data.image_root is not None and not Path(data.image_root).expanduser().is_dir():
-        raise ConfigError(f"{key}.image_root: {data.image_root} is no folder: give the one that the paths start from.")
-
-
-def _is_no_jsonl(path: Path) -> bool:
-    """Whether a file in spite of its name is in UTF-16, a list, or indented objects. `data.text_files` reads these."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return False
-    encoding = json.detect_encoding(head)
-    text = head.decode(encoding, "replace").strip()
-    is_list = text.startswith("[") and "{" in text
-    return not encoding.startswith("utf-8") or is_list or text.partition("\n")[0] == "{"
-
-
-def _check_repairs(name: str) -> None:
-    """Repaired answers, and not what `annotate` shows to people: the same rows without the repairs."""
-    try:
-        path = repairs_file(Path(name).expanduser())
-    except ConfigError as error:
-        raise ConfigError(f"data: {error}") from None
-    rows = _check_rows(str(path), "data")
-    if any(repair_field(row) in row for row in rows) or not any("draft" in row for row in rows):
-        return
-    annotated = beside(path, "annotated")
-    remedy = (
-        "which exists: give it"
-        if annotated.is_file()
-        else f"which does not exist yet: difference-feedback annotate {name}"
-    )
-    raise ConfigError(f"data: {name} holds answers that nobody has repaired. The repairs go to {annotated}, {remedy}.")
-
-
-def _check_rows(name: str, key: str) -> list[Mapping[str, Any]]:
-    """The objects in the first lines of a JSON Lines file that can be read; at least one."""
-    try:
-        with Path(name).expanduser().open(encoding="utf-8-sig", errors="replace") as file:
-            rows = [row for row in map(_parsed, islice(file, _LINES)) if isinstance(row, Mapping)]
-    except OSError as error:
-        raise ConfigError(f"{key}: {name}: {error.strerror}: give a JSON Lines file that can be read.") from None
-    if not rows:
-        raise ConfigError(
-            f"{key}: {name}: none of its first {_LINES} lines is a JSON object: write one {{...}} a line."
-        )
-    return rows
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None

@@ -1,5 +1,6 @@
 """JSON Lines files: one way to read, to write and to append. One object a line, in UTF-8; NaN and infinity are null."""
 
+import codecs
 import json
 import math
 import os
@@ -90,22 +91,28 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                try:
-                    text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-                    values = json.loads(text) if text else None
-                except UnicodeDecodeError as error:
-                    problems.append(RowProblem(number, None, f"byte {error.start} is no UTF-8; save the file as UTF-8"))
-                except (ValueError, RecursionError) as error:
-                    problems.append(RowProblem(number, None, f"no valid JSON ({error}); write one object a line"))
-                else:
-                    if isinstance(values, dict):
-                        rows.append(Row(number, values))
-                    elif text:
-                        kind = type(values).__name__
-                        problems.append(RowProblem(number, None, f"a JSON {kind}; write an object, {{...}}"))
+                parsed = parse_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+                if isinstance(parsed, dict):
+                    rows.append(Row(number, parsed))
+                elif parsed is not None:
+                    problems.append(RowProblem(number, None, parsed))
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; name a file that can be read") from None
     return rows, problems
+
+
+def parse_line(line: bytes) -> dict[str, Any] | str | None:
+    """The object that a line holds; what is wrong with the line, as a text; or None for an empty line."""
+    try:
+        text = line.decode().strip()
+        values = json.loads(text) if text else None
+    except UnicodeDecodeError as error:
+        return f"byte {error.start} is no UTF-8; save the file as UTF-8"
+    except (ValueError, RecursionError) as error:
+        return f"no valid JSON ({error}); write one object a line"
+    if isinstance(values, dict):
+        return values
+    return f"a JSON {type(values).__name__}; write an object, {{...}}" if text else None
 
 
 def read_input(path: Path) -> tuple[list[Row], list[RowProblem]]:
