@@ -19,7 +19,7 @@ HARNESS_STAMP := $(HARNESS_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
-	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint lint format bench-core bench-data bench-small clean
+	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format bench-core bench-data bench-small clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,9 @@ test: $(STAMP) ## all tests that this machine can run
 test-gpu: $(STAMP) ## on a CUDA device, in bf16: train, repair sft, repair rl, evaluate; skipped where there is none
 	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} TOKENIZERS_PARALLELISM=false \
 	$(BIN)/python -m pytest -m gpu tests/gpu --durations 8
+
+test-faults: $(STAMP) ## kills, full disks, bad recipes, broken servers and attacks, in under five minutes
+	$(PYTEST) -m faults tests/faults --durations 8
 
 # vLLM pins half of what it depends on, so it has an environment of its own, beside the one that the tests run in. Its
 # torch is not on PyPI.
