@@ -75,7 +75,7 @@ def test_a_run_killed_at_any_time_resumes_bit_for_bit(work: Work, server: Comman
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("work", (TRAIN, REPAIR_SFT), ids=lambda work: work.name)
+@pytest.mark.parametrize("work", [TRAIN, REPAIR_SFT], ids=lambda work: work.name)
 def test_a_run_killed_again_while_it_goes_on_resumes_bit_for_bit(work: Work, server: Commands, folder: Path) -> None:
     uninterrupted, expected = work.whole(server, folder)
     draw, wrong = random.Random(1), []

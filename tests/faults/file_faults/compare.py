@@ -1,4 +1,4 @@
-"""Whether two folders of runs hold the same, but for clocks: bytes of weights, rows, summaries, and the files' names."""
+"""Whether two folders of runs hold the same, but for clocks: bytes of weights, rows, summaries, names of files."""
 
 import json
 import re

@@ -1,6 +1,6 @@
 """A process that has imported everything once, and forks a child for every run: a trial costs the run alone.
 
-    python server.py      # with LD_PRELOAD set to the shim; requests on stdin, replies on stdout, one JSON object a line
+    python server.py    # with LD_PRELOAD set to the shim; requests on stdin, replies on stdout, one JSON object a line
 
 A child is the leader of a process group of its own. Only the server can wait for it; the client kills it by its id.
 """
@@ -66,8 +66,8 @@ def start(request: dict[str, Any]) -> int:
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, target)
-    sys.stdin = open(0, closefd=False)
-    sys.stdout, sys.stderr = (open(number, "w", closefd=False, buffering=1) for number in (1, 2))
+    sys.stdin = os.fdopen(0, closefd=False)
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", buffering=1, closefd=False) for number in (1, 2))
     code = 1
     try:
         os.chdir(request["folder"])

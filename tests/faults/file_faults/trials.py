@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faults.file_faults.control import Fault, build_shim, fired
+from faults.file_faults.control import NOTHING, Fault, build_shim, fired
 
 SECONDS = 300.0  # after which a run counts as one that hangs
 
@@ -57,8 +57,8 @@ class Commands:
         self._process = subprocess.Popen(command, env=environment, text=True, **pipes)
         self._read()
 
-    def start(self, watched: Path, arguments: Sequence[str], fault: Fault = Fault(), **more: Any) -> int:
-        """Start a run; returns its process id, which is that of its group. `more`: `call`, `modules` of `server.run`."""
+    def start(self, watched: Path, arguments: Sequence[str], fault: Fault = NOTHING, **more: Any) -> int:
+        """Start a run, and return its process id, which is that of its group. `more`: see `server.run`."""
         for name in ("log", "output"):
             (self.folder / name).unlink(missing_ok=True)
         block = fault.control(watched.resolve(), self.folder / "log")
@@ -78,7 +78,7 @@ class Commands:
         output = (self.folder / "output").read_text(errors="replace")
         return Ending(code, output, operations, fired(self.folder / "control"))
 
-    def run(self, watched: Path, arguments: Sequence[str], fault: Fault = Fault(), **more: Any) -> Ending:
+    def run(self, watched: Path, arguments: Sequence[str], fault: Fault = NOTHING, **more: Any) -> Ending:
         """A run from its start to its end."""
         return self.wait(self.start(watched, arguments, fault, **more), watched)
 
