@@ -40,7 +40,7 @@ def test_what_is_killed_at_a_file_operation_goes_on_bit_for_bit(
     assert not wrong, "\n".join(wrong)
 
 
-@pytest.mark.parametrize("work", WORKS[:2], ids=lambda work: work.name)
+@pytest.mark.parametrize("work", WORKS, ids=lambda work: work.name)
 def test_a_full_disk_is_said_in_a_sentence(work: Work, server: Commands, folder: Path) -> None:
     wrong = failed_and_resumed(work, server, folder, "fail from", NUMBERS[work.name] // 3)
     assert not wrong, "\n".join(wrong)

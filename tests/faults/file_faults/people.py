@@ -4,11 +4,20 @@ from pathlib import Path
 
 from difference_feedback.annotate.items import find_work
 from difference_feedback.annotate.projects import RepairProject, ReviewProject
+from difference_feedback.errors import DataError
 
 
 def work(folder: str) -> None:
     """Repair, skip and review until nothing is left. Prints a line for every save that the page would acknowledge."""
-    repairs, audits = find_work(Path(folder))
+    try:
+        _work(Path(folder))
+    except DataError as error:
+        print(f"Error: {error}")  # as the page shows it
+        raise SystemExit(2) from None
+
+
+def _work(folder: Path) -> None:
+    repairs, audits = find_work(folder)
     assert repairs is not None
     assert audits is not None
     project, reviews = RepairProject(repairs), ReviewProject(audits)

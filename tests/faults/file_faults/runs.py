@@ -55,7 +55,7 @@ methods:
 
 
 def bench(folder: Path) -> list[str]:
-    plan = folder.parent / "plan.yaml"
+    plan = folder.parent.parent / "plan.yaml"
     plan.write_text(PLAN, encoding="utf-8")
     return ["bench", str(plan), "--output", str(folder)]
 
@@ -71,7 +71,7 @@ def right(completions, answer, **_):
 
 def collect(folder: Path) -> list[str]:
     """Questions of the embedded world as a file of one's own, two rounds of sampling, and a reward of one's own."""
-    data = folder.parent / "questions"
+    data = folder.parent.parent / "questions"  # not on the disk that may be full
     if not data.exists():
         data.mkdir()
         rows = []
