@@ -9,7 +9,6 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from difference_feedback.bench.cells import Cell, cells_of, check_plan, check_settings
@@ -17,6 +16,7 @@ from difference_feedback.bench.results import ResultRow, load_results, machine
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.jsonl import JsonLines, read_rows, write_atomically
 from difference_feedback.runs.loading import dump_recipe
+from difference_feedback.runs.lock import holding
 from difference_feedback.runs.recipes import BenchRecipe
 
 
@@ -38,13 +38,9 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
         check_settings(plan, todo)
     if root.exists() and not root.is_dir():
         raise ConfigError(f"{root} is a file: give --output an empty or new folder.")
-    root.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(root / ".lock", timeout=0):
-            write_atomically(root / "config.yaml", dump_recipe(plan))
-            return _run_missing(plan, cells, root, jobs)
-    except Timeout:
-        raise ConfigError(f"{root}: another bench is running there: wait for it, or give another --output.") from None
+    with holding(root):
+        write_atomically(root / "config.yaml", dump_recipe(plan))
+        return _run_missing(plan, cells, root, jobs)
 
 
 def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int) -> list[ResultRow]:

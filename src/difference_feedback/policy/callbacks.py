@@ -28,6 +28,8 @@ class EvaluateHeldOut(TrainerCallback):
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step == 0:
             self.measure(state)
+        elif any(row.get("step") == state.global_step and "accuracy" in row for row in self.run.metrics()):
+            self.last = (state.global_step, False)  # its row was written before the run was resumed
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.every and state.global_step % self.every == 0:
@@ -38,10 +40,10 @@ class EvaluateHeldOut(TrainerCallback):
         key = (state.global_step, final and self.partly)
         if self.latest is not None and key == self.last:
             return self.latest
+        is_new, self.last = key != self.last, key
         with self.budget.paused():
             self.latest = self.evaluate(final)
-        self.last = key
-        if state.is_world_process_zero:
+        if is_new and state.is_world_process_zero:
             keep = ("accuracy", "interval", "problems", "tasks")
             row = {name: value for name, value in self.latest.summary().items() if name in keep}
             self.run.log(step=state.global_step, **self.budget.seconds, **row)

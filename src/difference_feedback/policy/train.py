@@ -20,7 +20,7 @@ from difference_feedback.repair.embedded import embedded_repairer
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import other_system, template_for
 from difference_feedback.runs.check import check
-from difference_feedback.runs.folder import Run, step_of
+from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
@@ -98,7 +98,7 @@ def train(
         trainer.add_callback(measured)
     checkpoint = run.last_checkpoint()
     if trainer.is_world_process_zero():
-        run.rewind(step_of(checkpoint) if checkpoint else -1)
+        run.rewind_to(checkpoint)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(run.model_path))
     final = measured.measure(trainer.state, final=True) if measured else None

@@ -14,7 +14,7 @@ class StopAtPlateau(TrainerCallback):
     """Stops the training when a logged metric no longer rises.
 
     That is when its mean over the last `window` logs exceeds its mean over the `window` logs before by less than
-    `min_gain`.
+    `min_gain`. A resumed run goes on with the rows of its checkpoint.
     """
 
     def __init__(self, metric: str = "repair/correct", window: int = 5, min_gain: float = 0.01) -> None:
@@ -23,13 +23,23 @@ class StopAtPlateau(TrainerCallback):
         self.min_gain = min_gain
         self.values: list[float] = []
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.values = [float(row[self.metric]) for row in state.log_history if self.metric in row]
+        if self._is_flat():
+            control.should_training_stop = True
+
     def on_log(self, args: Any, state: Any, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if not logs or self.metric not in logs:
             return
         self.values.append(float(logs[self.metric]))
-        n = self.window
-        if len(self.values) >= 2 * n and np.mean(self.values[-n:]) < np.mean(self.values[-2 * n : -n]) + self.min_gain:
+        if self._is_flat():
             control.should_training_stop = True
+
+    def _is_flat(self) -> bool:
+        n = self.window
+        if len(self.values) < 2 * n:
+            return False
+        return bool(np.mean(self.values[-n:]) < np.mean(self.values[-2 * n : -n]) + self.min_gain)
 
 
 class MeasureRepairs(TrainerCallback):

@@ -21,7 +21,8 @@ from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
-from difference_feedback.runs.folder import Run, step_of
+from difference_feedback.runs.checkpoints import step_of
+from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.validation import build_config
@@ -76,7 +77,7 @@ class Stage:
         self.last_checkpoint = str(checkpoint) if checkpoint else None
         self.first_step = step_of(checkpoint) if checkpoint else 0
         if ranks().is_main_process:
-            run.rewind(self.first_step if checkpoint else -1)
+            run.rewind_to(checkpoint)
         self._spent: dict[str, float] = {}
         self._budget: StopAtBudget | None = None
         self._drafts: Any = None

@@ -3,27 +3,32 @@
 config.yaml      the resolved recipe, every default spelled out
 versions.json    Python, packages, commit, platform, processor cores, seed
 metrics.jsonl    one row a measurement: {"step": ..., "cpu_seconds": ..., ...}
-checkpoints/     checkpoint-<step>/ folders, as the trainer writes them
+checkpoints/     checkpoint-<step>/ folders, as the trainer writes them; see `runs.checkpoints`
 summary.json     the result; the run is finished once this file exists
+.lock, .holder   which process is at work here; see `runs.lock`
 """
 
 import importlib.metadata
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs import own_files
+from difference_feedback.runs.checkpoints import newest_whole, rows_of, step_of
 from difference_feedback.runs.first_rank import on_first_rank
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_atomically, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
+from difference_feedback.runs.lock import hold
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
 from difference_feedback.runs.yaml_text import parse_yaml
@@ -39,48 +44,33 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
-OWN_FOLDERS = {"benchmarks", "cells", "checkpoints", "images", "model", "shared", "submissions", "validation"}
-OWN_FILES = {
-    "answers.jsonl",
-    "answers.jsonl.lock",
-    "config.yaml",
-    "examples.jsonl",
-    "hub.json",
-    "metrics.jsonl",
-    "metrics.jsonl.lock",
-    "oracle_repairs.jsonl",
-    "predictions.jsonl",
-    "report.html",
-    "requests.jsonl",
-    "results.jsonl",
-    "results.jsonl.lock",
-    "summary.json",
-    "test.parquet",
-    "train.parquet",
-    "verl.log",
-    "verl_metrics.jsonl",
-    "versions.json",
-    "vllm_audit.log",
-    "vllm_evaluation.log",
-    "vllm_judge.log",
-    "vllm_repairs.log",
-}
 
 
 class Run:
-    """One run in its folder. `resumed`: it continues an interrupted run; `finished`: it is done."""
+    """One run in its folder. `resumed`: it continues an interrupted run; `finished`: it is done.
+
+    The first rank holds the folder against other processes until `close`, or as long as this object or the process
+    lasts.
+    """
 
     def __init__(self, folder: str | Path, recipe: Recipe, *, overwrite: bool = False) -> None:
         """Start a run in `folder`, or continue the interrupted run there. Where several ranks do, the first one writes.
 
-        Raises `ConfigError` when the folder holds other files, or a run of another recipe. `overwrite` starts that run
-        anew: its own files are removed, and no other.
+        Raises `ConfigError` when the folder holds other files, or a run of another recipe, or another process works
+        there. `overwrite` starts that run anew: its own files are removed, and no other. What people made of them is
+        kept; see `runs.own_files`.
         """
         self.folder = Path(folder)
         self.recipe = recipe
+        self._let_go: Callable[[], object] | None = None
         state = on_first_rank(lambda: self._open(overwrite))
         self.resumed: bool = state["resumed"]
         self.versions: dict[str, Any] = state["versions"]
+
+    def close(self) -> None:
+        """Let other processes work in the folder."""
+        if self._let_go is not None:
+            self._let_go()
 
     @property
     def checkpoints(self) -> Path:
@@ -107,13 +97,25 @@ class Run:
         return read_rows(self.metrics_path)
 
     def last_checkpoint(self) -> Path | None:
-        """The newest complete checkpoint (the trainer writes its state file last)."""
-        complete = [p for p in self.checkpoints.glob("checkpoint-*") if (p / "trainer_state.json").is_file()]
-        return max(complete, key=step_of, default=None)
+        """The newest whole checkpoint. All ranks make this call; the first one prints which newer ones are left out."""
+        name = on_first_rank(self._last_checkpoint)
+        return self.checkpoints / name if name else None
 
     def rewind(self, step: int) -> None:
-        """Remove the metrics after `step`: a run resumed from a checkpoint measures them again."""
+        """Remove the metrics after `step`: a run resumed from there measures them again."""
         write_jsonl(self.metrics_path, [row for row in self.metrics() if row.get("step", 0) <= step])
+
+    def rewind_to(self, checkpoint: Path | None) -> None:
+        """Remove the metrics that were written after `checkpoint`, or all of them.
+
+        Rows of the checkpoint's own step may be older or newer than it is. Its number of rows tells them apart.
+        """
+        rows = rows_of(checkpoint) if checkpoint else 0
+        if rows is None:  # of the release before
+            assert checkpoint is not None
+            self.rewind(step_of(checkpoint))
+        else:
+            write_jsonl(self.metrics_path, self.metrics()[:rows])
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         """Write summary.json, which marks the run as finished."""
@@ -125,32 +127,53 @@ class Run:
         """The result of a finished run."""
         return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
 
+    def _last_checkpoint(self) -> str | None:
+        checkpoint, left_out = newest_whole(self.checkpoints)
+        if left_out:
+            instead = f"{checkpoint.name} is the newest whole one" if checkpoint else "none is whole: start again"
+            Console(stderr=True, emoji=False, soft_wrap=True, highlight=False).print(
+                f"{self.checkpoints}: left out {'; '.join(left_out)}. {instead}.", markup=False
+            )
+        return checkpoint.name if checkpoint else None
+
     def _open(self, overwrite: bool) -> dict[str, Any]:
         """Make or check the folder. Returns whether the run continues, and the versions that it runs with."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{self.folder} is a file: give --output an empty or new folder.")
-        resumed = False
-        if overwrite and (self.folder / "config.yaml").is_file():
-            self._remove()
-        else:
-            resumed = self._is_same_run()
+        if self.folder.is_dir() and not self._holds_run() and not self._is_empty():
+            raise ConfigError(f"{self.folder} is not empty and holds no run: give --output an empty or new folder.")
         try:
             self.checkpoints.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ConfigError(f"{self.folder}: {error.strerror}: give --output a folder that can be made.") from None
+        self._let_go = weakref.finalize(self, hold(self.folder).release)
+        own_files.remove_leftovers(self.folder)
+        if (self.folder / own_files.MARKER).is_file() or (overwrite and self._holds_run()):
+            if kept := own_files.remove_run(self.folder):
+                print(f"What people made of the run before is kept in {kept}.", file=sys.stderr, flush=True)
+            self.checkpoints.mkdir(exist_ok=True)
+        resumed = self._is_same_run()
         if not resumed:
             write_atomically(self.folder / "config.yaml", dump_recipe(self.recipe))
         used = versions() | {"seed": self.recipe.seed}
         write_atomically(self.folder / "versions.json", to_json(used, indent=2) + "\n")
         return {"resumed": resumed, "versions": used}
 
+    def _holds_run(self) -> bool:
+        return any((self.folder / name).is_file() for name in ("config.yaml", own_files.MARKER))
+
+    def _is_empty(self) -> bool:
+        """Whether the folder holds nothing but what a run leaves that was killed before it wrote its recipe."""
+        return not any(self.checkpoints.glob("*")) and all(
+            path.name in own_files.ALWAYS | own_files.START | {"checkpoints"}
+            or own_files.LEFTOVER.fullmatch(path.name)
+            or own_files.LOGS.fullmatch(path.name)
+            for path in self.folder.iterdir()
+        )
+
     def _is_same_run(self) -> bool:
         path = self.folder / "config.yaml"
-        if not path.is_file():
-            if self.folder.is_dir() and any(self.folder.iterdir()):
-                raise ConfigError(f"{self.folder} is not empty and holds no run: give --output an empty or new folder.")
-            return False
-        if not self._has_begun():
+        if not path.is_file() or self._is_empty():  # a recipe that was refused at once may be corrected in place
             return False
         before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
         if isinstance(before, dict):  # it may have been written by the release before
@@ -164,27 +187,6 @@ class Run:
                 "give another --output, or --overwrite to start it anew."
             )
         return True
-
-    def _has_begun(self) -> bool:
-        """Whether the folder holds more than a recipe: one that was refused at once may be corrected in place."""
-        logs = {path.name for path in self.folder.glob("vllm_*.log")}
-        begun = {path.name for path in self.folder.iterdir()} - {"config.yaml", "versions.json", "checkpoints"} - logs
-        return bool(begun) or any(self.checkpoints.glob("*"))
-
-    def _remove(self) -> None:
-        """Remove a run's files and those of its parts, and nothing else."""
-        for part in sorted(self.folder.iterdir()):
-            if part.is_symlink():
-                continue
-            if part.is_dir() and (part.name in OWN_FOLDERS or (part / "versions.json").is_file()):
-                shutil.rmtree(part)
-            elif part.name in OWN_FILES:
-                part.unlink()
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step after which the trainer wrote a checkpoint's folder."""
-    return int(checkpoint.name.rsplit("-", 1)[1])
 
 
 def versions() -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from difference_feedback.errors import ConfigError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 
 def is_local(name: str) -> bool:
@@ -46,6 +47,36 @@ def adapter_base(path: str | Path, key: str = "model") -> str | None:
         ) from error
 
 
+def why_cut(path: Path) -> str | None:
+    """Why a file of weights is no whole one; None where it is. Only its header is read."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            return None
+    except (SafetensorError, OSError) as error:
+        return str(error)
+
+
+def _check_weights(folder: Path, place: str) -> None:
+    """Raise `ConfigError` where a file of weights in the folder was cut off or is missing. `place` names the model."""
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / INDEX
+    names: set[str] = set()
+    if index.is_file():
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ConfigError(f"{place}: {INDEX} cannot be read ({error}): copy or save the model again.") from None
+    elif any("-of-" in path.name for path in files):
+        names = {INDEX}
+    for name in sorted(names - {path.name for path in files}):
+        raise ConfigError(f"{place}: {name} is missing: copy or save the model again.")
+    for path in files:
+        if problem := why_cut(path):
+            raise ConfigError(f"{place}: {path.name} is damaged ({problem}): copy or save the model again.")
+
+
 def check_model(name: str, key: str = "model") -> None:
     """Raise `ConfigError` where `name` is a path at which no usable model is. Hub names are left to the hub.
 
@@ -68,3 +99,4 @@ def check_model(name: str, key: str = "model") -> None:
         raise ConfigError(f"{key}: {name}: no model is in this folder (no config.json).{inside}")
     elif not any(folder.glob("*.safetensors")):
         raise ConfigError(f"{key}: {name}: no weights in safetensors; save the model with `save_pretrained`.")
+    _check_weights(folder, f"{key}: {name}")

@@ -16,7 +16,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.cost import BILL, SECONDS
 from difference_feedback.models.billing import bill_device
 from difference_feedback.models.flops import uncounted
-from difference_feedback.runs.jsonl import JsonLines
+from difference_feedback.runs.jsonl import JsonLines, read_rows
 
 
 class StopAtBudget(TrainerCallback, ExportableState):
@@ -28,7 +28,8 @@ class StopAtBudget(TrainerCallback, ExportableState):
     It counts the seconds of all ranks from the start of training (`method.cost` says what a GPU second is), plus
     `already_spent`, the CPU seconds of what came before, such as training the repair model, or the seconds by clock. It
     logs the totals on every line as `cpu_seconds` and, where GPUs are held, `gpu_seconds`. It keeps them in the
-    checkpoint's `trainer_state.json`, so that a resumed run goes on counting.
+    checkpoint's `trainer_state.json`, so that a resumed run goes on counting, `already_spent` included: what came
+    before may be done again after a kill, and is billed once.
     """
 
     def __init__(
@@ -78,11 +79,15 @@ class StopAtBudget(TrainerCallback, ExportableState):
         # Trainer restores callbacks only where `restore_callback_states_from_checkpoint` is set; this reads it anyway.
         callbacks: Any = state.stateful_callbacks or {}
         saved = callbacks.get(type(self).__name__, {}) if state.global_step else {}
+        if isinstance(already := saved.get("args", {}).get("already_spent"), dict):
+            self.already_spent = already
         before = saved.get("attributes", {}).get("spent_before", {})
         self.spent_before = before if isinstance(before, dict) else {"cpu": before}  # checkpoints of the release before
         bill_device(args.device)
         self._start = BILL.now()
         self._count(dict.fromkeys(self._start, 0.0))
+        if state.global_step and max(self._shares(), default=0.0) >= 1.0:
+            control.should_training_stop = True
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         now = BILL.now()
@@ -90,11 +95,7 @@ class StopAtBudget(TrainerCallback, ExportableState):
         self._count(dict(zip(self._start, reduce(here, reduction="sum").tolist(), strict=True)))
         if not self.limits:
             return
-        # The schedule starts with the first step: what was spent before is not part of it.
-        shares = []
-        for clock, limit in self.limits.items():
-            before = self.already_spent.get(clock, 0.0)
-            shares.append((self.totals.get(clock, before) - before) / max(limit - before, 1e-9))
+        shares = self._shares()
         place, schedule = int(min(1.0, max(shares)) * state.max_steps), kwargs["lr_scheduler"]
         if place > state.global_step and isinstance(schedule, LambdaLR):  # others go by their own clocks
             schedule.last_epoch = place - 1
@@ -106,6 +107,14 @@ class StopAtBudget(TrainerCallback, ExportableState):
         if logs is not None:
             logs |= self.seconds
             state.log_history[-1] |= self.seconds
+
+    def _shares(self) -> list[float]:
+        """How much of each limit is used up. What was spent before the first step is part of neither."""
+        shares = []
+        for clock, limit in self.limits.items():
+            before = self.already_spent.get(clock, 0.0)
+            shares.append((self.totals.get(clock, before) - before) / max(limit - before, 1e-9))
+        return shares
 
     def _count(self, here: dict[str, float]) -> None:
         """Put the seconds since the start of training onto those before."""
@@ -136,15 +145,18 @@ def check_first_batch(rows: int, config: Any, what: str) -> None:
         )
 
 
-class MetricsToJsonl(TrainerCallback):
+class MetricsToJsonl(TrainerCallback, ExportableState):
     """Appends `{"step": ..., ...}` to a file at every log, from the first process only.
 
     Add it after the callbacks that put something into the row, such as `StopAtBudget`. Numbers that are not finite are
-    written as null.
+    written as null. Checkpoints note how many rows the file has: `Run.rewind_to` removes later ones.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+
+    def state(self) -> dict[str, Any]:
+        return {"args": {"path": str(self.path)}, "attributes": {"rows": len(read_rows(self.path))}}
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **_: Any) -> None:
         if logs is None or not state.is_world_process_zero:

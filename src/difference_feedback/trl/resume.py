@@ -7,39 +7,150 @@ TRL 1.16 on transformers 5 loses three things on `resume_from_checkpoint`, which
 - `_step`, which says when to generate and which slice of the generated batch comes next: it restarts at 0.
 - The sampler's order from the second epoch on: its generator has not drawn the permutations of the finished epochs.
 
+Two more are lost by any trainer: what was summed up for the next row of the log, and that a run was done, so that one
+which is resumed at its last step makes another (`GoOn`).
+
 A run that resumes where a new batch is generated then equals an uninterrupted one bit for bit. Between two generations
 it does not, since the generated batch is not saved: a warning says so.
 """
 
+import json
 import os
+import shutil
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import Trainer
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
+from transformers.trainer_callback import ExportableState
+from transformers.trainer_utils import SaveStrategy, rotate_checkpoints
 from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig
 
+from difference_feedback.runs.checkpoints import seal
+from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.trl.image_rows import ImageRows
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 
+SUMS = "open_row.json"
+"""In a checkpoint: what was summed up since the last row of the log, and for the mean loss of the whole run."""
+
 
 class WholeCheckpoints(Trainer):
-    """A trainer whose checkpoints hold all that a resumed run needs, and give it back. A base beside TRL's trainers."""
+    """A trainer whose checkpoints hold all that a resumed run needs, and give it back. A base beside TRL's trainers.
+
+    A checkpoint is sealed once all ranks have written it (`runs.checkpoints`). Only then are older ones removed.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._saved_at = -1
+        self._go_on = GoOn(self)
+        self.add_callback(self._go_on)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "train_loss" in logs:  # transformers divides by the steps since resuming
+            logs["train_loss"] = self._total_loss_scalar / max(self.state.global_step, 1)
+        super().log(logs, start_time)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self._go_on.load(checkpoint)
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        if not self.control.should_training_stop:
+            super()._run_epoch(*args, **kwargs)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        step = self.state.global_step
+        if step == self._saved_at:  # at its last step, and again at the end of the epoch
+            return
+        place = Path(self._get_output_dir(trial=trial))
+        folder = place / f"checkpoint-{step}"
+        if self.args.should_save:
+            shutil.rmtree(folder, ignore_errors=True)  # one that was cut off, or is another run's
+            saved: Any = self.state.stateful_callbacks
+            for callback in self.callback_handler.callbacks:  # a checkpoint of the release before has fewer
+                if isinstance(callback, ExportableState):
+                    saved.setdefault(type(callback).__name__, {})
+        loss = self.accelerator.reduce(self._tr_loss.detach().clone(), "mean")  # waits for all ranks
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            if self.args.should_save:
+                self._go_on.save(folder, float(loss))
+            super()._save_checkpoint(model, trial)
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                seal(folder)
+        except BaseException:
+            if self.args.should_save:  # on a full disk, it would leave no room for the next try
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            self.args.save_total_limit = limit
+        self._saved_at = step
+        if self.args.should_save:
+            best = self.state.best_model_checkpoint
+            rotate_checkpoints(str(place), limit, best_model_checkpoint=best, use_mtime=True)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
-        # The first rank writes the state file next, by which `Run.last_checkpoint` knows a complete checkpoint.
+        # The first rank writes the state file next, which counts as the last one where the seal is missing.
         self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         target = self.accelerator.unwrap_model(self.model if model is None else model)
         if not load_weights(self, target, resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+
+class GoOn(TrainerCallback):
+    """Ends a resumed run that was done, and gives the next row of the log what was summed up before.
+
+    The step after which a callback stops the training gets a checkpoint as well, unless there are to be none.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.sums: dict[str, Any] = {}
+
+    def save(self, checkpoint: Path, loss: float) -> None:
+        """Write the sums to a checkpoint's folder; `loss` is that since the last row, the mean over ranks."""
+        names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens")
+        sums = {name: getattr(self.trainer, name) for name in names if hasattr(self.trainer, name)}
+        metrics = getattr(self.trainer, "_metrics", {}).get("train", {})
+        sums["_metrics"] = {name: [float(value) for value in values] for name, values in metrics.items()}
+        write_atomically(checkpoint / SUMS, json.dumps(sums | {"_tr_loss": loss}))
+
+    def load(self, checkpoint: str) -> None:
+        """Read the sums, which checkpoints of the release before do not have."""
+        path = Path(checkpoint) / SUMS
+        self.sums = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.global_step:
+            return
+        if state.global_step >= state.max_steps:
+            control.should_training_stop = True
+        sums, self.sums = self.sums, {}
+        for name, values in sums.pop("_metrics", {}).items():
+            self.trainer._metrics["train"][name] = values
+        if "_tr_loss" in sums:
+            self.trainer._tr_loss.fill_(sums.pop("_tr_loss"))
+        for name, value in sums.items():
+            setattr(self.trainer, name, value)
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if control.should_training_stop and args.save_strategy != SaveStrategy.NO:
+            control.should_save = True
+
+    on_log = on_step_end
 
 
 class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
@@ -75,6 +186,17 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
         self._train_sampler = super()._get_train_sampler(dataset)
         return self._train_sampler
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        resumes = kwargs["resume_from_checkpoint"] is not None and kwargs["epoch"] == kwargs["epochs_trained"]
+        if resumes and self._step % self._generate_every and not self.control.should_training_stop:
+            warnings.warn(
+                f"Resuming at step {self.state.global_step}, between two generations: new answers are sampled for the "
+                "rest of this one, so the run will differ from an uninterrupted one. Choose save_steps so that "
+                "checkpoints fall on a generation.",
+                stacklevel=2,
+            )
+        super()._run_epoch(*args, **kwargs)
+
     def _load_best_model(self) -> None:
         target, best = self.accelerator.unwrap_model(self.model), self.state.best_model_checkpoint
         if best is None or not load_weights(self, target, best):
@@ -85,13 +207,6 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
         if checkpoint is None:
             return
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
-        if self._step % self._generate_every:
-            warnings.warn(
-                f"Resuming at step {self.state.global_step}, between two generations: new answers are sampled for the "
-                "rest of this one, so the run will differ from an uninterrupted one. Choose save_steps so that "
-                "checkpoints fall on a generation.",
-                stacklevel=2,
-            )
         generator = getattr(self._train_sampler, "generator", None)
         if generator is not None:
             for _ in range(int(self.state.epoch or 0)):

@@ -1,0 +1,112 @@
+"""One process at a time works in a folder. The kernel holds the lock, and frees it when that process ends, even killed.
+
+.lock      the locked file; it stays
+.holder    the process that holds the lock, for the message to others: {"pid", "host"}
+"""
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import BaseFileLock, FileLock, Timeout
+from rich.console import Console
+
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.jsonl import write_atomically
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+LOCK, HOLDER = ".lock", ".holder"
+PATIENCE = 1.0  # seconds: the children of a process that was killed may live a moment longer
+
+
+class FolderLock:
+    """This process's hold on a folder. `hold` makes it."""
+
+    def __init__(self, folder: Path, lock: BaseFileLock | None) -> None:
+        self.folder = folder
+        self.count = 0
+        self._lock = lock
+
+    def release(self) -> None:
+        """Give back one hold. The last one frees the folder for other processes."""
+        self.count -= 1
+        if self.count == 0 and _held.get(str(self.folder)) is self:
+            del _held[str(self.folder)]
+            if self._lock is not None:
+                self._lock.release()
+
+
+_held: dict[str, FolderLock] = {}
+_process = os.getpid()
+
+
+def hold(folder: Path) -> FolderLock:
+    """Lock `folder`, which exists, for this process. A process that has it already holds it once more.
+
+    A file system without locks is reported once, and the work goes on.
+
+    Raises `ConfigError` where another process holds the folder, or nothing can be written there.
+    """
+    global _process
+    if _process != os.getpid():  # a fork: what its parent holds is not its own
+        _held.clear()
+        _process = os.getpid()
+    folder = folder.resolve()
+    held = _held.get(str(folder))
+    if held is None:
+        held = _held[str(folder)] = FolderLock(folder, _lock(folder))
+    held.count += 1
+    return held
+
+
+@contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    """`hold` for as long as the work inside lasts. The folder is made first."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror}: give --output a folder that can be made.") from None
+    held = hold(folder)
+    try:
+        yield
+    finally:
+        held.release()
+
+
+def _lock(folder: Path) -> BaseFileLock | None:
+    try:
+        lock = _kernel_lock(folder / LOCK)
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        raise ConfigError(
+            f"{folder}: another run is at work there{_holder(folder)}: wait for it, end it, or give another --output."
+        ) from None
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
+            raise ConfigError(f"{folder}: {error.strerror}: give --output a folder that can be written to.") from None
+        Console(stderr=True, emoji=False, soft_wrap=True).print(
+            f"{folder}: this file system has no locks ({error}): start no second run in this folder.", markup=False
+        )
+        return None
+    with suppress(DataError):  # a full disk: the lock is what counts
+        write_atomically(folder / HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    return lock
+
+
+def _kernel_lock(path: Path) -> BaseFileLock:
+    try:  # a marker file in place of a lock would outlive a process that was killed
+        return FileLock(path, thread_local=False, fallback_to_soft=False)
+    except TypeError:  # versions that have no such marker
+        return FileLock(path, thread_local=False)
+
+
+def _holder(folder: Path) -> str:
+    try:
+        values = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
+        return f" (process {values['pid']} on {values['host']})"
+    except (OSError, ValueError, TypeError, KeyError):
+        return ""
