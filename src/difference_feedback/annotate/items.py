@@ -14,6 +14,7 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, read_input, read_jsonl, write_jsonl
+from difference_feedback.runs.outputs import write_atomically
 
 REPAIRS = ("items.jsonl", "oracle_repairs.jsonl")
 AUDITS = "audits.jsonl"
@@ -95,8 +96,7 @@ def items_from_examples(examples: Path, output: Path) -> None:
         for i, url in enumerate(values.get("images", [])):
             names.append(f"images/example-{line}-{i}.png")
             path = output.parent / names[-1]
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(base64.b64decode(url.split(",", 1)[1]))
+            write_atomically(path, base64.b64decode(url.split(",", 1)[1]))
         draft = "".join(token for token in values["wrong"]["tokens"] if token != "⏎").strip()
         items.append(
             {

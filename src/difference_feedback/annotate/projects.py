@@ -72,6 +72,8 @@ class RepairProject:
         self._claims = JsonLines(beside(work.path, "claims"))
         self.old_output: Path | None = None
         """A file with repairs of these items that an earlier version named wrongly. They are copied from there."""
+        for file in (self.output, self._claims, self._skips):
+            file.check()
         old = work.path.with_suffix("").with_suffix(".annotated.jsonl")  # cut `qwen2.5-vl` to `qwen2`
         if output is None and old != self.output.path and old.is_file() and not self.output.path.exists():
             drafts = {item["id"]: item["draft"] for item in self.items}
@@ -176,6 +178,7 @@ class ReviewProject:
         self.audits = work.path
         self.items = [{name: value for name, value in row.items() if name not in HIDDEN} for row in work.rows]
         self.reviews = JsonLines(work.path.with_name("reviews.jsonl"))
+        self.reviews.check()
 
     def verdicts(self, annotator: str) -> dict[str, str]:
         """This annotator's verdicts, by item id."""

@@ -66,7 +66,7 @@ def serve(
     page = build_page(
         project,
         ReviewProject(audits) if audits else None,
-        annotator or getpass.getuser(),
+        annotator or _user(),
         load_tokenizer(tokenizer) if tokenizer else None,
     )
     auth = None if host in LOOPBACK else log_in(_token(console))
@@ -110,6 +110,14 @@ def serve(
 def log_in(token: str) -> Callable[[str, str], bool]:
     """A check of name and password: any name is accepted; the password must be the token (constant-time comparison)."""
     return lambda name, password: bool(name.strip()) and hmac.compare_digest(password.encode(), token.encode())
+
+
+def _user() -> str:
+    """This user's name, or the number of one that the system has no name for, as in containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user-{os.getuid()}"
 
 
 def _token(console: Console) -> str:

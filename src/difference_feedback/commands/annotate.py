@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs
+from difference_feedback.commands.arguments import keep_inputs, named_path
 
 
 def annotate(
@@ -15,7 +15,12 @@ def annotate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The repairs. [dim]\\[default: SOURCE.annotated.jsonl][/]", show_default=False
+            "--output",
+            "-o",
+            parser=named_path,
+            metavar="PATH",
+            help="The repairs. [dim]\\[default: SOURCE.annotated.jsonl][/]",
+            show_default=False,
         ),
     ] = None,
     annotator: Annotated[

@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.runs.lock import HOLDER, LOCK
+from difference_feedback.runs.outputs import write_atomically
 
 FOLDERS = re.compile(r"benchmarks(-checkpoint-\d+)?|cells|checkpoints|model|shared|submissions|validation")
 PICTURES = {"audit_images", "images"}
