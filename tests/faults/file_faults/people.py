@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from difference_feedback.annotate.items import find_work
-from difference_feedback.annotate.projects import RepairProject, ReviewProject
+from difference_feedback.annotate.projects import RepairProject
+from difference_feedback.annotate.reviews import ReviewProject
 from difference_feedback.errors import DataError
 
 
