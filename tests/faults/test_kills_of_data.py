@@ -14,7 +14,7 @@ from faults.file_faults.trials import Commands, commands
 from difference_feedback.runs.jsonl import read_rows
 
 pytestmark = pytest.mark.faults
-NUMBERS = {"bench": 8, "repair collect": 12, "annotate": 30}
+NUMBERS = {"bench": 6, "repair collect": 12, "annotate": 24}
 WORKS = (BENCH, COLLECT, ANNOTATE)
 
 

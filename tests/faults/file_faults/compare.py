@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+HOLD_CLOCKS = {"trainer_state.json", "training_args.bin"}
 CLOCK = re.compile(r"second|time|cost|eq29|spent")
-LEFT_OUT = re.compile(r"(^|/)(training_args\.bin|[^/]*\.lock|lock)$|\.log$")
-"""`training_args.bin` holds the name of the folder and of the host."""
+LEFT_OUT = re.compile(r"(^|/)(training_args\.bin|\.holder|[^/]*\.lock)$|\.log$")
+"""Locks, logs, and `training_args.bin`, which holds the time at which it was made."""
 
 
 def contents(folder: Path) -> dict[str, Any]:
@@ -40,6 +41,8 @@ def _timeless(value: Any, clock: bool = False) -> Any:
     if isinstance(value, dict):
         if isinstance(value.get("curve"), list):  # a bench's row: CPU seconds, accuracy, problems
             value = value | {"curve": [{"cpu_seconds": seconds, "rest": rest} for seconds, *rest in value["curve"]]}
+        if isinstance(value.get("sizes"), dict):  # a checkpoint's seal: the length of a file that holds clocks
+            value = value | {"sizes": value["sizes"] | dict.fromkeys(HOLD_CLOCKS & value["sizes"].keys())}
         return {name: _timeless(item, clock or bool(CLOCK.search(name))) for name, item in value.items()}
     if isinstance(value, list):
         return [_timeless(item, clock) for item in value]

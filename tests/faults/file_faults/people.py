@@ -5,14 +5,14 @@ from pathlib import Path
 from difference_feedback.annotate.items import find_work
 from difference_feedback.annotate.projects import RepairProject
 from difference_feedback.annotate.reviews import ReviewProject
-from difference_feedback.errors import DataError
+from difference_feedback.errors import DifferenceFeedbackError
 
 
 def work(folder: str) -> None:
     """Repair, skip and review until nothing is left. Prints a line for every save that the page would acknowledge."""
     try:
         _work(Path(folder))
-    except DataError as error:
+    except DifferenceFeedbackError as error:
         print(f"Error: {error}")  # as the page shows it
         raise SystemExit(2) from None
 
