@@ -1,6 +1,7 @@
 """The demo, whole and small: all methods train within the budget, and a second call trains nothing."""
 
 import pytest
+from overwritten import left_after_overwriting
 
 from difference_feedback.annotate.items import find_work
 from difference_feedback.bench.demo import run_demo
@@ -55,6 +56,8 @@ def test_the_whole_method_end_to_end(tmp_path, capsys):
     assert len(repairs.rows) == len(data.examples)
     assert len(audits.rows) == factors.audit.judged
 
+    assert {"items.jsonl", "examples.jsonl", "cells", "shared"} <= {path.name for path in run.folder.iterdir()}
+    assert left_after_overwriting(run) == set()
     before = {path: path.stat().st_mtime for path in run.folder.rglob("*.safetensors")}
     again = Run(tmp_path / "demo", plan)
     assert again.finished

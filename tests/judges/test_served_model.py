@@ -1,6 +1,7 @@
 """A model behind a server answers where a model in this process would: evaluation, drafts, the filter by text alone."""
 
 import pytest
+from overwritten import left_after_overwriting
 from servers.unruly_server import unruly
 
 from difference_feedback.errors import ConfigError, DataError
@@ -84,6 +85,7 @@ def test_a_recipe_s_evaluation_by_a_server_equals_the_one_in_this_process(openai
         runs.append((summary["accuracy"], read_rows(run.folder / "predictions.jsonl")))
     assert len(openai_server.requests) == 12
     assert runs[0] == runs[1]
+    assert left_after_overwriting(run) == set()
 
 
 def test_a_stage_with_a_served_policy_loads_no_second_model(openai_server, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from overwritten import left_after_overwriting
 
 from difference_feedback import world
 from difference_feedback.annotate.items import find_work
@@ -45,7 +46,10 @@ def test_a_run_keeps_them_for_the_page(tmp_path):
     small = ["problems=16", "evaluation.problems=4", "evaluation.max_new_tokens=8", "keep_wrong_answers=3"]
     trl = ["trl.max_steps=1", "trl.per_device_train_batch_size=64", "trl.save_steps=1000", "trl.num_generations=8"]
     recipe = load_recipe("nano_grpo", TrainRecipe, [*small, *trl])
-    train(recipe, Run(tmp_path / "run", recipe))
+    run = Run(tmp_path / "run", recipe)
+    train(recipe, run)
+    assert {"items.jsonl", "images"} <= {path.name for path in run.folder.iterdir()}
+    assert left_after_overwriting(run) == set()
     repairs, _ = find_work(tmp_path / "run")
     assert 1 <= len(repairs.rows) <= 3
     for row in repairs.rows:

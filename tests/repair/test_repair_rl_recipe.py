@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from overwritten import left_after_overwriting
 from safetensors.torch import load_file
 
 from difference_feedback import world
@@ -67,6 +68,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one_audits_included(tmp_path):
     recipe = recipe_with(trl={"max_steps": 3, "save_strategy": "steps", "save_steps": 1})
     whole = Run(tmp_path / "whole", recipe)
     summary = train_rl(recipe, whole)
+    assert "audit_images" in {path.name for path in whole.folder.iterdir()}
+    assert left_after_overwriting(whole) == set()
     shutil.copytree(whole.folder, tmp_path / "cut")
     (tmp_path / "cut" / "summary.json").unlink()
     for step in (2, 3):

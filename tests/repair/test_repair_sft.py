@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from overwritten import left_after_overwriting
 from trl import SFTConfig
 from typer.testing import CliRunner
 
@@ -145,6 +146,7 @@ def test_a_recipe_is_run_and_leaves_a_model_a_set_and_a_summary(tmp_path, start)
     assert summary["updates"] == 4
     assert summary["cpu_seconds"] > 0
     assert {"accuracy_at_1", "accuracy_at_2", "edit_cost", "feasible_share"} <= set(summary["after"])
+    assert left_after_overwriting(run) == set()
     assert template_for(run.model_path) == template_for(start)
     assert other_system(run.model_path, with_system([], None)) is None
     assert "look" in (other_system(run.model_path, with_system([], "look")) or "")

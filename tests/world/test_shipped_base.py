@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from overwritten import left_after_overwriting
 
 from difference_feedback import world
 from difference_feedback.bench.base import build_base, measure
@@ -66,6 +67,7 @@ def test_the_recipe_runs_end_to_end(tmp_path):
     summary = build_base(recipe, run)
     assert summary == json.loads((run.folder / "summary.json").read_text())
     assert {"accuracy", "upper_bound", "tasks", "upper_bound_tasks"} <= set(summary)
+    assert left_after_overwriting(run) == set()
     model, processor = nano.load_base(run.model_path)
     assert model.num_parameters() == summary["parameters"]
     assert evaluate(model, processor, world.sample_problems("test", 6, 0)).accuracy <= 1.0

@@ -16,6 +16,7 @@ from difference_feedback.judges.rules import grade
 from difference_feedback.runs.check import check
 from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import print_problems, write_jsonl
+from difference_feedback.runs.lock import check_free, holding
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import EvaluateRecipe
 from difference_feedback.runs.rewards import rewards_of
@@ -43,9 +44,10 @@ def collect_folder(
     The recipe says which questions these are, what their prompts are, and who grades the answers. With `serve`, the
     fields of `runs.sections.Serve`, `model` answers behind a vLLM server that is started for this.
 
-    Raises `ConfigError` when the folder already holds repairs, which would not fit new items, and `DataError` when
-    there is no item.
+    Raises `ConfigError` when the folder already holds repairs, which would not fit new items, or another process works
+    in it, and `DataError` when there is no item.
     """
+    check_free(output)
     items = output / "items.jsonl"
     if beside(items, "annotated").exists():
         raise ConfigError(f"{output} already holds repairs of its items: give another --output")
@@ -63,39 +65,40 @@ def collect_folder(
     questions = load_data(data, console, form).questions()
     # The instruction to state the answer, or the format around the question, is for models; people see the bare one.
     bare = load_data(data.model_copy(update={"instruction": ""}), Console(quiet=True)).questions()
-    if responses:
-        usable, problems = read_responses(responses)
-        if problems:
-            console.print(f"{len(problems)} responses are left out:")
-            print_problems(problems, console)
-    else:
-        path = output / "responses.jsonl"
-        failed = sample_responses(
-            questions, path, model=model, endpoint=server, served=served, console=console, **sampling
+    with holding(output):
+        if responses:
+            usable, problems = read_responses(responses)
+            if problems:
+                console.print(f"{len(problems)} responses are left out:")
+                print_problems(problems, console)
+        else:
+            path = output / "responses.jsonl"
+            failed = sample_responses(
+                questions, path, model=model, endpoint=server, served=served, console=console, **sampling
+            )
+            if failed:
+                console.print(f"{failed} questions got no answer; run the same command again to ask them again.")
+            usable, _ = read_responses([path])
+        collection = collect_items(
+            questions,
+            usable,
+            grader=grader_of(recipe),
+            shown={question.id: question.question for question in bare},
+            strata={question.id: {name: question.columns.get(name) for name in STRATA} for question in questions},
+            **drawing,
         )
-        if failed:
-            console.print(f"{failed} questions got no answer; run the same command again to ask them again.")
-        usable, _ = read_responses([path])
-    collection = collect_items(
-        questions,
-        usable,
-        grader=grader_of(recipe),
-        shown={question.id: question.question for question in bare},
-        strata={question.id: {name: question.columns.get(name) for name in STRATA} for question in questions},
-        **drawing,
-    )
-    if not collection.items:
-        counts = ", ".join(f"{count} {what}" for what, count in collection.counts.items() if count)
-        unread = _without_answer(questions, usable) if FINAL_ANSWER.name in rewards_of(recipe) else ""
-        raise DataError(
-            f"{data.path}: no response can become an item ({counts}).{unread} Sample more answers, or allow shorter "
-            "ones with --min-words"
-        )
-    for item, question in zip(collection.items, collection.questions, strict=True):
-        item["image"] = save_images(question.images, output, item["id"])
-        item["rule"] = " + ".join(rewards_of(recipe))
-    write_jsonl(items, collection.items)
-    return collection
+        if not collection.items:
+            counts = ", ".join(f"{count} {what}" for what, count in collection.counts.items() if count)
+            unread = _without_answer(questions, usable) if FINAL_ANSWER.name in rewards_of(recipe) else ""
+            raise DataError(
+                f"{data.path}: no response can become an item ({counts}).{unread} Sample more answers, or allow "
+                "shorter ones with --min-words"
+            )
+        for item, question in zip(collection.items, collection.questions, strict=True):
+            item["image"] = save_images(question.images, output, item["id"])
+            item["rule"] = " + ".join(rewards_of(recipe))
+        write_jsonl(items, collection.items)
+        return collection
 
 
 def _without_answer(questions: Sequence[VisualQuestion], responses: Sequence[Response]) -> str:

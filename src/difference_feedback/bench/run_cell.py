@@ -5,7 +5,7 @@ Tables and plots are made from the rows alone. See `bench.results` for the field
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -118,12 +118,24 @@ def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -
     folder = root / "shared" / f"{name}-{fingerprint(recipe)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
-        run = Run(folder, recipe)
-        if not run.finished:
-            with FlopMeter() as meter:
+        with FlopMeter() as meter:
+            run = _CountedRun(folder, recipe, meter)
+            if not run.finished:
                 make(run)
-            _write_work(run, meter.work)
+        run.close()  # the next cell's process opens the same folder
     return run.model_path, run.summary()["cpu_seconds"], _read_work(run)
+
+
+class _CountedRun(Run):
+    """A run that writes its work before the summary that ends it."""
+
+    def __init__(self, folder: Path, recipe: Recipe, meter: FlopMeter) -> None:
+        super().__init__(folder, recipe)
+        self.meter = meter
+
+    def finish(self, summary: Mapping[str, Any]) -> Path:
+        _write_work(self, self.meter.work)
+        return super().finish(summary)
 
 
 def _drift(recipe: TrainRecipe, run: Run) -> float:

@@ -1,7 +1,6 @@
 """The arguments of the commands that run a recipe, and the folder of the run."""
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -116,7 +115,7 @@ def open_run(
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.loading import load_recipe
-    from difference_feedback.runs.lock import LOCK, holding
+    from difference_feedback.runs.lock import check_free
     from difference_feedback.runs.outputs import check_folder
 
     name, overrides = split_arguments(arguments, default)
@@ -124,16 +123,15 @@ def open_run(
     path = output or Path("runs") / (folder(recipe) if folder else bare_name(name))
     if is_first_rank():
         check_folder(path)
+        check_free(path)
     RUN_FOLDER.set(path)
     if overwrite:
         _keep_what_is_read(recipe, path)
-    at_work = (path / LOCK).is_file() and is_first_rank()  # a second run is refused before anything slow
-    with holding(path) if at_work else nullcontext():
-        if overwrite or not (path / "summary.json").is_file():
-            (check or check_recipe)(recipe)
-            if check_settings:
-                check_settings(recipe)
-        run = Run(path, recipe, overwrite=overwrite)
+    if overwrite or not (path / "summary.json").is_file():
+        (check or check_recipe)(recipe)
+        if check_settings:
+            check_settings(recipe)
+    run = Run(path, recipe, overwrite=overwrite)
     if not is_first_rank():
         return recipe, run
     if run.finished:

@@ -35,6 +35,7 @@ from difference_feedback.runs.check import check
 from difference_feedback.runs.first_rank import is_first_rank, on_first_rank
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows, write_jsonl
+from difference_feedback.runs.lock import check_free
 from difference_feedback.runs.model_folder import place_of
 from difference_feedback.runs.recipes import BenchmarksRecipe
 from difference_feedback.runs.serving import serving
@@ -109,6 +110,9 @@ def run_benchmarks(
     if not overwrite and all((path / "summary.json").is_file() for path in finished):
         runs = [Run(path, _alone(recipe, path.name, name)) for path, name in zip(finished, recipe.tasks, strict=True)]
         return [run.folder for run in runs]
+    if is_first_rank():
+        for path in finished:
+            check_free(path)
     check(recipe)
     context = context_of(recipe.model)
     if context is not None and (recipe.max_new_tokens or 0) >= context:

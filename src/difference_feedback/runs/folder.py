@@ -16,6 +16,7 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,7 @@ class Run:
             write_atomically(self.folder / "config.yaml", dump_recipe(self.recipe))
         used = versions() | {"seed": self.recipe.seed}
         write_atomically(self.folder / "versions.json", to_json(used, indent=2) + "\n")
+        (self.folder / own_files.MARKER).unlink(missing_ok=True)
         return {"resumed": resumed, "versions": used}
 
     def _holds_run(self) -> bool:
@@ -205,6 +207,7 @@ def versions() -> dict[str, Any]:
     return used | {"commit": _commit()}
 
 
+@cache
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from; None for an installed one."""
     here = Path(__file__)

@@ -63,6 +63,12 @@ def hold(folder: Path) -> FolderLock:
     return held
 
 
+def check_free(folder: Path) -> None:
+    """Raise `ConfigError` where another process holds `folder`, before anything slow. Nothing is made there."""
+    if (folder / LOCK).is_file():
+        hold(folder).release()
+
+
 @contextmanager
 def holding(folder: Path) -> Iterator[None]:
     """`hold` for as long as the work inside lasts. The folder is made first."""

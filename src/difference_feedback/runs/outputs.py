@@ -39,6 +39,9 @@ _REMEDIES = {
     errno.EADDRINUSE: "name another port, or 0 for a free one",
     errno.ENOMEM: "free memory, or ask for less",
 }
+LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
+"""The name under which a file is written before it gets its own; one stays where the process is killed meanwhile."""
+_swept: set[Path] = set()
 _LONGEST = 255  # bytes of a name, on every usual file system
 _OF_THE_SYSTEM = re.compile(r"\(os error (\d+)\)|\[errno (\d+)\]", re.IGNORECASE)  # of libraries in Rust, and in C++
 _OF_TORCH = ("inline_container.cc", "PytorchStreamWriter failed")  # it does not say why it could not write
@@ -143,14 +146,13 @@ def output_file(path: Path) -> Iterator[IO[bytes]]:
                 yield file
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        name = os.fsdecode(os.fsencode(target.name)[: _LONGEST - 20])
-        partial = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}.partial")
-        with partial.open("xb") as file:
+        partial, opened = _open_partial(target)
+        with opened as file:
             _keep_mode(target, file)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        _replace(partial, target)
+            _replace(partial, target)  # still locked, or another process would take it for a leftover
     except OSError as error:
         error.filename = None  # it may be the temporary name
         raise DataError(f"{explain(error, path)}.") from None
@@ -191,6 +193,41 @@ def _is_written_in_place(path: Path, target: Path) -> bool:
     if not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return not os.access(target.parent, os.W_OK | os.X_OK)
+
+
+def _open_partial(target: Path) -> tuple[Path, IO[bytes]]:
+    """A new file beside `target`, locked for as long as it is open, so that nobody takes it for a leftover."""
+    _remove_leftovers(target.parent)
+    name = os.fsdecode(os.fsencode(target.name)[: _LONGEST - 20])
+    while True:
+        partial = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}.partial")
+        file = partial.open("xb")
+        if not _lock(file, wait=True) or os.fstat(file.fileno()).st_nlink:
+            return partial, file
+        file.close()  # removed by another process between the two calls
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were about to rename, once for each folder: the files that no process has locked."""
+    if folder in _swept:
+        return
+    _swept.add(folder)
+    with suppress(OSError):
+        for leftover in [entry.path for entry in os.scandir(folder) if LEFTOVER.fullmatch(entry.name)]:
+            with suppress(OSError), open(leftover, "rb") as file:
+                if _lock(file, wait=False):
+                    os.unlink(leftover)
+
+
+def _lock(file: IO[bytes], *, wait: bool) -> bool:
+    """Whether this process has locked the file. Some file systems have no locks."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def _open_in_place(name: str, flags: int) -> int:

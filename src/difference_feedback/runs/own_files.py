@@ -11,7 +11,7 @@ from pathlib import Path
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.lock import HOLDER, LOCK
-from difference_feedback.runs.outputs import write_atomically
+from difference_feedback.runs.outputs import LEFTOVER, write_atomically
 
 FOLDERS = re.compile(r"benchmarks(-checkpoint-\d+)?|cells|checkpoints|model|shared|submissions|validation")
 PICTURES = {"audit_images", "images"}
@@ -40,13 +40,11 @@ FILES = START | {
     "work.json",
 }
 LOGS = re.compile(r"vllm_\w+\.log")
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
-"""The name under which a file is written before it gets its own; one stays where the process is killed meanwhile."""
 OF_THE_PAGE = re.compile(r"(items|oracle_repairs)\.(drafted|claims)\.jsonl")
 OF_PEOPLE = re.compile(r"(items|oracle_repairs)\.(annotated|skipped)\.jsonl|reviews\.jsonl")
 PICTURE = re.compile(r"(.*-)?[0-9a-f]{10}-\d+\.png|[0-9a-f]{12}\.png|[0-9a-f]{20}\.png")
 MARKER = ".overwriting"
-"""Names the folder that keeps people's work. It is there while a run is being removed."""
+"""Names the folder that keeps people's work. It is there from the first removal until the new run has its recipe."""
 KEPT = "annotated"
 ALWAYS = {LOCK, HOLDER}
 """Names in a run's folder that say nothing of the run."""
@@ -69,7 +67,7 @@ def remove_run(folder: Path) -> Path | None:
     """Remove a run's files and those of its parts, and nothing else. Links are removed, and not what they lead to.
 
     Repairs, skips and reviews by people, and what they belong to, are moved to a new folder below, which is returned.
-    A call that was interrupted is continued by the next one; until then `folder` holds no run.
+    A call that was interrupted is continued by the next one: `MARKER` stays, for the caller to remove.
 
     Raises `ConfigError` where the system refuses to remove a file.
     """
@@ -135,4 +133,3 @@ def _remove_files(folder: Path) -> None:
                 shutil.rmtree(path)
         elif is_own(path.name) or path.name in PICTURES or FOLDERS.fullmatch(path.name):
             path.unlink(missing_ok=True)
-    (folder / MARKER).unlink(missing_ok=True)

@@ -1,0 +1,129 @@
+"""One process at a time works in a run's folder. The lock ends with its process, however that ends."""
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from difference_feedback.errors import ConfigError
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.lock import check_free, hold, holding
+from difference_feedback.runs.recipes import EvaluateRecipe
+
+HOLD = """
+import sys
+from pathlib import Path
+from difference_feedback.runs.lock import hold
+held = hold(Path(sys.argv[1]))
+print("held", flush=True)
+sys.stdin.read()
+"""
+OPEN = """
+import sys
+from difference_feedback.errors import ConfigError
+from difference_feedback.runs.folder import Run
+from difference_feedback.runs.recipes import EvaluateRecipe
+sys.stdin.readline()
+try:
+    run = Run(sys.argv[1], EvaluateRecipe(), overwrite=len(sys.argv) > 2)
+    print("opened", flush=True)
+except ConfigError as error:
+    print(error, flush=True)
+sys.stdin.read()
+"""
+
+
+def start(code: str, folder: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", code, str(folder), *words]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def line_of(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path: Path) -> None:
+    other = start(HOLD, tmp_path)
+    assert line_of(other) == "held"
+    for attempt in (lambda: hold(tmp_path), lambda: check_free(tmp_path), lambda: Run(tmp_path, EvaluateRecipe())):
+        with pytest.raises(ConfigError, match=rf"{tmp_path}.*process {other.pid} on .*--output"):
+            attempt()
+    other.send_signal(signal.SIGKILL)
+    other.communicate()
+    run = Run(tmp_path, EvaluateRecipe())
+    assert Run(tmp_path, EvaluateRecipe()).folder == run.folder, "a process does not refuse itself"
+    again = start(OPEN, tmp_path)
+    assert again.stdin is not None
+    again.stdin.write("go\n")
+    again.stdin.flush()
+    assert f"process {os.getpid()}" in line_of(again)
+    end(again)
+
+
+def test_a_folder_is_free_once_the_last_hold_on_it_is_given_back(tmp_path: Path) -> None:
+    run = Run(tmp_path, EvaluateRecipe())
+    with holding(tmp_path):
+        pass
+    other = start(HOLD, tmp_path)
+    assert line_of(other) == "", "the run goes on"
+    end(other)
+    run.close()
+    other = start(HOLD, tmp_path)
+    assert line_of(other) == "held"
+    end(other)
+
+
+@pytest.mark.parametrize("words", [(), ("--overwrite",)])
+def test_of_eight_processes_that_start_at_once_one_gets_the_folder(tmp_path: Path, words: tuple[str, ...]) -> None:
+    folder = tmp_path / "run"
+    if words:
+        Run(folder, EvaluateRecipe(seed=1)).log(step=1)
+    processes = [start(OPEN, folder, *words) for _ in range(8)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    lines = [line_of(process) for process in processes]
+    for process in processes:
+        end(process)
+    assert sorted(line == "opened" for line in lines) == [False] * 7 + [True], lines
+    assert all("another run is at work" in line for line in lines if line != "opened")
+
+
+def test_a_file_system_without_locks_is_reported_once_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for code in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+
+        def refuse(*_: object, code: int = code) -> None:
+            raise OSError(code, os.strerror(code))
+
+        monkeypatch.setattr(fcntl, "flock", refuse)
+        folder = tmp_path / str(code)
+        folder.mkdir()
+        first, second = hold(folder), hold(folder)
+        assert capsys.readouterr().err.count("has no locks") == 1
+        second.release()
+        first.release()
+    monkeypatch.undo()
+
+
+def test_a_folder_that_cannot_be_made_or_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file.*--output"), holding(tmp_path / "file" / "folder"):
+        pass
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / ".lock").mkdir()
+    with pytest.raises(ConfigError, match=r"odd.*--output"):
+        hold(tmp_path / "odd")
