@@ -138,6 +138,7 @@ class GoOn(TrainerCallback):
             return
         if state.global_step >= state.max_steps:
             control.should_training_stop = True
+        self.trainer.model.train()  # as after a step: TRL logs what belongs to the mode
         sums, self.sums = self.sums, {}
         for name, values in sums.pop("_metrics", {}).items():
             self.trainer._metrics["train"][name] = values
