@@ -101,7 +101,7 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
                 elif parsed is not None:
                     problems.append(RowProblem(number, None, parsed))
     except OSError as error:
-        raise DataError(f"{explain(error, path)}.") from None
+        raise DataError(f"{explain(error, path, 'name a file that can be read')}.") from None
     return rows, problems
 
 
