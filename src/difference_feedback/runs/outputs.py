@@ -114,6 +114,8 @@ def check_output(path: Path, option: str = "--output") -> None:
 
 def check_folder(path: Path, option: str = "--output") -> None:
     """Raise `ConfigError` where files cannot be written to the folder `path`, which need not exist yet."""
+    if str(path) == "-":
+        raise ConfigError(f"{option} -: a folder is needed, and this is the standard output: name one, or ./- for it.")
     try:
         with suppress(FileNotFoundError):
             if not stat.S_ISDIR(os.stat(path).st_mode):
