@@ -1,6 +1,5 @@
 """The command line."""
 
-import errno
 import inspect
 import io
 import os
@@ -82,11 +81,20 @@ def _message(error: Exception) -> str | None:
     refused = refusal(error)
     if refused is None:
         return None
-    if refused.errno == errno.EPIPE and refused.filename is None:
+    if refused.filename is None and not _is_printed():
         return f"{explain(refused, 'standard output')}."
     folder = RUN_FOLDER.get()
     again = f" {folder} is kept: the same command goes on from there." if folder else ""
     return f"{explain(refused, folder)}.{again}"
+
+
+def _is_printed() -> bool:
+    """Whether the standard output takes what is printed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _say(message: str) -> None:

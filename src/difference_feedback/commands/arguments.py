@@ -18,9 +18,9 @@ RUN_FOLDER: ContextVar[Path | None] = ContextVar("RUN_FOLDER", default=None)
 """The folder of the command's run, once it is known. Errors name it, since the same command goes on there."""
 
 
-def named_path(text: str) -> Path:
+def named_path(text: str | Path) -> Path:
     """The path that an option names. An empty one, as of a shell's variable that is not set, is refused."""
-    if not text.strip():
+    if not str(text).strip():
         raise typer.BadParameter("it is empty: name a path, or leave the option out")
     return Path(text)
 

@@ -110,7 +110,8 @@ def collect(
     RUN_FOLDER.set(output)
     for name in ("items.jsonl", "responses.jsonl"):
         check_output(output / name)
-        keep_inputs("--output", output / name, [data, *(responses or [] if name == "items.jsonl" else [])])
+        rows = data.iterdir() if data.is_dir() else [data]
+        keep_inputs("--output", output / name, [*rows, *(responses or [] if name == "items.jsonl" else [])])
     unknown = [word for word in settings or [] if word.partition("=")[0].partition(".")[0] not in KEYS]
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is none of the keys that count here: {', '.join(KEYS)}")

@@ -14,7 +14,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.runs.outputs import ESCAPE, check_output, explain, write_atomically
+from difference_feedback.runs.outputs import ESCAPE, check_output, explain, is_stdout, write_atomically
 
 
 class Row(NamedTuple):
@@ -68,11 +68,11 @@ class JsonLines:
                         file.truncate(end)
                     raise
         except OSError as error:
-            raise DataError(f"Nothing was saved: {explain(error, self.path)}.") from None
+            raise DataError(f"{explain(error, self.path)}. Nothing was saved.") from None
 
     def check(self) -> None:
         """Raise `ConfigError` where rows cannot be appended."""
-        if self.path.exists() and not self.path.is_file():
+        if is_stdout(self.path) or (self.path.exists() and not self.path.is_file()):
             raise ConfigError(f"{self.path} is no plain file, and rows are added to one: name another.")
         check_output(self.path, "cannot be written:")
 
@@ -101,7 +101,7 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
                 elif parsed is not None:
                     problems.append(RowProblem(number, None, parsed))
     except OSError as error:
-        raise DataError(f"{explain(error, path)}.") from None
+        raise DataError(f"{explain(error, path, 'name a file that can be read')}.") from None
     return rows, problems
 
 

@@ -19,6 +19,8 @@ from typing import IO
 from difference_feedback.errors import ConfigError, DataError
 
 ESCAPE = "backslashreplace"  # half of a surrogate pair is no UTF-8; in JSON its escape means the same
+TEMPORARY = "difference-feedback-"
+"""What the names of this package's temporary files begin with."""
 _REMEDIES = {
     errno.ENOSPC: "free space there, or name a place on another disk",
     errno.EDQUOT: "free space there, or name a place on another disk",
@@ -47,14 +49,17 @@ _OF_THE_SYSTEM = re.compile(r"\(os error (\d+)\)|\[errno (\d+)\]", re.IGNORECASE
 _OF_TORCH = ("inline_container.cc", "PytorchStreamWriter failed")  # it does not say why it could not write
 
 
-def explain(error: OSError, path: Path | str | None = None) -> str:
-    """What the system refused, as one sentence; `path` is the place where the error does not name it."""
+def explain(error: OSError, path: Path | str | None = None, otherwise: str = "") -> str:
+    """What the system refused, as one sentence; `path` is the place where the error does not name it.
+
+    `otherwise` is the remedy where none is known.
+    """
     place = error.filename if error.filename is not None else path
     reason = error.strerror or str(error) or type(error).__name__
     named = f"{os.fsdecode(place) if isinstance(place, bytes) else place}: " if place not in (None, "") else ""
-    remedy = _REMEDIES.get(error.errno or 0)
-    if "temporary directory" in reason:
-        remedy = "free space there, or set TMPDIR to a folder that can be written"
+    remedy = _REMEDIES.get(error.errno or 0, otherwise)
+    if "temporary directory" in reason or _is_temporary(str(place)):
+        remedy = "free space there, or set TMPDIR to a folder with room"
     return f"{named}{reason}{f'; {remedy}' if remedy else ''}"
 
 
@@ -112,9 +117,12 @@ def check_output(path: Path, option: str = "--output") -> None:
 
 def check_folder(path: Path, option: str = "--output") -> None:
     """Raise `ConfigError` where files cannot be written to the folder `path`, which need not exist yet."""
+    if str(path) == "-":
+        raise ConfigError(f"{option} -: a folder is needed, and this is the standard output: name one, or ./- for it.")
     try:
-        if path.exists() and not path.is_dir():
-            raise ConfigError(f"{path} is a file: give {option} an empty or new folder.")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISDIR(os.stat(path).st_mode):
+                raise ConfigError(f"{path} is a file: give {option} an empty or new folder.")
         _try(_target(path))
     except ConfigError:
         raise
@@ -170,6 +178,13 @@ def write_atomically(path: Path, content: str | bytes | Iterable[str]) -> None:
         else:
             parts = [content] if isinstance(content, str) else content
             file.writelines(part.encode("utf-8", ESCAPE) for part in parts)
+
+
+def _is_temporary(name: str) -> bool:
+    try:
+        return name.startswith(str(Path(tempfile.gettempdir()) / TEMPORARY))
+    except OSError:  # no folder for temporary files can be used
+        return False
 
 
 def _target(path: Path) -> Path:
