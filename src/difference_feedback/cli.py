@@ -1,6 +1,8 @@
 """The command line."""
 
 import inspect
+import io
+import os
 import re
 import sys
 import warnings
@@ -12,6 +14,7 @@ from typer.core import TyperGroup
 
 from difference_feedback import __version__
 from difference_feedback.commands.annotate import annotate
+from difference_feedback.commands.arguments import RUN_FOLDER
 from difference_feedback.commands.base import base
 from difference_feedback.commands.bench import bench
 from difference_feedback.commands.data import data_app
@@ -23,6 +26,7 @@ from difference_feedback.commands.repair import repair_app
 from difference_feedback.commands.report import report
 from difference_feedback.commands.train import train
 from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.runs.outputs import explain, refusal
 
 METHOD = """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
 
@@ -38,27 +42,65 @@ EPILOG = (
 
 
 class MethodGroup(TyperGroup):
-    """The commands in the method's order. Errors raised on purpose become one clean message and exit code 2."""
+    """The commands in the method's order. Errors raised on purpose, and what the system refuses, become one clean
+    message and exit code 2. An error of the program itself keeps its traceback."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return ["demo", "data", "base", "repair", "train", "evaluate", "mask", "grade", "annotate", "report", "bench"]
 
     def invoke(self, ctx: Any) -> Any:
-        errors = Console(stderr=True, emoji=False, soft_wrap=True)
+        RUN_FOLDER.set(None)
         try:
             return super().invoke(ctx)
-        except DifferenceFeedbackError as error:
-            if ctx.params.get("debug"):
-                raise
-            errors.print("Error:", style="bold red", end=" ")
-            errors.print(str(error), markup=False, highlight=False)
-            raise typer.Exit(2) from None
+        except (typer.Exit, typer.Abort):
+            raise
         except KeyboardInterrupt:
             if ctx.params.get("debug"):
                 raise
             again = "The same command continues a run from its last checkpoint, or else from the start."
-            errors.print(f"Interrupted. {again}", style="yellow")
+            _errors().print(f"Interrupted. {again}", style="yellow")
             raise typer.Exit(130) from None
+        except Exception as error:
+            message = _message(error)
+            if message is None and RUN_FOLDER.get() is not None:
+                error.add_note(f"{RUN_FOLDER.get()} is kept: the same command goes on from there.")
+            if message is None or ctx.params.get("debug"):
+                raise
+            _say(message)
+            raise typer.Exit(2) from None
+
+
+def _errors() -> Console:
+    return Console(stderr=True, emoji=False, soft_wrap=True)
+
+
+def _message(error: Exception) -> str | None:
+    """What a user can do about an error; None where it is a fault of the program."""
+    if isinstance(error, DifferenceFeedbackError):
+        return str(error)
+    refused = refusal(error)
+    if refused is None:
+        return None
+    if refused.filename is None and not _is_printed():
+        return f"{explain(refused, 'standard output')}."
+    folder = RUN_FOLDER.get()
+    again = f" {folder} is kept: the same command goes on from there." if folder else ""
+    return f"{explain(refused, folder)}.{again}"
+
+
+def _is_printed() -> bool:
+    """Whether the standard output takes what is printed."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
+
+
+def _say(message: str) -> None:
+    errors = _errors()
+    errors.print("Error:", style="bold red", end=" ")
+    errors.print(message, markup=False, highlight=False)
 
 
 app = typer.Typer(
@@ -108,7 +150,37 @@ def method(
 
 def main() -> None:
     """Entry point of the console script."""
-    sys.exit(app())
+    if not _mend_streams():
+        _say("standard output is closed, so that nothing printed would be seen: redirect it, for example > /dev/null.")
+        sys.exit(2)
+    code: Any = 0
+    try:
+        app()
+    except SystemExit as end:
+        code = end.code
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _say(f"{explain(error, 'standard output')}.")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is left in the buffer
+        code = code or 2
+    sys.exit(code)
+
+
+def _mend_streams() -> bool:
+    """Open the standard streams that are closed, or the next file would take their place. Whether the output was open.
+
+    What cannot be encoded, as a name of a file may be, is printed escaped.
+    """
+    was_open = sys.stdout is not None
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return was_open
 
 
 if __name__ == "__main__":

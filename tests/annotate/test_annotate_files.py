@@ -14,7 +14,8 @@ from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import feedback_html, is_right
 from difference_feedback.annotate.items import find_work, load_work
 from difference_feedback.annotate.page_parts import images_html, message_html, offer_html, question_html
-from difference_feedback.annotate.projects import HIDDEN, RepairProject, ReviewProject
+from difference_feedback.annotate.projects import RepairProject
+from difference_feedback.annotate.reviews import HIDDEN, ReviewProject
 from difference_feedback.annotate.serve import TOKEN, _token, log_in, serve
 from difference_feedback.data.repair_set import load_repair_set
 from difference_feedback.errors import ConfigError, DataError
@@ -126,7 +127,7 @@ def test_a_full_disk_is_reported_and_nothing_is_half_written(items, monkeypatch)
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("difference_feedback.runs.jsonl.os.fsync", full)
-    with pytest.raises(DataError, match="No space left on device; nothing was saved"):
+    with pytest.raises(DataError, match=r"No space left on device; .* Nothing was saved"):
         work.save("ada", 1, "answer 9")
     monkeypatch.undo()
     assert set(work.repairs()) == {"0"}

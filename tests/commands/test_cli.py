@@ -131,3 +131,40 @@ def test_a_misspelt_setting_of_trl_leaves_no_folder(tmp_path: Path, command: lis
     assert "'max_step'" in result.output
     assert "'max_steps'" in result.output
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["grade", "mask"])
+def test_the_standard_output_has_the_rows_alone(tmp_path: Path, command: str) -> None:
+    rows = {"response": "The answer is 3.", "answer": "3", "id": "a", "wrong": "it is 3", "repaired": "it is 4"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(rows) + "\n")
+    result = runner.invoke(app, [command, str(path), "-o", "-"])
+    assert result.exit_code == 0
+    assert isinstance(json.loads(result.stdout), dict)
+    assert result.stderr
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_input_without_a_folder_needs_a_named_output() -> None:
+    source, end = os.pipe()
+    os.write(end, b'{"response": "The answer is 3.", "answer": "3"}\n')
+    os.close(end)
+    code, text = run("grade", f"/proc/self/fd/{source}")
+    assert code == 2
+    assert "--output" in text
+    result = runner.invoke(app, ["grade", f"/proc/self/fd/{source}", "-o", "-"])
+    assert json.loads(result.stdout)["correct"] is True
+    os.close(source)
+
+
+def test_a_fault_of_the_program_keeps_its_traceback_and_names_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(*_: object) -> None:
+        raise TypeError("a fault")
+
+    monkeypatch.setattr("difference_feedback.policy.evaluation.evaluate_recipe", fault)
+    result = runner.invoke(app, ["evaluate", "evaluation.problems=6", "-o", str(tmp_path / "run")])
+    assert isinstance(result.exception, TypeError)
+    (note,) = result.exception.__notes__
+    assert str(tmp_path / "run") in note

@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from difference_feedback.annotate.drafters import Drafters
+from difference_feedback.annotate.followed import FollowedFile
 from difference_feedback.runs.jsonl import JsonLines
 
 BATCH = 4  # items drafted at a time
@@ -33,7 +35,10 @@ class DraftedRepairs:
     def __init__(self, path: Path, items: Sequence[Mapping[str, Any]], drafters: Drafters | None = None) -> None:
         self.drafters = drafters
         self.file = JsonLines(path)
-        self._items = items
+        self._items = items  # the rows may change while people work
+        self._followed = FollowedFile(path)
+        self._reading = threading.Lock()
+        self._rows: dict[tuple[str, str], dict[str, Any]] = {}
         self._wanted = 0
         self._unanswered: set[str] = set()
         self._failure = ""
@@ -42,17 +47,19 @@ class DraftedRepairs:
     @property
     def exist(self) -> bool:
         """Whether there is a drafted repair, or will be one."""
-        return self.drafters is not None or any(row["drafted"] for row in self._rows().values())
+        self._read()
+        rows = (self._rows.get((item["id"], item["draft"])) for item in self._items)
+        return self.drafters is not None or any(row and row["drafted"] for row in rows)
 
     def of(self, item: Mapping[str, Any]) -> DraftedRepair | None:
         """The drafted repair of an item; None if it has no draft yet."""
-        row = self._rows().get(item["id"])
-        return DraftedRepair(item["id"], row["drafted"], row["drafted_by"]) if row and row["drafted"] else None
+        row = self._row(item)
+        return DraftedRepair(item["id"], row["drafted"], str(row["drafted_by"])) if row and row["drafted"] else None
 
     def awaited(self, item: Mapping[str, Any]) -> bool:
         """Whether the item's drafted repair is still to come."""
         working = self._thread is not None and self._thread.is_alive()
-        return working and item["id"] not in self._unanswered and item["id"] not in self._rows()
+        return working and item["id"] not in self._unanswered and self._row(item) is None
 
     def reason(self, item: Mapping[str, Any]) -> str:
         """Why the item has no drafted repair, in a sentence; empty where none was asked for."""
@@ -60,7 +67,7 @@ class DraftedRepairs:
             return ""
         if self.awaited(item):
             return "The drafted repair is being made. You can begin with the wrong answer."
-        if item["id"] in self._rows():
+        if self._row(item) is not None:
             return f"{self.drafters.name} has no repair of this answer to offer."
         if self._failure:
             return self._failure
@@ -111,18 +118,26 @@ class DraftedRepairs:
             self.file.append(row | {"asked": self.drafters.name, "time": round(time.time())})
 
     def _batch(self, repaired: Callable[[], Iterable[str]]) -> list[Mapping[str, Any]]:
-        finished = {*self._rows(), *self._unanswered, *repaired()}
-        start = self._wanted
-        items = [item for item in [*self._items[start:], *self._items[:start]] if item["id"] not in finished]
+        items, start = list(self._items), self._wanted
+        finished = {*self._unanswered, *repaired()}
+        waiting = (item for item in chain(items[start:], items[:start]) if item["id"] not in finished)
+        self._read()
+        batch = list(islice((item for item in waiting if (item["id"], item["draft"]) not in self._rows), BATCH))
         # Nobody waits for more than the item at hand.
-        return items[:1] if items and items[0] is self._items[start] else items[:BATCH]
+        return batch[:1] if batch and start < len(items) and batch[0] is items[start] else batch
 
-    def _rows(self) -> dict[str, dict[str, Any]]:
-        drafts = {item["id"]: item["draft"] for item in self._items}
-        return {
-            str(row.get("id")): row
-            for _, row in self.file.read()[0]
-            if {"drafted", "drafted_by", "asked"} <= row.keys()
-            and drafts.get(str(row.get("id"))) == row.get("draft")
-            and (self.drafters is None or row["asked"] == self.drafters.name)
-        }
+    def _row(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The last row of the file for this item with this wrong answer."""
+        self._read()
+        return self._rows.get((item["id"], item["draft"]))
+
+    def _read(self) -> None:
+        """Read what is new in the file."""
+        with self._reading:
+            changes = self._followed.changes()
+            if changes.is_other:
+                self._rows.clear()
+            for _, row in changes.rows:
+                if isinstance(row.get("drafted"), str | None) and {"drafted", "drafted_by", "asked"} <= row.keys():
+                    if self.drafters is None or row["asked"] == self.drafters.name:
+                        self._rows[str(row.get("id")), str(row.get("draft"))] = row

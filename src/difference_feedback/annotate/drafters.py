@@ -11,7 +11,7 @@ from typing import Any
 
 from difference_feedback.annotate.collect import Response
 from difference_feedback.annotate.feedback import is_right, word_cost
-from difference_feedback.annotate.items import images_of
+from difference_feedback.annotate.item_check import images_of
 from difference_feedback.annotate.responses import read_responses
 from difference_feedback.data.pictures import Opener
 from difference_feedback.data.repair_set import RepairExample, read_example

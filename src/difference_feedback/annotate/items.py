@@ -6,29 +6,75 @@ relative to the file; they must lie inside its folder.
 """
 
 import base64
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from difference_feedback.annotate.followed import FollowedFile
+from difference_feedback.annotate.item_check import check_item
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, read_input, read_jsonl, write_jsonl
+from difference_feedback.runs.outputs import write_atomically
 
 REPAIRS = ("items.jsonl", "oracle_repairs.jsonl")
 AUDITS = "audits.jsonl"
 
 
-@dataclass(frozen=True)
-class UsableRows:
-    """The usable rows of one kind in the file `path`, and the problems of its other rows."""
+class WorkFile:
+    """The usable rows of one kind in the file `path`, and the problems of its other rows.
 
-    path: Path
-    rows: list[dict[str, Any]]
-    problems: list[RowProblem]
+    `needed` is the field with the text that people work on. The file may change while people work: see `refresh`.
+
+    Raises `DataError` when no row can be used.
+    """
+
+    def __init__(self, path: Path, needed: str) -> None:
+        self.path = path
+        self.rows: list[dict[str, Any]] = []
+        self.places: dict[str, int] = {}
+        """Item id -> its place in `rows`."""
+        self.problems: list[RowProblem] = []
+        self._needed = needed
+        self._file = FollowedFile(path)
+        self.refresh()
+
+    def refresh(self) -> Literal["same", "more", "other"]:
+        """Read what is new in the file. Rows were added at its end ("more"), or there are other rows now ("other").
+
+        Raises `DataError` when there is no usable row any more; the rows stay as they are, and the next call reads the
+        file again.
+        """
+        changes = self._file.changes()
+        if not changes:
+            return "same"
+        if changes.is_other or not self.rows:
+            rows, places, problems = list[dict[str, Any]](), dict[str, int](), list[RowProblem]()
+        else:
+            rows, places, problems = self.rows, self.places, self.problems
+        problems += changes.problems
+        folder = self.path.parent.resolve()
+        for line, values in changes.rows:
+            try:
+                check_item(values, folder, self._needed)
+                name = str(values["id"])
+                if name in places:
+                    raise FieldError("id", f"an earlier line has the id {name!r} too; give each row its own id")
+            except FieldError as error:
+                problems.append(RowProblem(line, error.field, str(error)))
+                continue
+            if self._needed == "draft" or values.get("verdict"):  # audits without a verdict are outages
+                places[name] = len(rows)
+                rows.append(values | {"id": name})
+        if not rows:
+            self._file.forget()
+            listed = "; ".join(str(problem) for problem in problems[:3]) or "the file has no rows"
+            raise DataError(f"{self.path}: no row can be used: {listed}")
+        if rows is self.rows:
+            return "more"
+        self.rows[:], self.places, self.problems = rows, places, problems  # others hold the list of rows
+        return "other"
 
 
-def find_work(source: Path) -> tuple[UsableRows | None, UsableRows | None]:
+def find_work(source: Path) -> tuple[WorkFile | None, WorkFile | None]:
     """Answers to repair and audits to review, from a JSONL file or a run's folder; None for a kind that is missing.
 
     Raises `DataError` when no row of a file can be used, and `ConfigError` when there is nothing to work on.
@@ -57,51 +103,38 @@ def find_work(source: Path) -> tuple[UsableRows | None, UsableRows | None]:
     )
 
 
-def load_work(path: Path, needed: str) -> UsableRows:
-    """The usable rows of a file; `needed` is the field with the text that people work on.
+def load_work(path: Path, needed: str) -> WorkFile:
+    """The usable rows of a file that somebody names; `needed` is the field with the text that people work on.
 
     Raises `DataError` when no row can be used.
     """
-    rows, problems = read_input(path)
-    good: dict[str, dict[str, Any]] = {}
-    for line, values in rows:
-        try:
-            _check(values, path.parent, needed)
-            if str(values["id"]) in good:
-                raise FieldError("id", f"an earlier line has the id {values['id']!r} too; give each row its own id")
-        except FieldError as error:
-            problems.append(RowProblem(line, error.field, str(error)))
-            continue
-        if needed == "draft" or values.get("verdict"):  # audits without a verdict are outages
-            good[str(values["id"])] = values | {"id": str(values["id"])}
-    if not good:
-        listed = "; ".join(str(problem) for problem in problems[:3]) or "the file has no rows"
-        raise DataError(f"{path}: no row can be used: {listed}")
-    return UsableRows(path, list(good.values()), problems)
-
-
-def images_of(row: Mapping[str, Any]) -> list[str]:
-    """The paths of a row's images."""
-    names = row.get("image") or []
-    return [names] if isinstance(names, str) else list(names)
+    read_input(path)  # refuses a file of another kind in its own words
+    return WorkFile(path, needed)
 
 
 def items_from_examples(examples: Path, output: Path) -> None:
-    """Write the wrong answers of a demo's examples as items, with their images as files beside them."""
+    """Write the wrong answers of a demo's examples as items, with their images as files beside them.
+
+    Raises `DataError` for a row that is no example.
+    """
     rows, _ = read_jsonl(examples)
     items = []
     for line, values in rows:
+        try:
+            images = [base64.b64decode(url.split(",", 1)[1]) for url in values.get("images", [])]
+            draft = "".join(token for token in values["wrong"]["tokens"] if token != "⏎").strip()
+            question = values["question"]
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{examples}, line {line}: no example of a demo ({error!r}); make it again") from None
         names = []
-        for i, url in enumerate(values.get("images", [])):
+        for i, image in enumerate(images):
             names.append(f"images/example-{line}-{i}.png")
             path = output.parent / names[-1]
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(base64.b64decode(url.split(",", 1)[1]))
-        draft = "".join(token for token in values["wrong"]["tokens"] if token != "⏎").strip()
+            write_atomically(path, image)
         items.append(
             {
                 "id": str(values.get("id") or line),
-                "question": values["question"],
+                "question": question,
                 "image": names,
                 "draft": draft,
                 "reference": values.get("reference"),
@@ -110,28 +143,3 @@ def items_from_examples(examples: Path, output: Path) -> None:
             }
         )
     write_jsonl(output, items)
-
-
-def _check(row: Mapping[str, Any], folder: Path, needed: str) -> None:
-    if not isinstance(row.get("id"), str | int) or isinstance(row.get("id"), bool):
-        raise FieldError("id", "missing, or neither a text nor a number; give each row its own id")
-    for name in ("question", needed):
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            raise FieldError(name, f"the value is {json.dumps(row.get(name))[:40]}; give a text that is not empty")
-    if not isinstance(row.get("reference") or "", str):
-        raise FieldError("reference", f"the value is {json.dumps(row['reference'])[:40]}; give a text, or leave it out")
-    for name, value in row.items():
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise FieldError(name, "a character is half of a surrogate pair; give the whole character") from None
-    for name, kind in (("image", "a path or a list of paths"), ("options", "a list of texts")):
-        values = [row[name]] if name == "image" and isinstance(row.get(name), str) else row.get(name) or []
-        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-            raise FieldError(name, f"the value is {json.dumps(row[name])[:40]}; give {kind}, or leave the field out")
-    for name in images_of(row):
-        path = (folder / str(name)).resolve()
-        if not path.is_relative_to(folder.resolve()):
-            raise FieldError("image", f"{name!r} lies outside the file's folder; copy it into that folder")
-        if not path.is_file():
-            raise FieldError("image", f"{name!r} does not exist; give a path relative to this file")

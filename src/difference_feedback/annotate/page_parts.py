@@ -8,7 +8,7 @@ from typing import Any
 
 from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import sign, word_cost
-from difference_feedback.annotate.items import images_of
+from difference_feedback.annotate.item_check import images_of
 from difference_feedback.annotate.projects import Progress
 from difference_feedback.data.image_files import REFUSED_PIXELS, data_url, open_image, png_bytes
 from difference_feedback.errors import DataError
@@ -71,6 +71,11 @@ def offer_html(item: Mapping[str, Any], drafted: DraftedRepair) -> str:
 
 def message_html(text: str, wrong: bool = False) -> str:
     return f'<p class="df-message{" wrong" if wrong else ""}" role="status">{escape(text)}</p>'
+
+
+def other_text_html(title: str, text: str) -> str:
+    """A text to read and to copy, under a title."""
+    return f'<p class="df-message">{escape(title)}:</p><pre class="df-text">{escape(text)}</pre>'
 
 
 def agreement_html(agreement: Agreement | None) -> str:

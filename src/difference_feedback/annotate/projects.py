@@ -1,21 +1,26 @@
-"""What people have done and what remains. Every call reads the files again, because others write to them too."""
+"""People's repairs of wrong answers: what is done, what remains, and what a page may save.
+
+Others write to the same files, so each turn of a page reads what is new in them; nothing is read twice.
+"""
 
 import os
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
+from difference_feedback.annotate.corrections import Corrections, CorrectionSums
 from difference_feedback.annotate.drafted import DraftedRepair, DraftedRepairs
 from difference_feedback.annotate.drafters import Drafters
-from difference_feedback.annotate.feedback import is_right, word_cost
-from difference_feedback.annotate.items import UsableRows, images_of
+from difference_feedback.annotate.followed import FollowedFile
+from difference_feedback.annotate.item_check import LONGEST, images_of
+from difference_feedback.annotate.items import WorkFile
+from difference_feedback.annotate.remaining import Remaining
+from difference_feedback.annotate.shown import Shown, StaleError, digest, item_digest
 from difference_feedback.errors import DataError
-from difference_feedback.judges.agreement import Agreement, run_agreement
-from difference_feedback.judges.audit import VERDICTS
-from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import JsonLines
 
@@ -31,47 +36,113 @@ class Progress:
     remaining: int
 
 
-@dataclass(frozen=True)
-class Corrections:
-    """What people made of the repairs that `by` drafted. Edit costs are in words, the mean over `count` repairs."""
-
-    by: str
-    count: int
-    changed: int
-    wrong: int
-    """Saved repairs that the grader calls wrong."""
-    cost: float
-    """From the drafted repair to the saved one."""
-    cost_by_hand: float
-    """From the wrong answer to the saved one."""
-
-    def __str__(self) -> str:
-        low, high = wilson_interval(self.changed, self.count)
-        wrong = f" The grader calls {self.wrong} of them wrong." if self.wrong else ""
-        return (
-            f"Drafted by {self.by}: people changed {self.changed} of {self.count} repairs "
-            f"({self.changed / self.count:.0%}, interval {low:.0%} to {high:.0%}). Mean edit cost {self.cost:.3f} from "
-            f"the drafted repairs, {self.cost_by_hand:.3f} from the wrong answers.{wrong}"
-        )
+@contextmanager
+def locked(file: JsonLines) -> Iterator[None]:
+    """Hold the lock of a file. Raises `DataError` where its folder cannot be written to."""
+    try:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        file.lock.acquire()
+    except OSError as error:
+        raise DataError(f"{file.path}: {error.strerror}; nothing was saved. Make its folder writable") from None
+    try:
+        yield
+    finally:
+        file.lock.release()
 
 
-class RepairProject:
+class Project:
+    """Items on which people work, and the file of what they save for them."""
+
+    def __init__(self, work: WorkFile, output: JsonLines) -> None:
+        self.items = work.rows
+        self.folder = work.path.parent
+        self.output = output
+        self.work = work
+        self.name = digest(type(self).__name__, str(work.path.resolve()), str(output.path.resolve()))
+        self._turns = threading.RLock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One turn of a page: it sees all that is saved, and nobody else saves meanwhile.
+
+        Raises `DataError` when a file cannot be read or written.
+        """
+        with self._turns, locked(self.output):
+            self.refresh()
+            yield
+
+    def refresh(self) -> None:
+        """Read what is new in the files."""
+        raise NotImplementedError
+
+    def saved(self, annotator: str, place: int) -> str | None:
+        """What this annotator has saved for an item, as a text; None for nothing."""
+        raise NotImplementedError
+
+    def shown(self, annotator: str, place: int) -> Shown:
+        """What a page that shows this item now must send back."""
+        item = self.items[place]
+        saved = self.saved(annotator, place)
+        state = "" if saved is None else digest(saved)
+        return Shown(self.name, annotator, item["id"], item_digest(item), state)
+
+    def place_of(self, shown: Shown | None, annotator: str) -> int:
+        """The place of the item that a page shows. Raises `StaleError` when it shows what is no longer so."""
+        if shown is None or shown.project != self.name:
+            raise StaleError("The server was started anew with other items. Nothing was saved.", None)
+        place = self.work.places.get(shown.id)
+        if place is None:
+            raise StaleError(f"Item {shown.id} is no longer in {self.work.path.name}. Nothing was saved.", None)
+        if shown.annotator != annotator:
+            raise StaleError(
+                f"The page was opened by {shown.annotator}, and saves for {annotator} now. Nothing was saved. Save once "
+                f"more to save as {annotator}.",
+                place,
+            )
+        if shown.item != item_digest(self.items[place]):
+            raise StaleError(
+                f"Item {shown.id} has changed since it was shown to you. Nothing was saved. Above is the item as it is "
+                "now, and your text is kept. Save once more if it suits this item.",
+                place,
+            )
+        saved = self.saved(annotator, place)
+        if shown.saved != ("" if saved is None else digest(saved)):
+            raise StaleError(
+                f"Item {shown.id} was saved in another tab, or by another process, after it was shown to you. Nothing "
+                "was overwritten, and your text is kept. Save once more to replace what was saved.",
+                place,
+                saved,
+            )
+        return place
+
+
+class RepairProject(Project):
     """Wrong answers in `X.jsonl`, and their repairs in `X.annotated.jsonl`, which `repair sft` reads as it is.
 
     `drafted` has the repairs that `drafters` write for people to correct.
     """
 
-    def __init__(self, work: UsableRows, output: Path | None = None, drafters: Drafters | None = None) -> None:
-        self.items = work.rows
-        self.folder = work.path.parent
-        self.output = JsonLines(output or beside(work.path, "annotated"))
+    def __init__(self, work: WorkFile, output: Path | None = None, drafters: Drafters | None = None) -> None:
+        super().__init__(work, JsonLines(output or beside(work.path, "annotated")))
         if self.output.path.resolve() == work.path.resolve():
             raise DataError(f"{work.path}: repairs cannot be written into the file of the items; give another --output")
         self.drafted = DraftedRepairs(beside(work.path, "drafted"), self.items, drafters)
         self._skips = JsonLines(beside(work.path, "skipped"))
         self._claims = JsonLines(beside(work.path, "claims"))
+        self._saved_file, self._skips_file, self._claims_file = (
+            FollowedFile(file.path) for file in (self.output, self._skips, self._claims)
+        )
+        self._repairs: dict[str, dict[str, str]] = {}
+        self._done = 0
+        self._skipped: dict[str, set[str]] = {}
+        self._claimed: dict[str, tuple[str, float]] = {}
+        self._sums = CorrectionSums()
+        self._remaining = Remaining(self._is_open)
+        self._remaining.restart(len(self.items))
         self.old_output: Path | None = None
         """A file with repairs of these items that an earlier version named wrongly. They are copied from there."""
+        for file in (self.output, self._claims, self._skips):
+            file.check()
         old = work.path.with_suffix("").with_suffix(".annotated.jsonl")  # cut `qwen2.5-vl` to `qwen2`
         if output is None and old != self.output.path and old.is_file() and not self.output.path.exists():
             drafts = {item["id"]: item["draft"] for item in self.items}
@@ -80,62 +151,88 @@ class RepairProject:
                 self.output.append(*rows)
                 self.old_output = old
 
+    def refresh(self) -> None:
+        """Read what is new in the files."""
+        change = self.work.refresh()
+        if change != "same":
+            more = change == "more"
+            (self._remaining.extend if more else self._remaining.restart)(len(self.items))
+            self._done = sum(item["id"] in self._repairs for item in self.items)
+        saved, skips = self._saved_file.changes(), self._skips_file.changes()
+        if saved.is_other or skips.is_other:
+            if saved.is_other:
+                self._repairs.clear()
+                self._sums.clear()
+                self._done = 0
+            if skips.is_other:
+                self._skipped.clear()
+            self._remaining.restart(len(self.items))
+        for _, row in saved.rows:
+            self._take(str(row.get("id")), str(row.get("annotator")), row)
+        for _, row in skips.rows:
+            name, annotator = str(row.get("id")), str(row.get("annotator"))
+            self._skipped.setdefault(annotator, set()).add(name)
+            if name in self.work.places:
+                self._remaining.close(self.work.places[name], annotator)
+
     def repairs(self) -> dict[str, dict[str, str]]:
         """`item id -> annotator -> repair`, the last repair of each annotator."""
-        repairs: dict[str, dict[str, str]] = {}
-        for (name, annotator), row in self._saved().items():
-            repairs.setdefault(name, {})[annotator] = str(row.get("repaired"))
-        return repairs
+        with self.turn():
+            return {name: dict(repairs) for name, repairs in self._repairs.items()}
 
-    def corrections(self) -> list[Corrections]:
-        """What people made of drafted repairs, for each drafter."""
-        rows: dict[str, list[Mapping[str, Any]]] = {}
-        for row in self._saved().values():
-            if row.get("drafted_by") and isinstance(row.get("drafted"), str) and isinstance(row.get("repaired"), str):
-                rows.setdefault(str(row["drafted_by"]), []).append(row)
-        return [
-            Corrections(
-                by,
-                len(of_drafter),
-                sum(row["drafted"] != row["repaired"] for row in of_drafter),
-                sum(is_right(row, row["repaired"]) is False for row in of_drafter),
-                mean(word_cost(row["drafted"], row["repaired"]) for row in of_drafter),
-                mean(word_cost(row["draft"], row["repaired"]) for row in of_drafter),
-            )
-            for by, of_drafter in rows.items()
-        ]
+    def repaired(self) -> set[str]:
+        """The ids of the items that anybody has repaired."""
+        with self.turn():
+            return set(self._repairs)
+
+    def corrections(self, at_most: int | None = None) -> list[Corrections]:
+        """What people made of drafted repairs, for each drafter. `at_most` is as in `CorrectionSums.figures`."""
+        with self.turn():
+            return self._sums.figures(at_most)
+
+    @property
+    def uncounted(self) -> int:
+        """Saved repairs that `corrections` does not count yet."""
+        return self._sums.uncounted
 
     def progress(self, annotator: str) -> Progress:
         """How far this annotator is."""
-        done = self.repairs()
-        skipped = self._skipped(annotator) - set(done)
-        count = sum(item["id"] in done for item in self.items)
-        return Progress(count, len(skipped), len(self.items) - count - len(skipped))
+        with self.turn():
+            remaining = self._remaining.number(annotator)
+            return Progress(self._done, len(self.items) - self._done - remaining, remaining)
 
     def next(self, annotator: str, after: int = -1) -> int | None:
         """Claim the next item that nobody has repaired and nobody else has open; None when there is none.
 
         The search starts behind `after` and goes on from the first item.
         """
-        with self._claims.lock:
-            taken = set(self.repairs()) | self._skipped(annotator) | self._claimed_by_others(annotator)
-            place = _next_place(self.items, taken, after)
-            if place is not None:
-                self._claims.append({"id": self.items[place]["id"], "annotator": annotator, "time": time.time()})
-        return place
+        with self.turn(), locked(self._claims):
+            claims, now = self._claims_of_all(), time.time()
+            for place in self._remaining.behind(after, annotator):
+                name = self.items[place]["id"]
+                holder, since = claims.get(name, (annotator, 0.0))
+                if holder == annotator or now - since >= CLAIM:
+                    self._claims.append({"id": name, "annotator": annotator, "time": now})
+                    return place
+        return None
+
+    def saved(self, annotator: str, place: int) -> str | None:
+        """This annotator's repair of an item."""
+        return self._repairs.get(self.items[place]["id"], {}).get(annotator)
 
     def text(self, annotator: str, place: int, drafted: DraftedRepair | None = None) -> str:
         """This annotator's repair of an item, or else the drafted one, or else the item's draft."""
-        item = self.items[place]
-        start = drafted.text if drafted else item["draft"]
-        return self.repairs().get(item["id"], {}).get(annotator, start)
+        with self.turn():
+            saved = self.saved(annotator, place)
+        return saved if saved is not None else drafted.text if drafted else self.items[place]["draft"]
 
     def check(self, place: int, repaired: str) -> None:
-        """Raise `DataError` for an empty or unchanged repair."""
+        """Raise `DataError` for a repair that is empty, unchanged, too long, or cannot be written to a file."""
         if not repaired.strip():
             raise DataError("The repair is empty: write it, or skip the item if it cannot be repaired.")
         if repaired.strip() == self.items[place]["draft"].strip():
             raise DataError("The answer is unchanged: repair it, or skip the item if it is right.")
+        check_text(repaired)
 
     def save(self, annotator: str, place: int, repaired: str, drafted: DraftedRepair | None = None) -> None:
         """Append the repair. `drafted` is what was shown to the annotator. Raises as `check` does."""
@@ -152,62 +249,36 @@ class RepairProject:
         """Do not offer this item to this annotator again."""
         self._skips.append({"id": self.items[place]["id"], "annotator": annotator, "time": round(time.time())})
 
-    def _saved(self) -> dict[tuple[str, str], dict[str, Any]]:
-        """The last row of each item and annotator."""
-        return {(str(row.get("id")), str(row.get("annotator"))): row for _, row in self.output.read()[0]}
+    def _take(self, name: str, annotator: str, row: Mapping[str, Any]) -> None:
+        """Count a saved row."""
+        place = self.work.places.get(name)
+        if place is not None and name not in self._repairs:
+            self._done += 1
+            self._remaining.close(place)
+        self._repairs.setdefault(name, {})[annotator] = str(row.get("repaired"))
+        self._sums.add((name, annotator), row)
 
-    def _skipped(self, annotator: str) -> set[str]:
-        return {str(row.get("id")) for _, row in self._skips.read()[0] if row.get("annotator") == annotator}
+    def _is_open(self, place: int, annotator: str) -> bool:
+        name = self.items[place]["id"]
+        return name not in self._repairs and name not in self._skipped.get(annotator, ())
 
-    def _claimed_by_others(self, annotator: str) -> set[str]:
-        holders: dict[str, Mapping[str, Any]] = {str(row.get("id")): row for _, row in self._claims.read()[0]}
-        now = time.time()
-        return {
-            name
-            for name, row in holders.items()
-            if row.get("annotator") != annotator and now - float(row.get("time", 0)) < CLAIM
-        }
-
-
-class ReviewProject:
-    """Audited repairs in `audits.jsonl`, and people's verdicts on them in `reviews.jsonl` beside it."""
-
-    def __init__(self, work: UsableRows) -> None:
-        self.audits = work.path
-        self.items = [{name: value for name, value in row.items() if name not in HIDDEN} for row in work.rows]
-        self.reviews = JsonLines(work.path.with_name("reviews.jsonl"))
-
-    def verdicts(self, annotator: str) -> dict[str, str]:
-        """This annotator's verdicts, by item id."""
-        rows = self.reviews.read()[0]
-        return {str(row.get("id")): str(row.get("verdict")) for _, row in rows if row.get("annotator") == annotator}
-
-    def progress(self, annotator: str) -> Progress:
-        """How far this annotator is."""
-        done = set(self.verdicts(annotator))
-        count = sum(item["id"] in done for item in self.items)
-        return Progress(count, 0, len(self.items) - count)
-
-    def next(self, annotator: str, after: int = -1) -> int | None:
-        """The next item without a verdict of this annotator, searched behind `after`, then from the first item."""
-        return _next_place(self.items, set(self.verdicts(annotator)), after)
-
-    def save(self, annotator: str, place: int, verdict: str, note: str = "") -> None:
-        """Append a verdict. Raises `DataError` for an unknown one."""
-        if verdict not in VERDICTS:
-            raise DataError(f"There is no verdict yet: choose one of {', '.join(VERDICTS)}.")
-        row = {"id": self.items[place]["id"], "verdict": verdict, "annotator": annotator, "time": round(time.time())}
-        self.reviews.append(row | ({"note": note.strip()} if note.strip() else {}))
-
-    def agreement(self) -> Agreement | None:
-        """Agreement of all reviews with the auditor; None when there are no reviews."""
-        return run_agreement(self.audits, self.reviews.path) if self.reviews.path.is_file() else None
+    def _claims_of_all(self) -> dict[str, tuple[str, float]]:
+        """Item id -> who opened it last, and when."""
+        claims = self._claims_file.changes()
+        if claims.is_other:
+            self._claimed.clear()
+        for _, row in claims.rows:
+            when = row.get("time")
+            since = float(when) if isinstance(when, int | float) else 0.0
+            self._claimed[str(row.get("id"))] = str(row.get("annotator")), since
+        return self._claimed
 
 
-def _next_place(items: Sequence[Mapping[str, Any]], taken: set[str], after: int) -> int | None:
-    order = [*range(after + 1, len(items)), *range(after + 1)]
-    return next((i for i in order if items[i]["id"] not in taken), None)
-
-
-HIDDEN = ("verdict", "evidence", "reason", "auditor")
-"""The auditor's fields. The page never holds them, so that they do not influence reviewers."""
+def check_text(text: str) -> None:
+    """Raise `DataError` for a text that cannot be saved."""
+    if len(text) > LONGEST:
+        raise DataError(f"The text has {len(text):,} characters: save at most {LONGEST:,}.")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError("The text has half of a character: write the whole character.") from None

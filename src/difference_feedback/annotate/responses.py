@@ -1,6 +1,6 @@
 """Responses to a data set's questions: read from files, or sampled from a local model or an endpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.serving import serving
 
 ROUND = 32  # questions that are asked before their answers are saved
+Texts = list[tuple[str, list[str]]]
+"""The id of a question, and the texts of its answers."""
 
 
 def read_responses(paths: Sequence[Path]) -> tuple[list[Response], list[str]]:
@@ -61,14 +63,16 @@ def sample_responses(
     The model is loaded into this process in `dtype` (by default bfloat16 on a GPU, float32 on a CPU), and `batch_size`
     sequences are sampled at a time; or it answers behind `served`, which is started for this where it says so.
 
-    Questions that already have their answers in the file are not asked again, so an interrupted call can be continued.
+    An interrupted call can be continued: rounds of questions that have all their answers in the file are not asked
+    again. A round that was cut off gets the seeds that it had, so the file ends as that of an uninterrupted call does.
     Returns the number of questions without an answer after all retries; the next call asks them again.
     """
     rows = JsonLines(path)
     counts: dict[str, int] = {}
     for _, row in rows.read()[0]:
         counts[str(row.get("id"))] = counts.get(str(row.get("id")), 0) + 1
-    unanswered = [question for question in questions if counts.get(question.id, 0) < samples]
+    rounds = [questions[i : i + ROUND] for i in range(0, len(questions), ROUND)]
+    unanswered = {question.id for question in questions if counts.get(question.id, 0) < samples}
     if not unanswered:
         return 0
     name, failed = model or (endpoint.model if endpoint else ""), 0
@@ -80,12 +84,15 @@ def sample_responses(
             ask = _by_model(model, served, dtype, attention, batch_size, max_new_tokens, temperature)
         else:
             ask = _by_endpoint(endpoint, max_new_tokens, temperature)
-        rounds = [unanswered[i : i + ROUND] for i in range(0, len(unanswered), ROUND)]
         for number, batch in enumerate(track(rounds, "Sampling answers", console=console, transient=True)):
-            for question, texts in zip(batch, ask(batch, samples, seed + number), strict=True):
+            if all(counts.get(question.id, 0) >= samples for question in batch):
+                continue
+            answers: list[dict[str, Any]] = []
+            for question, texts in ask(batch, unanswered, samples, seed + number):
                 failed += not texts
-                for text in texts[: samples - counts.get(question.id, 0)]:
-                    rows.append({"id": question.id, "response": text, "model": name})
+                kept = texts[counts.get(question, 0) : samples]
+                answers += [{"id": question, "response": text, "model": name} for text in kept]
+            rows.append(*answers)
     return failed
 
 
@@ -113,8 +120,8 @@ def _by_model(
         model, processor = load_model(name, dtype=dtype or ("bfloat16" if gpu else "float32"), attention=attention)
         model.to("cuda" if gpu else "cpu")
 
-    def ask(batch: Sequence[VisualQuestion], samples: int, seed: int) -> list[list[str]]:
-        answers = answer_questions(
+    def ask(batch: Sequence[VisualQuestion], unanswered: Container[str], samples: int, seed: int) -> Texts:
+        answers = answer_questions(  # the whole round: what a model samples depends on all that is in the batch
             model,
             processor,
             batch,
@@ -124,7 +131,8 @@ def _by_model(
             batch_size=max(1, batch_size // samples),
             seed=seed,
         )
-        return [[answer.text for answer in of_question] for of_question in answers]
+        texts = [(question.id, [answer.text for answer in of]) for question, of in zip(batch, answers, strict=True)]
+        return [(name, of_question) for name, of_question in texts if name in unanswered]
 
     return ask
 
@@ -133,12 +141,13 @@ def _by_endpoint(endpoint: Endpoint | None, max_new_tokens: int, temperature: fl
     assert endpoint is not None
     client = ChatClient(endpoint)
 
-    def ask(batch: Sequence[VisualQuestion], samples: int, seed: int) -> list[list[str]]:
+    def ask(batch: Sequence[VisualQuestion], unanswered: Container[str], samples: int, seed: int) -> Texts:
         settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens, "n": samples}
+        asked = [(i, question) for i, question in enumerate(batch) if question.id in unanswered]
         requests = [
-            ChatRequest(question.prompt, question.images, seed=seed * ROUND + i, **settings)
-            for i, question in enumerate(batch)
+            ChatRequest(question.prompt, question.images, seed=seed * ROUND + i, **settings) for i, question in asked
         ]
-        return [answer.texts or [] for answer in client.ask(requests)]
+        texts = [answer.texts or [] for answer in client.ask(requests)]
+        return [(question.id, of_question) for (_, question), of_question in zip(asked, texts, strict=True)]
 
     return ask

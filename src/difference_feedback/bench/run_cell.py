@@ -24,8 +24,9 @@ from difference_feedback.policy.train import train
 from difference_feedback.repair.rl import train_rl
 from difference_feedback.repair.sft import train_sft
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.jsonl import to_json, write_atomically
+from difference_feedback.runs.jsonl import to_json
 from difference_feedback.runs.loading import fingerprint
+from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import (
     BenchRecipe,
     EvaluateRecipe,

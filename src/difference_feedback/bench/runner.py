@@ -2,21 +2,26 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from difference_feedback.bench.cells import Cell, cells_of, check_plan, check_settings
 from difference_feedback.bench.results import ResultRow, load_results, machine
-from difference_feedback.errors import ConfigError, DifferenceFeedbackError
-from difference_feedback.runs.jsonl import JsonLines, read_rows, write_atomically
+from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.runs.jsonl import JsonLines, read_rows
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.lock import holding
+from difference_feedback.runs.outputs import explain, refusal, write_atomically
 from difference_feedback.runs.recipes import BenchRecipe
 
 
@@ -24,8 +29,8 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
     """Run the cells of `plan` that `root`/results.jsonl does not hold yet, `jobs` at a time; return the plan's rows.
 
     `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and continues from
-    its last checkpoint. Models that cells share are below `root`/shared. A cell that fails does not stop the others;
-    the error at the end names all that failed.
+    its last checkpoint. Models that cells share are below `root`/shared. A cell that fails or is killed stops no
+    other: whichever needs its shared model next makes it. The error at the end names all that failed.
 
     Raises `ConfigError` for a plan that contradicts itself, for a cell that cannot run (before the first one runs), and
     where another bench is at work in `root`; `DifferenceFeedbackError` for cells that failed.
@@ -36,8 +41,6 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
     check_plan(plan, todo)
     if todo:  # a finished bench need not import TRL
         check_settings(plan, todo)
-    if root.exists() and not root.is_dir():
-        raise ConfigError(f"{root} is a file: give --output an empty or new folder.")
     with holding(root):
         write_atomically(root / "config.yaml", dump_recipe(plan))
         return _run_missing(plan, cells, root, jobs)
@@ -50,58 +53,90 @@ def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int
     failed = _run(plan, todo, root, jobs, len(cells)) if todo else {}
     if failed:
         lines = [f"{name}: {error} (log: {root / 'cells' / f'{name}.log'})" for name, error in failed.items()]
-        head = f"{len(failed)} cells failed; the same command tries them again."
+        head = f"{len(failed)} of the cells failed; the same command tries these again."
         raise DifferenceFeedbackError("\n".join([head, *lines]))
     wanted = {cell.hash for cell in cells_of(plan)}
     return [row for row in load_results(results) if row["hash"] in wanted]
 
 
-def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: int) -> dict[str, BaseException]:
-    failed: dict[str, BaseException] = {}
+@dataclass(frozen=True)
+class _Worker:
+    """A cell that runs in a process of its own, and the pipe that its result comes through."""
+
+    cell: Cell
+    process: BaseProcess
+    pipe: Connection
+
+    @classmethod
+    def start(cls, plan: BenchRecipe, cell: Cell, root: Path) -> "_Worker":
+        processes = multiprocessing.get_context("spawn")
+        pipe, end = processes.Pipe(duplex=False)
+        process = processes.Process(target=_run_one, args=(plan, cell, root, end, os.getpid()), name=cell.name)
+        process.start()
+        end.close()  # the process has the only other one, so that its death closes the pipe
+        return cls(cell, process, pipe)
+
+    def outcome(self) -> ResultRow | str:
+        """Its row, or what went wrong. Waits until its process has ended."""
+        try:
+            result = self.pipe.recv() if self.pipe.poll() else None
+        except (EOFError, OSError):  # it was killed, perhaps while it sent
+            result = None
+        self.process.join()
+        return _describe_end(self.process.exitcode) if result is None else result
+
+
+def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: int) -> dict[str, str]:
+    """Run the cells, each in a process of its own: one that is killed takes no other with it. What failed, and why."""
+    failed: dict[str, str] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
-    processes = multiprocessing.get_context("spawn")
-    with (
-        ProcessPoolExecutor(
-            min(jobs, len(todo)), processes, initializer=_start_worker, initargs=(os.getpid(),)
-        ) as pool,
-        Progress(*columns) as progress,
-    ):
+    waiting, running = deque(todo), list[_Worker]()
+    with Progress(*columns) as progress:
         done = total - len(todo)
         bar = progress.add_task("cells", total=total, completed=done, note=f"{done} of {total}")
         bars: dict[str, TaskID] = {}
-        futures: dict[Future[ResultRow], Cell] = {pool.submit(_run_one, plan, cell, root): cell for cell in todo}
-        waiting = set(futures)
         try:
-            while waiting:
-                finished, waiting = wait(waiting, timeout=2.0, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    cell, error = futures[future], future.exception()
-                    if error is not None:
-                        failed[cell.name] = error
-                        progress.console.print(f"{cell.name} failed: {error}", markup=False)
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    running.append(_Worker.start(plan, waiting.popleft(), root))
+                ready = wait([end for worker in running for end in (worker.pipe, worker.process.sentinel)], timeout=2.0)
+                for worker in [w for w in running if w.pipe in ready or w.process.sentinel in ready]:
+                    running.remove(worker)
+                    cell, outcome = worker.cell, worker.outcome()
+                    if isinstance(outcome, str):
+                        failed[cell.name] = outcome
+                        progress.console.print(f"{cell.name} failed: {outcome}", markup=False)
                     else:
-                        JsonLines(root / "results.jsonl").append(future.result())
-                        row = future.result()
-                        figures = f"{row['accuracy']:.1%} of {row['problems']}, {row['cpu_seconds']:.0f} CPU s"
+                        JsonLines(root / "results.jsonl").append(outcome)
+                        figures = (
+                            f"{outcome['accuracy']:.1%} of {outcome['problems']}, {outcome['cpu_seconds']:.0f} CPU s"
+                        )
                         progress.console.print(f"{cell.name}: {figures}", markup=False, highlight=False)
                     done += 1
                     progress.update(bar, completed=done, note=f"{done} of {total}")
                     if cell.name in bars:
                         progress.remove_task(bars.pop(cell.name))
-                for cell in [futures[future] for future in waiting if future.running()]:
-                    _show(progress, bars, plan, cell, root)
+                for worker in running:
+                    _show(progress, bars, plan, worker.cell, root)
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for process in multiprocessing.active_children():
-                process.terminate()
+            for worker in running:
+                worker.process.terminate()
             raise
     return failed
 
 
+def _describe_end(code: int | None) -> str:
+    """Why a process ended without a result."""
+    if code is None or code >= 0:
+        return f"its process ended with exit code {code} and without a result"
+    killed = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+    if -code == signal.SIGKILL:
+        return f"its process was killed ({killed}), as systems do when memory runs out: run fewer --jobs at a time"
+    return f"its process was ended by {killed}"
+
+
 def _show(progress: Progress, bars: dict[str, TaskID], plan: BenchRecipe, cell: Cell, root: Path) -> None:
     """A line for a running cell: its step and CPU seconds, or those of the model that is trained first."""
-    if not (root / "cells" / f"{cell.name}.log").is_file():
-        return  # the pool calls the next cell running before a worker has taken it
     if cell.name not in bars:
         bars[cell.name] = progress.add_task(cell.name, total=None, note="")
     path, words = root / "cells" / cell.name / "metrics.jsonl", []
@@ -120,16 +155,30 @@ def _show(progress: Progress, bars: dict[str, TaskID], plan: BenchRecipe, cell: 
     progress.update(bars[cell.name], total=total, completed=completed, note=", ".join(words))
 
 
-def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
-    """One cell, in a process of its own; what it prints goes to a log beside its folder."""
-    log = root / "cells" / f"{cell.name}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-            os.dup2(file.fileno(), stream.fileno())
+def _run_one(plan: BenchRecipe, cell: Cell, root: Path, pipe: Connection, parent: int) -> None:
+    """One cell, in its process: send its row, or what went wrong. What it prints goes to a log beside its folder."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    try:
+        log = root / "cells" / f"{cell.name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+                os.dup2(file.fileno(), stream.fileno())
+        pipe.send(_row(plan, cell, root))
+    except Exception as error:
+        refused = refusal(error)
+        known = str(error) if isinstance(error, DifferenceFeedbackError) else f"{type(error).__name__}: {error}"
+        pipe.send(known if refused is None else explain(refused, root / "cells" / cell.name))
+        raise  # the traceback goes to the log
+
+
+def _row(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
+    import torch
+
     from difference_feedback.bench.run_cell import run_cell
 
+    torch.set_num_threads(1)  # so that the processor time is the cell's own
     start = time.perf_counter()
     result = run_cell(plan, cell, root)
     method = plan.methods[cell.method]
@@ -148,15 +197,8 @@ def _run_one(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
     }
 
 
-def _start_worker(parent: int) -> None:
-    """Use one thread, so that the processor time is the cell's own, and end with the bench, even if it is killed."""
-    import torch
-
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
 def _end_with(parent: int) -> None:
+    """End with the bench, even if it is killed."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs
+from difference_feedback.commands.arguments import keep_inputs, named_path
 
 
 def annotate(
@@ -15,7 +15,12 @@ def annotate(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The repairs. [dim]\\[default: SOURCE.annotated.jsonl][/]", show_default=False
+            "--output",
+            "-o",
+            parser=named_path,
+            metavar="PATH",
+            help="The repairs. [dim]\\[default: SOURCE.annotated.jsonl][/]",
+            show_default=False,
         ),
     ] = None,
     annotator: Annotated[
@@ -73,8 +78,10 @@ def annotate(
     [bold]Example:[/] difference-feedback annotate to_annotate --draft-from http://127.0.0.1:8000/v1 --draft-model qwen
     """
     from difference_feedback.annotate.serve import serve
+    from difference_feedback.runs.outputs import check_output
 
     if output:
+        check_output(output)
         rows = source.rglob("*.jsonl") if source.is_dir() else [source]
         keep_inputs("--output", output, (path for path in rows if not path.name.endswith(".annotated.jsonl")))
     serve(

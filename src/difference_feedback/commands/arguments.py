@@ -1,6 +1,7 @@
 """The arguments of the commands that run a recipe, and the folder of the run."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -13,6 +14,16 @@ if TYPE_CHECKING:
     from difference_feedback.runs.recipes import Recipe
 
 R = TypeVar("R", bound="Recipe")
+RUN_FOLDER: ContextVar[Path | None] = ContextVar("RUN_FOLDER", default=None)
+"""The folder of the command's run, once it is known. Errors name it, since the same command goes on there."""
+
+
+def named_path(text: str | Path) -> Path:
+    """The path that an option names. An empty one, as of a shell's variable that is not set, is refused."""
+    if not str(text).strip():
+        raise typer.BadParameter("it is empty: name a path, or leave the option out")
+    return Path(text)
+
 
 Arguments = Annotated[
     list[str] | None,
@@ -24,7 +35,14 @@ Arguments = Annotated[
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="Folder of the run. [dim]\\[default: runs/<recipe>][/]", show_default=False),
+    typer.Option(
+        "--output",
+        "-o",
+        parser=named_path,
+        metavar="PATH",
+        help="Folder of the run. [dim]\\[default: runs/<recipe>][/]",
+        show_default=False,
+    ),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in the folder, and start again.")]
 
@@ -32,8 +50,20 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in 
 def keep_inputs(option: str, output: Path, inputs: Iterable[Path]) -> None:
     """Raise `ConfigError` where a command would write over a file that it reads, be it by another name or a link."""
     for path in inputs:
-        if output.exists() and path.exists() and path.samefile(output):
+        if output.is_file() and path.is_file() and path.samefile(output):
             raise ConfigError(f"{option}: {output} is the input {path}, and would be lost: give another file.")
+
+
+def output_beside(source: Path, kind: str) -> Path:
+    """The output where none is named: `NAME.kind.jsonl` beside the input.
+
+    Raises `ConfigError` for an input that is a pipe or a device.
+    """
+    from difference_feedback.runs.file_names import beside
+
+    if source.exists() and not source.is_file() and not source.is_dir():
+        raise ConfigError(f"--output: {source} is no file that another could stand beside: give --output; - prints it.")
+    return beside(source, kind)
 
 
 def say_results(run: "Run", usage: str = "") -> None:
@@ -78,7 +108,7 @@ def open_run(
     `check` is `runs.check.check` unless the recipe has parts of its own, as a plan has. `check_settings` comes after it
     and checks what stands under `trl:`; it has to import TRL. A finished run is not checked.
 
-    Raises `ConfigError` as `load_recipe`, `check`, `check_settings` and `Run`.
+    Raises `ConfigError` as `load_recipe`, `check_folder`, `check`, `check_settings` and `Run`.
     """
     from difference_feedback.runs.check import check as check_recipe
     from difference_feedback.runs.file_names import bare_name
@@ -86,14 +116,17 @@ def open_run(
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.loading import load_recipe
     from difference_feedback.runs.lock import check_free
+    from difference_feedback.runs.outputs import check_folder
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
     path = output or Path("runs") / (folder(recipe) if folder else bare_name(name))
+    if is_first_rank():
+        check_folder(path)
+        check_free(path)
+    RUN_FOLDER.set(path)
     if overwrite:
         _keep_what_is_read(recipe, path)
-    if is_first_rank():
-        check_free(path)
     if overwrite or not (path / "summary.json").is_file():
         (check or check_recipe)(recipe)
         if check_settings:

@@ -5,11 +5,18 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import Arguments, split_arguments
+from difference_feedback.commands.arguments import RUN_FOLDER, Arguments, named_path, split_arguments
 
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time, each on one core.")]
 Folder = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder of the bench. [dim]\\[default: runs/<plan>][/]")
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        parser=named_path,
+        metavar="PATH",
+        help="Folder of the bench. [dim]\\[default: runs/<plan>][/]",
+    ),
 ]
 Listed = Annotated[bool, typer.Option("--list", help="List the plan's cells, and run nothing.")]
 Only = Annotated[list[str] | None, typer.Option("--only", help="Run this method alone. May be given several times.")]
@@ -33,6 +40,7 @@ def bench(
     from difference_feedback.bench.runner import run_bench
     from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.loading import load_recipe
+    from difference_feedback.runs.outputs import check_folder
     from difference_feedback.runs.recipes import BenchRecipe
 
     name, overrides = split_arguments(arguments, "bench_small")
@@ -43,6 +51,8 @@ def bench(
         for cell in cells_of(plan, only):
             typer.echo(f"{'done' if cell.hash in done else 'to do':>5}  {cell.name}")
         return
+    check_folder(root)
+    RUN_FOLDER.set(root)
     rows = run_bench(plan, root, jobs, only)
     from rich.console import Console
     from rich.markdown import Markdown

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs
+from difference_feedback.commands.arguments import RUN_FOLDER, keep_inputs, named_path
 
 KEYS = ("data", "system_prompt", "format_prompt", "reward", "reward_threshold", "judge")
 
@@ -59,9 +59,12 @@ def collect(
         str | None, typer.Option(help="Environment variable with the server's key.", show_default=False)
     ] = None,
     samples: Annotated[int, typer.Option(help="Answers sampled for each question.", min=2)] = 8,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for items.jsonl and its images.")] = Path(
-        "to_annotate"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", parser=named_path, metavar="PATH", help="Folder for items.jsonl and its images."
+        ),
+    ] = Path("to_annotate"),
     items: Annotated[
         int | None, typer.Option(help="Largest number of items. By default all.", min=1, show_default=False)
     ] = None,
@@ -94,6 +97,7 @@ def collect(
     from difference_feedback.errors import ConfigError
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.model_folder import model_of
+    from difference_feedback.runs.outputs import check_folder, check_output
     from difference_feedback.runs.recipes import EvaluateRecipe
 
     if sum(option is not None and option != [] for option in (responses, model, url)) != 1:
@@ -102,8 +106,12 @@ def collect(
         raise ConfigError("--serve and --gpus start a server for --model: give the model, or --url alone")
     if gpus and not serve:
         raise ConfigError('--gpus are those of a server: give --serve "vllm serve", or set CUDA_VISIBLE_DEVICES')
+    check_folder(output)
+    RUN_FOLDER.set(output)
     for name in ("items.jsonl", "responses.jsonl"):
-        keep_inputs("--output", output / name, [data, *(responses or [] if name == "items.jsonl" else [])])
+        check_output(output / name)
+        rows = data.iterdir() if data.is_dir() else [data]
+        keep_inputs("--output", output / name, [*rows, *(responses or [] if name == "items.jsonl" else [])])
     unknown = [word for word in settings or [] if word.partition("=")[0].partition(".")[0] not in KEYS]
     if unknown:
         raise ConfigError(f"{unknown[0]!r} is none of the keys that count here: {', '.join(KEYS)}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.commands.arguments import keep_inputs, named_path
 
 data_app = typer.Typer(help="Look at your own data.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -25,7 +25,13 @@ def check(
     ] = None,
     rows: Annotated[int, typer.Option(help="Rows that are shown as the model will see them.", min=0)] = 10,
     html: Annotated[
-        Path | None, typer.Option(help="Also write a page with these rows and their images.", show_default=False)
+        Path | None,
+        typer.Option(
+            parser=named_path,
+            metavar="PATH",
+            help="Also write a page with these rows and their images; - prints it.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
     """Say how a file of questions is read: its form, the usable rows, why the others are left out, and prompts.
@@ -45,21 +51,22 @@ def check(
     from difference_feedback.report.data_check import check_data, print_check, write_check_page
     from difference_feedback.runs.check import check as check_recipe
     from difference_feedback.runs.loading import build_recipe
+    from difference_feedback.runs.outputs import check_output, is_stdout
     from difference_feedback.runs.recipes import EvaluateRecipe
 
-    if html and html.is_dir():
-        raise ConfigError(f"--html {html} is a folder: name a file in it.")
-    if html and not html.absolute().parent.is_dir():
-        raise ConfigError(f"--html {html}: there is no folder {html.parent}: make it, or name another.")
+    printed = html is not None and is_stdout(html)
+    if html:
+        check_output(html, "--html")
+        keep_inputs("--html", html, [Path(path).expanduser()])
     words = list(overrides or ())
     names_model = any(word.startswith("model=") for word in words)
     values = {"kind": "evaluate", "data": {"path": path}}
     recipe = build_recipe(EvaluateRecipe, values, words, source="data check")
     check_recipe(recipe)
     result = check_data(recipe, recipe.model if names_model else None, rows)
-    print_check(result, Console(emoji=False, soft_wrap=True, highlight=False))
+    print_check(result, Console(emoji=False, soft_wrap=True, highlight=False, stderr=printed))
     if html:
         write_check_page(html, result)
-        typer.echo(f"Page: {html}")
+        typer.echo(f"Page: {html}", err=printed)
     if not len(result.loaded.dataset):
         raise typer.Exit(1)

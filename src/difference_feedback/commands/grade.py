@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs
+from difference_feedback.commands.arguments import keep_inputs, named_path, output_beside
 
 
 def grade(
@@ -13,7 +13,12 @@ def grade(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The graded rows. [dim]\\[default: ROWS.graded.jsonl][/]", show_default=False
+            "--output",
+            "-o",
+            parser=named_path,
+            metavar="PATH",
+            help="The graded rows; - prints them. [dim]\\[default: ROWS.graded.jsonl][/]",
+            show_default=False,
         ),
     ] = None,
     compare: Annotated[
@@ -32,14 +37,13 @@ def grade(
     from rich.console import Console
 
     from difference_feedback.judges.grading import grade_file
-    from difference_feedback.runs.file_names import beside
     from difference_feedback.runs.jsonl import print_problems
+    from difference_feedback.runs.outputs import check_output, is_stdout
 
-    console, errors = (
-        Console(soft_wrap=True, emoji=False, highlight=False),
-        Console(stderr=True, emoji=False, soft_wrap=True),
-    )
-    output = output or beside(rows, "graded")
+    output = output or output_beside(rows, "graded")
+    check_output(output)
+    console = Console(stderr=is_stdout(output), soft_wrap=True, emoji=False, highlight=False)
+    errors = Console(stderr=True, emoji=False, soft_wrap=True)
     keep_inputs("--output", output, [rows])
     result = grade_file(rows, output, compare, errors)
     if result.graded:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs
+from difference_feedback.commands.arguments import keep_inputs, named_path, output_beside
 from difference_feedback.method.alignment import AlignmentMethod, edit_cost
 from difference_feedback.method.masks import Granularity
 
@@ -18,11 +18,22 @@ def mask(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The masks, JSON Lines. [dim]\\[default: PAIRS.masks.jsonl][/]", show_default=False
+            "--output",
+            "-o",
+            parser=named_path,
+            metavar="PATH",
+            help="The masks, JSON Lines; - prints them. [dim]\\[default: PAIRS.masks.jsonl][/]",
+            show_default=False,
         ),
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(help="Also write a page that shows every pair with its mask.", show_default=False)
+        Path | None,
+        typer.Option(
+            parser=named_path,
+            metavar="PATH",
+            help="Also write a page that shows every pair with its mask.",
+            show_default=False,
+        ),
     ] = None,
     tokenizer: Annotated[
         str | None,
@@ -55,17 +66,21 @@ def mask(
     from difference_feedback.errors import ConfigError
     from difference_feedback.report.mask_page import write_mask_page
     from difference_feedback.report.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
-    from difference_feedback.runs.file_names import beside
     from difference_feedback.runs.jsonl import RowProblem, print_problems, read_input, write_jsonl
+    from difference_feedback.runs.outputs import check_output, is_stdout, same_output
 
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
-    output = output or beside(pairs, "masks")
-    keep_inputs("--output", output, [pairs])
+    output = output or output_beside(pairs, "masks")
+    inputs = [pairs, *(Path(tokenizer).rglob("*") if tokenizer else ())]
+    check_output(output)
+    keep_inputs("--output", output, inputs)
     if html:
-        keep_inputs("--html", html, [pairs])
-        if html.absolute() == output.absolute():
+        check_output(html, "--html")
+        keep_inputs("--html", html, inputs)
+        if same_output(html, output):
             raise ConfigError(f"--html and --output are the same file, {html}: give two.")
+    printed = is_stdout(output) or (html is not None and is_stdout(html))
     errors = Console(stderr=True, emoji=False, soft_wrap=True)
     model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
 
@@ -82,10 +97,10 @@ def mask(
     if masked:
         write_jsonl(output, (result.to_row() for result in masked))
         cost = sum(edit_cost(result.alignment) for result in masked) / len(masked)
-        typer.echo(f"{len(masked)} pairs, mean edit cost {cost:.3f}: {output}")
+        typer.echo(f"{len(masked)} pairs, mean edit cost {cost:.3f}: {output}", err=printed)
     if masked and html:
         write_mask_page(html, masked, title=pairs.name)
-        typer.echo(f"Page: {html}")
+        typer.echo(f"Page: {html}", err=printed)
     if problems:
         lines = len({problem.line for problem in problems})
         errors.print(f"{lines} rows of {pairs} could not be used:", style="bold red", markup=False)

@@ -5,14 +5,20 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs
+from difference_feedback.commands.arguments import keep_inputs, named_path
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; a demo's folder holds several.")],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The HTML file. [dim]\\[default: report.html in the first folder][/]"),
+        typer.Option(
+            "--output",
+            "-o",
+            parser=named_path,
+            metavar="PATH",
+            help="The HTML file; - prints it. [dim]\\[default: report.html in the first folder][/]",
+        ),
     ] = None,
 ) -> None:
     """Write one self-contained HTML page: curves, table, benchmarks, repair figures, cost, and a browser of examples.
@@ -31,11 +37,15 @@ def report(
     from difference_feedback.report.benchmarks import benchmark_table, show_table
     from difference_feedback.report.collect import load_report
     from difference_feedback.report.page import write_page
+    from difference_feedback.runs.outputs import check_output, is_stdout
 
+    path = output or runs[0] / "report.html"
+    check_output(path)
+    printed = is_stdout(path)
     if output:
         keep_inputs("--output", output, (path for run in runs for path in run.rglob("*") if path.suffix != ".html"))
     data = load_report(runs)
-    path = write_page(data, runs[0], output)
+    write_page(data, runs[0], path)
     if table := benchmark_table(data.benchmarks):
-        show_table(table, Console(emoji=False))
-    typer.echo(path)
+        show_table(table, Console(emoji=False, stderr=printed))
+    typer.echo(path, err=printed)

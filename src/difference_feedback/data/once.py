@@ -16,6 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.outputs import TEMPORARY
 
 
 def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
@@ -28,7 +29,7 @@ def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
         return None
     launch = [os.getppid(), os.environ.get("MASTER_PORT"), os.environ.get("TORCHELASTIC_RESTART_COUNT")]
     name = hashlib.sha256(json.dumps([launch, key], default=str).encode()).hexdigest()[:24]
-    base = Path(tempfile.gettempdir()) / f"difference-feedback-{os.getuid()}"
+    base = Path(tempfile.gettempdir()) / f"{TEMPORARY}{os.getuid()}"
     base.mkdir(mode=0o700, exist_ok=True)
     if base.stat().st_uid != os.getuid():
         raise ConfigError(f"{base} belongs to somebody else: set TMPDIR to a folder of your own.")
@@ -39,6 +40,10 @@ def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
             folder.mkdir()
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             atexit.register((base / f"{name}.lock").unlink, missing_ok=True)
-            write(folder)
+            try:
+                write(folder)
+            except OSError as error:
+                error.filename = error.filename or str(folder)
+                raise
             (folder / "done").touch()
     return folder

@@ -7,17 +7,23 @@ from pathlib import Path
 
 from PIL import Image
 
+from difference_feedback.runs.outputs import output_file
+
 FOLDER = "images"
 
 
 def save_images(images: Sequence[Image.Image], folder: Path, id: str) -> list[str]:
     """Save a row's images below `folder`, where its JSONL file is. Returns their paths, relative to `folder`."""
     names = [f"{FOLDER}/{file_stem(id)}-{number}.png" for number in range(len(images))]
-    if names:
-        (folder / FOLDER).mkdir(parents=True, exist_ok=True)
     for name, image in zip(names, images, strict=True):
-        image.save(folder / name)
+        save_png(image, folder / name)
     return names
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write an image whole or not at all. Raises `DataError` as `runs.outputs.output_file` does."""
+    with output_file(path) as file:
+        image.save(file, "PNG")
 
 
 def file_stem(id: str) -> str:

@@ -11,6 +11,7 @@ import tempfile
 import zlib
 from array import array
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -21,6 +22,7 @@ from difference_feedback.data.csv_tables import CsvTable
 from difference_feedback.data.json_objects import next_value, rows_of_objects
 from difference_feedback.errors import DataError
 from difference_feedback.runs.jsonl import RowProblem, parse_line
+from difference_feedback.runs.outputs import TEMPORARY, explain
 
 TEXT_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 
@@ -50,7 +52,7 @@ class TextSource:
             else:
                 yield from self._lines()
         except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror or error}; name a file that can be read") from None
+            raise DataError(explain(error, self.path, "name a file that can be read")) from None
 
     def reread(self, number: int) -> RowValues:
         with self._plain.path.open("rb") as file:
@@ -163,7 +165,7 @@ def _plain(path: Path) -> _Plain:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: no valid JSON ({error}); write a list of objects") from None
     copy = _copy()
-    with copy.open("w") as target:
+    with _named(copy), copy.open("w") as target:
         target.writelines(json.dumps(row) + "\n" for row in rows)
     return _Plain(copy, "lines", [RowProblem(len(rows) + 1, None, problem)] if problem else [])
 
@@ -206,16 +208,26 @@ def _unpacked(path: Path, is_table: bool) -> Path:
             errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
             copy = _copy()
             text = io.TextIOWrapper(file, encoding, errors, newline=None if old_lines else "")
-            with copy.open("w", encoding="utf-8", errors=errors, newline="") as target:
+            with _named(copy), copy.open("w", encoding="utf-8", errors=errors, newline="") as target:
                 shutil.copyfileobj(text, target)
             return copy
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: it cannot be unpacked ({error}): copy it again.") from None
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of the system that name no file, as that of a full disk, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or (str(path) if error.errno else None)
+        raise
+
+
 def _copy() -> Path:
     """A new file that is removed when the process ends."""
-    handle, name = tempfile.mkstemp(prefix="difference-feedback-", suffix=".rows")
+    handle, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=".rows")
     os.close(handle)
     atexit.register(Path(name).unlink, missing_ok=True)
     return Path(name)

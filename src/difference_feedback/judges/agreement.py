@@ -7,7 +7,8 @@ J. Cohen, "A coefficient of agreement for nominal scales", Educational and Psych
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,21 +47,24 @@ def agreement(auditor: Sequence[str], human: Sequence[str], *, seed: int = 0) ->
             f"agreement: there are {len(auditor)} verdicts of the auditor and {len(human)} of reviewers; give one of "
             "each for every repair, and at least one pair"
         )
-    names = sorted(set(auditor) | set(human))
-    places = {name: i for i, name in enumerate(names)}
-    pairs = np.array([(places[a], places[h]) for a, h in zip(auditor, human, strict=True)])
-    table = np.zeros((len(names), len(names)), dtype=np.int64)
-    np.add.at(table, (pairs[:, 0], pairs[:, 1]), 1)
+    return agreement_of(Counter(zip(auditor, human, strict=True)), seed=seed)
+
+
+def agreement_of(pairs: Mapping[tuple[str, str], int], *, seed: int = 0) -> Agreement:
+    """The same from counts: `(auditor's verdict, reviewer's verdict) -> number of repairs`, of which there is one."""
+    names = sorted({name for pair in pairs for name in pair})
+    table = np.array([[pairs.get((a, h), 0) for h in names] for a in names], dtype=np.int64)
+    total = int(table.sum())
     rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(pairs), (table / len(pairs)).ravel(), RESAMPLES).reshape(RESAMPLES, *table.shape)
+    drawn = rng.multinomial(total, (table / total).ravel(), RESAMPLES).reshape(RESAMPLES, *table.shape)
     resampled = [k for k in map(cohens_kappa, drawn) if not math.isnan(k)]
     kappa = cohens_kappa(table)
     low, high = np.percentile(resampled, [2.5, 97.5]) if resampled else (math.nan, math.nan)
     same = int(np.trace(table))
     return Agreement(
-        n=len(pairs),
-        raw=same / len(pairs),
-        raw_interval=wilson_interval(same, len(pairs)),
+        n=total,
+        raw=same / total,
+        raw_interval=wilson_interval(same, total),
         kappa=None if math.isnan(kappa) else kappa,
         kappa_interval=None if math.isnan(kappa) else (float(low), float(high)),
         confusion={

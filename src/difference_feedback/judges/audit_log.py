@@ -18,6 +18,7 @@ from typing import Any
 from PIL import Image
 
 from difference_feedback.data.conversations import shown_marks
+from difference_feedback.data.saved_images import save_png
 from difference_feedback.judges.audit import VERDICTS, AuditCase, AuditResult
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.runs.jsonl import JsonLines, read_rows, write_jsonl
@@ -60,8 +61,7 @@ class AuditLog:
         name = f"{IMAGES}/{_digest(image.mode.encode() + str(image.size).encode() + image.tobytes())}.png"
         path = self.path.parent / name
         if not path.is_file():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
+            save_png(image, path)
         return name
 
 

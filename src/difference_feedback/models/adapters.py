@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.runs.model_folder import CONFIG, adapter_base
+from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.packages import require
 from difference_feedback.runs.sections import Lora
 

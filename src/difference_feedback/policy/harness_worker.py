@@ -16,6 +16,7 @@ import socket
 import sys
 import traceback
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -257,11 +258,10 @@ class Recorder:
     def generate_until(self, requests: Any) -> list[str]:
         if self.answers is not None:
             return [self.answers[i] for i in range(len(requests))]
-        partial = self.folder / f"{REQUESTS}.partial"
-        with partial.open("w", encoding="utf-8") as file:
+        with whole_file(self.folder / REQUESTS) as file:
             for key, request in enumerate(requests):
-                file.write(json.dumps(self._row(key, request), ensure_ascii=False, default=str) + "\n")
-        os.replace(partial, self.folder / REQUESTS)
+                row = json.dumps(self._row(key, request), ensure_ascii=False, default=str)
+                file.write((row + "\n").encode("utf-8", "backslashreplace"))
         raise Recorded
 
     def _row(self, key: int, request: Any) -> dict[str, Any]:
@@ -311,9 +311,21 @@ class Recorder:
         path = self.folder / IMAGES / f"{name}.png"
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
-            image.save(path.with_suffix(".partial"), format="PNG", compress_level=1)
-            os.replace(path.with_suffix(".partial"), path)
+            with whole_file(path) as file:
+                image.save(file, format="PNG", compress_level=1)
         return f"{IMAGES}/{path.name}"
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Any]:
+    """A file to write, which is called `path` once it is whole."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        with partial.open("xb") as file:
+            yield file
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 @contextmanager

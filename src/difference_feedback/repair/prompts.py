@@ -13,6 +13,7 @@ from typing import Any
 from difference_feedback.data.conversations import Conversation, system_of
 from difference_feedback.data.untrusted import neutralise, special_tokens
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.outputs import write_atomically
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def save_template(style: str | RepairTemplate, folder: str | Path, prompts: Iter
     if systems := list(dict.fromkeys(map(system_of, prompts))):
         values[_SYSTEMS] = systems[:_MOST_SYSTEMS]
     text = json.dumps(values, indent=2, ensure_ascii=False)
-    (Path(folder) / TEMPLATE_FILE).write_text(text + "\n", encoding="utf-8")
+    write_atomically(Path(folder) / TEMPLATE_FILE, text + "\n")
 
 
 def template_for(model: str | Path) -> RepairTemplate:

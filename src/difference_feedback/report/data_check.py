@@ -18,7 +18,8 @@ from difference_feedback.data.video import spread
 from difference_feedback.models.fitting import room_for_prompts
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths
-from difference_feedback.runs.jsonl import RowProblem, write_atomically
+from difference_feedback.runs.jsonl import RowProblem
+from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import EvaluateRecipe
 

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from difference_feedback.method.alignment import BoolArray, edit_cost
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.report.mask_pairs import MaskedPair, Tokens
-from difference_feedback.runs.jsonl import write_atomically
+from difference_feedback.runs.outputs import write_atomically
 
 
 class TokenRun(NamedTuple):

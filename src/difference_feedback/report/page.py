@@ -17,7 +17,7 @@ from difference_feedback.report.benchmarks import benchmark_table
 from difference_feedback.report.chart import learning_chart, reward_chart
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Example, MethodResult, ReportData, ShownAnswer
-from difference_feedback.runs.jsonl import write_atomically
+from difference_feedback.runs.outputs import write_atomically
 
 HERE = Path(__file__).parent
 SMALL = 160  # pixels: an image below this width is enlarged without smoothing

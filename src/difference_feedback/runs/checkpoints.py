@@ -11,8 +11,8 @@ import re
 import zipfile
 from pathlib import Path
 
-from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.runs.model_folder import why_cut
+from difference_feedback.runs.outputs import write_atomically
 
 SEAL = "files.json"
 STATE = "trainer_state.json"

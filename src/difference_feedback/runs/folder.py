@@ -27,9 +27,10 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.runs import own_files
 from difference_feedback.runs.checkpoints import newest_whole, rows_of, step_of
 from difference_feedback.runs.first_rank import on_first_rank
-from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_atomically, write_jsonl
+from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.lock import hold
+from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
 from difference_feedback.runs.yaml_text import parse_yaml

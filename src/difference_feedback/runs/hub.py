@@ -9,9 +9,10 @@ import yaml
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.jsonl import to_json, write_atomically
+from difference_feedback.runs.jsonl import to_json
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.model_folder import is_local
+from difference_feedback.runs.outputs import write_atomically
 
 RECORD = "hub.json"
 """In the run's folder once its model is uploaded: the repository and the commit."""

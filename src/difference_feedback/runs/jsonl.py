@@ -4,7 +4,6 @@ import codecs
 import json
 import math
 import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from typing import Any, NamedTuple
 from filelock import FileLock
 from rich.console import Console
 
-from difference_feedback.errors import DataError
+from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.outputs import ESCAPE, check_output, explain, is_stdout, write_atomically
 
 
 class Row(NamedTuple):
@@ -45,7 +45,7 @@ class JsonLines:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lock = FileLock(f"{path}.lock")
+        self.lock = FileLock(f"{os.path.realpath(path)}.lock")
 
     def append(self, *rows: Mapping[str, Any]) -> None:
         """Add rows, all of them or none. They are on the disk when this returns.
@@ -54,7 +54,7 @@ class JsonLines:
 
         Raises `DataError` when the file cannot be written.
         """
-        data = "".join(_lines(rows)).encode("utf-8", _ESCAPE)
+        data = "".join(_lines(rows)).encode("utf-8", ESCAPE)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.lock, self.path.open("a+b") as file:
@@ -68,9 +68,13 @@ class JsonLines:
                         file.truncate(end)
                     raise
         except OSError as error:
-            raise DataError(
-                f"{self.path}: {error.strerror}; nothing was saved. Free the disk, or choose another"
-            ) from None
+            raise DataError(f"{explain(error, self.path)}. Nothing was saved.") from None
+
+    def check(self) -> None:
+        """Raise `ConfigError` where rows cannot be appended."""
+        if is_stdout(self.path) or (self.path.exists() and not self.path.is_file()):
+            raise ConfigError(f"{self.path} is no plain file, and rows are added to one: name another.")
+        check_output(self.path, "cannot be written:")
 
     def read(self) -> tuple[list[Row], list[RowProblem]]:
         """The rows so far, and those that cannot be read. A file that does not exist has none."""
@@ -97,7 +101,7 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
                 elif parsed is not None:
                     problems.append(RowProblem(number, None, parsed))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; name a file that can be read") from None
+        raise DataError(f"{explain(error, path, 'name a file that can be read')}.") from None
     return rows, problems
 
 
@@ -166,33 +170,9 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
     return count
 
 
-def write_atomically(path: Path, text: str | Iterable[str]) -> None:
-    """Write a text, or its parts as they come, so that readers see the old file or the new one and never a part.
-
-    Raises:
-        DataError: the file cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("x", encoding="utf-8", errors=_ESCAPE) as file:
-            file.writelines([text] if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; name a file that can be written") from None
-    finally:
-        with suppress(OSError):  # it was renamed, or never made
-            partial.unlink()
-
-
 def to_json(value: Any, indent: int | None = None) -> str:
     """`value` as JSON text. Arrays and tensors become lists, numbers that are not finite null."""
     return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
-
-
-_ESCAPE = "backslashreplace"  # half of a surrogate pair is no UTF-8; in JSON its escape means the same
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:

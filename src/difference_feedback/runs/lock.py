@@ -16,7 +16,7 @@ from filelock import BaseFileLock, FileLock, Timeout
 from rich.console import Console
 
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.runs.jsonl import write_atomically
+from difference_feedback.runs.outputs import write_atomically
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 LOCK, HOLDER = ".lock", ".holder"

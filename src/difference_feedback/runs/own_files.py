@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.jsonl import write_atomically
 from difference_feedback.runs.lock import HOLDER, LOCK
+from difference_feedback.runs.outputs import LEFTOVER, write_atomically
 
 FOLDERS = re.compile(r"benchmarks(-checkpoint-\d+)?|cells|checkpoints|model|shared|submissions|validation")
 PICTURES = {"audit_images", "images"}
@@ -40,8 +40,6 @@ FILES = START | {
     "work.json",
 }
 LOGS = re.compile(r"vllm_\w+\.log")
-LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}\.partial")
-"""The name under which a file is written before it gets its own; one stays where the process is killed meanwhile."""
 OF_THE_PAGE = re.compile(r"(items|oracle_repairs)\.(drafted|claims)\.jsonl")
 OF_PEOPLE = re.compile(r"(items|oracle_repairs)\.(annotated|skipped)\.jsonl|reviews\.jsonl")
 PICTURE = re.compile(r"(.*-)?[0-9a-f]{10}-\d+\.png|[0-9a-f]{12}\.png|[0-9a-f]{20}\.png")

@@ -33,7 +33,7 @@ from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig
 
 from difference_feedback.runs.checkpoints import seal
-from difference_feedback.runs.jsonl import write_atomically
+from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.trl.image_rows import ImageRows
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from difference_feedback.data.question import Question
 from difference_feedback.judges.questions import Grader, Rule, columns_of
+from difference_feedback.runs.outputs import output_file
 from difference_feedback.verl.stored_images import stored_images
 
 _MARK = re.compile("<(image|video|audio)>")  # what verl fills
@@ -28,8 +29,8 @@ def write_questions(path: Path, questions: Iterable[Question], source: str) -> i
     files stay where they are: `QuestionDataset` opens and converts them when they are needed.
     """
     rows = [_row(i, question, source) for i, question in enumerate(questions)]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), path)
+    with output_file(path) as file:
+        pq.write_table(pa.Table.from_pylist(rows), file)
     return len(rows)
 
 
