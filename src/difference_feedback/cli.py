@@ -7,7 +7,6 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from difference_feedback import __version__
@@ -23,6 +22,7 @@ from difference_feedback.commands.repair import repair_app
 from difference_feedback.commands.report import report
 from difference_feedback.commands.train import train
 from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.runs.terminal import Terminal
 
 METHOD = """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
 
@@ -44,7 +44,7 @@ class MethodGroup(TyperGroup):
         return ["demo", "data", "base", "repair", "train", "evaluate", "mask", "grade", "annotate", "report", "bench"]
 
     def invoke(self, ctx: Any) -> Any:
-        errors = Console(stderr=True, emoji=False, soft_wrap=True)
+        errors = Terminal(stderr=True, emoji=False, soft_wrap=True)
         try:
             return super().invoke(ctx)
         except DifferenceFeedbackError as error:

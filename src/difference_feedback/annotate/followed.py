@@ -66,13 +66,9 @@ class FollowedFile:
             status = os.fstat(file.fileno())
             name = (status.st_dev, status.st_ino)
             rewritten = status.st_size == self._size and status.st_mtime_ns != self._time
-            file.seek(max(0, self._end - len(self._mark)))
-            if (
-                name != self._file
-                or rewritten
-                or status.st_size < self._end
-                or file.read(len(self._mark)) != self._mark
-            ):
+            file.seek(self._end - len(self._mark))
+            goes_on = status.st_size >= self._end and file.read(len(self._mark)) == self._mark
+            if name != self._file or rewritten or not goes_on:
                 changes.is_other = self._gave_rows
                 self.forget()
                 file.seek(0)

@@ -6,12 +6,11 @@ relative to the file; they must lie inside its folder.
 """
 
 import base64
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from difference_feedback.annotate.followed import FollowedFile
-from difference_feedback.annotate.item_check import check_item, images_of
+from difference_feedback.annotate.item_check import check_item
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, read_input, read_jsonl, write_jsonl
 

@@ -29,15 +29,14 @@ def grade(
 
     [bold]Example:[/] difference-feedback grade rows.jsonl --output graded.jsonl
     """
-    from rich.console import Console
-
     from difference_feedback.judges.grading import grade_file
     from difference_feedback.runs.file_names import beside
     from difference_feedback.runs.jsonl import print_problems
+    from difference_feedback.runs.terminal import Terminal
 
     console, errors = (
-        Console(soft_wrap=True, emoji=False, highlight=False),
-        Console(stderr=True, emoji=False, soft_wrap=True),
+        Terminal(soft_wrap=True, emoji=False, highlight=False),
+        Terminal(stderr=True, emoji=False, soft_wrap=True),
     )
     output = output or beside(rows, "graded")
     keep_inputs("--output", output, [rows])

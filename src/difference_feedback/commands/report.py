@@ -26,16 +26,15 @@ def report(
 
     [bold]Example:[/] difference-feedback report runs/df_gspo runs/gspo runs/benchmarks/Qwen--Qwen2.5-VL-7B-Instruct
     """
-    from rich.console import Console
-
     from difference_feedback.report.benchmarks import benchmark_table, show_table
     from difference_feedback.report.collect import load_report
     from difference_feedback.report.page import write_page
+    from difference_feedback.runs.terminal import Terminal
 
     if output:
         keep_inputs("--output", output, (path for run in runs for path in run.rglob("*") if path.suffix != ".html"))
     data = load_report(runs)
     path = write_page(data, runs[0], output)
     if table := benchmark_table(data.benchmarks):
-        show_table(table, Console(emoji=False))
+        show_table(table, Terminal(emoji=False))
     typer.echo(path)
