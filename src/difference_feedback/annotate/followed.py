@@ -68,10 +68,12 @@ class FollowedFile:
             rewritten = status.st_size == self._size and status.st_mtime_ns != self._time
             file.seek(self._end - len(self._mark))
             goes_on = status.st_size >= self._end and file.read(len(self._mark)) == self._mark
+            if self._mark and not self._mark.endswith(b"\n"):  # a row that was taken may have become part of another
+                goes_on = goes_on and file.read(1) in (b"", b"\r", b"\n")
             if name != self._file or rewritten or not goes_on:
                 changes.is_other = self._gave_rows
                 self.forget()
-                file.seek(0)
+            file.seek(self._end)
             is_start, self._gave_rows = self._end == 0, True
             self._file, self._size, self._time = name, status.st_size, status.st_mtime_ns
             for line in file:

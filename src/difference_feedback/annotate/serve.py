@@ -76,7 +76,7 @@ def serve(
     page = build_page(
         project,
         ReviewProject(audits) if audits else None,
-        annotator or getpass.getuser(),
+        annotator or _user(),
         load_tokenizer(tokenizer) if tokenizer else None,
     )
     token = _token(console, host)
@@ -138,6 +138,13 @@ def _token(console: Console, host: str = "") -> str | None:
     elif len(token) < 12:
         raise ConfigError(f"{TOKEN} is shorter than 12 characters, so others could guess it: use a longer token")
     return token
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        raise ConfigError("this user has no name on this machine: give yours as --annotator") from None
 
 
 def _is_loopback(host: str) -> bool:
