@@ -9,7 +9,6 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from difference_feedback import __version__
@@ -70,8 +69,8 @@ class MethodGroup(TyperGroup):
             raise typer.Exit(2) from None
 
 
-def _errors() -> Console:
-    return Console(stderr=True, emoji=False, soft_wrap=True)
+def _errors() -> Terminal:
+    return Terminal(stderr=True, emoji=False, soft_wrap=True)
 
 
 def _message(error: Exception) -> str | None:

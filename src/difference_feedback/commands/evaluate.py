@@ -82,14 +82,13 @@ def evaluate(
     from difference_feedback.runs.recipes import EvaluateRecipe
 
     recipe, run = open_run(arguments, EvaluateRecipe, "nano_evaluate", output, overwrite)
-    from rich.console import Console
-
     from difference_feedback.policy.evaluation import evaluate_recipe, show
     from difference_feedback.runs.first_rank import is_first_rank
+    from difference_feedback.runs.terminal import Terminal
 
     summary = run.summary() if run.finished else evaluate_recipe(recipe, run)
     if is_first_rank():
-        show(summary, Console(emoji=False))
+        show(summary, Terminal(emoji=False))
 
 
 def _values_of_benchmarks(path: Path) -> dict[str, Any] | None:
@@ -110,8 +109,6 @@ def _benchmarks(
     output: Path | None,
     overwrite: bool,
 ) -> None:
-    from rich.console import Console
-
     from difference_feedback.policy.benchmarks import place_for, run_benchmarks
     from difference_feedback.report.benchmarks import show_scores
     from difference_feedback.report.collect import load_scores
@@ -119,6 +116,7 @@ def _benchmarks(
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.outputs import check_folder
     from difference_feedback.runs.recipes import BenchmarksRecipe
+    from difference_feedback.runs.terminal import Terminal
 
     recipe = build_recipe(BenchmarksRecipe, values, overrides, source="evaluate")
     place = place_for(recipe.model)
@@ -129,7 +127,7 @@ def _benchmarks(
             raise ConfigError(f"--task-data {copy}: write TASK=PATH, for example mathvista=copies/mathvista.")
         data[task] = path
     recipe = recipe.model_copy(update={"model": place.model, "data": data})
-    console = Console(stderr=True, emoji=False, soft_wrap=True)
+    console = Terminal(stderr=True, emoji=False, soft_wrap=True)
     folder = output or place.folder
     if is_first_rank():
         check_folder(folder)
@@ -137,5 +135,5 @@ def _benchmarks(
     folders = run_benchmarks(recipe, folder, console, python=harness, overwrite=overwrite)
     if is_first_rank():
         scores = {score.task: score for score in load_scores(folder)}
-        show_scores([scores[path.name] for path in folders], Console(emoji=False))
+        show_scores([scores[path.name] for path in folders], Terminal(emoji=False))
         typer.echo(f"Results: {folder}\nSide by side with other models: difference-feedback report {folder} RUN...")

@@ -60,7 +60,6 @@ def mask(
 
     [bold]Example:[/] difference-feedback mask pairs.jsonl --output masks.jsonl --html masks.html
     """
-    from rich.console import Console
     from rich.progress import track
 
     from difference_feedback.errors import ConfigError
@@ -68,6 +67,7 @@ def mask(
     from difference_feedback.report.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
     from difference_feedback.runs.jsonl import RowProblem, print_problems, read_input, write_jsonl
     from difference_feedback.runs.outputs import check_output, is_stdout, same_output
+    from difference_feedback.runs.terminal import Terminal
 
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
@@ -81,7 +81,7 @@ def mask(
         if same_output(html, output):
             raise ConfigError(f"--html and --output are the same file, {html}: give two.")
     printed = is_stdout(output) or (html is not None and is_stdout(html))
-    errors = Console(stderr=True, emoji=False, soft_wrap=True)
+    errors = Terminal(stderr=True, emoji=False, soft_wrap=True)
     model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
 
     rows, problems = read_input(pairs)

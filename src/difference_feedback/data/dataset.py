@@ -33,6 +33,7 @@ from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.jsonl import RowProblem, print_problems
 from difference_feedback.runs.prompts import PromptForm
 from difference_feedback.runs.sections import Data
+from difference_feedback.runs.terminal import Terminal
 
 _CHUNK = 5000  # rows that are kept as Python objects before they become a table
 
@@ -129,7 +130,7 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
     """
     loaded = read_data(data, form)
     quiet = not is_first_rank()
-    _print_problems(data, loaded, console or Console(stderr=True, emoji=False, soft_wrap=True, quiet=quiet))
+    _print_problems(data, loaded, console or Terminal(stderr=True, emoji=False, soft_wrap=True, quiet=quiet))
     if not len(loaded.dataset):
         listed = "; ".join(str(problem).rstrip(".") for problem in loaded.problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {len(loaded.problems)} rows can be used. {listed}.")

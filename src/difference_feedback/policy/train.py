@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
@@ -26,6 +25,7 @@ from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
 from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import with_servers
+from difference_feedback.runs.terminal import Terminal
 from difference_feedback.runs.validation import build_config
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress, check_first_batch, check_gpu_budget
@@ -73,7 +73,7 @@ def train(
         if isinstance(repairer, LocalRepairer) and (
             warning := other_system(recipe.repair_model or "", dataset[0]["prompt"])
         ):
-            Console(stderr=True, soft_wrap=True, quiet=not ranks().is_main_process).print(warning, markup=False)
+            Terminal(stderr=True, soft_wrap=True, quiet=not ranks().is_main_process).print(warning, markup=False)
         trainer = DFGRPOTrainer(**common, repairer=repairer)
     else:
         trainer = ExactResume(**common)

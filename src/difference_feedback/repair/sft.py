@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from PIL import Image
-from rich.console import Console
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -32,6 +31,7 @@ from difference_feedback.runs.jsonl import print_problems
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
 from difference_feedback.runs.serving import with_servers
+from difference_feedback.runs.terminal import Terminal
 from difference_feedback.trl.blank_row import SIDE as BLANK_SIDE
 from difference_feedback.trl.resume import WholeCheckpoints
 
@@ -194,7 +194,7 @@ def usable_repairs(path: str, system: str | None) -> RepairSet:
     """
     repair_set = load_repair_set(path)
     if repair_set.errors and ranks().is_main_process:
-        console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
+        console = Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False)
         count = len(repair_set.rows) + repair_set.replaced + len(repair_set.errors)
         console.print(f"{path}: {len(repair_set.errors)} of {count} rows are left out:", markup=False)
         print_problems(repair_set.errors, console)

@@ -31,6 +31,7 @@ from difference_feedback.runs.model_folder import CONFIG, adapter_base, place_of
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import endpoints_of, find_program
+from difference_feedback.runs.terminal import Terminal
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has room for
@@ -118,7 +119,7 @@ def serving(endpoints: Mapping[str, Endpoint], folder: Path) -> Iterator[None]:
         ConfigError: another server answers at an endpoint's url.
         DifferenceFeedbackError: a server does not start, or not in time. The end of its log is in the message.
     """
-    console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
+    console = Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False)
     first = is_first_of_machine()
     with ExitStack() as stack:
         started: dict[str, Server | None] = {}
