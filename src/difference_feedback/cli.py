@@ -4,6 +4,7 @@ import inspect
 import io
 import os
 import re
+import signal
 import sys
 import warnings
 from typing import Annotated, Any
@@ -40,6 +41,10 @@ EPILOG = (
 )
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, as batch systems and `kill` send it: the command ends as after Ctrl+C."""
+
+
 class MethodGroup(TyperGroup):
     """The commands in the method's order. Errors raised on purpose, and what the system refuses, become one clean
     message and exit code 2. An error of the program itself keeps its traceback."""
@@ -53,12 +58,12 @@ class MethodGroup(TyperGroup):
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort):
             raise
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             if ctx.params.get("debug"):
                 raise
             again = "The same command continues a run from its last checkpoint, or else from the start."
             _errors().print(f"Interrupted. {again}", style="yellow")
-            raise typer.Exit(130) from None
+            raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
         except Exception as error:
             message = _message(error)
             if message is None and RUN_FOLDER.get() is not None:
@@ -147,11 +152,17 @@ def method(
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
 
+def _terminate(number: int, frame: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: the rest of this process cleans up
+    raise Terminated
+
+
 def main() -> None:
     """Entry point of the console script."""
     if not _mend_streams():
         _say("standard output is closed, so that nothing printed would be seen: redirect it, for example > /dev/null.")
         sys.exit(2)
+    signal.signal(signal.SIGTERM, _terminate)
     code: Any = 0
     try:
         app()

@@ -127,11 +127,15 @@ def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -
 
 
 class _CountedRun(Run):
-    """A run that writes its work before the summary that ends it."""
+    """A run that writes its work before the summary that ends it. Where it was interrupted, it starts again."""
 
     def __init__(self, folder: Path, recipe: Recipe, meter: FlopMeter) -> None:
         super().__init__(folder, recipe)
         self.meter = meter
+
+    def last_checkpoint(self) -> Path | None:
+        """None: a checkpoint does not say what work it took to get there."""
+        return None
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         _write_work(self, self.meter.work)

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 from difference_feedback.runs.model_folder import why_cut
-from difference_feedback.runs.outputs import write_atomically
+from difference_feedback.runs.outputs import LEFTOVER, write_atomically
 
 SEAL = "files.json"
 STATE = "trainer_state.json"
@@ -29,7 +29,7 @@ def seal(checkpoint: Path) -> None:
     """Put the files of a checkpoint onto the disk and note their sizes. Raises as `write_atomically`."""
     sizes = {}
     for path in sorted(checkpoint.rglob("*")):
-        if path.is_file() and path.name != SEAL:
+        if path.is_file() and path.name != SEAL and not LEFTOVER.fullmatch(path.name):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
                 sizes[path.relative_to(checkpoint).as_posix()] = path.stat().st_size

@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import weakref
@@ -25,7 +26,7 @@ from rich.console import Console
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs import own_files
-from difference_feedback.runs.checkpoints import newest_whole, rows_of, step_of
+from difference_feedback.runs.checkpoints import SEAL, newest_whole, rows_of, seal, step_of
 from difference_feedback.runs.first_rank import on_first_rank
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
@@ -136,6 +137,8 @@ class Run:
             Console(stderr=True, emoji=False, soft_wrap=True, highlight=False).print(
                 f"{self.checkpoints}: left out {'; '.join(left_out)}. {instead}.", markup=False
             )
+        if checkpoint and not (checkpoint / SEAL).is_file():  # killed just before it
+            seal(checkpoint)
         return checkpoint.name if checkpoint else None
 
     def _open(self, overwrite: bool) -> dict[str, Any]:
@@ -155,6 +158,8 @@ class Run:
                 print(f"What people made of the run before is kept in {kept}.", file=sys.stderr, flush=True)
             self.checkpoints.mkdir(exist_ok=True)
         resumed = self._is_same_run()
+        if resumed and not self.finished:  # a model that may be cut off; it is saved again
+            shutil.rmtree(self.model_path, ignore_errors=True)
         if not resumed:
             write_atomically(self.folder / "config.yaml", dump_recipe(self.recipe))
         used = versions() | {"seed": self.recipe.seed}
@@ -211,7 +216,7 @@ def versions() -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from; None for an installed one."""
     here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
+    git = ["git", "--no-optional-locks", "-C", str(here.parent)]  # a kill would leave the lock of the index behind
     try:
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True, timeout=10)
         done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=10)
