@@ -92,11 +92,11 @@ def evaluate(
 
 def _values_of_benchmarks(path: Path) -> dict[str, Any] | None:
     """What a recipe of kind `benchmarks` holds; None for any other file, and for a name."""
-    from difference_feedback.runs.yaml_text import parse_yaml
+    from difference_feedback.runs.yaml_text import read_yaml
 
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         return None
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    values = read_yaml(path)
     return values if isinstance(values, dict) and values.get("kind") == "benchmarks" else None
 
 

@@ -26,7 +26,7 @@ from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
-from difference_feedback.runs.yaml_text import parse_yaml
+from difference_feedback.runs.yaml_text import read_yaml
 
 PACKAGES = (
     "difference-feedback",
@@ -152,7 +152,7 @@ class Run:
             return False
         if not self._has_begun():
             return False
-        before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        before = read_yaml(path)
         if isinstance(before, dict):  # it may have been written by the release before
             before = rename(str(before.get("kind")), before, str(path), quiet=True)
         now = yaml.safe_load(dump_recipe(self.recipe))

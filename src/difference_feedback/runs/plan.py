@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from difference_feedback.runs.sections import PositiveInt, Section
+from difference_feedback.runs.sections import Section
+from difference_feedback.runs.value_types import PositiveInt
 
 Group = Literal["main", "weights", "repair model", "labels"]
 """What a method belongs to: the main comparison, or ablations of the weights, the repair model, or the labels."""

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.model_folder import local_path
 from difference_feedback.runs.recipes import QuestionRecipe
+from difference_feedback.runs.text_file import read_text
 from difference_feedback.runs.validation import nearest
 
 EMBEDDED, FINAL_ANSWER, JUDGE = "embedded", "final-answer", "llm-judge"
@@ -46,7 +48,7 @@ def own_function(name: str, key: str = "reward") -> OwnFunction | None:
         raise ConfigError(
             f"{key}: {name!r} is no reward.{nearest(name, BUILT_IN)} Your own function is path/to/file.py:function."
         )
-    return OwnFunction(Path(path).expanduser(), function)
+    return OwnFunction(local_path(path), function)
 
 
 def rewards_of(recipe: QuestionRecipe) -> dict[str, float]:
@@ -114,12 +116,10 @@ def _is_number(value: Any) -> bool:
 
 def _check_file(name: OwnFunction) -> None:
     try:
-        tree = ast.parse(name.path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"reward: {name}: {error.strerror}: {name.path.absolute()} must be a Python file that can be read."
-        ) from None
-    except (SyntaxError, ValueError) as error:
+        tree = ast.parse(read_text(name.path, f"reward: {name}: {name.path.absolute()} must be a Python file"))
+    except ConfigError:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         raise ConfigError(f"reward: {name}: line {line} is no Python ({getattr(error, 'msg', error)}).") from None
     defined: dict[str, ast.AST] = {}
