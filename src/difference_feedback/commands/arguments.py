@@ -1,5 +1,6 @@
 """The arguments of the commands that run a recipe, and the folder of the run."""
 
+import os.path
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -58,7 +59,7 @@ def publish(run: "Run", repository: str | None) -> None:
 def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str, list[str]]:
     """The recipe's name and the overrides; the recipe may be left out."""
     words = list(arguments or ())
-    if words and ("=" not in words[0] or Path(words[0]).is_file()):
+    if words and ("=" not in words[0] or os.path.isfile(words[0])):  # unlike `Path`, it takes any text
         return words[0], words[1:]
     return default, words
 

@@ -10,7 +10,7 @@ from transformers import PrinterCallback
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import held_out, part_of, reward_functions, training_data, training_problems
 from difference_feedback.method.cost import ledger
-from difference_feedback.models.adapters import add_repair_adapter, name_base
+from difference_feedback.models.adapters import add_repair_adapter, check_targets, name_base
 from difference_feedback.models.billing import bill_servers
 from difference_feedback.models.ranks import ranks, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
@@ -121,6 +121,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     from trl import GRPOConfig
 
     check_gpu_budget(recipe.budget_gpu_seconds)
+    check_targets(recipe.model, recipe.lora)
     defaults: dict[str, Any] = {"logging_steps": 1, "disable_tqdm": True}
     defaults |= {"run_name": output_dir.absolute().parent.name} | machine_settings(recipe)
     fixed: dict[str, Any] = {"output_dir": str(output_dir), "seed": recipe.seed}

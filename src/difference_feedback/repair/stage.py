@@ -13,7 +13,7 @@ from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.cost import BILL
-from difference_feedback.models.adapters import name_base
+from difference_feedback.models.adapters import check_targets, name_base
 from difference_feedback.models.billing import bill_device, bill_servers
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
@@ -38,6 +38,7 @@ def stage_config(
 
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
+    check_targets(recipe.model, recipe.lora)
     values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "disable_tqdm": True}
     values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name} | machine_settings(recipe)
     if not torch.cuda.is_available():

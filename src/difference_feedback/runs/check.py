@@ -333,7 +333,12 @@ def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
 def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
     _check_model(recipe.model)
     prompt_form(recipe.system_prompt, recipe.format_prompt)
+    for place, task in enumerate(recipe.tasks):
+        if task in recipe.tasks[:place]:
+            raise ConfigError(f"tasks: {task} is named twice: name each task once.")
     for task, path in recipe.data.items():
+        if task not in recipe.tasks:
+            raise ConfigError(f"data.{task}: tasks does not name it.{nearest(task, recipe.tasks)}")
         if not local_path(path).exists():
             raise ConfigError(
                 f"data.{task}: {path} does not exist: give a folder of `save_to_disk`, a file in parquet or JSON "

@@ -9,7 +9,7 @@ from difference_feedback.runs.validation import nearest
 
 
 def check_values(recipe: Recipe) -> None:
-    """Raise `ConfigError` for values that no field of a recipe limits: those of `trl:`, attention, lengths of answers."""
+    """Raise `ConfigError` for values that no field of a recipe limits: of `trl:`, attention, lengths of answers."""
     if not isinstance(recipe, ModelRecipe):
         return
     if isinstance(recipe, TrainRecipe | RepairSFTRecipe | RepairRLRecipe):

@@ -73,7 +73,7 @@ def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[s
             raise ConfigError(f"{place}: write it as key=value, for example seed=1 or trl.max_steps=100.")
         key, value = rename_setting(_name_of(kind), key, parse_yaml(text, place), place)
         for name, before in overridden.items():
-            if name == key or name.startswith(f"{key}."):
+            if name.startswith(f"{key}."):
                 raise ConfigError(
                     f"{place}: {name} is given by {shorten(repr(before))} already: leave one of them out."
                 )

@@ -35,5 +35,5 @@ class BenchMethod(Section):
     """Methods to compare with. The tables show this method minus each of them."""
 
 
-Sweep = Annotated[dict[str, list[Any]], Field(default_factory=dict)]
+Sweep = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(default_factory=dict)]
 """Dotted key of the `train` recipe -> values. Every trained method runs with every combination."""

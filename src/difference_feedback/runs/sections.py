@@ -223,7 +223,7 @@ class Judge(Section):
 
 def _as_reward(value: Any) -> Any:
     """A name, or a mapping of names to weights. pydantic alone would report a mistake once for each of the two."""
-    if isinstance(value, str):
+    if isinstance(value, str) and value.strip():
         return value
     if not isinstance(value, dict) or not value:
         raise ValueError("a name, or a mapping of names to weights")

@@ -135,12 +135,6 @@ def check_trl(trl: Mapping[str, Any]) -> None:
             raise ConfigError(f"trl.{key}: {describe(value)} is not possible here: {reason}. Leave it out.")
         if key in VALUES:
             check_value(f"trl.{key}", VALUES[key], value)
-    steps, warmup = trl.get("max_steps", -1), trl.get("warmup_steps", 0)
-    if 0 < steps <= warmup:
-        raise ConfigError(
-            f"trl.warmup_steps: {warmup} of trl.max_steps={steps}: the learning rate would still be rising at the end: "
-            "give fewer, or a share below 1."
-        )
     low, high = trl.get("epsilon"), trl.get("epsilon_high")
     if trl.get("delta") is not None and trl["delta"] <= 1 + (high or low or 0.2):
         raise ConfigError(

@@ -21,27 +21,31 @@ def build_config(config_class: type[C], values: Mapping[str, Any], *, source: st
     """
     hints = typing.get_type_hints(config_class)
     names = {field.name for field in dataclasses.fields(config_class) if field.init}  # type: ignore[arg-type]
+    typed: dict[str, Any] = {}
     for key, value in values.items():
         if key in fixed:
             raise ConfigError(f"{source}.{key} is set by the run itself: leave it out of the recipe.")
         if key not in names:
             raise ConfigError(f"{source}: {config_class.__name__} has no setting {key!r}.{nearest(key, names)}")
-        check_value(f"{source}.{key}", hints[key], value)
+        typed[key] = check_value(f"{source}.{key}", hints[key], value)
     try:
-        return config_class(**{**values, **fixed})
+        return config_class(**{**typed, **fixed})
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
     except Exception as error:  # whatever a library raises about its settings
         message = shorten(str(error).rstrip("."), 500)
-        keys = ", ".join(f"{source}.{key}" for key in _causes(config_class, values, fixed, str(error)))
+        keys = ", ".join(f"{source}.{key}" for key in _causes(config_class, typed, fixed, str(error)))
         raise ConfigError(f"{keys or source}: {config_class.__name__} refuses these settings: {message}.") from error
 
 
-def check_value(place: str, kind: Any, value: Any) -> None:
-    """Raise `ConfigError` where `value` is not of the type and in the range of `kind`; numbers must be finite."""
+def check_value(place: str, kind: Any, value: Any) -> Any:
+    """The value; a whole number becomes a float where `kind` is one.
+
+    Raises `ConfigError` where it is not of the type and in the range of `kind`. Numbers must be finite.
+    """
     config = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
     try:
-        TypeAdapter(kind, config=config).validate_python(value)
+        return TypeAdapter(kind, config=config).validate_python(value)
     except ValidationError as error:
         raise ConfigError(f"{place}: got {describe(value)}, wanted {wanted(error)}.") from None
 

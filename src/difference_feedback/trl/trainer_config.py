@@ -1,6 +1,6 @@
 """A trainer's configuration, with what would fail once the model is loaded: optimiser, schedule, sampling, batches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ _OF_THE_RUN = {
     "max_length": "give max_completion_length",
     "return_dict_in_generate": "the trainer reads token ids",
 }
+_OF_THE_OPTIMISER = ("optim", "optim_args", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
 _NEEDS_MODEL = ("galore", "apollo", "lomo", "layerwise")  # optimisers that cannot be made without the model
 
 
@@ -34,10 +35,12 @@ def trainer_config(config_class: type[C], values: Mapping[str, Any], **fixed: An
     sampling of answers, refuse their settings. Nothing is written.
     """
     config = one_device(build_config(config_class, values, source="trl", **fixed))
-    with refused_settings("trl.optim and its settings"):
+    with refused_settings(_named(values, _OF_THE_OPTIMISER)):
         optimiser = _optimiser(config)
+    if config.lr_scheduler_kwargs and config.lr_scheduler_type in ("constant", "constant_with_warmup"):
+        raise ConfigError("trl.lr_scheduler_kwargs: a constant learning rate takes no settings: leave it out.")
     if optimiser is not None:
-        with refused_settings("trl.lr_scheduler_type and trl.lr_scheduler_kwargs"):
+        with refused_settings(_named(values, ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"))):
             steps = config.max_steps if config.max_steps > 0 else 1000
             get_scheduler(
                 config.lr_scheduler_type,
@@ -64,9 +67,7 @@ def refused_settings(place: str = "trl") -> Iterator[None]:
     except DifferenceFeedbackError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, NotImplementedError) as error:
-        raise ConfigError(
-            f"{place}: {shorten(str(error), 500).rstrip('.')}: change or leave out what it names."
-        ) from error
+        raise ConfigError(f"{place}: {shorten(str(error), 500).rstrip('.')}: change or leave it out.") from error
 
 
 def check_first_batch(rows: int, config: Any, what: str, key: str | None = None) -> None:
@@ -89,6 +90,11 @@ def check_first_batch(rows: int, config: Any, what: str, key: str | None = None)
         f"{rows} {what}; {batch}, so nothing would be trained: set a smaller trl.generation_batch_size, or get at "
         f"least {needed}."
     )
+
+
+def _named(values: Mapping[str, Any], keys: Sequence[str]) -> str:
+    """Those of the keys that the recipe sets, for a message; all of them where it sets none."""
+    return ", ".join(f"trl.{key}" for key in keys if key in values) or ", ".join(f"trl.{key}" for key in keys)
 
 
 def _optimiser(config: TrainingArguments) -> torch.optim.Optimizer | None:
