@@ -71,6 +71,7 @@ def outcome(place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             raise Opened(path)
 
     monkeypatch.chdir(place)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("difference_feedback.runs.folder.Run", Folder)
     monkeypatch.setattr(transformers.PreTrainedModel, "from_pretrained", refuse)
     before = {path.name for path in place.iterdir()}

@@ -85,7 +85,9 @@ def open_run(
     from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.loading import load_recipe
+    from difference_feedback.runs.hub import check_on_hub
+    from difference_feedback.runs.loading import MODELS, load_recipe
+    from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
@@ -94,6 +96,9 @@ def open_run(
         _keep_what_is_read(recipe, path)
     if overwrite or not (path / "summary.json").is_file():
         (check or check_recipe)(recipe)
+        for key in MODELS:
+            if isinstance(model := getattr(recipe, key, None), str) and model not in (*EMBEDDED_REPAIRERS, "policy"):
+                check_on_hub(model, key)
         if check_settings:
             check_settings(recipe)
     run = Run(path, recipe, overwrite=overwrite)

@@ -102,8 +102,15 @@ def check_rewards(recipe: QuestionRecipe) -> None:
         if function is not None:
             _check_file(function)
     most = sum(max(weight, 0.0) for weight in rewards.values())
-    if all(name in BUILT_IN for name in rewards) and most < threshold_of(recipe):
-        key = next(iter(thresholds), "reward_threshold")
+    least = sum(min(weight, 0.0) for weight in rewards.values())
+    built_in = all(name in BUILT_IN for name in rewards)
+    key = next(iter(thresholds), "reward_threshold")
+    if built_in and threshold_of(recipe) <= least:
+        raise ConfigError(
+            f"{key}: no answer can be wrong: the rewards are {least:g} at least, and the threshold is "
+            f"{threshold_of(recipe):g}. Raise {key}."
+        )
+    if built_in and most < threshold_of(recipe):
         raise ConfigError(
             f"{key}: no answer can be right: the rewards reach {most:g} at most, and the threshold is "
             f"{threshold_of(recipe):g}. Raise the weights, or lower {key}."
