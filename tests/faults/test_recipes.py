@@ -4,15 +4,29 @@ loaded and before the run's folder is made. Unusual values that work are accepte
 import json
 import shlex
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import pytest
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trl import GRPOConfig, SFTConfig
 from typer.testing import CliRunner
 
 from difference_feedback.cli import app
 from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.runs.recipes import (
+    BaseRecipe,
+    BenchRecipe,
+    EvaluateRecipe,
+    RepairRLRecipe,
+    RepairSFTRecipe,
+    TrainRecipe,
+)
+from difference_feedback.runs.sections import Section
+from difference_feedback.trl import DFGRPOConfig
 
 pytestmark = pytest.mark.faults
 
@@ -82,6 +96,64 @@ def outcome(place: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return result.exception
 
     return run
+
+
+VALUES = ["", "0", "1", "-1", "2", "7", "8", "0.5", "1e-9", "1e9", "1e400", "-.inf", ".nan", "true", "no", "~", "''"]
+VALUES += ["[]", "{}", "[1]", "[x, x]", "[.nan]", "{a: 1}", "{1: 1}", "[[[]]]", "2026-01-01", "010", "0x10", "1_000"]
+VALUES += ["9223372036854775807", "99999999999999999999", "./prompts", "rows.jsonl", "/dev/zero", "~nobody/x", "a b"]
+VALUES += [
+    "http://127.0.0.1:9",
+    "*",
+    "(",
+    "\\",
+    "%s",
+    "{question}",
+    "nano",
+    "auto",
+    "grpo",
+    "a" * 5000,
+    "a:b",
+    "a.py:f",
+]
+VALUES += ["x", "Ä", "none", "-", "null", "{question: 1}", "[0, 0]", "- a", "embedded", "all"]
+COMMANDS: dict[str, tuple[type[Section], type | None]] = {
+    "train nano_df_grpo repair_model=nano": (TrainRecipe, DFGRPOConfig),
+    "train nano_grpo": (TrainRecipe, GRPOConfig),
+    "train nano_grpo host=verl": (TrainRecipe, DFGRPOConfig),
+    "repair sft nano_repair_sft": (RepairSFTRecipe, SFTConfig),
+    "repair rl nano_repair_rl model=nano": (RepairRLRecipe, GRPOConfig),
+    "base nano_base": (BaseRecipe, None),
+    "evaluate nano_evaluate": (EvaluateRecipe, None),
+    "demo bench_small": (BenchRecipe, None),
+}
+
+
+def keys_of(section: type[Section], prefix: str = "") -> Iterator[str]:
+    """The dotted keys of a recipe, and of the sections in it."""
+    for name, field in section.model_fields.items():
+        yield prefix + name
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, Section):
+                yield from keys_of(kind, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_any_value_of_any_key_is_accepted_or_refused_in_words(command: str, outcome: Any) -> None:
+    section, config = COMMANDS[command]
+    keys = list(keys_of(section)) + ([f"trl.{field.name}" for field in fields(config)] if config else [])
+
+    @settings(max_examples=150, deadline=None, database=None, derandomize=True)
+    @given(st.dictionaries(st.sampled_from(keys), st.sampled_from(VALUES), min_size=1, max_size=2))
+    def law(values: dict[str, str]) -> None:
+        error = outcome([*command.split(), *(f"{key}={value}" for key, value in values.items())])
+        assert isinstance(error, DifferenceFeedbackError | Opened), f"{values}: {error!r}"
+        assert (
+            isinstance(error, Opened)
+            or any(key.rpartition(".")[2] in str(error) for key in values)
+            or "verl" in command
+        )
+
+    law()
 
 
 @pytest.mark.parametrize("case", cases("bad_overrides.txt"))

@@ -1,6 +1,7 @@
 """Find what is wrong with the files of rows that a recipe names, by their first lines."""
 
 import json
+import os.path
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -65,6 +66,9 @@ def check_repairs(name: str) -> None:
 
 def _check_rows(name: str, key: str) -> list[Mapping[str, Any]]:
     """The objects in the first lines of a JSON Lines file that can be read; at least one."""
+    if os.path.exists(local_path(name)) and not os.path.isfile(local_path(name)):
+        what = "a folder" if os.path.isdir(local_path(name)) else "no ordinary file"
+        raise ConfigError(f"{key}: {name} is {what}: give a JSON Lines file.")
     try:
         with local_path(name).open(encoding="utf-8-sig", errors="replace") as file:
             rows = [row for row in map(_parsed, islice(file, _LINES)) if isinstance(row, Mapping)]

@@ -5,13 +5,14 @@ without a word. The keys and their types are those of TRL's own classes, see `ru
 is not here has no range, and its numbers are finite all the same.
 """
 
+import os.path
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.validation import check_value, describe
+from difference_feedback.runs.validation import check_value, describe, shorten
 from difference_feedback.runs.value_types import BaseURL, NonNegativeInt, PositiveInt, Rate, Seconds, Seed, Share
 
 _Positive = Annotated[float, Field(gt=0, le=1e6)]
@@ -60,6 +61,7 @@ VALUES: dict[str, Any] = {
     "top_entropy_quantile": _PositiveShare,
     "ref_model_mixup_alpha": Share,
     "ref_model_sync_steps": PositiveInt,
+    "reward_weights": list[float] | None,
     "scale_rewards": Literal["group", "batch", "none"] | None,
     "multi_objective_aggregation": Literal["sum_then_normalize", "normalize_then_sum"],
     "gradient_checkpointing": bool,
@@ -110,6 +112,9 @@ VALUES: dict[str, Any] = {
     "min_probability": _BelowOne,
 }
 
+FILES = ("deepspeed", "fsdp_config", "accelerator_config")
+"""Settings that are a mapping, or the name of a file with one."""
+
 NOT_OURS: dict[str, tuple[tuple[Any, ...], str]] = {
     "eval_strategy": (("no",), "held-out questions are answered by evaluation.every"),
     "eval_on_start": ((False,), "held-out questions are answered before the first step in any case"),
@@ -135,6 +140,8 @@ def check_trl(trl: Mapping[str, Any]) -> None:
             raise ConfigError(f"trl.{key}: {describe(value)} is not possible here: {reason}. Leave it out.")
         if key in VALUES:
             check_value(f"trl.{key}", VALUES[key], value)
+        if key in FILES and isinstance(value, str) and not value.lstrip().startswith("{") and not os.path.isfile(value):
+            raise ConfigError(f"trl.{key}: {shorten(repr(value))} is no file: give a mapping, or a file of JSON.")
     low, high = trl.get("epsilon"), trl.get("epsilon_high")
     if trl.get("delta") is not None and trl["delta"] <= 1 + (high or low or 0.2):
         raise ConfigError(

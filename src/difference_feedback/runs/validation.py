@@ -90,7 +90,7 @@ def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseMode
             continue
         annotation = kind.model_fields[part].annotation
         options = [annotation, *typing.get_args(annotation)]
-        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        kind = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), kind)
     return kind
 
 

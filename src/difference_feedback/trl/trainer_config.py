@@ -12,7 +12,7 @@ from trl import GRPOConfig
 from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
 from difference_feedback.models.ranks import one_device
 from difference_feedback.runs.trl_values import VALUES, check_value
-from difference_feedback.runs.validation import build_config, nearest, shorten
+from difference_feedback.runs.validation import build_config, describe, nearest, shorten
 
 C = TypeVar("C", bound=TrainingArguments)
 _SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
@@ -110,7 +110,9 @@ def _optimiser(config: TrainingArguments) -> torch.optim.Optimizer | None:
 def _check_sampling(config: GRPOConfig) -> None:
     """The settings of `generate`, those in `generation_kwargs` included, whose unknown names it would only note."""
     place = "trl.generation_kwargs"
-    settings = dict(config.generation_kwargs or {})  # type: ignore[arg-type]
+    settings = config.generation_kwargs or {}
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{place}: got {describe(settings)}, wanted a mapping.")
     for name, value in settings.items():
         if name in _OF_THE_RUN:
             raise ConfigError(f"{place}.{name} is set by the run itself ({_OF_THE_RUN[name]}): leave it out.")
