@@ -21,7 +21,10 @@ _PositiveShare = Annotated[float, Field(gt=0, le=1)]
 _BelowOne = Annotated[float, Field(ge=0, lt=1)]
 _Port = Annotated[int, Field(gt=0, lt=2**16)]
 _Size = Annotated[int, Field(gt=0, le=2**20)]
-_Loop = Literal["debug", "info", "warning", "error", "critical", "passive"]
+_Checkpointing = dict[
+    Literal["use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop", "selective"], Any
+]
+_LogLevel = Literal["debug", "info", "warning", "error", "critical", "passive"]
 
 VALUES: dict[str, Any] = {
     # how long
@@ -58,17 +61,16 @@ VALUES: dict[str, Any] = {
     "vespo_k_neg": _Positive,
     "vespo_lambda_pos": _Positive,
     "vespo_lambda_neg": _Positive,
-    "top_entropy_quantile": _PositiveShare,
+    "top_entropy_quantile": Annotated[float, Field(ge=0.01, le=1)],
     "ref_model_mixup_alpha": Share,
     "ref_model_sync_steps": PositiveInt,
     "reward_weights": list[float] | None,
     "scale_rewards": Literal["group", "batch", "none"] | None,
     "multi_objective_aggregation": Literal["sum_then_normalize", "normalize_then_sum"],
     "gradient_checkpointing": bool,
-    "gradient_checkpointing_kwargs": dict[
-        Literal["use_reentrant", "preserve_rng_state", "determinism_check", "debug", "early_stop", "selective"], Any
-    ]
-    | None,
+    "gradient_checkpointing_kwargs": _Checkpointing | None,
+    "activation_checkpointing_kwargs": _Checkpointing | None,
+    "torch_compile_mode": Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] | None,
     # answers
     "max_completion_length": PositiveInt,
     "temperature": Annotated[float, Field(ge=0.01, le=10)],
@@ -76,6 +78,8 @@ VALUES: dict[str, Any] = {
     "top_k": NonNegativeInt,
     "min_p": Share | None,
     "repetition_penalty": Annotated[float, Field(gt=0, le=100)],
+    "chat_template_kwargs": dict[str, Any] | None,
+    "vllm_model_impl": Literal["vllm", "transformers"],
     "vllm_mode": Literal["colocate", "server"],
     "vllm_server_base_url": BaseURL | None,
     "vllm_server_port": _Port,
@@ -90,6 +94,7 @@ VALUES: dict[str, Any] = {
     # rows, logs, checkpoints
     "data_seed": Seed | None,
     "dataloader_num_workers": Annotated[int, Field(ge=0, le=1024)],
+    "dataloader_multiprocessing_context": Literal["fork", "spawn", "forkserver"] | None,
     "dataloader_prefetch_factor": _Size | None,
     "dataset_num_proc": Annotated[int, Field(gt=0, le=1024)] | None,
     "pad_to_multiple_of": Literal["auto", "none"] | _Size | None,
@@ -101,8 +106,8 @@ VALUES: dict[str, Any] = {
     "torch_empty_cache_steps": PositiveInt | None,
     "ddp_timeout": PositiveInt,
     "ddp_bucket_cap_mb": PositiveInt | None,
-    "log_level": _Loop,
-    "log_level_replica": _Loop,
+    "log_level": _LogLevel,
+    "log_level_replica": _LogLevel,
     "report_to": str | list[str] | None,
     # of the method, on both hosts
     "num_repairs": Annotated[int, Field(ge=0, le=1024)],

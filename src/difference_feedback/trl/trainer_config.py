@@ -11,8 +11,8 @@ from trl import GRPOConfig
 
 from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
 from difference_feedback.models.ranks import one_device
-from difference_feedback.runs.trl_values import VALUES, check_value
-from difference_feedback.runs.validation import build_config, describe, nearest, shorten
+from difference_feedback.runs.trl_values import VALUES
+from difference_feedback.runs.validation import build_config, check_value, describe, nearest, shorten
 
 C = TypeVar("C", bound=TrainingArguments)
 _SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
