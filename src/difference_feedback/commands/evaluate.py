@@ -1,5 +1,6 @@
 """`difference-feedback evaluate`: a model's accuracy on held-out problems, or its scores on public benchmarks."""
 
+import os.path
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +64,7 @@ def evaluate(
 
     [bold]Example:[/] difference-feedback evaluate runs/df_gspo ai2d --task-data ai2d=copies/ai2d
     """
-    words = [word for word in arguments or () if "=" not in word or Path(word).exists()]
+    words = [word for word in arguments or () if "=" not in word or os.path.exists(word)]
     overrides = [word for word in arguments or () if word not in words]
     if len(words) > 1:
         values = {"kind": "benchmarks", "model": words[0], "tasks": words[1:]}
@@ -74,7 +75,7 @@ def evaluate(
         return
     if task_data or harness:
         raise ConfigError("--task-data and --harness are for benchmarks: name a model and tasks, as in --help.")
-    if words and Path(words[0]).is_dir():
+    if words and os.path.isdir(words[0]):
         raise ConfigError(
             f"{words[0]} is a folder: name the benchmarks to run, for example mathvista mmstar mmmu, or give a recipe "
             f"and model={words[0]}."
@@ -93,11 +94,11 @@ def evaluate(
 
 def _values_of_benchmarks(path: Path) -> dict[str, Any] | None:
     """What a recipe of kind `benchmarks` holds; None for any other file, and for a name."""
-    from difference_feedback.runs.yaml_text import parse_yaml
+    from difference_feedback.runs.yaml_text import read_yaml
 
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):
         return None
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    values = read_yaml(path)
     return values if isinstance(values, dict) and values.get("kind") == "benchmarks" else None
 
 

@@ -34,6 +34,7 @@ from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.terminal import Terminal
 from difference_feedback.trl.blank_row import SIDE as BLANK_SIDE
 from difference_feedback.trl.resume import WholeCheckpoints
+from difference_feedback.trl.trainer_config import refused_settings
 
 
 class RepairCollator:
@@ -152,14 +153,21 @@ def fit_sft(
     if not len(dataset):
         raise DataError("there are no repaired answers to train on")
     args.remove_unused_columns = False
-    trainer = RepairSFTTrainer(
-        model,
-        args,
-        data_collator=RepairCollator(processor, model.generation_config, ranks().num_processes > 1),
-        train_dataset=dataset,
-        processing_class=processor,
-        callbacks=list(callbacks),
-    )
+    batch = args.per_device_train_batch_size * ranks().num_processes
+    if args.dataloader_drop_last and len(dataset) < batch:
+        raise DataError(
+            f"{len(dataset)} repaired answers to train on; trl.dataloader_drop_last drops a batch of fewer than "
+            f"{batch}, so nothing would be trained: leave it out, or set a smaller trl.per_device_train_batch_size."
+        )
+    with refused_settings():
+        trainer = RepairSFTTrainer(
+            model,
+            args,
+            data_collator=RepairCollator(processor, model.generation_config, ranks().num_processes > 1),
+            train_dataset=dataset,
+            processing_class=processor,
+            callbacks=list(callbacks),
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_from)
     return trainer

@@ -21,7 +21,7 @@ from difference_feedback.report.data import (
     Summary,
 )
 from difference_feedback.runs.jsonl import read_rows
-from difference_feedback.runs.yaml_text import parse_yaml
+from difference_feedback.runs.yaml_text import parse_mapping, read_text
 
 M = TypeVar("M", bound=BaseModel)
 NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}
@@ -67,7 +67,7 @@ def load_scores(folder: Path) -> list[BenchmarkScore]:
 def _cells(data: ReportData, folder: Path) -> dict[Path, str]:
     """Folder -> label of a bench's finished cells, in its plan's order; start and upper bound go to `data`."""
     path = folder / "config.yaml"
-    plan = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    plan = parse_mapping(read_text(path), str(path)) if path.is_file() else {}
     rows = {row["hash"]: row for row in read_rows(folder / "results.jsonl")}
     cells: dict[Path, str] = {}
     for name, method in plan.get("methods", {}).items():
@@ -100,8 +100,8 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
         _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
         for number, row in enumerate(read_rows(run / "examples.jsonl"), 1)
     ]
-    data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
-    recipe = parse_yaml(data.configs[name], str(run / "config.yaml")) or {}
+    data.configs[name] = read_text(run / "config.yaml")
+    recipe = parse_mapping(data.configs[name], str(run / "config.yaml"))
     if recipe.get("kind") == "evaluate" and method is None:
         method = f"{run.name} ({recipe.get('model')})"
     if (run / "versions.json").is_file():

@@ -34,7 +34,7 @@ from difference_feedback.runs.lock import hold
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
-from difference_feedback.runs.yaml_text import parse_yaml
+from difference_feedback.runs.yaml_text import read_yaml
 
 PACKAGES = (
     "difference-feedback",
@@ -183,7 +183,7 @@ class Run:
         path = self.folder / "config.yaml"
         if not path.is_file() or self._is_empty():  # a recipe that was refused at once may be corrected in place
             return False
-        before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        before = read_yaml(path)
         if isinstance(before, dict):  # it may have been written by the release before
             before = rename(str(before.get("kind")), before, str(path), quiet=True)
         now = yaml.safe_load(dump_recipe(self.recipe))

@@ -26,6 +26,17 @@ VERL_TRACKERS = ("clearml", "mlflow", "swanlab", "tensorboard", "trackio", "wand
 """Those that verl has."""
 
 
+ATTENTION = {
+    "eager": (),
+    "sdpa": (),
+    "flex_attention": (),
+    "flash_attention_2": ("flash_attn", "kernels"),
+    "flash_attention_3": ("flash_attn_interface", "kernels"),
+    "flash_attention_4": ("flash_attn", "kernels"),
+}
+"""Attention, by transformers' names -> the packages of which it needs one."""
+
+
 def is_installed(module: str) -> bool:
     """Whether a package can be imported; a bare folder of that name cannot."""
     spec = importlib.util.find_spec(module)

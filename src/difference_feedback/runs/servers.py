@@ -39,8 +39,6 @@ def check_endpoint(endpoint: Endpoint, key: str = "endpoint") -> None:
 
     `key` is what the recipe calls the endpoint.
     """
-    if _parts(endpoint.url) is None:
-        raise ConfigError(f"{key}.url is {endpoint.url!r}: give a base URL such as http://127.0.0.1:8000/v1")
     require("openai", f"{key}.url: {endpoint.url}")
     if endpoint.cache:
         require("diskcache", f"{key}.cache")

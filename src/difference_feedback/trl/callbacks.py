@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import ConfigError
 from difference_feedback.method.cost import BILL, SECONDS
 from difference_feedback.models.billing import bill_device
 from difference_feedback.models.flops import uncounted
@@ -129,20 +129,6 @@ def check_gpu_budget(gpu_seconds: float | None) -> None:
     """Raise `ConfigError` for a budget of GPU time where no GPU trains: it would never be spent."""
     if gpu_seconds is not None and not torch.cuda.is_available():  # as `machine_settings` chooses the device
         raise ConfigError("budget_gpu_seconds: this machine has no GPU: set budget_cpu_seconds, or trl.max_steps.")
-
-
-def check_first_batch(rows: int, config: Any, what: str) -> None:
-    """Raise `DataError` where a GRPO trainer's data does not fill one batch: it would end without a single step.
-
-    `what` says what the rows are.
-    """
-    answers, group = config.generation_batch_size, config.num_generations
-    if rows < answers // group:
-        raise DataError(
-            f"{rows} {what}; a batch of rollouts takes {answers // group} (trl.generation_batch_size {answers} / "
-            f"trl.num_generations {group}), so nothing would be trained: set a smaller trl.generation_batch_size, or "
-            "get more."
-        )
 
 
 class MetricsToJsonl(TrainerCallback, ExportableState):

@@ -17,7 +17,7 @@ from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.verl.problems import source_of, write_questions
 from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
-from difference_feedback.verl.translate import ROLLOUT, gpus_here, overrides
+from difference_feedback.verl.translate import ROLLOUT, check_first_batch, gpus_here, overrides
 from difference_feedback.world.nano import SHIPPED
 
 
@@ -52,8 +52,10 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     train, test = run.folder / "train.parquet", run.folder / "test.parquet"
     questions, grader = held_out(recipe)
     assert not isinstance(grader, LLMJudge)  # `check` rejects a judge
-    write_questions(train, training_questions(recipe), source_of(grader_of(recipe)))
-    write_questions(test, questions or training_questions(recipe), source_of(grader))
+    to_train = training_questions(recipe)
+    check_first_batch(translated, len(to_train), "data")
+    write_questions(train, to_train, source_of(grader_of(recipe)))
+    write_questions(test, questions or to_train, source_of(grader))
     fixed: dict[str, Any] = {
         "data.train_files": train,
         "data.val_files": test,
