@@ -140,7 +140,7 @@ def test_a_sum_is_formed_as_trl_forms_it_and_right_from_the_threshold_on(rewards
         0.7 + 0.2 - lengths[0] / 1000,
         0.7 - lengths[1] / 1000,
         0.2 - lengths[2] / 1000,
-        0.0,  # without tokens `length` is None, which does not count
+        None,  # without tokens `length` is None: it has not judged the answer, so nobody has
     ]
     batch = {name: [columns_of(question)[name] for question in questions] for name in ("answer", "id")}
     sums = grader.reward(**said(*texts) | {"completion_ids": [[0] * n for n in lengths]}, **batch)

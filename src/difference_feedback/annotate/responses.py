@@ -139,6 +139,6 @@ def _by_endpoint(endpoint: Endpoint | None, max_new_tokens: int, temperature: fl
             ChatRequest(question.prompt, question.images, seed=seed * ROUND + i, **settings)
             for i, question in enumerate(batch)
         ]
-        return [answer.texts or [] for answer in client.ask(requests)]
+        return [[text for text in answer.texts or () if text is not None] for answer in client.ask(requests)]
 
     return ask

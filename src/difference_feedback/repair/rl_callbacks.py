@@ -24,7 +24,7 @@ class StopAtPlateau(TrainerCallback):
         self.values: list[float] = []
 
     def on_log(self, args: Any, state: Any, control: TrainerControl, logs: Any = None, **_: Any) -> None:
-        if not logs or self.metric not in logs:
+        if not logs or logs.get(self.metric) is None:  # no repair was judged
             return
         self.values.append(float(logs[self.metric]))
         n = self.window

@@ -25,6 +25,7 @@ from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig
 
 from difference_feedback.trl.image_rows import ImageRows
+from difference_feedback.trl.rollouts import unjudged
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 
@@ -56,6 +57,8 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[Any]
     ) -> torch.Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        # TRL takes a row for judged that has one number; what is unjudged has none here.
+        rewards[unjudged(rewards, self.reward_weights)] = torch.nan
         if self.watch is not None and self.model.training:
             first = self.accelerator.process_index * len(prompts)
             self.watch(inputs, completions, rewards[first : first + len(prompts)])
