@@ -23,7 +23,7 @@ from difference_feedback.judges.answer_cache import AnswerCache
 from difference_feedback.judges.keys import Secrets
 from difference_feedback.judges.wire import NoAnswer, choices_of, http_client, post
 from difference_feedback.runs.sections import Endpoint
-from difference_feedback.runs.servers import check_endpoint, is_loopback
+from difference_feedback.runs.servers import check_endpoint
 from difference_feedback.runs.serving import refuse_dead_server
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts
@@ -97,7 +97,6 @@ class ChatClient:
         self._first_pause = first_pause
         self._key = os.environ[endpoint.api_key_env] if endpoint.api_key_env else "none"
         self._secrets = Secrets(endpoint)
-        self._loopback = is_loopback(endpoint.url)
         self._takes_schemas = True
         self._cache = AnswerCache(endpoint.cache) if endpoint.cache else None
 
@@ -132,8 +131,7 @@ class ChatClient:
                 bar.advance(task)
                 return answer
 
-            # This machine is reached without a proxy.
-            async with http_client(self.endpoint.concurrency, direct=self._loopback) as client:
+            async with http_client(self.endpoint.url, self.endpoint.concurrency) as client:
                 return await asyncio.gather(*map(answer_one, requests))
 
     async def _answer(self, client: Any, request: ChatRequest, deadline: float) -> ChatAnswer:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from difference_feedback.runs.servers import is_loopback
+
 if TYPE_CHECKING:  # it comes with the extra `endpoint`
     import httpx
 
@@ -44,12 +46,14 @@ class Choices:
     """Of prompt and answers, as counted by the server."""
 
 
-def http_client(concurrency: int, direct: bool) -> "httpx.AsyncClient":
-    """A client for one server; `direct`: without a proxy."""
+def http_client(url: str, concurrency: int) -> "httpx.AsyncClient":
+    """A client for one server. This machine is reached without a proxy."""
     import httpx
 
+    direct = is_loopback(url)
     return httpx.AsyncClient(
         trust_env=not direct,
+        verify=not (direct and url.startswith("http:")),  # loading the certificates takes a while
         follow_redirects=False,
         timeout=None,  # the caller limits the time of a whole request
         limits=httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency),

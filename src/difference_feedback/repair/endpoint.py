@@ -91,6 +91,8 @@ class EndpointRepairer:
         ]
 
     def _projected(self, request: RepairRequest, text: str, truncated: bool) -> Repair:
+        if not text.strip():
+            return Repair([], "", fault="empty")
         repair = self._unwrapped(request, text)
         if truncated and (repair is None or text.rstrip().endswith(repair)):
             end = []

@@ -58,7 +58,9 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
     ) -> torch.Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         # TRL takes a row for judged that has one number; what is unjudged has none here.
-        rewards[unjudged(rewards, self.reward_weights)] = torch.nan
+        missing = unjudged(rewards, self.reward_weights)
+        rewards[missing] = torch.nan
+        self._metrics["train" if self.model.training else "eval"]["unjudged"].append(float(missing.sum()))
         if self.watch is not None and self.model.training:
             first = self.accelerator.process_index * len(prompts)
             self.watch(inputs, completions, rewards[first : first + len(prompts)])
