@@ -44,7 +44,7 @@ def fence(name: str, text: str, salt: str = "") -> str:
 
     The same text and `salt` give the same fence, so that answers can be cached. Special tokens are removed.
     """
-    text = neutralise(text, _OF_FAMILIES)
+    text = neutralise(text.encode("utf-8", "replace").decode(), _OF_FAMILIES)
     code = hashlib.sha256(f"{salt}\0{name}\0{text}".encode()).hexdigest()[:16]
     return f"[[data {name} {code}]]\n{text}\n[[end {name} {code}]]"
 
@@ -63,7 +63,7 @@ def parse_strictly(text: str, model: type[M], judged: Iterable[str] = ()) -> M |
         answer = model.model_validate(values)
     except (ValueError, RecursionError, ValidationError):
         return None
-    core = _core(text)
+    core = _core(text).strip("{}")
     return None if any(core in _core(other) or core in _core(fence("", other)) for other in judged) else answer
 
 

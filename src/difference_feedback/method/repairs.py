@@ -75,8 +75,9 @@ class Limits:
     """The policy's longest completion: it could never have sampled a longer one."""
     end_ids: frozenset[int] = frozenset()
     """The tokens that end an answer of the policy; see `models.end_tokens`."""
-    special_ids: frozenset[int] = frozenset()
-    """The special tokens. None is a part of an answer, but for its end, and for those that the draft has, too."""
+    steering_ids: frozenset[int] = frozenset()
+    """The special tokens that steer the model. None is a part of an answer, but for its end, and for those that the
+    draft has, too."""
 
     def refusal(self, token_ids: Sequence[int], draft_ids: Sequence[int] = ()) -> str | None:
         """Why the policy cannot be trained on this repair; None where it can."""
@@ -87,7 +88,7 @@ class Limits:
         if not self.vision_ids.isdisjoint(token_ids):
             return "vision_token"
         inside = token_ids[:-1] if token_ids[-1] in self.end_ids else token_ids
-        if not self.special_ids.isdisjoint(set(inside) - set(draft_ids[:-1])):
+        if not self.steering_ids.isdisjoint(set(inside) - set(draft_ids[:-1])):
             return "steering_token"
         return "too_long" if len(token_ids) > self.max_length else None
 

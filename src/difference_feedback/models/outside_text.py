@@ -7,7 +7,10 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from difference_feedback.models.end_tokens import special_ids
+
 _MARK = re.compile(r"\s*[<\[|｜◁].+[>\]|｜▷]\s*", re.DOTALL)  # what steering tokens look like that are not special ones
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a byte of a character that is no token of its own
 
 
 def encode_text(tokenizer: Any, text: str, keep: frozenset[int] = frozenset()) -> list[int]:
@@ -31,14 +34,17 @@ def encode_text(tokenizer: Any, text: str, keep: frozenset[int] = frozenset()) -
 
 
 def steering_tokens(tokenizer: Any) -> dict[str, int]:
-    """Text -> id of the special tokens, and of the added tokens that look like marks."""
+    """Text -> id of the special tokens, and of the added tokens that look like marks.
+
+    The token of what is unknown, and those of single bytes, stand for ordinary text.
+    """
     return _steering_tokens(tokenizer, len(tokenizer))
 
 
-def special_texts(tokenizer: Any) -> frozenset[str]:
-    """How the special tokens are written."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    return frozenset(str(token) for token in added.values() if token.special) | frozenset(tokenizer.all_special_tokens)
+def special_steering_tokens(tokenizer: Any) -> dict[str, int]:
+    """Those that the tokenizer itself calls special: no answer has one inside."""
+    special = special_ids(tokenizer)
+    return {token: i for token, i in steering_tokens(tokenizer).items() if i in special}
 
 
 @lru_cache(maxsize=8)
@@ -46,7 +52,8 @@ def _steering_tokens(tokenizer: Any, size: int) -> dict[str, int]:
     added = getattr(tokenizer, "added_tokens_decoder", {})
     tokens = {str(token): i for i, token in added.items() if token.special or _MARK.fullmatch(str(token))}
     tokens |= dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
-    return {token: i for token, i in tokens.items() if token}
+    ordinary = {"", getattr(tokenizer, "unk_token", None)}
+    return {token: i for token, i in tokens.items() if token not in ordinary and not _BYTE.fullmatch(token)}
 
 
 def _split(tokenizer: Any, text: str) -> list[int]:

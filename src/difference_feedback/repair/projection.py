@@ -12,7 +12,7 @@ from typing import Any
 from difference_feedback.method.alignment import align
 from difference_feedback.method.repairs import Repair
 from difference_feedback.models.end_tokens import special_ids
-from difference_feedback.models.outside_text import encode_text, special_texts
+from difference_feedback.models.outside_text import encode_text, special_steering_tokens
 
 _WORDS = re.compile(r"\s*\S+|\s+$")  # a word with the space before it; together they are the text
 
@@ -55,7 +55,7 @@ def projected_repair(draft_ids: Sequence[int], text: str, tokenizer: Any, end: l
     One that spells a special token cannot be used: nobody writes one in an answer, but to end it early.
     """
     ids = project(draft_ids, begin_as(draft_ids, text, tokenizer), tokenizer)
-    fault = "steering_token" if any(token in text for token in special_texts(tokenizer)) else None
+    fault = "steering_token" if any(token in text for token in special_steering_tokens(tokenizer)) else None
     return Repair(ids + end, tokenizer.decode(ids, skip_special_tokens=True), projected=True, fault=fault)
 
 

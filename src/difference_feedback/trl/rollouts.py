@@ -16,7 +16,8 @@ from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.pairs import choose_references
 from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, usable_repairs
 from difference_feedback.method.settings import PairSettings
-from difference_feedback.models.end_tokens import special_ids, written_end
+from difference_feedback.models.end_tokens import written_end
+from difference_feedback.models.outside_text import special_steering_tokens
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 
 
@@ -131,4 +132,5 @@ def keep_to_text(trainer: Any) -> Limits:
     vocabulary = trainer.model.config.get_text_config().vocab_size
     longest = trainer.max_completion_length or sys.maxsize
     ends = frozenset({*trainer.eos_token_ids, written_end(trainer.processing_class)})
-    return Limits(vision, vocabulary, longest, ends, special_ids(trainer._tokenizer))
+    steering = frozenset(special_steering_tokens(trainer._tokenizer).values())
+    return Limits(vision, vocabulary, longest, ends, steering)

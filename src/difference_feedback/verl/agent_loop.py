@@ -22,7 +22,8 @@ from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, PromptPairs, References, choose_references, pair_prompt
 from difference_feedback.method.repairs import Limits, Repair, RepairRequest, usable_repairs
 from difference_feedback.method.settings import token_texts
-from difference_feedback.models.end_tokens import end_ids, special_ids, written_end
+from difference_feedback.models.end_tokens import end_ids, written_end
+from difference_feedback.models.outside_text import special_steering_tokens
 from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.verl.repair_queue import NAME
 from difference_feedback.verl.settings import settings_of
@@ -49,7 +50,7 @@ class DFAgentLoopWorker(_Worker):
             model.get_text_config().vocab_size,
             rollout.response_length,
             end_ids(self.tokenizer, self.model_config.generation_config) | {written_end(self.tokenizer)},
-            special_ids(self.tokenizer),
+            frozenset(special_steering_tokens(self.tokenizer).values()),
         )
         self.answers: dict[str, dict[int, tuple[AgentLoopOutput, dict[str, Any]]]] = {}
 
