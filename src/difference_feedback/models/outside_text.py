@@ -22,14 +22,15 @@ def encode_text(tokenizer: Any, text: str, keep: frozenset[int] = frozenset()) -
     if not text:
         return []
     steering = {token: i for token, i in steering_tokens(tokenizer).items() if i not in keep}
-    ids = _split(tokenizer, text)
-    if steering and not set(steering.values()).isdisjoint(ids):
-        # No option of tokenizers covers these: cut behind the first sign of each.
+    if not steering:
+        return list(tokenizer.encode(text, add_special_tokens=False))
+    ids, forbidden = _split(tokenizer, text), set(steering.values())
+    if not forbidden.isdisjoint(ids):  # no option of tokenizers covers these: cut behind the first sign of each
         places = [match.start() + 1 for match in re.finditer("|".join(map(re.escape, steering)), text)]
         bounds = zip([0, *places], [*places, len(text)], strict=True)
         ids = [i for start, end in bounds for i in _split(tokenizer, text[start:end])]
-    if steering and not set(steering.values()).isdisjoint(ids):  # a normaliser has made one of other signs
-        ids = [i for sign in text for i in _split(tokenizer, sign) if i not in steering.values()]
+    if not forbidden.isdisjoint(ids):  # a normaliser has made one of other signs
+        ids = [i for sign in text for i in _split(tokenizer, sign) if i not in forbidden]
     return ids
 
 
@@ -38,7 +39,7 @@ def steering_tokens(tokenizer: Any) -> dict[str, int]:
 
     The token of what is unknown, and those of single bytes, stand for ordinary text.
     """
-    return _steering_tokens(tokenizer, len(tokenizer))
+    return _steering_tokens(tokenizer, len(tokenizer) if hasattr(tokenizer, "__len__") else 0)
 
 
 def special_steering_tokens(tokenizer: Any) -> dict[str, int]:
@@ -51,7 +52,8 @@ def special_steering_tokens(tokenizer: Any) -> dict[str, int]:
 def _steering_tokens(tokenizer: Any, size: int) -> dict[str, int]:
     added = getattr(tokenizer, "added_tokens_decoder", {})
     tokens = {str(token): i for i, token in added.items() if token.special or _MARK.fullmatch(str(token))}
-    tokens |= dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    named = getattr(tokenizer, "all_special_tokens", []), getattr(tokenizer, "all_special_ids", [])
+    tokens |= dict(zip(*named, strict=True))
     ordinary = {"", getattr(tokenizer, "unk_token", None)}
     return {token: i for token, i in tokens.items() if token not in ordinary and not _BYTE.fullmatch(token)}
 
