@@ -137,6 +137,8 @@ def test_unjudged_answers_leave_the_batch(tmp_path: Path) -> None:
         assert row["df/answers"] == ANSWERS
         assert row["df/rows"] == judged == (tensors["response_mask"].sum(1) > 0).sum()
         assert row["critic/score/mean"] == pytest.approx(1 - row["df/wrong"] / judged)
+        # Rows that stand in for those that left have no weights, and count in verl's mean over rows, as in TRL's.
+        row["actor/pg_loss"] *= ANSWERS / judged
         check_loss(row, tensors, "grpo")
 
 
