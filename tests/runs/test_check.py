@@ -265,7 +265,7 @@ def test_through_a_proxy_any_answer_counts_but_the_proxy_s_own_refusal(
     ("module", "values", "key"),
     [
         ("peft", {"method": "grpo", "lora": {}}, "lora needs the package peft"),
-        ("openai", {"repairs": {"via": "endpoint", "endpoint": {"url": NOBODY, "model": "m"}}}, "repairs.endpoint.url"),
+        ("httpx", {"repairs": {"via": "endpoint", "endpoint": {"url": NOBODY, "model": "m"}}}, "repairs.endpoint.url"),
         ("trl", {"method": "grpo"}, "host: trl"),
         ("tensorboard", {"method": "grpo", "trl": {"report_to": "tensorboard"}}, "trl.report_to: tensorboard"),
     ],

@@ -4,7 +4,7 @@ import importlib.util
 
 from difference_feedback.errors import ConfigError
 
-EXTRAS = {"peft": "peft", "openai": "endpoint", "diskcache": "endpoint", "gradio": "annotate"}
+EXTRAS = {"peft": "peft", "httpx": "endpoint", "gradio": "annotate"}
 """Module -> the extra of this package that brings it."""
 TRACKERS = {
     "azure_ml": "azureml",

@@ -219,6 +219,8 @@ class Judge(Section):
     votes: Annotated[int, Field(gt=0, le=1000)] = 1
     """Votes for each answer; more than half must agree, or the answer is unjudged."""
     temperature: Annotated[Temperature, Field(le=2.0)] = 0.0
+    when_down: Literal["open", "stop"] = "open"
+    """When not one answer of a batch could be judged: go on, with all of them unjudged, or stop the run."""
 
 
 def _as_reward(value: Any) -> Any:

@@ -38,6 +38,7 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has room for
 _OF_THE_LAUNCHER = ("ACCELERATE_", "FSDP_", "ROLE_", "GROUP_", "TORCHELASTIC_", "MASTER_")
 _OF_A_RANK = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "VLLM_API_KEY", "VLLM_HOST_IP"}
 _POLL_SECONDS = 0.5
+_LARGEST_LIST = 2**22  # bytes
 _running: dict[str, "Server"] = {}  # by url: those that this process started
 
 
@@ -171,16 +172,16 @@ def served_models(endpoint: Endpoint) -> list[str] | None:
     """
     request = urllib.request.Request(f"{endpoint.url.rstrip('/')}/models")
     if endpoint.api_key_env:
-        request.add_header("Authorization", f"Bearer {os.environ.get(endpoint.api_key_env, '')}")
+        request.add_unredirected_header("Authorization", f"Bearer {os.environ.get(endpoint.api_key_env, '')}")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=5) as response:
-            return [str(model["id"]) for model in json.load(response)["data"]]
+            return [str(model["id"]) for model in json.loads(response.read(_LARGEST_LIST))["data"]]
     except urllib.error.HTTPError as error:
         raise ConfigError(f"{endpoint.url}: a server answers {error.code} {error.reason} there: stop it.") from None
     except OSError:
         return None
-    except (http.client.HTTPException, ValueError, KeyError, TypeError):
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(f"{endpoint.url}: what answers there has no list of models: give another port.") from None
 
 

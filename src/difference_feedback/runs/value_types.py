@@ -48,6 +48,10 @@ def _base_url(value: str) -> str:
         usable = False
     if not usable or re.search(r"[\s\\\x00-\x20]", value):
         raise ValueError(example)
+    if "@" in value:  # config.yaml and messages would keep the password
+        raise ValueError(
+            f"{example}, without a user name and a password: put `Basic ...` into the variable that api_key_env names"
+        )
     if parts.query or parts.fragment:
         raise ValueError(f"{example}, which ends before any ? or #")
     return value

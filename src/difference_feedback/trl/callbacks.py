@@ -173,7 +173,8 @@ class ShowProgress(TrainerCallback):
             clock = "GPU" if "gpu_seconds" in logs else "CPU"
             pairs = f"{logs['df/pairs']:.0f} pairs, " if "df/pairs" in logs else ""
             seconds = logs.get(f"{clock.lower()}_seconds", 0.0)
-            note = f"reward {logs['reward']:.2f}, {pairs}{seconds:.0f} {clock} s"
+            reward = "no answer judged" if logs["reward"] is None else f"reward {logs['reward']:.2f}"
+            note = f"{reward}, {pairs}{seconds:.0f} {clock} s"
             self.progress.update(self.task, note=note)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
