@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from difference_feedback.runs.jsonl import unique_keys
+
 _SPECIAL = re.compile(r"<\|[^<>|]*\|>")  # the form of the Qwen, Llama 3 and Phi families
 M = TypeVar("M", bound=BaseModel)
 RULE = (
@@ -30,18 +32,10 @@ def fence(name: str, text: str, salt: str = "") -> str:
 def parse_strictly(text: str, model: type[M]) -> M | None:
     """The answer as `model`; None unless the text is exactly one JSON object of that form with no duplicate key."""
     try:
-        values = json.loads(text.strip(), object_pairs_hook=_unique)
+        values = json.loads(text.strip(), object_pairs_hook=unique_keys)
         return model.model_validate(values)
     except (ValueError, RecursionError, ValidationError):
         return None
-
-
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    pairs = list(pairs)
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return values
 
 
 def neutralise(text: str, special: Iterable[str] = (), markers: Iterable[str] = ()) -> str:

@@ -1,5 +1,6 @@
 """Grade the responses in a file by rule."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -94,7 +95,8 @@ def _problem(row: Row) -> RowProblem | None:
     if not isinstance(values.get("response"), str):
         return RowProblem(row.line, "response", "missing or not a text; give the response to grade")
     answer = values.get("answer")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
+    if not is_number and not (isinstance(answer, str) and answer.strip()):
         return RowProblem(row.line, "answer", "missing or empty; give the annotated answer, a text or a number")
     options = values.get("options")
     if options is not None and not (isinstance(options, list) and all(isinstance(o, str) for o in options)):

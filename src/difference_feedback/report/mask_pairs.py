@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from difference_feedback.data.csv_tables import is_unicode
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, AlignmentMethod, align, edit_cost
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 from difference_feedback.method.settings import token_texts
-from difference_feedback.runs.jsonl import Row, RowProblem
+from difference_feedback.runs.jsonl import HALF_PAIR, Row, RowProblem
 from difference_feedback.runs.renamed import repair_field
 
 RawAnswer = str | list[int]
@@ -213,11 +214,7 @@ def _wrong_with_id(value: Any) -> str | None:
 def _wrong_with_text(value: Any) -> str | None:
     if not isinstance(value, str):
         return f"the type is {type(value).__name__}; give a text"
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        return f"character {error.start} is half of a surrogate pair; give the whole character"
-    return None
+    return None if is_unicode(value) else HALF_PAIR
 
 
 def _wrong_with_answer(value: Any, vocabulary: int | None) -> str | None:
