@@ -58,8 +58,8 @@ def test_the_loss_takes_every_type(name, kind):
     if name == "dpo" and kind in (torch.bool, torch.uint8):
         kind = torch.int64  # those have no number below 0
 
-    def loss(mask, weights, advantages, logps=LOGPS.double()):
-        return surrogate_loss(logps, LOGPS.double() - 0.125, advantages, weights, mask, name, **more)
+    def loss(mask, weights, advantages):
+        return surrogate_loss(LOGPS.double(), LOGPS.double() - 0.125, advantages, weights, mask, name, **more)
 
     expected = loss(MASK.double(), WEIGHTS.double(), signs.double())
     assert loss(MASK.to(kind), WEIGHTS.to(kind), signs.to(kind)).equal(expected)

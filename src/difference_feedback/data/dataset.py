@@ -241,8 +241,8 @@ class _Reader:
             "columns": json.dumps(kept_columns(row.values, self.layout), ensure_ascii=True),
             "line": row.line,
         }
-        if name_of_field := field_with_half_pair(values):
-            raise FieldError(name_of_field, f"{HALF_PAIR}.")
+        if broken := field_with_half_pair({"options": read.options} | values):
+            raise FieldError(broken, f"{HALF_PAIR}.")
         self.lines_of_ids[name] = row.line
         self.notes.update(counts)
         return values

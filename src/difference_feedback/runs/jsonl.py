@@ -152,7 +152,7 @@ _HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def field_with_half_pair(values: Mapping[str, Any]) -> str | None:
-    """The first field with half of a surrogate pair, such as `"\\ud83d"`, in its name or value; None if there is none."""
+    """The first field with half of a surrogate pair, such as `"\\ud83d"`; None if there is none."""
     for name, value in values.items():
         try:
             f"{name}{json.dumps(value, ensure_ascii=False, default=str)}".encode()
