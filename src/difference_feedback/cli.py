@@ -23,6 +23,7 @@ from difference_feedback.commands.repair import repair_app
 from difference_feedback.commands.report import report
 from difference_feedback.commands.train import train
 from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.runs.safe_path import use_safe_path
 
 METHOD = """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
 
@@ -108,6 +109,7 @@ def method(
 
 def main() -> None:
     """Entry point of the console script."""
+    use_safe_path()
     sys.exit(app())
 
 

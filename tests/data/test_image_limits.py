@@ -77,9 +77,9 @@ def test_the_limit_goes_by_channels(width: int, height: int, colour: int, fits: 
 
 
 def test_a_large_photograph_is_decoded_small(tmp_path: Path) -> None:
-    Image.new("RGB", (12_000, 11_000), "red").save(tmp_path / "a.jpg", quality=10)
+    Image.new("RGB", (12_000, 12_000), "red").save(tmp_path / "a.jpg", quality=10)
     opened = open_image(tmp_path / "a.jpg", max_pixels=100_000)
-    assert opened.image.size == (330, 302)
+    assert opened.image.size == (316, 316)
     assert np.abs(np.subtract(opened.image.getpixel((0, 0)), (255, 0, 0))).max() <= 8
     with pytest.raises(DataError, match="JPEG|more than"):
         open_image(tmp_path / "a.jpg", max_pixels=150_000_000)

@@ -18,6 +18,7 @@ from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.runs.jsonl import JsonLines, read_rows, write_atomically
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.recipes import BenchRecipe
+from difference_feedback.runs.safe_path import use_safe_path
 
 
 def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[ResultRow]:
@@ -63,6 +64,7 @@ def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int
 def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: int) -> dict[str, BaseException]:
     failed: dict[str, BaseException] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    use_safe_path()
     processes = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(

@@ -205,7 +205,8 @@ def versions() -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from; None for an installed one."""
     here = Path(__file__)
-    git = ["git", "-C", str(here.parent)]
+    # The settings of a repository around this package, as around an environment in it, may name programs.
+    git = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-C", str(here.parent)]
     try:
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True, timeout=10)
         done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=10)
