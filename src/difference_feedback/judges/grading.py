@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -13,7 +13,7 @@ from rich.progress import track
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.rules import grade
-from difference_feedback.runs.jsonl import Row, RowProblem, read_input, write_jsonl
+from difference_feedback.runs.jsonl import Row, RowProblem, count_lines, iterate_input, write_jsonl
 
 ADDED = ("extracted", "correct", "rule")
 
@@ -39,18 +39,19 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
     Raises `DataError` when a file cannot be read or written, or holds no row, and `ConfigError` when no row has
     verdicts in the field `compare`.
     """
-    rows, problems = read_input(path)
     if compare is not None:
-        _check_compared(rows, compare, path)
-    result = GradedFile(output, problems=problems)
+        _check_compared(path, compare)
+    result, lines = GradedFile(output), count_lines(path)
 
     def graded() -> Iterator[dict[str, Any]]:
-        for row in track(rows, "Grading", console=console, transient=True, disable=len(rows) < 1000):
-            problem = _problem(row)
+        rows = iterate_input(path)
+        for row in track(rows, "Grading", lines, console=console, transient=True, disable=lines < 1000):
+            problem = row if isinstance(row, RowProblem) else _problem(row)
             if problem is not None:
                 result.problems.append(problem)
-                continue
-            yield _graded(row, result, compare)
+            else:
+                assert isinstance(row, Row)
+                yield _graded(row, result, compare)
 
     good = graded()
     if first := next(good, None):
@@ -59,12 +60,16 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
     return result
 
 
-def _check_compared(rows: Sequence[Row], compare: str, path: Path) -> None:
+def _check_compared(path: Path, compare: str) -> None:
     """Raise `ConfigError` where no row has a verdict in the field `compare`."""
-    verdicts = {name for row in rows for name, value in row.values.items() if isinstance(value, bool)}
-    if compare not in verdicts:
-        has = f"name one of {', '.join(sorted(verdicts))}" if verdicts else "no other field has, so leave it out"
-        raise ConfigError(f"--compare {compare}: no row of {path} has true or false in this field; {has}.")
+    verdicts: set[str] = set()
+    for row in iterate_input(path):
+        if isinstance(row, Row):
+            verdicts |= {name for name, value in row.values.items() if isinstance(value, bool)}
+            if compare in verdicts:
+                return
+    has = f"name one of {', '.join(sorted(verdicts))}" if verdicts else "no other field has, so leave it out"
+    raise ConfigError(f"--compare {compare}: no row of {path} has true or false in this field; {has}.")
 
 
 def _graded(row: Row, result: GradedFile, compare: str | None) -> dict[str, Any]:

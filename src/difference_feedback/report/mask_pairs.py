@@ -84,12 +84,19 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: list[int]) -> str: ...
 
 
-def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[list[Pair], list[RowProblem]]:
-    """Return the rows that are pairs, and the problems of the others. Token ids must be below `vocabulary`."""
-    pairs: list[Pair] = []
-    problems: list[RowProblem] = []
+def check_pairs(
+    rows: Iterable[Row | RowProblem], problems: list[RowProblem], vocabulary: int | None = None
+) -> Iterator[Pair]:
+    """The rows that are pairs, one after the other. What is wrong with others is added to `problems`.
+
+    Token ids must be below `vocabulary`.
+    """
     line_of: dict[str | int, int] = {}
-    for line, values in rows:
+    for row in rows:
+        if isinstance(row, RowProblem):
+            problems.append(row)
+            continue
+        line, values = row
         row_problems = list(_problems_of(line, values, vocabulary))
         if not row_problems and values["id"] in line_of:
             first = line_of[values["id"]]
@@ -99,8 +106,7 @@ def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[lis
             problems += row_problems
             continue
         line_of[values["id"]] = line
-        pairs.append(Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question")))
-    return pairs, problems
+        yield Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question"))
 
 
 def mask_pair(

@@ -95,6 +95,15 @@ def iterate_jsonl(path: Path) -> Iterator[Row | RowProblem]:
     return (parsed for parsed, _ in _lines_of(path))
 
 
+def count_lines(path: Path) -> int:
+    """The lines of a file. Raises `DataError` as `read_jsonl`."""
+    try:
+        with path.open("rb") as file:
+            return sum(1 for _ in file)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; name a file that can be read") from None
+
+
 def parse_line(line: bytes) -> dict[str, Any] | str | None:
     """The object that a line holds; what is wrong with the line, as a text; or None for an empty line."""
     try:
