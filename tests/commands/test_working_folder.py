@@ -14,7 +14,18 @@ from difference_feedback.runs.safe_path import use_safe_path
 
 MODULES = (
     *("json", "torch", "sympy", "math_verify", "sitecustomize", "usercustomize", "typer", "rich", "numpy", "PIL"),
-    *("pickle", "socket", "struct", "tempfile", "multiprocessing", "datasets", "transformers", "trl", "logging", "regex"),
+    *(
+        "pickle",
+        "socket",
+        "struct",
+        "tempfile",
+        "multiprocessing",
+        "datasets",
+        "transformers",
+        "trl",
+        "logging",
+        "regex",
+    ),
     *("difference_feedback_plugins", "yaml", "jinja2", "pydantic", "rapidfuzz", "latex2sympy2_extended"),
 )
 
@@ -24,7 +35,10 @@ def folder(tmp_path: Path) -> Path:
     """A working folder full of modules that leave a trace."""
     for name in MODULES:
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write({name!r} + chr(10))\n")
-    rows = [{"id": i, "response": "The answer is $\\frac{1}{2}$", "answer": "0.5", "wrong": "a", "repaired": "b"} for i in (1, 2)]
+    rows = [
+        {"id": i, "response": "The answer is $\\frac{1}{2}$", "answer": "0.5", "wrong": "a", "repaired": "b"}
+        for i in (1, 2)
+    ]
     rows = [row | {"question": "q", "image": "a.png"} for row in rows]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     Image.new("RGB", (40, 40)).save(tmp_path / "a.png")

@@ -80,9 +80,7 @@ def mask(
     def masked() -> Iterator[dict[str, Any]]:
         """The rows of the output, of which one is in memory at a time."""
         lines = count_lines(pairs)
-        rows = track(
-            iterate_input(pairs), "Aligning", lines, console=errors, transient=True, disable=lines < 1000
-        )
+        rows = track(iterate_input(pairs), "Aligning", lines, console=errors, transient=True, disable=lines < 1000)
         for pair in check_pairs(rows, problems, len(model_tokenizer) if model_tokenizer else None):
             try:
                 result = mask_pair(pair, *settings)

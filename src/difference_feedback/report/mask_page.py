@@ -47,7 +47,9 @@ class MaskTotals:
 
 
 def write_mask_page(path: Path, pairs: Iterable[MaskedPair], totals: MaskTotals, title: str) -> None:
-    """Write the page of `pairs`, which are all or some of those in `totals`. It needs no network. Every text of an answer is escaped.
+    """Write the page of `pairs`, which are all or some of those in `totals`. It needs no network.
+
+    Every text of an answer is escaped.
 
     Raises:
         DataError: the file cannot be written.

@@ -1,4 +1,4 @@
-"""How many of many rows a page shows: so many that a browser opens it, evenly spread, and chosen without holding all."""
+"""How many of many rows a page shows: as many as a browser opens quickly, evenly spread. Not all are held to choose."""
 
 from typing import Generic, TypeVar
 
