@@ -28,6 +28,7 @@ from difference_feedback.commands.report import report
 from difference_feedback.commands.train import train
 from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.runs.outputs import explain, refusal
+from difference_feedback.runs.safe_path import use_safe_path
 from difference_feedback.runs.terminal import Terminal
 
 METHOD = """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
@@ -165,6 +166,7 @@ def _terminate(number: int, frame: Any) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    use_safe_path()
     if not _mend_streams():
         _say("standard output is closed, so that nothing printed would be seen: redirect it, for example > /dev/null.")
         sys.exit(2)

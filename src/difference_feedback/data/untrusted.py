@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from difference_feedback.runs.jsonl import unique_keys
+
 _SPECIAL = re.compile(r"<[|｜][^<>|｜]*[|｜]>")  # the form of the Qwen, Llama 3, Phi and DeepSeek families
-_OF_FAMILIES = (
-    *(
+_OF_FAMILIES = tuple(
+    [
         "<s>",
         "</s>",
         "<bos>",
@@ -24,10 +26,25 @@ _OF_FAMILIES = (
         "<</SYS>>",
         "[gMASK]",
         "<sop>",
-    ),
-    *("<start_of_turn>", "<end_of_turn>", "<end_of_utterance>", "<start_of_image>", "<end_of_image>"),
-    *("<image_soft_token>", "<image>", "<video>", "<img>", "</img>", "<IMG_CONTEXT>", "[IMG]", "[IMG_BREAK]"),
-    *("[IMG_END]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "<fake_token_around_image>", "<global-img>"),
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<end_of_utterance>",
+        "<start_of_image>",
+        "<end_of_image>",
+        "<image_soft_token>",
+        "<image>",
+        "<video>",
+        "<img>",
+        "</img>",
+        "<IMG_CONTEXT>",
+        "[IMG]",
+        "[IMG_BREAK]",
+        "[IMG_END]",
+        "[SYSTEM_PROMPT]",
+        "[/SYSTEM_PROMPT]",
+        "<fake_token_around_image>",
+        "<global-img>",
+    ]
 )
 """What other families write in their prompts: which one a server has is not known here."""
 _CODE = re.compile(r"(`{3,}|~{3,})(?:json)?[ \t]*\n(.*)\n[ \t]*\1", re.DOTALL | re.IGNORECASE)
@@ -59,7 +76,7 @@ def parse_strictly(text: str, model: type[M], judged: Iterable[str] = ()) -> M |
     if (fenced := _CODE.fullmatch(text)) and fenced[1][:3] not in fenced[2]:
         text = fenced[2].strip()
     try:
-        values = json.loads(text, object_pairs_hook=_unique)
+        values = json.loads(text, object_pairs_hook=unique_keys)
         answer = model.model_validate(values)
     except (ValueError, RecursionError, ValidationError):
         return None
@@ -70,14 +87,6 @@ def parse_strictly(text: str, model: type[M], judged: Iterable[str] = ()) -> M |
 def _core(text: str) -> str:
     """`text` without what a repetition may change: blanks, quoting, case."""
     return re.sub(r"[\s\\]+", "", unicodedata.normalize("NFKC", text)).casefold()
-
-
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    pairs = list(pairs)
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        raise ValueError("a key occurs twice")
-    return values
 
 
 def neutralise(text: str, special: Iterable[str] = (), markers: Iterable[str] = ()) -> str:

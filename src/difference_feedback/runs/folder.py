@@ -216,7 +216,10 @@ def versions() -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from; None for an installed one."""
     here = Path(__file__)
-    git = ["git", "--no-optional-locks", "-C", str(here.parent)]  # a kill would leave the lock of the index behind
+    # The settings of a repository around this package, as around an environment in it, may name programs. Optional
+    # locks would outlast a kill.
+    settings = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
+    git = ["git", "--no-optional-locks", *settings, "-C", str(here.parent)]
     try:
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True, timeout=10)
         done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=10)

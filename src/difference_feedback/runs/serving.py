@@ -29,6 +29,7 @@ from difference_feedback.runs.first_rank import is_first_of_machine
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import CONFIG, adapter_base, place_of
 from difference_feedback.runs.recipes import Recipe
+from difference_feedback.runs.safe_path import without_safe_path
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import endpoints_of, find_program
 from difference_feedback.runs.terminal import Terminal
@@ -232,6 +233,8 @@ def server_environment(endpoint: Endpoint) -> dict[str, str]:
     """This process's environment without what its launcher put there, with the server's GPUs and its key."""
     assert endpoint.serve is not None
     environment = without_launcher(os.environ)
+    if any(word.endswith(".py") for word in endpoint.serve.command):
+        environment = without_safe_path(environment)
     environment["VLLM_HOST_IP"] = "127.0.0.1"  # where vLLM's own processes talk to each other
     if endpoint.serve.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = endpoint.serve.gpus
