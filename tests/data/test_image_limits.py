@@ -81,7 +81,7 @@ def test_a_large_photograph_is_decoded_small(tmp_path: Path) -> None:
     opened = open_image(tmp_path / "a.jpg", max_pixels=100_000)
     assert opened.image.size == (316, 316)
     assert np.abs(np.subtract(opened.image.getpixel((0, 0)), (255, 0, 0))).max() <= 8
-    with pytest.raises(DataError, match=r"JPEG|more than"):
+    with pytest.raises(DataError, match="MB of memory, more than"):
         open_image(tmp_path / "a.jpg", max_pixels=150_000_000)
 
 
