@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import logging
 import os
 import re
 import signal
@@ -10,7 +11,6 @@ import warnings
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from typer.core import TyperGroup
 
 from difference_feedback import __version__
@@ -28,6 +28,8 @@ from difference_feedback.commands.report import report
 from difference_feedback.commands.train import train
 from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.runs.outputs import explain, refusal
+from difference_feedback.runs.safe_path import use_safe_path
+from difference_feedback.runs.terminal import Terminal
 
 METHOD = """Difference Feedback: process-level supervision for vision-language models from outcome rewards alone.
 
@@ -65,9 +67,9 @@ class MethodGroup(TyperGroup):
             again = "The same command continues a run from its last checkpoint, or else from the start."
             _errors().print(f"Interrupted. {again}", style="yellow")
             raise typer.Exit(143 if isinstance(stop, Terminated) else 130) from None
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             message = _message(error)
-            if message is None and RUN_FOLDER.get() is not None:
+            if message is None and RUN_FOLDER.get() is not None and isinstance(error, Exception):
                 error.add_note(f"{RUN_FOLDER.get()} is kept: the same command goes on from there.")
             if message is None or ctx.params.get("debug"):
                 raise
@@ -75,22 +77,25 @@ class MethodGroup(TyperGroup):
             raise typer.Exit(2) from None
 
 
-def _errors() -> Console:
-    return Console(stderr=True, emoji=False, soft_wrap=True)
+def _errors() -> Terminal:
+    return Terminal(stderr=True, emoji=False, soft_wrap=True)
 
 
-def _message(error: Exception) -> str | None:
+def _message(error: BaseException) -> str | None:
     """What a user can do about an error; None where it is a fault of the program."""
     if isinstance(error, DifferenceFeedbackError):
         return str(error)
+    place = RUN_FOLDER.get()
+    again = f" {place} is kept: the same command goes on from there." if place else ""
+    if isinstance(error, SystemExit):  # of rich, where nobody reads what it prints
+        unread = error.__context__
+        return f"{explain(unread, 'standard output')}.{again}" if isinstance(unread, BrokenPipeError) else None
     refused = refusal(error)
     if refused is None:
         return None
     if refused.filename is None and not _is_printed():
-        return f"{explain(refused, 'standard output')}."
-    folder = RUN_FOLDER.get()
-    again = f" {folder} is kept: the same command goes on from there." if folder else ""
-    return f"{explain(refused, folder)}.{again}"
+        return f"{explain(refused, 'standard output')}.{again}"
+    return f"{explain(refused, place)}.{again}"
 
 
 def _is_printed() -> bool:
@@ -149,6 +154,7 @@ def method(
     ] = False,
 ) -> None:
     """Options of all commands."""
+    logging.raiseExceptions = debug  # where a log cannot be printed, as to a closed pipe, the errors are of no use
     if not debug:  # TRL sets options that transformers has renamed; users can do nothing about that
         warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
 
@@ -160,6 +166,7 @@ def _terminate(number: int, frame: Any) -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    use_safe_path()
     if not _mend_streams():
         _say("standard output is closed, so that nothing printed would be seen: redirect it, for example > /dev/null.")
         sys.exit(2)

@@ -37,6 +37,26 @@ def test_rows_are_kept_and_graded(run):
     assert "3 graded, 2 correct" in result.output
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *[(field, '"\\ud83d"') for field in ("id", "response", "answer", "extra")],
+        ("options", '["\\ud83d", "2"]'),
+        *[("answer", value) for value in ("1e400", "NaN", "true", "null", "[1]", "9" * 5000, '""')],
+        *[("response", value) for value in ("1", "null", "[]")],
+        ("options", "7"),
+        ("options", "[1, 2]"),
+    ],
+)
+def test_a_row_that_cannot_be_graded_is_listed_and_the_others_are_graded(run, field, value):
+    row = {"id": "x", "response": "The answer is B", "answer": "B", "options": ["1", "2"], field: None}
+    line = json.dumps({name: item for name, item in row.items() if name != field})[:-1] + f', "{field}": {value}}}'
+    result, graded = run([json.dumps(ROWS[0]) + "\n", line + "\n", json.dumps(ROWS[1])])
+    assert result.exit_code == 1
+    assert [row["id"] for row in graded] == ["a", "b"]
+    assert "line 2" in result.stderr
+
+
 def test_verdicts_are_compared(run):
     result, _ = run(ROWS, "--compare", "correct")
     assert "Agrees with correct on 66.7% of 3 rows" in result.output

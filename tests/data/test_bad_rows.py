@@ -75,6 +75,19 @@ def load(folder: Path, *rows: Any, **settings: Any) -> LoadedData:
         ({**GOOD, "id": [1]}, "id"),
         ({**GOOD, "id": True}, "id"),
         ({**GOOD, "question": "half \ud800 a pair"}, "question"),
+        ({**GOOD, **ANIMALS, "answer": "A", "options": ["half \ud83d", "x"]}, "options"),
+        ({**GOOD, "answer": "half \udc00"}, "answer"),
+        ({**GOOD, "id": "half \udc00"}, "id"),
+        ({**GOOD, "system": "half \udc00"}, "system"),
+        ({**GOOD, "image": "half \udc00"}, "image"),
+        ({**GOOD, "\udc00": 1}, None),
+        ('{"question": "How many?", "image": "red.png", "answer": 1e400}', "answer"),
+        ('{"question": "How many?", "image": "red.png", "answer": -Infinity}', "answer"),
+        ('{"question": "How many?", "image": "red.png", "answer": %s}' % ("9" * 5000), None),
+        ('{"question": "How many?", "image": "red.png", "answer": "1", "answer": "2"}', None),
+        ({**GOOD, "answer": {"a": 1}}, "answer"),
+        ({**GOOD, "question": True}, "question"),
+        ({**GOOD, "image": 5}, "image"),
         ({**GOOD, "question": "<image> or <image>?"}, "question"),
         ({**GOOD, "question": "<image> and <video>?"}, "question"),
         ({"question": "What is <image>?", "answer": "3"}, "question"),
@@ -88,13 +101,32 @@ def load(folder: Path, *rows: Any, **settings: Any) -> LoadedData:
         ({**GOOD, "options": ["x", "A"], "answer": "A"}, "answer"),
     ],
 )
-def test_a_row_is_listed_and_the_others_are_used(folder: Path, row: Any, field: str) -> None:
+def test_a_row_is_listed_and_the_others_are_used(folder: Path, row: Any, field: str | None) -> None:
     loaded = load(folder, GOOD, row, GOOD)
     [problem] = loaded.problems
     assert (problem.line, problem.field) == (2, field)
     assert len(problem.message) < 500
     assert ":" in problem.message, "what is wrong, and the remedy"
     assert loaded.lines == [1, 3]
+    str(problem).encode()
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        '{"question": "q", "image": "red.png", "answer": "1", "answer": "2"}',
+        '{"question": "q", "image": "red.png", "answer": %s}' % ("9" * 5000),
+        '{"question": "q", "image": "red.png", "answer": 1, "\\ud83d": 1}',
+        '{"question": "q", "image": "red.png", "answer": "\\ud83d"}',
+        "7",
+    ],
+)
+def test_an_item_of_a_list_is_listed_and_the_others_are_used(folder: Path, item: str) -> None:
+    path = folder / "rows.json"
+    path.write_text(f"[\n{json.dumps(GOOD)},\n{item},\n{json.dumps(GOOD)}]")
+    loaded = load_data(Data(path=str(path), instruction=""))
+    assert (loaded.lines, [problem.line for problem in loaded.problems]) == ([1, 3], [2])
+    assert len(loaded.for_training()) == 2
 
 
 @pytest.mark.parametrize(

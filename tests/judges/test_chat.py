@@ -2,11 +2,11 @@
 
 import asyncio
 import multiprocessing
-import sqlite3
 import time
 
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 from servers.unruly_server import completion, unruly
 
 from difference_feedback.errors import ConfigError
@@ -169,8 +169,8 @@ def test_keys_come_from_the_environment_and_go_nowhere_else(server, monkeypatch,
 def test_a_missing_key_and_a_wrong_url_are_rejected():
     with pytest.raises(ConfigError, match=r"NO_SUCH_KEY.*not set"):
         ChatClient(Endpoint(url="http://127.0.0.1:1/v1", model="m", api_key_env="NO_SUCH_KEY"))
-    with pytest.raises(ConfigError, match=r"endpoint.url is 'ftp://x'"):
-        ChatClient(Endpoint(url="ftp://x", model="m"))
+    with pytest.raises(ValidationError, match=r"url\n.*base URL"):
+        Endpoint(url="ftp://x", model="m")
 
 
 def test_a_question_is_sent_once_and_what_shapes_its_answer_is_part_of_it(server, tmp_path):
@@ -199,29 +199,52 @@ def test_failures_are_not_cached(server, tmp_path):
     assert chat.ask([question()])[0].texts == ["fine"]
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), sqlite3.OperationalError("disk is full")])
-def test_a_full_disk_loses_no_answer(server, tmp_path, monkeypatch, capsys, error):
+def test_a_full_disk_loses_no_answer(server, tmp_path, monkeypatch, capsys):
     server.script = ["fine"]
     chat = client(server, cache=str(tmp_path / "cache"))
 
-    def full(*_, **__):
-        raise error
+    def full(*_):
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(chat._cache._cache, "set", full)
+    monkeypatch.setattr("os.replace", full)
     assert [answer.texts for answer in chat.ask([question("a"), question("b")])] == [["fine"], ["fine"]]
     assert chat.usage.cache_errors == 2
-    assert capsys.readouterr().err.count("Answers are used but not stored") == 1
+    assert capsys.readouterr().err.count("No space left on device") == 1
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
-def test_a_damaged_cache_loses_no_answer(server, tmp_path):
+DAMAGES = [
+    b"",
+    b"\x00\xff",
+    b"[" * 100_000,
+    b"[]",
+    b"{}",
+    b'{"choices": [{"message": {"content": 7}}]}',
+    b'{"choices": [{"message": {"content": "\\ud83d"}}]}',
+    b'{"texts": ["wrong"], "token_ids": null, "truncated": [false]}',
+    b"\x80\x04\x95\x1d\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x8c\x06system\x93\x8c\x04true\x85R.",  # a pickle
+]
+
+
+@pytest.mark.parametrize("data", DAMAGES, ids=range(len(DAMAGES)))
+def test_a_damaged_cache_loses_no_answer(server, tmp_path, data, monkeypatch):
+    monkeypatch.setattr("pickle.loads", None)
     server.script = ["fine"]
     chat = client(server, cache=str(tmp_path / "cache"))
     chat.ask([question()])
-    with sqlite3.connect(tmp_path / "cache" / "cache.db") as db:
-        db.execute("UPDATE Cache SET value = x'00ff'")
+    [path] = (tmp_path / "cache").rglob("*.json")
+    path.write_bytes(data)
     [answer] = client(server, cache=str(tmp_path / "cache")).ask([question()])
     assert answer.texts == ["fine"]
     assert not answer.cached
+    assert client(server, cache=str(tmp_path / "cache")).ask([question()])[0].cached
+
+
+def test_the_cache_of_an_older_release_is_not_read(server, tmp_path, capsys):
+    server.script = ["fine"]
+    (tmp_path / "cache.db").write_bytes(b"SQLite format 3")
+    assert client(server, cache=str(tmp_path)).ask([question()])[0].texts == ["fine"]
+    assert capsys.readouterr().err.count("cache.db is of an older release") == 1
 
 
 def test_a_cache_that_cannot_be_opened_is_an_error_at_once(server, tmp_path):

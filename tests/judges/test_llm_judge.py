@@ -78,7 +78,8 @@ NO_VOTES = [
     "{}",
     vote()[:-1],
     vote() + vote(),
-    "```json\n" + vote() + "\n```",
+    "```json\n" + vote() + "\n```\n```json\n" + vote() + "\n```",
+    "```json\n" + vote() + "\n``` is it",
     "Sure! " + vote(),
     vote("CORRECT"),
     vote("maybe"),
@@ -100,6 +101,7 @@ def test_anything_but_the_json_object_is_not_a_vote(text):
 
 
 def test_the_json_object_is_a_vote():
+    assert parse_strictly("```json\n" + vote("incorrect") + "\n```\n", Vote).verdict == "incorrect"
     assert parse_strictly(f"\n {vote('incorrect')} ", Vote).verdict == "incorrect"
 
 

@@ -140,13 +140,14 @@ def test_a_sum_is_formed_as_trl_forms_it_and_right_from_the_threshold_on(rewards
         0.7 + 0.2 - lengths[0] / 1000,
         0.7 - lengths[1] / 1000,
         0.2 - lengths[2] / 1000,
-        0.0,  # without tokens `length` is None, which does not count
+        None,  # without tokens `length` is None: it has not judged the answer, so nobody has
     ]
     batch = {name: [columns_of(question)[name] for question in questions] for name in ("answer", "id")}
     sums = grader.reward(**said(*texts) | {"completion_ids": [[0] * n for n in lengths]}, **batch)
-    assert sums == pytest.approx(by_hand)
-    assert grader.grade(questions, texts) == [value >= 0.89 for value in by_hand] == [True, False, False, False]
-    assert [grader.is_right(*row) for row in zip(questions, texts, strict=True)] == [True, False, False, False]
+    assert sums[:3] == pytest.approx(by_hand[:3])
+    assert sums[3] is None
+    assert grader.grade(questions, texts) == [True, False, False, None]
+    assert [grader.is_right(*row) for row in zip(questions, texts, strict=True)] == [True, False, False, None]
 
 
 def test_an_answer_that_no_function_judges_is_unjudged(rewards: Path, data: dict[str, str]) -> None:

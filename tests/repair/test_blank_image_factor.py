@@ -1,5 +1,7 @@
 """The blank-image factor: what is generated for it, when it is 0, and that training's own answers stay the same."""
 
+import math
+
 import numpy as np
 import pytest
 from trl import GRPOConfig
@@ -69,7 +71,7 @@ def test_the_factor_is_0_for_drafts_repaired_right_without_the_image(rows):
 
 def test_unjudged_blind_repairs_leave_the_factor_at_1(rows):
     factor = BlankImageFactor(lambda *, completions, **_: [None] * len(completions))
-    assert factor.observe(factor.blind_rows(rows), ["a"] * 6, [[1]] * 6) == 0
+    assert math.isnan(factor.observe(factor.blind_rows(rows), ["a"] * 6, [[1]] * 6))  # no share of nothing
     assert factor(draft_id=[row["draft_id"] for row in rows]) == [1.0] * 3
 
 

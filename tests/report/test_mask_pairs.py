@@ -13,12 +13,17 @@ WRONG = "There are two different digits in this picture: 0 and 5. The answer is 
 RIGHT = "There are 6 different digits: 0, 5, 6, 8, 9.\n\n\\boxed{6}"
 
 
+def checked(rows, vocabulary=None):
+    problems = []
+    return list(check_pairs(rows, problems, vocabulary)), problems
+
+
 def masked(wrong, repaired, **options):
     return mask_pair(Pair(1, "a", wrong, repaired), **options)
 
 
 def problems_of(values, vocabulary=None):
-    return [str(problem) for problem in check_pairs([Row(7, values)], vocabulary)[1]]
+    return [str(problem) for problem in checked([Row(7, values)], vocabulary)[1]]
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +176,7 @@ def test_bad_rows_name_their_field(values, field, part):
 
 
 def test_the_repair_may_be_called_repair():
-    pairs, problems = check_pairs([Row(1, {"id": 1, "wrong": "a", "repair": "b"})])
+    pairs, problems = checked([Row(1, {"id": 1, "wrong": "a", "repair": "b"})])
     assert [pair.repair for pair in pairs] == ["b"]
     assert problems == []
 
@@ -188,7 +193,7 @@ def test_ids_beyond_the_vocabulary():
 
 def test_duplicated_ids_keep_the_first():
     rows = [Row(1, {"id": "a", "wrong": "x", "repaired": "y"}), Row(4, {"id": "a", "wrong": "p", "repaired": "q"})]
-    pairs, problems = check_pairs(rows)
+    pairs, problems = checked(rows)
     assert [pair.wrong for pair in pairs] == ["x"]
     assert [str(problem) for problem in problems] == [
         "line 4, \"id\": line 1 already has the id 'a'; give every row its own id"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from difference_feedback.errors import DataError
-from difference_feedback.runs.jsonl import JsonLines, read_jsonl, read_rows, to_json, write_jsonl
+from difference_feedback.runs.jsonl import JsonLines, read_input, read_jsonl, read_rows, to_json, write_jsonl
 
 
 def test_good_rows_survive_bad_neighbours(tmp_path):
@@ -32,6 +32,32 @@ def test_good_rows_survive_bad_neighbours(tmp_path):
     assert [problem.line for problem in problems] == [2, 4, 5, 6, 7, 8, 9]
     for problem, part in zip(problems, ["JSON", "list", "str", "NoneType", "UTF-8", "JSON", "JSON"], strict=True):
         assert part in problem.message
+
+
+def test_a_key_that_occurs_twice_is_ambiguous(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"answer": 1, "answer": 2}\n{"a": {"b": 1, "b": 1}}\n{"a": {"b": 1}, "b": 2}\n')
+    rows, problems = read_jsonl(path)
+    assert [row.line for row in rows] == [3]
+    assert [("'answer'" in str(problem), "'b'" in str(problem)) for problem in problems] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+@pytest.mark.parametrize("half", ["\\ud83d", "\\uDE00", "\\ud83d\\ud83d", "a\\uDE00\\uD83Db"])
+def test_half_of_a_surrogate_pair_is_a_problem_of_input(tmp_path, half):
+    path = tmp_path / "rows.jsonl"
+    values = [f'"{half}"', f'["a", "{half}"]', f'{{"b": {{"{half}": 1}}}}']
+    lines = [f'{{"id": 1, "text": {value}}}' for value in values]
+    path.write_text("\n".join([*lines, f'{{"id": 1, "{half}": 1}}', '{"id": 1, "text": "\\ud83d\\ude00 \\\\ud83d"}']))
+    rows, problems = read_input(path)
+    assert [row.values["text"] for row in rows] == ["😀 \\ud83d"]
+    assert [(problem.line, problem.field) for problem in problems[:3]] == [(1, "text"), (2, "text"), (3, "text")]
+    assert len(problems) == 4
+    for problem in problems:
+        str(problem).encode()
+    assert len(read_jsonl(path)[0]) == 5, "files of this package hold what a model wrote"
 
 
 def test_empty_file_has_no_rows(tmp_path):

@@ -52,7 +52,7 @@ def old_run(folder: Path, people: bool) -> None:
     write_jsonl(folder / "items.jsonl", [{"id": "7", "image": [PICTURE], "draft": "a"}])
     part = Run(folder / "shared" / "repair_rl-1234", EvaluateRecipe())
     for place in (folder, part.folder):
-        for name in (PICTURE, "audit_images/0123456789ab.png", "model/model.safetensors"):
+        for name in (PICTURE, "images/example-1-0.png", "audit_images/0123456789ab.png", "model/model.safetensors"):
             (place / name).parent.mkdir(exist_ok=True)
             (place / name).write_bytes(name.encode())
     JsonLines(part.folder / "audits.jsonl").append({"id": "1"})

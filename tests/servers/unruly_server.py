@@ -1,6 +1,8 @@
 """A chat server on loopback that misbehaves to order: each request takes the next step of a script."""
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,7 +18,8 @@ class UnrulyServer(ThreadingHTTPServer):
 
     A text is the answer's content; `{"status": 503, "headers": {...}}` refuses; `{"raw": "..."}` is a body as it is;
     `{"hang": seconds}` says nothing for that long; `{"drip": True}` sends a byte now and then; `{"drop": True}` closes
-    the connection during the answer.
+    the connection during the answer. `{"wire": bytes, "then": "close" | "reset" | "hang"}` is what goes over the wire,
+    status line and all; `{"echo": function}` answers with a text made of the request's body and headers.
     """
 
     daemon_threads = True
@@ -49,6 +52,10 @@ class _Handler(BaseHTTPRequestHandler):
             step = server.script.pop(0) if len(server.script) > 1 else server.script[0]
         if isinstance(step, str):
             self._send(200, completion(step, body.get("n") or 1))
+        elif "echo" in step:
+            self._send(200, completion(step["echo"](body, self.headers), body.get("n") or 1))
+        elif "wire" in step:
+            self._wire(step["wire"], step.get("then", "close"))
         elif "hang" in step:
             server.stopping.wait(step["hang"])
         elif "drop" in step:
@@ -70,6 +77,18 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(
                 step.get("status", 200), step.get("raw", '{"error": {"message": "no"}}'), step.get("headers", {})
             )
+
+    def _wire(self, data: bytes, then: str) -> None:
+        self.close_connection = True
+        try:
+            self.connection.sendall(data)
+            if then == "hang":
+                self.server.stopping.wait(20)
+        except OSError:  # the client has seen enough
+            return
+        if then == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
 
     def _send(self, status: int, body: str, headers: dict[str, str] | None = None) -> None:
         data = body.encode()

@@ -5,7 +5,11 @@ import torch
 from trl import GRPOConfig
 
 from difference_feedback import world
+from difference_feedback.judges.reward_sum import weighted_sums
+from difference_feedback.policy.wrong_answers import WrongAnswers
+from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.trl import ExactResume
+from difference_feedback.trl.rollouts import total_rewards, unjudged
 from difference_feedback.world import nano
 
 
@@ -32,3 +36,24 @@ def test_in_plain_grpo_the_unjudged_have_no_advantage_and_move_no_mean(tmp_path,
     expected = (judged - judged.mean()) / (judged.std() + 1e-4)
     advantages = batch["advantages"].flatten().sort().values.tolist()
     assert advantages == pytest.approx(sorted([*expected.tolist(), 0.0]), abs=1e-3)
+
+
+def test_an_answer_is_judged_when_every_function_that_decides_has_judged_it():
+    nan = torch.nan
+    rewards = torch.tensor([[1.0, 0.5, 2.0], [nan, 1.0, 2.0], [1.0, nan, 2.0], [1.0, 0.5, nan], [nan, nan, nan]])
+    weights = torch.tensor([1.0, 0.2, 0.0])
+    assert unjudged(rewards, weights).tolist() == [False, True, True, False, True]
+    totals = total_rewards(rewards, weights)
+    assert totals.tolist() == pytest.approx([1.1, nan, nan, 1.1, nan], nan_ok=True)
+    functions = [lambda column=column, **_: [None if v != v else v for v in column] for column in rewards.T.tolist()]
+    sums = weighted_sums(functions, weights.tolist())
+    assert [nan if value is None else value for value in sums] == pytest.approx(totals.tolist(), nan_ok=True)
+
+
+def test_wrong_answers_are_kept_only_where_all_have_judged(tmp_path):
+    rows = [{"id": str(i // 2), "prompt": [{"role": "user", "content": "?"}], "images": []} for i in range(4)]
+    rewards = torch.tensor([[torch.nan, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    keep = WrongAnswers(tmp_path, 9, [1.0, 1.0], 1.5)
+    keep(rows, [[{"role": "assistant", "content": f"a{i}"}] for i in range(4)], rewards)
+    [item] = read_rows(tmp_path / "items.jsonl")
+    assert (item["draft"], item["reference"]) == ("a3", "a2")

@@ -154,7 +154,7 @@ def test_answers_graded_by_a_foreign_rule_have_no_task(tmp_path: Path) -> None:
 
 def test_held_out_questions_decide_whether_verl_validates(tmp_path: Path) -> None:
     Image.new("RGB", (56, 56), "red").save(tmp_path / "a.png")
-    rows = [{"question": f"how much is {i} plus {i} ?", "image": "a.png", "answer": str(2 * i)} for i in range(4)]
+    rows = [{"question": f"how much is {i} plus {i} ?", "image": "a.png", "answer": str(2 * i)} for i in range(8)]
     data = write(tmp_path / "rows.jsonl", rows)
 
     def given(name: str, *changes: str) -> dict[str, str]:

@@ -122,6 +122,26 @@ def test_ppo_keeps_its_answers_and_weighs_the_wrong_ones(tmp_path: Path) -> None
         check_loss(row, tensors, "ppo")
 
 
+def test_unjudged_answers_leave_the_batch(tmp_path: Path) -> None:
+    (tmp_path / "rewards.py").write_text(
+        "from difference_feedback.verl.reward import compute_score as rule\n"
+        "def compute_score(data_source, solution_str, ground_truth, extra_info=None, **_):\n"
+        "    unjudged = {'score': 0.0, 'acc': 0.0, 'unjudged': 1.0} if len(solution_str) % 3 == 0 else {}\n"
+        "    return rule(data_source, solution_str, ground_truth, extra_info) | unjudged\n"
+    )
+    path = f"reward.custom_reward_function.path={tmp_path / 'rewards.py'}"
+    rows, dumped = train(tmp_path / "unjudged", *GRPO, path, "+difference_feedback.regroup=false")
+    assert sum(row["df/unjudged"] for row in rows) > 0
+    for row, tensors in zip(rows, dumped, strict=True):
+        judged = row["df/answers"] - row["df/unjudged"]
+        assert row["df/answers"] == ANSWERS
+        assert row["df/rows"] == judged == (tensors["response_mask"].sum(1) > 0).sum()
+        assert row["critic/score/mean"] == pytest.approx(1 - row["df/wrong"] / judged)
+        # Rows that stand in for those that left have no weights, and count in verl's mean over rows, as in TRL's.
+        row["actor/pg_loss"] *= ANSWERS / judged
+        check_loss(row, tensors, "grpo")
+
+
 def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
     whole, dumped = train(tmp_path / "whole", *GRPO, steps=3)
     folder = tmp_path / "parts"

@@ -23,6 +23,7 @@ from difference_feedback.runs.rewards import rewards_of
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.servers import check_server
 from difference_feedback.runs.serving import free_url
+from difference_feedback.runs.terminal import Terminal
 
 STRATA = ("subject", "level")
 
@@ -64,7 +65,7 @@ def collect_folder(
     form = prompt_form(recipe.system_prompt, recipe.format_prompt)
     questions = load_data(data, console, form).questions()
     # The instruction to state the answer, or the format around the question, is for models; people see the bare one.
-    bare = load_data(data.model_copy(update={"instruction": ""}), Console(quiet=True)).questions()
+    bare = load_data(data.model_copy(update={"instruction": ""}), Terminal(quiet=True)).questions()
     with holding(output):
         if responses:
             usable, problems = read_responses(responses)

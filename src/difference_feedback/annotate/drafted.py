@@ -138,6 +138,7 @@ class DraftedRepairs:
             if changes.is_other:
                 self._rows.clear()
             for _, row in changes.rows:
-                if isinstance(row.get("drafted"), str | None) and {"drafted", "drafted_by", "asked"} <= row.keys():
-                    if self.drafters is None or row["asked"] == self.drafters.name:
-                        self._rows[str(row.get("id")), str(row.get("draft"))] = row
+                if not {"drafted", "drafted_by", "asked"} <= row.keys() or not isinstance(row["drafted"], str | None):
+                    continue
+                if self.drafters is None or row["asked"] == self.drafters.name:
+                    self._rows[str(row.get("id")), str(row.get("draft"))] = row

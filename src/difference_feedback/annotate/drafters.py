@@ -173,7 +173,7 @@ def _local(name: str, folder: Path, stopped: threading.Event) -> Drafter:
             for row in examples
         ]
         repairs = repairer.repair(requests, SAMPLES)
-        return [[repair.text for repair in of_request if not repair.wrapped] for of_request in repairs]
+        return [[repair.text for repair in of_request if repair.fault is None] for of_request in repairs]
 
     return _with_images(draft, folder)
 
@@ -204,7 +204,7 @@ def _texts(draft: str, answer: ChatAnswer) -> Texts:
     """The repairs of an answer, without what a chat model writes around them, and without those that were cut off."""
     if answer.texts is None:
         return None
-    whole = [text for text, cut in zip(answer.texts, answer.truncated, strict=True) if not cut]
+    whole = [text for text, cut in zip(answer.texts, answer.truncated, strict=True) if text is not None and not cut]
     return [repair for text in whole if (repair := unwrapped(text, draft, FULL.markers)) is not None]
 
 

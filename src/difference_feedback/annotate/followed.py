@@ -66,16 +66,14 @@ class FollowedFile:
             status = os.fstat(file.fileno())
             name = (status.st_dev, status.st_ino)
             rewritten = status.st_size == self._size and status.st_mtime_ns != self._time
-            file.seek(max(0, self._end - len(self._mark)))
-            if (
-                name != self._file
-                or rewritten
-                or status.st_size < self._end
-                or file.read(len(self._mark)) != self._mark
-            ):
+            file.seek(self._end - len(self._mark))
+            goes_on = status.st_size >= self._end and file.read(len(self._mark)) == self._mark
+            if self._mark and not self._mark.endswith(b"\n"):  # a row that was taken may have become part of another
+                goes_on = goes_on and file.read(1) in (b"", b"\r", b"\n")
+            if name != self._file or rewritten or not goes_on:
                 changes.is_other = self._gave_rows
                 self.forget()
-                file.seek(0)
+            file.seek(self._end)
             is_start, self._gave_rows = self._end == 0, True
             self._file, self._size, self._time = name, status.st_size, status.st_mtime_ns
             for line in file:

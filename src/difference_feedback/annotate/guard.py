@@ -4,7 +4,8 @@ Gradio has some seventy routes: uploads, files of this machine, a proxy, custom 
 
 | route | why |
 |---|---|
-| `/`, `/assets/`, `/static/`, `/theme.css`, `/favicon.ico`, `/manifest.json`, `/robots.txt` | the page and its scripts, all from Gradio's package |
+| `/`, `/theme.css`, `/manifest.json`, `/robots.txt` | the page |
+| `/assets/`, `/static/`, `/favicon.ico` | its scripts and pictures, all from Gradio's package |
 | `/config`, `/gradio_api/info` | the page's description, for programs that work the page; it has no data and no path |
 | `/gradio_api/queue/join`, `/gradio_api/queue/data` | what people do on the page, and the answers to it |
 | `/gradio_api/heartbeat/` | ends the state of a page that was closed |
@@ -25,15 +26,14 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LARGEST_BODY = 2 * 1024 * 1024
 """Bytes of a request. The longest text that can be saved has 100,000 characters."""
-_READ = frozenset(
-    ["/", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt", "/config", "/gradio_api/info", "/logout"]
-)
+_PAGE = frozenset(("/", "/theme.css", "/manifest.json", "/robots.txt", "/favicon.ico"))
+_READ = _PAGE | {"/config", "/gradio_api/info", "/logout"}
 _BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/")
 _ANSWERS = "/gradio_api/queue/data"
 _WRITE = frozenset(("/gradio_api/queue/join", "/login"))
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(:[0-9]{1,5})?")
 _HEADERS = {
-    # Gradio's scripts stand in the page, and it makes functions of texts; but nothing is loaded from, or sent to, others.
+    # Gradio's scripts stand in the page and make functions of texts. But nothing is loaded from or sent to others.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
     "'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; object-src 'none'; base-uri 'self'; "
     "form-action 'self'; frame-ancestors 'none'",
@@ -118,7 +118,8 @@ def _site(origin: str) -> str:
 
 async def _body(receive: Receive) -> bytes | None:
     """The whole body of a request; None if it is too large."""
-    parts, size = [], 0
+    parts: list[bytes] = []
+    size = 0
     while True:
         message = await receive()
         if message["type"] != "http.request":

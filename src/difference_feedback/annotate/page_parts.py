@@ -10,11 +10,13 @@ from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import sign, word_cost
 from difference_feedback.annotate.item_check import images_of
 from difference_feedback.annotate.projects import Progress
-from difference_feedback.data.image_files import REFUSED_PIXELS, data_url, open_image, png_bytes
+from difference_feedback.data.image_files import data_url, open_image, png_bytes
+from difference_feedback.data.image_limits import REFUSED_PIXELS
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import Agreement
 
 REWRITE = 0.5  # edit cost above which a drafted repair keeps less of the wrong answer than it changes
+LARGE = 16_000_000  # bytes: a larger file is sent with fewer pixels
 SMALL = 160  # pixels: an image below this width is enlarged without smoothing
 BROWSERS_SHOW = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
@@ -49,11 +51,13 @@ def images_html(item: Mapping[str, Any], folder: Path) -> str:
 
 def _image_html(path: Path, name: str) -> str:
     try:
-        image = open_image(path, min_side=1, max_pixels=REFUSED_PIXELS).image
-    except DataError as error:
+        is_large = path.stat().st_size > LARGE
+        image = open_image(path, min_side=1, max_pixels=LARGE // 4 if is_large else REFUSED_PIXELS).image
+        kind = mimetypes.guess_type(path.name)[0]
+        as_it_is = kind in BROWSERS_SHOW and not is_large
+        url = data_url(path.read_bytes(), str(kind)) if as_it_is else data_url(png_bytes(image))
+    except (DataError, OSError, ValueError) as error:
         return message_html(f"The image {name} cannot be shown: {error} You can skip this item.", wrong=True)
-    kind = mimetypes.guess_type(path.name)[0]
-    url = data_url(path.read_bytes(), kind) if kind in BROWSERS_SHOW else data_url(png_bytes(image))
     small = " class='small'" if image.width < SMALL else ""
     return f'<img{small} src="{escape(url)}" alt="image of the question">'
 

@@ -24,6 +24,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import JsonLines
 
+COUNTED = 40  # saved repairs whose edits are counted at a time
 CLAIM = 1800.0  # seconds: an item that someone has opened is not offered to others for this long
 
 
@@ -95,8 +96,8 @@ class Project:
             raise StaleError(f"Item {shown.id} is no longer in {self.work.path.name}. Nothing was saved.", None)
         if shown.annotator != annotator:
             raise StaleError(
-                f"The page was opened by {shown.annotator}, and saves for {annotator} now. Nothing was saved. Save once "
-                f"more to save as {annotator}.",
+                f"The page was opened by {shown.annotator}, and saves for {annotator} now. Nothing was saved, and your "
+                f"text is kept. Save once more to save as {annotator}.",
                 place,
             )
         if shown.item != item_digest(self.items[place]):
@@ -189,6 +190,13 @@ class RepairProject(Project):
         """What people made of drafted repairs, for each drafter. `at_most` is as in `CorrectionSums.figures`."""
         with self.turn():
             return self._sums.figures(at_most)
+
+    def count_all(self) -> None:
+        """Count all saved repairs for `corrections`, some at a time, so that turns of a page come between."""
+        self.corrections(COUNTED)
+        while self.uncounted:
+            time.sleep(0.05)
+            self.corrections(COUNTED)
 
     @property
     def uncounted(self) -> int:

@@ -14,13 +14,12 @@ from difference_feedback.annotate.page_parts import (
     progress_html,
     question_html,
 )
-from difference_feedback.annotate.projects import RepairProject
+from difference_feedback.annotate.projects import COUNTED, RepairProject
 from difference_feedback.annotate.shown import Shown, StaleError, digest
 from difference_feedback.annotate.turns import ONE_BY_ONE, Updates, name_of, spoken
 from difference_feedback.report.mask_pairs import Tokenizer
 
 POLL = 1.5  # seconds between two looks for a drafted repair that is being made
-COUNTED = 200  # saved repairs whose edits are counted at one turn
 WRONG = "The grader calls this repair wrong. Correct it, or save it once more to keep it all the same."
 
 

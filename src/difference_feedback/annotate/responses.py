@@ -147,7 +147,7 @@ def _by_endpoint(endpoint: Endpoint | None, max_new_tokens: int, temperature: fl
         requests = [
             ChatRequest(question.prompt, question.images, seed=seed * ROUND + i, **settings) for i, question in asked
         ]
-        texts = [answer.texts or [] for answer in client.ask(requests)]
+        texts = [[text for text in answer.texts or () if text is not None] for answer in client.ask(requests)]
         return [(question.id, of_question) for (_, question), of_question in zip(asked, texts, strict=True)]
 
     return ask

@@ -24,6 +24,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.report.mask_pairs import load_tokenizer
 from difference_feedback.runs.jsonl import print_problems
 from difference_feedback.runs.packages import require
+from difference_feedback.runs.terminal import Terminal
 
 TOKEN = "DIFFERENCE_FEEDBACK_TOKEN"
 NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -55,7 +56,7 @@ def serve(
 
     from difference_feedback.annotate.page import CSS, HEAD, build_page, theme
 
-    console = Console(stderr=True, emoji=False, soft_wrap=True)
+    console = Terminal(stderr=True, emoji=False, soft_wrap=True)
     say = partial(console.print, markup=False, highlight=False)
     repairs, audits = find_work(source)
     for work in filter(None, (repairs, audits)):
@@ -100,6 +101,8 @@ def serve(
         if project.old_output:
             say(f"Repairs of these items from {project.old_output} are copied there: that name was cut at a dot.")
     say(f"Open {server.local_url} in a browser. Ctrl+C stops the server; saved work is kept.")
+    if project:
+        threading.Thread(target=project.count_all, daemon=True).start()
     if project and drafters:
         say(f"{drafters.name} drafts repairs: {project.drafted.file.path}")
         project.drafted.start(project.repaired, say)

@@ -61,6 +61,9 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
             raise ConfigError(f"--only {name}: the plan has no such method.{nearest(name, plan.methods)}")
     if len(set(plan.seeds)) < len(plan.seeds):
         raise ConfigError(f"seeds: {plan.seeds} names a seed twice: name each seed once.")
+    for key, values in plan.sweep.items():
+        if any(value in values[:place] for place, value in enumerate(values)):
+            raise ConfigError(f"sweep.{key}: {values} names a value twice: name each value once.")
     return [
         _cell(plan, name, method, tasks, seed, settings)
         for seed in plan.seeds

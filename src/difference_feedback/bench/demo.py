@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from difference_feedback.bench.cells import Cell, cells_of
@@ -16,6 +15,7 @@ from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe, TrainRecipe
+from difference_feedback.runs.terminal import Terminal
 
 
 def run_demo(plan: BenchRecipe, run: Run) -> Path:
@@ -25,7 +25,7 @@ def run_demo(plan: BenchRecipe, run: Run) -> Path:
     """
     from difference_feedback.report import write_report
 
-    console = Console(emoji=False)
+    console = Terminal(emoji=False)
     cells = cells_of(plan)
     console.print(f"Folder: {run.folder}. Each cell writes its own log in {run.folder / 'cells'}.")
     rows = {row["hash"]: row for row in run_bench(plan, run.folder, jobs=min(len(cells), os.cpu_count() or 1))}

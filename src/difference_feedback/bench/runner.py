@@ -23,6 +23,7 @@ from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.lock import holding
 from difference_feedback.runs.outputs import explain, refusal, write_atomically
 from difference_feedback.runs.recipes import BenchRecipe
+from difference_feedback.runs.safe_path import use_safe_path
 
 
 def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str] | None = None) -> list[ResultRow]:
@@ -90,6 +91,7 @@ def _run(plan: BenchRecipe, todo: Sequence[Cell], root: Path, jobs: int, total: 
     """Run the cells, each in a process of its own: one that is killed takes no other with it. What failed, and why."""
     failed: dict[str, str] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeElapsedColumn())
+    use_safe_path()
     waiting, running = deque(todo), list[_Worker]()
     with Progress(*columns) as progress:
         done = total - len(todo)

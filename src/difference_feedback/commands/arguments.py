@@ -1,5 +1,6 @@
 """The arguments of the commands that run a recipe, and the folder of the run."""
 
+import os.path
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -88,7 +89,7 @@ def publish(run: "Run", repository: str | None) -> None:
 def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str, list[str]]:
     """The recipe's name and the overrides; the recipe may be left out."""
     words = list(arguments or ())
-    if words and ("=" not in words[0] or Path(words[0]).is_file()):
+    if words and ("=" not in words[0] or os.path.isfile(words[0])):  # unlike `Path`, it takes any text
         return words[0], words[1:]
     return default, words
 
@@ -114,9 +115,11 @@ def open_run(
     from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.folder import Run
-    from difference_feedback.runs.loading import load_recipe
+    from difference_feedback.runs.hub import check_on_hub
+    from difference_feedback.runs.loading import MODELS, load_recipe
     from difference_feedback.runs.lock import check_free
     from difference_feedback.runs.outputs import check_folder
+    from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS
 
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
@@ -129,6 +132,9 @@ def open_run(
         _keep_what_is_read(recipe, path)
     if overwrite or not (path / "summary.json").is_file():
         (check or check_recipe)(recipe)
+        for key in MODELS:
+            if isinstance(model := getattr(recipe, key, None), str) and model not in (*EMBEDDED_REPAIRERS, "policy"):
+                check_on_hub(model, key)
         if check_settings:
             check_settings(recipe)
     run = Run(path, recipe, overwrite=overwrite)

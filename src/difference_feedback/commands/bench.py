@@ -54,15 +54,15 @@ def bench(
     check_folder(root)
     RUN_FOLDER.set(root)
     rows = run_bench(plan, root, jobs, only)
-    from rich.console import Console
     from rich.markdown import Markdown
 
     from difference_feedback.bench.evidence import evidence
     from difference_feedback.bench.tables import accuracy_table, difference_table
+    from difference_feedback.runs.terminal import Terminal
 
     against = {name: method.against for name, method in plan.methods.items()}
     comparison = evidence(rows, against)
-    console = Console(emoji=False)
+    console = Terminal(emoji=False)
     console.print(Markdown(accuracy_table(comparison)))
     console.print(Markdown(difference_table(comparison)))
     typer.echo(f"Results: {root / 'results.jsonl'}")

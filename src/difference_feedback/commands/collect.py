@@ -91,14 +91,13 @@ def collect(
     [bold]Example:[/] difference-feedback repair collect train.jsonl --model Qwen/Qwen2.5-VL-7B-Instruct --gpus 0,1
     --serve "vllm serve --tensor-parallel-size 2"
     """
-    from rich.console import Console
-
     from difference_feedback.annotate.collection import collect_folder
     from difference_feedback.errors import ConfigError
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.model_folder import model_of
     from difference_feedback.runs.outputs import check_folder, check_output
     from difference_feedback.runs.recipes import EvaluateRecipe
+    from difference_feedback.runs.terminal import Terminal
 
     if sum(option is not None and option != [] for option in (responses, model, url)) != 1:
         raise ConfigError("give one of --responses, --model and --url: where the answers come from")
@@ -122,7 +121,7 @@ def collect(
     )
     local = {"dtype": dtype, "attention": attention, "batch_size": batch_size}
     shared = {"samples": samples, "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
-    console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
+    console = Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False)
     collected = collect_folder(
         recipe,
         output,

@@ -46,13 +46,12 @@ def check(
     [bold]Example:[/] difference-feedback data check lmms-lab/ai2d data.split=test model=Qwen/Qwen2.5-VL-7B-Instruct
     --html page.html
     """
-    from rich.console import Console
-
     from difference_feedback.report.data_check import check_data, print_check, write_check_page
     from difference_feedback.runs.check import check as check_recipe
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.outputs import check_output, is_stdout
     from difference_feedback.runs.recipes import EvaluateRecipe
+    from difference_feedback.runs.terminal import Terminal
 
     printed = html is not None and is_stdout(html)
     if html:
@@ -64,7 +63,7 @@ def check(
     recipe = build_recipe(EvaluateRecipe, values, words, source="data check")
     check_recipe(recipe)
     result = check_data(recipe, recipe.model if names_model else None, rows)
-    print_check(result, Console(emoji=False, soft_wrap=True, highlight=False, stderr=printed))
+    print_check(result, Terminal(emoji=False, soft_wrap=True, highlight=False, stderr=printed))
     if html:
         write_check_page(html, result)
         typer.echo(f"Page: {html}", err=printed)

@@ -1,5 +1,6 @@
 """`difference-feedback evaluate`: a model's accuracy on held-out problems, or its scores on public benchmarks."""
 
+import os.path
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,7 +64,7 @@ def evaluate(
 
     [bold]Example:[/] difference-feedback evaluate runs/df_gspo ai2d --task-data ai2d=copies/ai2d
     """
-    words = [word for word in arguments or () if "=" not in word or Path(word).exists()]
+    words = [word for word in arguments or () if "=" not in word or os.path.exists(word)]
     overrides = [word for word in arguments or () if word not in words]
     if len(words) > 1:
         values = {"kind": "benchmarks", "model": words[0], "tasks": words[1:]}
@@ -74,7 +75,7 @@ def evaluate(
         return
     if task_data or harness:
         raise ConfigError("--task-data and --harness are for benchmarks: name a model and tasks, as in --help.")
-    if words and Path(words[0]).is_dir():
+    if words and os.path.isdir(words[0]):
         raise ConfigError(
             f"{words[0]} is a folder: name the benchmarks to run, for example mathvista mmstar mmmu, or give a recipe "
             f"and model={words[0]}."
@@ -82,23 +83,22 @@ def evaluate(
     from difference_feedback.runs.recipes import EvaluateRecipe
 
     recipe, run = open_run(arguments, EvaluateRecipe, "nano_evaluate", output, overwrite)
-    from rich.console import Console
-
     from difference_feedback.policy.evaluation import evaluate_recipe, show
     from difference_feedback.runs.first_rank import is_first_rank
+    from difference_feedback.runs.terminal import Terminal
 
     summary = run.summary() if run.finished else evaluate_recipe(recipe, run)
     if is_first_rank():
-        show(summary, Console(emoji=False))
+        show(summary, Terminal(emoji=False))
 
 
 def _values_of_benchmarks(path: Path) -> dict[str, Any] | None:
     """What a recipe of kind `benchmarks` holds; None for any other file, and for a name."""
-    from difference_feedback.runs.yaml_text import parse_yaml
+    from difference_feedback.runs.yaml_text import read_yaml
 
-    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+    if path.suffix not in (".yaml", ".yml") or not os.path.isfile(path):
         return None
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    values = read_yaml(path)
     return values if isinstance(values, dict) and values.get("kind") == "benchmarks" else None
 
 
@@ -110,8 +110,6 @@ def _benchmarks(
     output: Path | None,
     overwrite: bool,
 ) -> None:
-    from rich.console import Console
-
     from difference_feedback.policy.benchmarks import place_for, run_benchmarks
     from difference_feedback.report.benchmarks import show_scores
     from difference_feedback.report.collect import load_scores
@@ -119,6 +117,7 @@ def _benchmarks(
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.outputs import check_folder
     from difference_feedback.runs.recipes import BenchmarksRecipe
+    from difference_feedback.runs.terminal import Terminal
 
     recipe = build_recipe(BenchmarksRecipe, values, overrides, source="evaluate")
     place = place_for(recipe.model)
@@ -129,7 +128,7 @@ def _benchmarks(
             raise ConfigError(f"--task-data {copy}: write TASK=PATH, for example mathvista=copies/mathvista.")
         data[task] = path
     recipe = recipe.model_copy(update={"model": place.model, "data": data})
-    console = Console(stderr=True, emoji=False, soft_wrap=True)
+    console = Terminal(stderr=True, emoji=False, soft_wrap=True)
     folder = output or place.folder
     if is_first_rank():
         check_folder(folder)
@@ -137,5 +136,5 @@ def _benchmarks(
     folders = run_benchmarks(recipe, folder, console, python=harness, overwrite=overwrite)
     if is_first_rank():
         scores = {score.task: score for score in load_scores(folder)}
-        show_scores([scores[path.name] for path in folders], Console(emoji=False))
+        show_scores([scores[path.name] for path in folders], Terminal(emoji=False))
         typer.echo(f"Results: {folder}\nSide by side with other models: difference-feedback report {folder} RUN...")

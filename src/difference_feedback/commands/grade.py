@@ -34,16 +34,15 @@ def grade(
 
     [bold]Example:[/] difference-feedback grade rows.jsonl --output graded.jsonl
     """
-    from rich.console import Console
-
     from difference_feedback.judges.grading import grade_file
     from difference_feedback.runs.jsonl import print_problems
     from difference_feedback.runs.outputs import check_output, is_stdout
+    from difference_feedback.runs.terminal import Terminal
 
     output = output or output_beside(rows, "graded")
     check_output(output)
-    console = Console(stderr=is_stdout(output), soft_wrap=True, emoji=False, highlight=False)
-    errors = Console(stderr=True, emoji=False, soft_wrap=True)
+    console = Terminal(stderr=is_stdout(output), soft_wrap=True, emoji=False, highlight=False)
+    errors = Terminal(stderr=True, emoji=False, soft_wrap=True)
     keep_inputs("--output", output, [rows])
     result = grade_file(rows, output, compare, errors)
     if result.graded:

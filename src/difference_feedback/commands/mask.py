@@ -1,12 +1,14 @@
 """`difference-feedback mask`: masks for pairs of answers from a file, without any model."""
 
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from difference_feedback.commands.arguments import keep_inputs, named_path, output_beside
-from difference_feedback.method.alignment import AlignmentMethod, edit_cost
+from difference_feedback.method.alignment import AlignmentMethod
 from difference_feedback.method.masks import Granularity
 
 
@@ -31,7 +33,7 @@ def mask(
         typer.Option(
             parser=named_path,
             metavar="PATH",
-            help="Also write a page that shows every pair with its mask.",
+            help="Also write a page that shows pairs with their masks.",
             show_default=False,
         ),
     ] = None,
@@ -54,20 +56,22 @@ def mask(
 ) -> None:
     """Make the masks of pairs of a wrong answer and its repair, without any model.
 
-    Each row of the output has the tokens, both masks, the edits, their distance and the edit cost. Rows that cannot be
+    Each row of the output has the tokens, both masks, the edits, their distance and the edit cost. The page shows at
+    most 200 pairs, evenly spread. Rows that cannot be
     used are listed with the remedy, and the exit code is 1. The masks of the other rows are made. If there are none,
     nothing is written.
 
     [bold]Example:[/] difference-feedback mask pairs.jsonl --output masks.jsonl --html masks.html
     """
-    from rich.console import Console
     from rich.progress import track
 
     from difference_feedback.errors import ConfigError
-    from difference_feedback.report.mask_page import write_mask_page
-    from difference_feedback.report.mask_pairs import MaskedPair, check_pairs, load_tokenizer, mask_pair
-    from difference_feedback.runs.jsonl import RowProblem, print_problems, read_input, write_jsonl
+    from difference_feedback.report.mask_page import MaskTotals, write_mask_page
+    from difference_feedback.report.mask_pairs import Pair, check_pairs, load_tokenizer, mask_pair
+    from difference_feedback.report.shown import SpreadSample
+    from difference_feedback.runs.jsonl import RowProblem, count_lines, iterate_input, print_problems, write_jsonl
     from difference_feedback.runs.outputs import check_output, is_stdout, same_output
+    from difference_feedback.runs.terminal import Terminal
 
     if sigma is not None and not sigma > 0:
         raise ConfigError(f"--sigma is {sigma}; it is a length in tokens, above 0. Leave it out for hard masks")
@@ -81,26 +85,35 @@ def mask(
         if same_output(html, output):
             raise ConfigError(f"--html and --output are the same file, {html}: give two.")
     printed = is_stdout(output) or (html is not None and is_stdout(html))
-    errors = Console(stderr=True, emoji=False, soft_wrap=True)
+    errors = Terminal(stderr=True, emoji=False, soft_wrap=True)
     model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
 
-    rows, problems = read_input(pairs)
-    checked, bad = check_pairs(rows, len(model_tokenizer) if model_tokenizer else None)
-    problems += bad
-    masked: list[MaskedPair] = []
-    for pair in track(checked, "Aligning", console=errors, transient=True, disable=len(checked) < 1000):
-        try:
-            masked.append(mask_pair(pair, model_tokenizer, method, granularity, sigma, anchor_gaps))
-        except ConfigError as error:
-            problems.append(RowProblem(pair.line, None, str(error)))
+    problems: list[RowProblem] = []
+    shown, totals = SpreadSample[Pair](), MaskTotals()
+    settings = model_tokenizer, method, granularity, sigma, anchor_gaps
 
-    if masked:
-        write_jsonl(output, (result.to_row() for result in masked))
-        cost = sum(edit_cost(result.alignment) for result in masked) / len(masked)
-        typer.echo(f"{len(masked)} pairs, mean edit cost {cost:.3f}: {output}", err=printed)
-    if masked and html:
-        write_mask_page(html, masked, title=pairs.name)
-        typer.echo(f"Page: {html}", err=printed)
+    def masked() -> Iterator[dict[str, Any]]:
+        """The rows of the output, of which one is in memory at a time."""
+        lines = count_lines(pairs)
+        rows = track(iterate_input(pairs), "Aligning", lines, console=errors, transient=True, disable=lines < 1000)
+        for pair in check_pairs(rows, problems, len(model_tokenizer) if model_tokenizer else None):
+            try:
+                result = mask_pair(pair, *settings)
+            except ConfigError as error:
+                problems.append(RowProblem(pair.line, None, str(error)))
+                continue
+            shown.add(pair)
+            totals.add(result)
+            yield result.to_row()
+
+    results = masked()
+    if first := next(results, None):
+        write_jsonl(output, chain([first], results))
+        typer.echo(f"{totals.pairs} pairs, mean edit cost {totals.cost / totals.pairs:.3f}: {output}", err=printed)
+        if html:
+            again = (mask_pair(pair, *settings) for pair in shown.items)
+            write_mask_page(html, again, totals, title=pairs.name)
+            typer.echo(f"Page: {html}", err=printed)
     if problems:
         lines = len({problem.line for problem in problems})
         errors.print(f"{lines} rows of {pairs} could not be used:", style="bold red", markup=False)

@@ -32,12 +32,11 @@ def report(
 
     [bold]Example:[/] difference-feedback report runs/df_gspo runs/gspo runs/benchmarks/Qwen--Qwen2.5-VL-7B-Instruct
     """
-    from rich.console import Console
-
     from difference_feedback.report.benchmarks import benchmark_table, show_table
     from difference_feedback.report.collect import load_report
     from difference_feedback.report.page import write_page
     from difference_feedback.runs.outputs import check_output, is_stdout
+    from difference_feedback.runs.terminal import Terminal
 
     path = output or runs[0] / "report.html"
     check_output(path)
@@ -47,5 +46,5 @@ def report(
     data = load_report(runs)
     write_page(data, runs[0], path)
     if table := benchmark_table(data.benchmarks):
-        show_table(table, Console(emoji=False, stderr=printed))
+        show_table(table, Terminal(emoji=False, stderr=printed))
     typer.echo(path, err=printed)

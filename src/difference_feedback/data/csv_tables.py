@@ -51,7 +51,7 @@ class CsvTable:
 
     def rows(self, problem: Callable[[int, str], None]) -> Iterator[CsvRow]:
         """The rows in order. `problem` takes the line of each that cannot be read, and why."""
-        if not _is_unicode("".join(self.header)):
+        if not is_unicode("".join(self.header)):
             problem(self._line, f"the names of the columns are no UTF-8; {_SAVE}")
         with self.path.open("rb") as file:
             file.seek(self._start)
@@ -76,7 +76,7 @@ class CsvTable:
                 elif any(cell.strip() for cell in cells[len(self.header) :]):
                     wanted = f"{len(cells)} cells, but {len(self.header)} columns: put texts with"
                     problem(first, f"{wanted} {self.delimiter!r} into quotes")
-                elif not _is_unicode("".join(cells)):
+                elif not is_unicode("".join(cells)):
                     problem(first, f"a byte is no UTF-8; {_SAVE}")
                 elif cells:
                     yield CsvRow(start, lines.end, first, self._named(cells))
@@ -153,7 +153,8 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text has no half of a surrogate pair, and no byte that is no UTF-8."""
     if text.isascii():
         return True
     try:

@@ -16,6 +16,7 @@ from typing import Any
 
 import datasets
 import pyarrow as pa
+from huggingface_hub.constants import HF_HUB_CACHE
 from PIL import Image
 from rich.console import Console
 
@@ -30,9 +31,10 @@ from difference_feedback.data.sources import RowSource, open_source
 from difference_feedback.data.video import spread
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.first_rank import is_first_rank
-from difference_feedback.runs.jsonl import RowProblem, print_problems
+from difference_feedback.runs.jsonl import HALF_PAIR, RowProblem, field_with_half_pair, print_problems
 from difference_feedback.runs.prompts import PromptForm
 from difference_feedback.runs.sections import Data
+from difference_feedback.runs.terminal import Terminal
 
 _CHUNK = 5000  # rows that are kept as Python objects before they become a table
 
@@ -129,7 +131,7 @@ def load_data(data: Data, console: Console | None = None, form: PromptForm | Non
     """
     loaded = read_data(data, form)
     quiet = not is_first_rank()
-    _print_problems(data, loaded, console or Console(stderr=True, emoji=False, soft_wrap=True, quiet=quiet))
+    _print_problems(data, loaded, console or Terminal(stderr=True, emoji=False, soft_wrap=True, quiet=quiet))
     if not len(loaded.dataset):
         listed = "; ".join(str(problem).rstrip(".") for problem in loaded.problems[:3]) or "It has no rows"
         raise DataError(f"{data.path}: none of {len(loaded.problems)} rows can be used. {listed}.")
@@ -144,12 +146,20 @@ def read_data(data: Data, form: PromptForm | None = None) -> LoadedData:
     root = Path(data.image_root).expanduser() if data.image_root is not None else source.folder
     if data.image_root is not None and not root.is_dir():
         raise ConfigError(f"data.image_root: {data.image_root} is no folder: give the one that the paths start from.")
-    opener = Opener(source, data.path, root, data.min_side, data.max_pixels)
+    remedy = "copy it there, or set data.image_root to a folder that holds it, as data.image_root={above}"
+    opener = Opener(source, data.path, root, data.min_side, data.max_pixels, (source.folder, *_caches(data)), remedy)
     reader = _Reader(data, source, layout, opener, form)
     probe = (form or PromptForm()).question("question", data.instruction)
     key = [data.model_dump(), form and form.system, probe, _changed(Path(data.path).expanduser())]
     folder = once_a_machine(key, lambda folder: _save(reader.read(), folder))
     return reader.read() if folder is None else _loaded(folder, source, layout, opener)
+
+
+def _caches(data: Data) -> tuple[Path, ...]:
+    """Where `datasets` keeps the files of a data set from the hub, which its rows name."""
+    if Path(data.path).expanduser().exists():
+        return ()
+    return Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)
 
 
 def _changed(path: Path) -> list[float]:
@@ -200,8 +210,7 @@ class _Reader:
             try:
                 yield self._row(row)
             except FieldError as error:
-                message = str(error).encode(errors="backslashreplace").decode()  # it may quote half of a pair
-                self.problems.append(RowProblem(row.line, error.field, message))
+                self.problems.append(RowProblem(row.line, error.field, str(error)))
 
     def _row(self, row: SourceRow) -> dict[str, Any]:
         """The row in the columns of `FEATURES`. Raises `FieldError`."""
@@ -233,9 +242,8 @@ class _Reader:
             "columns": json.dumps(kept_columns(row.values, self.layout), ensure_ascii=True),
             "line": row.line,
         }
-        for field_name, value in values.items():
-            if isinstance(value, str) and not _is_unicode(value):
-                raise FieldError(field_name, "half of a surrogate pair stands in it: write the file as UTF-8 again.")
+        if broken := field_with_half_pair({"options": read.options} | values):
+            raise FieldError(broken, f"{HALF_PAIR}.")
         self.lines_of_ids[name] = row.line
         self.notes.update(counts)
         return values
@@ -267,14 +275,6 @@ class _Reader:
             raise FieldError("video", "the list of its frames is empty: give their files.")
         chosen = [cells[i] for i in spread(len(cells), self.data.video_frames)]
         return [self.opener.find(cell.value, cell.place, row.number, row.line)[0] for cell in chosen]
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _lean(value: Any) -> Any:

@@ -7,7 +7,7 @@ decoding a pixel. Both go by the same functions, so that sizes are the same.
 import base64
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,15 +18,15 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from difference_feedback.data.image_limits import FORMATS, REFUSED_PIXELS, check_memory, open_header
 from difference_feedback.data.memory_files import file_in_memory
 from difference_feedback.errors import ConfigError, DataError
 
-REFUSED_PIXELS = 150_000_000
-"""An image with more pixels is not decoded at all, since a small file can fill the whole memory."""
 REFUSED_SIDE = 4
 """An image with a shorter side shows nothing."""
 REFUSED_RATIO = 200
 """Qwen2.5-VL's processor rejects an image whose longer side exceeds this many times the shorter one."""
+_BAND = 2**22  # pixels of a large image that are converted at a time
 _TAIL = 65536  # bytes at the end of a file, among which its end mark is looked for
 _ENDS = {"JPEG": b"\xff\xd9", "MPO": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 _TURNS = {
@@ -102,8 +102,6 @@ def open_image(
     with _header(source) as (image, _):
         plan = _plan(image, min_side, max_pixels)
         measured, notes = plan.measured, list(plan.measured.notes)
-        if plan.shrink < 1:  # a JPEG is decoded at a smaller size
-            image.draft("RGB", (max(1, int(image.width * plan.shrink)), max(1, int(image.height * plan.shrink))))
         notes += _load(image, tolerant)
         image = _rgb(image)
     if plan.turn in _TURNS:
@@ -112,6 +110,8 @@ def open_image(
     if image.size != size:
         smaller = size[0] * size[1] < image.width * image.height
         image = image.resize(size, Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC)
+    if type(image) is not Image.Image or image is source:  # still the file's own, or the caller's
+        image = image.convert("RGB")
     image.info = {}  # a recorded rotation would be applied again
     return OpenedImage(image, tuple(notes))
 
@@ -121,12 +121,13 @@ class _Plan:
     measured: MeasuredImage
     turn: int
     """The rotation by the number that cameras record; 1 means upright."""
-    shrink: float
-    """Below 1, the factor by which the sides shrink."""
 
 
 def _plan(image: Image.Image, min_side: int, max_pixels: int) -> _Plan:
-    """What becomes of an image, by its header. Raises `DataError` for a size or a mode that cannot be used."""
+    """What becomes of an image, by its header. A JPEG that shrinks is set to be decoded at a smaller size.
+
+    Raises `DataError` for a size or a mode that cannot be used.
+    """
     width, height = image.size
     if width * height > REFUSED_PIXELS:
         raise DataError(f"{width} x {height} pixels are more than {REFUSED_PIXELS:,}: scale the image down first.")
@@ -152,7 +153,10 @@ def _plan(image: Image.Image, min_side: int, max_pixels: int) -> _Plan:
     whole = int if factor < 1 else round  # rounding up could exceed the limit
     size = max(1, whole(height * factor)), max(1, whole(width * factor))
     measured = MeasuredImage(size[turn >= 5], size[turn < 5], tuple(notes))
-    return _Plan(measured, turn, shrink)
+    if shrink < 1:
+        image.draft("RGB", (max(1, int(width * shrink)), max(1, int(height * shrink))))
+    check_memory(image)
+    return _Plan(measured, turn)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -184,6 +188,8 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
             return
         if isinstance(source, Path):
             try:
+                if not source.is_file():  # a pipe would wait for a writer for ever, and a device never ends
+                    raise FileNotFoundError
                 file: Any = source.open("rb")
             except (OSError, ValueError):
                 raise DataError(
@@ -193,9 +199,10 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
             file = file_in_memory(source)
         with file:
             try:
-                image = Image.open(file)
+                image = open_header(file)
             except UnidentifiedImageError:
-                raise DataError("Pillow cannot read this file as an image: convert it to PNG or JPEG.") from None
+                remedy = f"it is none of {', '.join(FORMATS)}: convert it to PNG or JPEG"
+                raise DataError(f"Pillow cannot read this file as an image, {remedy}.") from None
             except Image.DecompressionBombError:
                 raise DataError(f"the image has more than {REFUSED_PIXELS:,} pixels: scale it down first.") from None
             except Exception as error:
@@ -270,14 +277,34 @@ _TRANSPARENT = ("RGBA", "LA", "PA", "RGBa", "La")
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """A new image of 8-bit RGB."""
+    """The image in 8-bit RGB; itself if it is so already. Only one copy of a large image is in memory."""
     if image.mode.startswith("I"):
         _check_range(image)
-        return Image.fromarray((np.asarray(image).astype(np.int64) // 257).astype(np.uint8)).convert("RGB")
+        return _by_bands(image, _of_16_bits)
     if image.mode in _TRANSPARENT or "transparency" in image.info:
-        opaque = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
-    return image.convert("RGB")
+        return _by_bands(image, _on_white)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _of_16_bits(image: Image.Image) -> Image.Image:
+    return Image.fromarray((np.asarray(image).astype(np.int64) // 257).astype(np.uint8)).convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    opaque = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque).convert("RGB")
+
+
+def _by_bands(image: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """The image converted pixel by pixel, some rows at a time."""
+    rows = max(1, _BAND // image.width)
+    if rows >= image.height:
+        return convert(image)
+    result = Image.new("RGB", image.size)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        result.paste(convert(band), (0, top))
+    return result
 
 
 def _check_range(image: Image.Image) -> None:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from difference_feedback.runs.jsonl import unique_keys
+
 _ROW_KEYS = {
     "question",
     "problem",
@@ -43,6 +45,34 @@ def next_value(text: str, place: int, skipped: str = " \t\r\n") -> int:
     while place < len(text) and text[place] in skipped:
         place += 1
     return place
+
+
+class ValueReader:
+    """Reads JSON values out of a text. What is wrong within a value does not hide those after it."""
+
+    def __init__(self) -> None:
+        self._faults: list[str] = []
+        self._decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_int=self._integer)
+
+    def read(self, text: str, place: int) -> tuple[Any, int, str | None]:
+        """The value at `place`, where it ends, and what is wrong within it. Raises `ValueError`, `RecursionError`."""
+        self._faults.clear()
+        value, end = self._decoder.raw_decode(text, place)
+        return value, end, self._faults[0] if self._faults else None
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        try:
+            return unique_keys(pairs)
+        except ValueError as error:
+            self._faults.append(str(error))
+            return dict(pairs)
+
+    def _integer(self, digits: str) -> int:
+        try:
+            return int(digits)
+        except ValueError:  # Python reads no longer ones
+            self._faults.append(f"a number of {len(digits)} digits: give it as a text")
+            return 0
 
 
 def rows_of_objects(text: str) -> tuple[list[Any], str | None]:

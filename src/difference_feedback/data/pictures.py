@@ -5,7 +5,6 @@ import binascii
 import json
 import os
 import re
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from PIL import Image
 
 from difference_feedback.data.cells import Place, value_at
 from difference_feedback.data.image_files import MeasuredImage, measure_image, open_image
+from difference_feedback.data.named_files import named_file
 from difference_feedback.data.sources import RowSource
 from difference_feedback.data.video import count_frames, frame_of, spread
 from difference_feedback.errors import DataError, FieldError
@@ -54,8 +54,13 @@ class Opener:
     name: str
     """What messages call the source."""
     root: Path
+    """Paths are relative to it, and files must lie in it."""
     min_side: int
     max_pixels: int
+    others: tuple[Path, ...] = ()
+    """Further folders, where files may lie as well."""
+    remedy: str = "copy it into that folder"
+    """For a file that lies elsewhere; see `named_file`."""
 
     def find(self, value: Any, place: Place, row: int, line: int) -> tuple[Picture, MeasuredImage]:
         """An image that a row holds or names, by its header. Raises `FieldError`."""
@@ -121,21 +126,10 @@ class Opener:
         return _bytes_of(value, kind), place
 
     def _path(self, text: str, kind: str) -> Path:
-        if re.match(r"https?://", text):
-            raise FieldError(kind, f"{text[:200]} is on the web: download it, and give its path.")
-        text = text.removeprefix("file://")
-        if len(text) > 4096 or "\0" in text:
-            raise FieldError(kind, f"a text of {len(text)} characters that is neither a path nor base64: give a path.")
-        for form in (None, "NFC", "NFD"):  # file systems write é in one sign or in two
-            name = unicodedata.normalize(form, text) if form else text
-            path = Path(os.path.abspath(os.path.join(self.root, os.path.expanduser(name))))
-            try:
-                if path.is_file() or (kind == "video" and path.is_dir()):
-                    return path
-            except (OSError, ValueError):
-                pass
-        remedy = f"give a path relative to {self.root}, or set data.image_root"
-        raise FieldError(kind, f"there is no file {text[:200]}: {remedy}.")
+        try:
+            return named_file(text, (self.root, *self.others), remedy=self.remedy, takes_folders=kind == "video")
+        except DataError as error:
+            raise FieldError(kind, str(error)) from None
 
 
 _File = tuple[Any, Place]

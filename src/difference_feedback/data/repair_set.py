@@ -122,6 +122,9 @@ def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExam
     for name in ("question", "draft", repair):
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise DataError(f"field {name!r}: got {row.get(name)!r}, wanted text that is not empty")
+    for name in ("id", "annotator"):
+        if row.get(name) is not None and type(row[name]) not in (str, int):
+            raise DataError(f"field {name!r}: got {str(row[name])[:40]!r}, wanted a text or a whole number")
     reference = row.get("reference")
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"field 'reference': got {reference!r}, wanted text, or null to teach repairing without one")
@@ -141,7 +144,9 @@ def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExam
         question = question if marked.endswith(question) else marked  # images go first without any mark
     pictures = [_find(name, number, opener) for name in names]
     images = LazyImages([pictures[i] for i in order], opener)
-    name = str(row.get("id", number)) + (f" by {row['annotator']}" if row.get("annotator") else "")
+    name = str(number if row.get("id") is None else row["id"]) + (
+        f" by {row['annotator']}" if row.get("annotator") else ""
+    )
     return RepairExample(name, question, images, row["draft"], reference, row[repair], conversation)
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from difference_feedback.data.answers import LETTERS, option_named, options_equal, split_options
 from difference_feedback.data.cells import Place, RowValues, is_missing, place_of, read_text, text_in, value_at
+from difference_feedback.data.csv_tables import is_unicode
 from difference_feedback.data.final_answers import final_answer_of, unwrapped
 from difference_feedback.data.forms import VISION_ONLY
 from difference_feedback.data.layout import STILL, Layout
@@ -85,7 +86,7 @@ def read_row(row: RowValues, layout: Layout) -> ReadRow:
 def kept_columns(row: RowValues, layout: Layout) -> dict[str, Any]:
     """The row's own columns but images, conversations and other large ones: what a benchmark's own rule may read."""
     skipped = {place_of(row, column)[0] for name in ("image", "video", "messages") for column in layout.of(name)}
-    return {name: value for name, value in row.items() if name not in skipped and _is_small(value)}
+    return {name: value for name, value in row.items() if name not in skipped and is_unicode(name) and _is_small(value)}
 
 
 def _is_small(value: Any) -> bool:

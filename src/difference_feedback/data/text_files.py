@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from difference_feedback.data.cells import RowValues, SourceRow
-from difference_feedback.data.csv_tables import CsvTable
-from difference_feedback.data.json_objects import next_value, rows_of_objects
+from difference_feedback.data.csv_tables import CsvTable, is_unicode
+from difference_feedback.data.json_objects import ValueReader, next_value, rows_of_objects
 from difference_feedback.errors import DataError
-from difference_feedback.runs.jsonl import RowProblem, parse_line
+from difference_feedback.runs.jsonl import HALF_PAIR, RowProblem, parse_line
 from difference_feedback.runs.outputs import TEMPORARY, explain
 
 TEXT_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
@@ -82,15 +82,15 @@ class TextSource:
             for number, raw in enumerate(file, 1):
                 start, end = end, end + len(raw)
                 parsed = parse_line(raw.removeprefix(codecs.BOM_UTF8))
-                if isinstance(parsed, dict):
+                if isinstance(parsed, dict) and is_unicode("".join(parsed)):
                     yield self._row(start, end, number, parsed)
                 elif parsed is not None:
-                    self._problem(number, parsed)
+                    self._problem(number, parsed if isinstance(parsed, str) else _BROKEN_KEY)
 
     def _items(self) -> Iterator[SourceRow]:
         """The items of the file's lists, numbered from 1, since many of them may stand on one line."""
         text = _text(self._plain.path)
-        decoder, number, is_open = json.JSONDecoder(), 0, False
+        reader, number, is_open = ValueReader(), 0, False
         place = byte = 0
 
         def forward(end: int) -> None:
@@ -108,7 +108,7 @@ class TextSource:
                 continue
             number += 1
             try:
-                values, end = decoder.raw_decode(text, place)
+                values, end, fault = reader.read(text, place)
             except (ValueError, RecursionError) as error:
                 self._problem(number, f"no valid JSON ({error}); the rest of the file is not read")
                 return
@@ -120,10 +120,14 @@ class TextSource:
             except UnicodeEncodeError as error:
                 self._problem(number, f"its byte {error.start} is no UTF-8; save the file as UTF-8")
             else:
-                if isinstance(values, dict):
-                    yield self._row(start, byte, number, values)
-                else:
+                if fault:
+                    self._problem(number, fault)
+                elif not isinstance(values, dict):
                     self._problem(number, f"a JSON {type(values).__name__}; write an object, {{...}}")
+                elif not is_unicode("".join(values)):
+                    self._problem(number, _BROKEN_KEY)
+                else:
+                    yield self._row(start, byte, number, values)
             forward(next_value(text, place, _BETWEEN))
         if is_open:
             self._problem(number + 1, "the list has no ] at its end: the file is cut off; copy it again")
@@ -132,6 +136,7 @@ class TextSource:
         self.problems.append(RowProblem(line, None, message))
 
 
+_BROKEN_KEY = f"a key: {HALF_PAIR}"
 _BETWEEN = " \t\r\n,"
 
 

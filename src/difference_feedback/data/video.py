@@ -7,16 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import pyarrow as pa
 from PIL import Image
 
 from difference_feedback.data.image_files import damage_refused
+from difference_feedback.data.image_limits import check_frames, check_memory, open_header
 from difference_feedback.data.memory_files import file_in_memory
 from difference_feedback.errors import ConfigError, DataError
 
 VideoSource: TypeAlias = "Path | bytes | pa.Buffer"
+REFUSED_FILM = 67_108_864
+"""A film with more pixels a frame, 8192 x 8192, is not decoded: the decoder keeps many frames at a time."""
 
 
 class VideoFrame(NamedTuple):
@@ -42,7 +45,10 @@ def count_frames(source: VideoSource) -> int:
     """
     with _animation(source) as animation:
         if animation is not None:
-            return int(getattr(animation, "n_frames", 1))
+            check_memory(animation)
+            frames = int(getattr(animation, "n_frames", 1))
+            check_frames(animation, frames)
+            return frames
     times = _times(source)
     if not times.of_frames:
         raise DataError("the video has no frames: encode it again.")
@@ -167,27 +173,44 @@ def _packets(container: Any, stream: Any) -> Iterator[Any]:
 def _frame_of_animation(animation: Image.Image, index: int) -> VideoFrame:
     """The frame, or the last one before it that can be decoded. Raises `DataError` where there is none."""
     reason: Exception | None = None
+    check_frames(animation, index + 1)
     for place in range(index, -1, -1):
         try:
             animation.seek(place)
+            check_memory(animation)  # a frame may be larger than the first one
             return VideoFrame(animation.convert("RGBA"), place == index)
         except Exception as error:  # readers of formats raise what they like on damaged frames
             reason = error
     raise DataError(f"the animation is damaged ({reason}): copy it again.")
 
 
+_ALONE = {"protocol_whitelist": "none"}
+"""A file may be a list of others, as those of HLS are: FFmpeg opens none of them, be it here or on the web."""
+
+
+def _file(source: VideoSource) -> BinaryIO:
+    """The opened file. Raises `DataError` for a name that is no regular file."""
+    if not isinstance(source, Path):
+        return file_in_memory(source)
+    try:
+        if source.is_file():
+            return source.open("rb")
+    except (OSError, ValueError):
+        pass
+    raise DataError("there is no such file that can be read: give its path.")
+
+
 @contextmanager
 def _animation(source: VideoSource) -> Iterator[Any]:
     """The animation that Pillow opens; None for other files. Its errors become a `DataError`."""
-    try:
-        animation = Image.open(source if isinstance(source, Path) else file_in_memory(source))
-    except Exception:  # a film is none of Pillow's formats
-        animation = None
-    if animation is None or animation.format == "MPEG":  # Pillow knows of MPEG the header alone
-        yield None
-        return
-    with animation, damage_refused():
-        yield animation
+    with _file(source) as file:
+        try:
+            animation = open_header(file)
+        except Exception:  # a film is none of these formats
+            yield None
+            return
+        with animation, damage_refused():
+            yield animation
 
 
 @contextmanager
@@ -198,10 +221,14 @@ def _film(source: VideoSource) -> Iterator[tuple[Any, Any]]:
     except ImportError:
         raise ConfigError("videos need PyAV: pip install 'difference-feedback[video]'.") from None
     try:
-        with av.open(str(source) if isinstance(source, Path) else file_in_memory(source)) as container:
+        with _file(source) as file, av.open(file, container_options=_ALONE) as container:
             if not container.streams.video:
                 raise DataError("the file has no video in it: give a film, an animation, or a list of frames.")
             stream = container.streams.video[0]
+            if stream.width * stream.height > REFUSED_FILM:
+                raise DataError(
+                    f"{stream.width} x {stream.height} pixels are more than {REFUSED_FILM:,}: scale it down."
+                )
             yield container, stream
     except (DataError, ConfigError):
         raise

@@ -40,7 +40,8 @@ def graded_answers(
 
     def verdicts_on(part: Sequence[tuple[Question, str]]) -> list[bool | None]:
         if callable(grade):
-            return [bool(grade(question, text)) for question, text in part]
+            graded = [grade(question, text) for question, text in part]
+            return [None if verdict is None else bool(verdict) for verdict in graded]
         return grade.grade([question for question, _ in part], [text for _, text in part])
 
     verdict = iter(shared_work(responses, verdicts_on) if over_ranks else verdicts_on(responses))

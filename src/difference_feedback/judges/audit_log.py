@@ -24,6 +24,7 @@ from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.runs.jsonl import JsonLines, read_rows, write_jsonl
 
 IMAGES = "audit_images"
+_ESCAPE = "backslashreplace"
 
 
 class AuditLog:
@@ -36,7 +37,7 @@ class AuditLog:
         """Append one row for each case, all in a single write."""
         rows = [
             {
-                "id": _digest(f"{step}\0{case.question}\0{case.draft}\0{case.repair}".encode()),
+                "id": _digest("\0".join([str(step), case.question, case.draft, case.repair]).encode("utf-8", _ESCAPE)),
                 "step": step,
                 "question": shown_marks(case.question),
                 "image": [self._keep(image) for image in case.images],

@@ -35,7 +35,11 @@ def text_only_accuracy(
     grade: Grade | Grader,
     **sampling: Any,
 ) -> list[float]:
-    """For each question, the share of right answers among `samples` that `policy` gives without seeing the images."""
+    """For each question, the share of right answers among `samples` that `policy` gives without seeing the images.
+
+    Unjudged answers do not count. Where all are unjudged, the share is 0: nothing shows that the text is enough.
+    """
     sampling |= {"num_samples": samples, "from_text_alone": True}
     answers = graded_answers(policy, processor, questions, grade=grade, **sampling)
-    return [sum(bool(answer.correct) for answer in of_question) / samples for of_question in answers]
+    judged = [[answer.correct for answer in row if answer.correct is not None] for row in answers]
+    return [sum(verdicts) / len(verdicts) if verdicts else 0.0 for verdicts in judged]

@@ -1,7 +1,7 @@
 """Ask a chat model behind an OpenAI-compatible server many questions at once; each gets an answer or a reason.
 
-If the endpoint names a cache, answers are stored on disk. The key is a hash of everything that shapes the answer, the
-images' bytes included, and runs and processes share the cache. When the cache fails, no answer is lost.
+If the endpoint names a cache, answers that can be read are stored on disk. The key is a hash of everything that shapes
+the answer, the images' bytes included, and runs and processes share the cache. When the cache fails, no answer is lost.
 """
 
 import asyncio
@@ -9,21 +9,25 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from PIL import Image
 
 from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.judges.answer_cache import AnswerCache
+from difference_feedback.judges.keys import Secrets
+from difference_feedback.judges.wire import NoAnswer, choices_of, http_client, post
 from difference_feedback.runs.sections import Endpoint
-from difference_feedback.runs.servers import check_endpoint, is_loopback
+from difference_feedback.runs.servers import check_endpoint
 from difference_feedback.runs.serving import refuse_dead_server
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts
+_UNHASHED = ("images", "logit_bias", "readable")
 VLLM_SAMPLING = {"return_token_ids": True, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """vLLM's fields for a request with `token_ids`."""
 
@@ -46,16 +50,19 @@ class ChatRequest:
     them, and not what the model's generation configuration says, which vLLM would follow."""
     logit_bias: dict[int, float] | None = None
     """Token id -> what is added to its logit."""
+    readable: Callable[[str], bool] | None = None
+    """Whether a text is an answer to the question. Others are not kept in the cache. None: every text is one."""
 
 
 @dataclass(frozen=True)
 class ChatAnswer:
-    """`n` texts, or in `error` the reason why there are none."""
+    """At most `n` texts, or in `error` the reason why there are none."""
 
-    texts: list[str] | None
+    texts: list[str | None] | None
+    """A text is None where the server sent something else in its place."""
     error: str | None = None
-    token_ids: list[list[int]] | None = None
-    """The token ids of each text; None when the server sent none."""
+    token_ids: list[list[int] | None] | None = None
+    """The token ids of each text, None where they are no ids; None when the server sent none at all."""
     truncated: list[bool] = field(default_factory=list)
     """For each text, whether it was cut off at the token limit."""
     cached: bool = False
@@ -89,7 +96,7 @@ class ChatClient:
         self.usage = Usage()
         self._first_pause = first_pause
         self._key = os.environ[endpoint.api_key_env] if endpoint.api_key_env else "none"
-        self._loopback = is_loopback(endpoint.url)
+        self._secrets = Secrets(endpoint)
         self._takes_schemas = True
         self._cache = AnswerCache(endpoint.cache) if endpoint.cache else None
 
@@ -111,19 +118,10 @@ class ChatClient:
     async def _ask_all(
         self, requests: Sequence[ChatRequest], progress: str | None, seconds: float | None
     ) -> list[ChatAnswer]:
-        import openai
         from rich.progress import Progress
 
         deadline = asyncio.get_running_loop().time() + (math.inf if seconds is None else seconds)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
-        http = openai.DefaultAsyncHttpxClient(trust_env=not self._loopback)  # reach this machine without a proxy
-        client = openai.AsyncOpenAI(
-            base_url=self.endpoint.url,
-            api_key=self._key,
-            timeout=self.endpoint.timeout,
-            max_retries=0,
-            http_client=http,
-        )
         with Progress(transient=True, disable=progress is None) as bar:
             task = bar.add_task(progress or "", total=len(requests))
 
@@ -133,45 +131,44 @@ class ChatClient:
                 bar.advance(task)
                 return answer
 
-            async with client:
+            async with http_client(self.endpoint.url, self.endpoint.concurrency) as client:
                 return await asyncio.gather(*map(answer_one, requests))
 
     async def _answer(self, client: Any, request: ChatRequest, deadline: float) -> ChatAnswer:
         self.usage.asked += 1
         urls = [_data_url(image, self.endpoint.max_pixels) for image in request.images]
         key = self._fingerprint(request, urls)
-        stored = self._cache.get(key) if self._cache else None
+        stored = self._stored(key, request)
         if stored is not None:
             self.usage.cached += 1
-            return ChatAnswer(stored["texts"], None, stored["token_ids"], stored["truncated"], cached=True)
+            return stored
         try:
             messages = _with_images(request.messages, urls)
         except ValueError as error:
             answer = ChatAnswer(None, str(error))
         else:
             answer = await self._attempts(client, request, messages, deadline)
-        if answer.texts is None:
+        if answer.texts is None or all(text is None for text in answer.texts):
             self.usage.failed += 1
-        else:
-            stored = {"texts": answer.texts, "token_ids": answer.token_ids, "truncated": answer.truncated}
-            if self._cache:
-                self._cache.set(key, stored)
-                self.usage.cache_errors = self._cache.errors
+        elif self._cache and _is_readable(answer, request):
+            self._cache.set(key, _as_completion(answer))
+        if self._cache:
+            self.usage.cache_errors = self._cache.errors
         return answer
+
+    def _stored(self, key: str, request: ChatRequest) -> ChatAnswer | None:
+        """The answer in the cache, read as a server's; None where it is none that would be stored today."""
+        values = self._cache.get(key) if self._cache else None
+        try:
+            answer = None if values is None else self._read_answer(values, request)
+        except NoAnswer:
+            return None
+        return replace(answer, cached=True) if answer and _is_readable(answer, request) else None
 
     async def _attempts(
         self, client: Any, request: ChatRequest, messages: list[dict[str, Any]], deadline: float
     ) -> ChatAnswer:
-        import openai
-
-        transient = (
-            openai.APIConnectionError,
-            openai.APIResponseValidationError,
-            openai.InternalServerError,
-            openai.RateLimitError,
-            TimeoutError,
-            json.JSONDecodeError,
-        )
+        url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         pause, reason, attempt, now = self._first_pause, "", 0, asyncio.get_running_loop().time
         while attempt <= self.endpoint.retries:
             if self.endpoint.max_requests is not None and self.usage.sent >= self.endpoint.max_requests:
@@ -182,35 +179,48 @@ class ChatClient:
             self.usage.sent += 1
             schema = request.schema if self._takes_schemas else None
             try:
-                # The client's own time-out restarts with every byte, so a server that sends slowly never exceeds it.
-                async with asyncio.timeout(limit):
-                    return self._read_answer(
-                        await client.chat.completions.create(**self._body(request, messages, schema))
-                    )
-            except openai.BadRequestError as error:
-                if schema is None or ("response_format" not in str(error) and "json_schema" not in str(error)):
-                    return ChatAnswer(None, _short(error))
-                self._takes_schemas = False
-                print(
-                    f"{self.endpoint.url} accepts no JSON schema. Requests are sent without one, and answers are still "
-                    "checked here.",
-                    file=sys.stderr,
-                )
-                continue  # repeat this attempt without the schema
-            except transient as error:
+                async with asyncio.timeout(limit):  # of the whole request: a server may send a byte now and then
+                    values = await post(client, url, self._key, self._body(request, messages, schema))
+                return self._read_answer(values, request)
+            except TimeoutError:
                 refuse_dead_server(self.endpoint.url)
-                reason = _short(error) if str(error) else f"no answer within {limit:.0f} seconds"
-                wait = _retry_pause(error, pause)
-            except openai.APIError as error:
-                return ChatAnswer(None, _short(error))
-            except (ValueError, TypeError, AttributeError) as error:  # the answer does not follow the protocol
-                reason, wait = f"the server's answer is not a chat completion ({_short(error)})", pause
+                reason, wait = f"no answer within {limit:.0f} seconds", 0.0
+            except NoAnswer as error:
+                refuse_dead_server(self.endpoint.url)
+                if schema is not None and error.status == 400 and re.search("response_format|json_schema", str(error)):
+                    self._takes_schemas = False
+                    print(
+                        f"{self.endpoint.url} accepts no JSON schema. Requests are sent without one, and answers are "
+                        "still checked here.",
+                        file=sys.stderr,
+                    )
+                    continue  # repeat this attempt without the schema
+                reason, wait = self._short(str(error)), error.wait
+                if not error.again:
+                    return ChatAnswer(None, reason)
             attempt += 1
+            wait = min(max(wait, pause), LONGEST_PAUSE)
             pause = min(2 * pause, LONGEST_PAUSE)
             if attempt <= self.endpoint.retries:
                 self.usage.retries += 1
                 await asyncio.sleep(max(0.0, min(wait, deadline - now())))
         return ChatAnswer(None, reason)
+
+    def _read_answer(self, values: Any, request: ChatRequest) -> ChatAnswer:
+        """What the server sent, without the endpoint's secrets. Raises `NoAnswer` where it is no completion."""
+        choices = choices_of(values, request.n, request.max_tokens or self.endpoint.max_tokens)
+        self.usage.tokens += choices.tokens
+        texts = [text and self._secrets.struck(text) for text in choices.texts]
+        # Where a text has changed, its ids would bring back what was struck out.
+        ids = [i if new == old else None for i, new, old in zip(choices.token_ids, texts, choices.texts, strict=True)]
+        error = "the server sent something else than a text" if None in texts else None
+        return ChatAnswer(texts, error, None if all(i is None for i in ids) else ids, choices.truncated)
+
+    def _short(self, text: str) -> str:
+        """A server's words for a message: without secrets, on one line, and without what steers a terminal."""
+        text = "".join(sign if sign.isprintable() else " " for sign in self._secrets.struck(text))
+        text = " ".join(text.split())
+        return text if len(text) <= 200 else text[:200] + "…"
 
     def _body(
         self, request: ChatRequest, messages: list[dict[str, Any]], schema: dict[str, Any] | None
@@ -230,21 +240,11 @@ class ChatClient:
         if request.logit_bias:
             body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
         if request.token_ids:
-            body["extra_body"] = VLLM_SAMPLING
+            body |= VLLM_SAMPLING
         return body
 
-    def _read_answer(self, completion: Any) -> ChatAnswer:
-        if not completion.choices:
-            raise ValueError("it has no `choices`")
-        self.usage.tokens += completion.usage.total_tokens if completion.usage else 0
-        texts = [choice.message.content or "" for choice in completion.choices]
-        ids = [getattr(choice, "token_ids", None) for choice in completion.choices]
-        truncated = [choice.finish_reason == "length" for choice in completion.choices]
-        known = [list(i) for i in ids if i is not None]
-        return ChatAnswer(texts, None, known if len(known) == len(ids) else None, truncated)
-
     def _fingerprint(self, request: ChatRequest, urls: list[str]) -> str:
-        content = {name: value for name, value in vars(request).items() if name not in ("images", "logit_bias")}
+        content = {name: value for name, value in vars(request).items() if name not in _UNHASHED}
         if request.logit_bias:
             content["logit_bias"] = request.logit_bias
         if request.token_ids:
@@ -280,16 +280,19 @@ def _with_images(messages: list[dict[str, Any]], urls: list[str]) -> list[dict[s
     return filled
 
 
-def _retry_pause(error: BaseException, pause: float) -> float:
-    """Seconds before the next attempt: at least `pause`, more if the server asks for more, at most `LONGEST_PAUSE`."""
-    response = getattr(error, "response", None)
-    try:
-        retry_after = float(response.headers.get("retry-after", 0)) if response is not None else 0.0
-    except ValueError:
-        retry_after = 0.0
-    return min(max(retry_after, pause), LONGEST_PAUSE)
+def _is_readable(answer: ChatAnswer, request: ChatRequest) -> bool:
+    """Whether every text can be used."""
+    usable = request.readable or (lambda text: True)
+    return all(text is not None and usable(text) for text in answer.texts or [None])
 
 
-def _short(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "…"
+def _as_completion(answer: ChatAnswer) -> dict[str, Any]:
+    """As a server would send it."""
+    texts = answer.texts or []
+    rows = zip(texts, answer.token_ids or [None] * len(texts), answer.truncated, strict=True)
+    return {
+        "choices": [
+            {"message": {"content": text}, "token_ids": ids, "finish_reason": "length" if cut else "stop"}
+            for text, ids, cut in rows
+        ]
+    }

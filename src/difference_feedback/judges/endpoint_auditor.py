@@ -49,14 +49,17 @@ def request(case: AuditCase) -> ChatRequest:
     content: list[dict[str, Any]] = [{"type": "image"} for _ in case.images]
     content.append({"type": "text", "text": "\n\n".join(fenced) + "\n\nYour finding on the repair, as JSON:"})
     messages: list[dict[str, Any]] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": content}]
-    return ChatRequest(messages, case.images, Finding.model_json_schema())
+    return ChatRequest(
+        messages, case.images, Finding.model_json_schema(), readable=lambda text: _finding(text, case) is not None
+    )
 
 
 def read(answer: ChatAnswer, case: AuditCase) -> AuditResult:
     """The audit's result. A fault counts only with a quotation from the repair; without one the auditor made it up."""
-    if not answer.texts:
+    text = answer.texts[0] if answer.texts else None
+    if text is None:
         return AuditResult(None, "", answer.error or "the auditor sent no answer")
-    finding = parse_strictly(answer.texts[0], Finding)
+    finding = _finding(text, case)
     if finding is None:
         return AuditResult(None, "", "the auditor's answer is not the JSON object asked for")
     if finding.verdict == "clean":
@@ -64,6 +67,10 @@ def read(answer: ChatAnswer, case: AuditCase) -> AuditResult:
     if not _plain(finding.evidence) or _plain(finding.evidence) not in _plain(case.repair):
         return AuditResult(None, "", f"the auditor's evidence for {finding.verdict} does not occur in the repair")
     return AuditResult(finding.verdict, finding.evidence, finding.reason)
+
+
+def _finding(text: str, case: AuditCase) -> Finding | None:
+    return parse_strictly(text, Finding, (case.question, case.draft, case.repair, case.reference or ""))
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,8 @@
 """Grade the responses in a file by rule."""
 
+import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -12,7 +13,7 @@ from rich.progress import track
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.rules import grade
-from difference_feedback.runs.jsonl import Row, RowProblem, read_input, write_jsonl
+from difference_feedback.runs.jsonl import Row, RowProblem, count_lines, iterate_input, write_jsonl
 
 ADDED = ("extracted", "correct", "rule")
 
@@ -38,18 +39,19 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
     Raises `DataError` when a file cannot be read or written, or holds no row, and `ConfigError` when no row has
     verdicts in the field `compare`.
     """
-    rows, problems = read_input(path)
     if compare is not None:
-        _check_compared(rows, compare, path)
-    result = GradedFile(output, problems=problems)
+        _check_compared(path, compare)
+    result, lines = GradedFile(output), count_lines(path)
 
     def graded() -> Iterator[dict[str, Any]]:
-        for row in track(rows, "Grading", console=console, transient=True, disable=len(rows) < 1000):
-            problem = _problem(row)
+        rows = iterate_input(path)
+        for row in track(rows, "Grading", lines, console=console, transient=True, disable=lines < 1000):
+            problem = row if isinstance(row, RowProblem) else _problem(row)
             if problem is not None:
                 result.problems.append(problem)
-                continue
-            yield _graded(row, result, compare)
+            else:
+                assert isinstance(row, Row)
+                yield _graded(row, result, compare)
 
     good = graded()
     if first := next(good, None):
@@ -58,12 +60,16 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
     return result
 
 
-def _check_compared(rows: Sequence[Row], compare: str, path: Path) -> None:
+def _check_compared(path: Path, compare: str) -> None:
     """Raise `ConfigError` where no row has a verdict in the field `compare`."""
-    verdicts = {name for row in rows for name, value in row.values.items() if isinstance(value, bool)}
-    if compare not in verdicts:
-        has = f"name one of {', '.join(sorted(verdicts))}" if verdicts else "no other field has, so leave it out"
-        raise ConfigError(f"--compare {compare}: no row of {path} has true or false in this field; {has}.")
+    verdicts: set[str] = set()
+    for row in iterate_input(path):
+        if isinstance(row, Row):
+            verdicts |= {name for name, value in row.values.items() if isinstance(value, bool)}
+            if compare in verdicts:
+                return
+    has = f"name one of {', '.join(sorted(verdicts))}" if verdicts else "no other field has, so leave it out"
+    raise ConfigError(f"--compare {compare}: no row of {path} has true or false in this field; {has}.")
 
 
 def _graded(row: Row, result: GradedFile, compare: str | None) -> dict[str, Any]:
@@ -94,7 +100,8 @@ def _problem(row: Row) -> RowProblem | None:
     if not isinstance(values.get("response"), str):
         return RowProblem(row.line, "response", "missing or not a text; give the response to grade")
     answer = values.get("answer")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float) or not str(answer).strip():
+    is_number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
+    if not is_number and not (isinstance(answer, str) and answer.strip()):
         return RowProblem(row.line, "answer", "missing or empty; give the annotated answer, a text or a number")
     options = values.get("options")
     if options is not None and not (isinstance(options, list) and all(isinstance(o, str) for o in options)):

@@ -14,6 +14,7 @@ from PIL import Image
 from difference_feedback.data.conversations import text_of, texts_of
 from difference_feedback.data.question import Question
 from difference_feedback.data.untrusted import RULE, fence, parse_strictly
+from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.runs.sections import Judge, Section
 
@@ -33,6 +34,10 @@ class Vote(Section):
     extracted: str
     verdict: Literal["correct", "incorrect"]
     reason: str
+
+
+class JudgeDownError(DifferenceFeedbackError):
+    """The judge has judged no answer of a batch, and the recipe asks to stop in that case."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ class LLMJudge:
         answers: Sequence[str],
         progress: str | None = None,
     ) -> list[Judgement]:
-        """One judgement for each response, in order."""
+        """One judgement for each response, in order.
+
+        Raises `JudgeDownError` where none of them could be judged, and the settings say to stop then.
+        """
         votes = self.settings.votes
         requests = [
             request(question, shown, response, answer, self.settings.temperature, vote, self.rules)
@@ -75,7 +83,14 @@ class LLMJudge:
             for vote in range(votes)
         ]
         replies = self.client.ask(requests, progress)
-        judgements = [majority(replies[i : i + votes]) for i in range(0, len(replies), votes)]
+        judged = zip(questions, responses, answers, strict=True)
+        judgements = [majority(replies[i * votes : (i + 1) * votes], texts) for i, texts in enumerate(judged)]
+        if judgements and self.settings.when_down == "stop" and all(j.correct is None for j in judgements):
+            raise JudgeDownError(
+                f"judge: {self.settings.endpoint.model} judged none of {len(judgements)} answers "
+                f"({judgements[0].reason}). Start it again and repeat the same command, or set judge.when_down=open to "
+                "go on without verdicts."
+            )
         names = {True: "correct", False: "incorrect", None: "unjudged"}
         self.counts.update(names[judgement.correct] for judgement in judgements)
         return judgements
@@ -124,14 +139,25 @@ def request(
     content.append({"type": "text", "text": "\n\n".join(fenced) + "\n\nYour verdict on the response, as JSON:"})
     system = f"{SYSTEM}\n\n{rules}" if rules else SYSTEM
     messages: list[dict[str, Any]] = [{"role": "system", "content": system}, {"role": "user", "content": content}]
-    return ChatRequest(messages, images, Vote.model_json_schema(), temperature, seed=vote)
+    return ChatRequest(
+        messages,
+        images,
+        Vote.model_json_schema(),
+        temperature,
+        seed=vote,
+        readable=lambda text: parse_strictly(text, Vote, (question, response, answer)) is not None,
+    )
 
 
-def majority(answers: Sequence[ChatAnswer]) -> Judgement:
-    """The verdict of more than half of all votes asked for. A vote that cannot be read counts for neither verdict."""
+def majority(answers: Sequence[ChatAnswer], judged: Sequence[str] = ()) -> Judgement:
+    """The verdict of more than half of all votes asked for. A vote that cannot be read counts for neither verdict.
+
+    Nor does one that stands in the texts that were `judged`: see `parse_strictly`.
+    """
     votes, failures = [], []
     for answer in answers:
-        vote = parse_strictly(answer.texts[0], Vote) if answer.texts else None
+        text = answer.texts[0] if answer.texts else None
+        vote = None if text is None else parse_strictly(text, Vote, judged)
         if vote is None:
             failures.append(answer.error or "the judge's answer is not the JSON object asked for")
         else:

@@ -20,6 +20,7 @@ from difference_feedback.judges.own_reward import load_reward
 from difference_feedback.judges.reward_sum import RewardFunction, RewardSum
 from difference_feedback.judges.rules import final_answer_reward, matches
 from difference_feedback.models.fitting import Room, fitting, room_for_prompts
+from difference_feedback.models.outside_text import encode_text
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.runs.prompts import PromptForm, prompt_form
@@ -35,8 +36,8 @@ from difference_feedback.runs.rewards import BENCHMARKS, JUDGED, is_summed, own_
 from difference_feedback.runs.sections import Data
 from difference_feedback.world.mixture import grader_columns, stream_problems
 
-Grade = Callable[[Any, str], bool]
-"""`(question, response)`: whether the response is right."""
+Grade = Callable[[Any, str], bool | None]
+"""`(question, response)`: whether the response is right; None: unjudged."""
 Q = TypeVar("Q")
 
 
@@ -251,6 +252,6 @@ def _encoder(recipe: QuestionRecipe) -> Callable[[str], list[int]]:
     """The tokens of a text by the recipe's model, whose processor is loaded when it is first asked."""
 
     def encode(text: str) -> list[int]:
-        return list(load_processor(recipe.model).tokenizer.encode(text, add_special_tokens=False))
+        return encode_text(load_processor(recipe.model).tokenizer, text)
 
     return encode

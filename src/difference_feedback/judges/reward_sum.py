@@ -16,19 +16,23 @@ def _ignore(*_: Any) -> None:
 
 
 def weighted_sums(functions: Sequence[RewardFunction], weights: Sequence[float], **batch: Any) -> list[float | None]:
-    """The weighted sum of each answer's rewards, as TRL forms it: what is None does not count.
+    """The weighted sum of each answer's rewards. `batch` is what TRL gives to a reward function.
 
-    An answer without a single number is None. `batch` is what TRL gives to a reward function.
+    It is None where a function gave no number, since the sum of the others is no verdict; but a function with a weight
+    of 0 decides nothing.
     """
     batch = {"log_extra": _ignore, "log_metric": _ignore, "trainer_state": None} | batch
     rewards = np.array([function(**batch) for function in functions], dtype=np.float64)
     sums = np.nansum(rewards * np.array(weights)[:, None], axis=0)
-    return [None if np.isnan(rewards[:, i]).all() else float(total) for i, total in enumerate(sums)]
+    missing = np.isnan(rewards)
+    unjudged = (missing & (np.array(weights)[:, None] != 0)).any(axis=0) | missing.all(axis=0)
+    return [None if none else float(total) for none, total in zip(unjudged, sums, strict=True)]
 
 
 @dataclass(frozen=True)
 class RewardSum:
-    """Reward functions and their weights. An answer is right from a sum of `threshold` on, and unjudged without any."""
+    """Reward functions and their weights. An answer is right from a sum of `threshold` on; it is unjudged where a
+    function that decides has not judged it."""
 
     functions: tuple[RewardFunction, ...]
     weights: tuple[float, ...]
@@ -55,6 +59,6 @@ class RewardSum:
         )
         return [None if value is None else value >= self.threshold for value in sums]
 
-    def is_right(self, question: Any, response: str) -> bool:
-        """Whether one response is right. An unjudged one is not."""
-        return bool(self.grade([question], [response])[0])
+    def is_right(self, question: Any, response: str) -> bool | None:
+        """Whether one response is right; None: unjudged."""
+        return self.grade([question], [response])[0]

@@ -75,7 +75,7 @@ class ServedModel:
                 f"evaluation.endpoint {url}: row {row} got no answer ({answer.error}): give the command again when the "
                 "server answers."
             )
-        if answer.token_ids is None:
+        if answer.token_ids is None or None in answer.token_ids:
             raise DataError(f"evaluation.endpoint {url}: the server returns no token ids: use vLLM 0.10 or newer.")
         decode = self.processor.tokenizer.decode
-        return [SampledAnswer(ids, decode(ids, skip_special_tokens=True)) for ids in answer.token_ids]
+        return [SampledAnswer(ids, decode(ids, skip_special_tokens=True)) for ids in answer.token_ids if ids]

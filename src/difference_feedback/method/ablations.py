@@ -28,9 +28,10 @@ def ablated_weights(name: str, wrong: FloatArray, repair: FloatArray, rng: np.ra
     Raises:
         ConfigError: an unknown ablation.
     """
+    if name == "mask":
+        return PairWeights(wrong, repair)
+    wrong, repair = np.asarray(wrong, np.float32), np.asarray(repair, np.float32)  # a mask of bools has no 1 - m
     match name:
-        case "mask":
-            return PairWeights(wrong, repair)
         case "random":  # as many marked tokens, in other places
             return PairWeights(rng.permutation(wrong), rng.permutation(repair))
         case "inverted":  # the update goes to the tokens that the method leaves alone

@@ -7,7 +7,16 @@ from typing import Any, Protocol
 
 from PIL import Image
 
-REFUSALS = ("empty", "vision_token", "out_of_range", "too_long", "wrapped", "missing")
+REFUSALS = (
+    "empty",
+    "vision_token",
+    "steering_token",
+    "out_of_range",
+    "too_long",
+    "wrapped",
+    "unreadable",
+    "missing",
+)
 """Why a repair cannot be used: see `usable_repairs`."""
 
 
@@ -38,8 +47,10 @@ class Repair:
     text: str
     projected: bool = False
     """It came as text and was put into the policy's tokens: these are not the ones that were sampled."""
-    wrapped: bool = False
-    """The model wrote more than the repair, and the two cannot be told apart; see `repair.wrapping`."""
+    fault: str | None = None
+    """Why it cannot be used, one of `REFUSALS`: "wrapped" (the model wrote more than the repair, and the two cannot be
+    told apart; see `repair.wrapping`), "steering_token" (its text spells one), "unreadable" (a server sent no text, or
+    no token ids)."""
 
 
 class Repairer(Protocol):
@@ -64,8 +75,11 @@ class Limits:
     """The policy's longest completion: it could never have sampled a longer one."""
     end_ids: frozenset[int] = frozenset()
     """The tokens that end an answer of the policy; see `models.end_tokens`."""
+    steering_ids: frozenset[int] = frozenset()
+    """The special tokens that steer the model. None is a part of an answer, but for its end, and for those that the
+    draft has, too."""
 
-    def refusal(self, token_ids: Sequence[int]) -> str | None:
+    def refusal(self, token_ids: Sequence[int], draft_ids: Sequence[int] = ()) -> str | None:
         """Why the policy cannot be trained on this repair; None where it can."""
         if not token_ids:
             return "empty"
@@ -73,6 +87,9 @@ class Limits:
             return "out_of_range"
         if not self.vision_ids.isdisjoint(token_ids):
             return "vision_token"
+        inside = token_ids[:-1] if token_ids[-1] in self.end_ids else token_ids
+        if not self.steering_ids.isdisjoint(set(inside) - set(draft_ids[:-1])):
+            return "steering_token"
         return "too_long" if len(token_ids) > self.max_length else None
 
 
@@ -85,7 +102,7 @@ def usable_repairs(
     draft's, where that has one, too: which of several ends a model took is no repair of the answer.
     """
     repairs = [replace(repair, token_ids=_ended_as(repair.token_ids, draft_ids, limits.end_ids)) for repair in repairs]
-    reasons = [limits.refusal(repair.token_ids) or ("wrapped" if repair.wrapped else None) for repair in repairs]
+    reasons = [repair.fault or limits.refusal(repair.token_ids, draft_ids) for repair in repairs]
     refused = Counter(reason for reason in reasons if reason is not None)
     refused["missing"] += max(0, expected - len(repairs))
     return [repair for repair, reason in zip(repairs, reasons, strict=True) if reason is None], refused

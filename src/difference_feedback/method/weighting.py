@@ -10,7 +10,8 @@ def gate_advantages(advantages: Tensor, weights: Tensor) -> Tensor:
     """`Â_{i,t} = w_{i,t} Â_i`, `(B, T)`. [DF, Eqs. 10, 19-21]
 
     `weights` are those of the row's own side: `m` for a wrong answer, `m̃` for a repair. Where a weight is 0 the result
-    is 0 whatever the advantage, infinities and NaN included.
+    is 0 whatever the advantage, infinities and NaN included. The result has the type of the advantages; where they are
+    integers, it has that of the weights, or float32, since a weight below 1 times an integer is no integer.
 
     Args:
         advantages: `(B,)`, one for each row, or `(B, T)`, one for each token.
@@ -25,6 +26,8 @@ def gate_advantages(advantages: Tensor, weights: Tensor) -> Tensor:
             f"advantages have shape {tuple(advantages.shape)} and weights {tuple(weights.shape)}; "
             "give (B,) or (B, T) advantages with (B, T) weights"
         )
+    if not per_token.is_floating_point():
+        per_token = per_token.to(weights.dtype if weights.is_floating_point() else torch.float32)
     return torch.where(weights == 0, torch.zeros_like(per_token), per_token * weights.to(per_token.dtype))
 
 

@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.model_folder import CONFIG, adapter_base
+from difference_feedback.models.processor import load_config
+from difference_feedback.runs.model_folder import CONFIG, adapter_base, is_local
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.packages import require
 from difference_feedback.runs.sections import Lora
+from difference_feedback.runs.validation import nearest
 
 
 def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
@@ -44,6 +46,28 @@ def with_lora(model: Any, settings: Lora | None, seed: int) -> Any:
         raise ConfigError(
             f"lora.targets: PEFT cannot add the adapter ({error}): name modules of this model."
         ) from error
+
+
+def check_targets(model: str, settings: Lora | None) -> None:
+    """Raise `ConfigError` for targets that the model does not have, by its configuration alone: no weights are loaded.
+
+    Only a model on this machine is looked at; another one is checked when it is loaded.
+    """
+    if settings is None or settings.targets is None or (model != "nano" and not is_local(model)):
+        return
+    from transformers import AutoModelForImageTextToText
+
+    with torch.device("meta"):
+        skeleton = AutoModelForImageTextToText.from_config(load_config(model), trust_remote_code=False)
+    names = [name for name, _ in skeleton.named_modules()]
+    if isinstance(settings.targets, list):
+        for target in settings.targets:
+            if not any(name == target or name.endswith(f".{target}") for name in names):
+                kinds = {
+                    name.rpartition(".")[2] for name, part in skeleton.named_modules() if isinstance(part, nn.Linear)
+                }
+                raise ConfigError(f"lora.targets: the model has no module {target!r}.{nearest(target, kinds)}")
+    with_lora(skeleton, settings, seed=0)
 
 
 def in_one_type(model: Any) -> None:

@@ -10,6 +10,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.processor import context_of
 from difference_feedback.runs.first_rank import is_first_rank
 from difference_feedback.runs.jsonl import print_problems
+from difference_feedback.runs.terminal import Terminal
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def fitting(
 
     Raises `DataError` when none fits.
     """
-    console = console or Console(stderr=True, emoji=False, soft_wrap=True, quiet=not is_first_rank())
+    console = console or Terminal(stderr=True, emoji=False, soft_wrap=True, quiet=not is_first_rank())
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False)

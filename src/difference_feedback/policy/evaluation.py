@@ -1,6 +1,5 @@
 """Held-out accuracy of a model: batched generation, a rule's verdict on each answer, intervals by task."""
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,9 +61,9 @@ class Evaluation:
         return [p for p in self.predictions if p.correct is not None]
 
     @property
-    def accuracy(self) -> float:
-        """The share of right answers among those that were judged. NaN if none was judged."""
-        return _right(self.judged) / len(self.judged) if self.judged else math.nan
+    def accuracy(self) -> float | None:
+        """The share of right answers among those that were judged. None if none was judged."""
+        return _right(self.judged) / len(self.judged) if self.judged else None
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -168,8 +167,11 @@ def show(summary: dict[str, Any], console: Console) -> None:
     rows = {task: (share, summary["task_intervals"][task]) for task, share in summary["tasks"].items() if task}
     for task, (share, (low, high)) in rows.items():
         table.add_row(task, f"{share:.1%}", f"{low:.1%} – {high:.1%}", end_section=task == list(rows)[-1])
-    low, high = summary["interval"]
     if summary.get("unjudged"):
         table.caption = f"{summary['unjudged']} answers could not be judged and are not counted."
-    table.add_row("all", f"{summary['accuracy']:.1%}", f"{low:.1%} – {high:.1%}", style="bold")
+    if summary["accuracy"] is None:
+        table.add_row("all", "no answer judged", "", style="bold")
+    else:
+        low, high = summary["interval"]
+        table.add_row("all", f"{summary['accuracy']:.1%}", f"{low:.1%} – {high:.1%}", style="bold")
     console.print(table)

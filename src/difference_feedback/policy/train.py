@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from transformers import PrinterCallback
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.questions import held_out, part_of, reward_functions, training_data, training_problems
 from difference_feedback.method.cost import ledger
-from difference_feedback.models.adapters import add_repair_adapter, name_base
+from difference_feedback.models.adapters import add_repair_adapter, check_targets, name_base
 from difference_feedback.models.billing import bill_servers
-from difference_feedback.models.ranks import one_device, ranks, say_idle_devices
+from difference_feedback.models.ranks import ranks, say_idle_devices
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
@@ -26,11 +25,12 @@ from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, TrainRecipe
 from difference_feedback.runs.rewards import rewards_of, threshold_of
 from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import with_servers
-from difference_feedback.runs.validation import build_config
+from difference_feedback.runs.terminal import Terminal
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
-from difference_feedback.trl.callbacks import ShowProgress, check_first_batch, check_gpu_budget
+from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.trl.precision import load_to_train, machine_settings
+from difference_feedback.trl.trainer_config import check_first_batch, refused_settings, trainer_config
 
 
 @with_servers
@@ -73,10 +73,12 @@ def train(
         if isinstance(repairer, LocalRepairer) and (
             warning := other_system(recipe.repair_model or "", dataset[0]["prompt"])
         ):
-            Console(stderr=True, soft_wrap=True, quiet=not ranks().is_main_process).print(warning, markup=False)
-        trainer = DFGRPOTrainer(**common, repairer=repairer)
+            Terminal(stderr=True, soft_wrap=True, quiet=not ranks().is_main_process).print(warning, markup=False)
+        with refused_settings():
+            trainer = DFGRPOTrainer(**common, repairer=repairer)
     else:
-        trainer = ExactResume(**common)
+        with refused_settings():
+            trainer = ExactResume(**common)
     trainer.remove_callback(PrinterCallback)
     for watcher in watchers:
         watcher.trainer, watcher.budget = trainer, budget
@@ -119,6 +121,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     from trl import GRPOConfig
 
     check_gpu_budget(recipe.budget_gpu_seconds)
+    check_targets(recipe.model, recipe.lora)
     defaults: dict[str, Any] = {"logging_steps": 1, "disable_tqdm": True}
     defaults |= {"run_name": output_dir.absolute().parent.name} | machine_settings(recipe)
     fixed: dict[str, Any] = {"output_dir": str(output_dir), "seed": recipe.seed}
@@ -128,9 +131,14 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     if recipe.method == "df-grpo":
         fixed["objective"] = recipe.objective
         settings = defaults | trl | {"reward_threshold": threshold_of(recipe)}
-        return one_device(build_config(DFGRPOConfig, settings, source="trl", **fixed))
-    settings = defaults | with_objective(recipe.objective, trl)
-    return one_device(build_config(GRPOConfig, settings, source="trl", **fixed))
+        config: Any = trainer_config(DFGRPOConfig, settings, **fixed)
+    else:
+        config = trainer_config(GRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
+    if recipe.data is None:
+        check_first_batch(recipe.problems, config, "problems", "problems")
+    elif recipe.data.limit is not None:
+        check_first_batch(recipe.data.limit, config, "rows", "data.limit")
+    return config
 
 
 def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, processor: Any) -> Any:

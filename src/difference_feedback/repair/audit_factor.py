@@ -109,7 +109,7 @@ def _case(i: int, text: str, columns: Mapping[str, Any]) -> AuditCase:
 
 
 def _chosen(key: tuple[str, str], rate: float) -> bool:
-    digest = hashlib.sha1("\0".join(key).encode()).digest()
+    digest = hashlib.sha1("\0".join(key).encode("utf-8", "backslashreplace")).digest()
     return int.from_bytes(digest[:8], "big") < rate * 2**64
 
 

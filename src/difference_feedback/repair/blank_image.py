@@ -10,6 +10,7 @@ factor is 0: no repair can show there that it needs the image.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -53,19 +54,21 @@ class BlankImageFactor:
     def observe(self, rows: Sequence[Mapping[str, Any]], texts: Sequence[str], token_ids: Sequence[list[int]]) -> float:
         """Grade the repairs of `blind_rows`. A draft that is repaired right on any rank gets the factor 0.
 
-        Returns the share of right repairs over all ranks; a draft that several ranks have counts once.
+        Returns the share of right repairs among the judged ones of all ranks, NaN where none is judged; a draft that
+        several ranks have counts once. An unjudged repair is no sign that the draft can be repaired without the image.
         """
-        right: list[bool] = []
+        right: list[bool | None] = []
         if rows:
             columns = {name: [row[name] for row in rows] for name in rows[0] if name != "prompt"}
             completions = [[{"role": "assistant", "content": text}] for text in texts]
             prompts = [row["prompt"] for row in rows]
             graded = self.grade(prompts=prompts, completions=completions, completion_ids=list(token_ids), **columns)
-            right = [reward is not None and reward >= self.threshold for reward in graded]
+            right = [None if reward is None else reward >= self.threshold for reward in graded]
         hits = [((row["draft_id"], i % len(self.stand_ins)), right[i]) for i, row in enumerate(rows)]
-        everywhere: dict[tuple[str, int], bool] = dict(gather_object(hits))
+        everywhere: dict[tuple[str, int], bool | None] = dict(gather_object(hits))
         self.repaired_blind = frozenset(name for (name, _), hit in everywhere.items() if hit)
-        return sum(everywhere.values()) / len(everywhere) if everywhere else 0.0
+        judged = [hit for hit in everywhere.values() if hit is not None]
+        return sum(judged) / len(judged) if judged else math.nan if everywhere else 0.0
 
     def __call__(self, *, draft_id: Sequence[str], **_: Any) -> list[float]:
         return [0.0 if name in self.repaired_blind | self.without_image else 1.0 for name in draft_id]

@@ -13,6 +13,7 @@ from difference_feedback.data.conversations import text_of
 from difference_feedback.errors import DataError
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.models.end_tokens import end_of
+from difference_feedback.models.outside_text import encode_text
 from difference_feedback.repair.projection import begin_as
 from difference_feedback.world import Problem
 from difference_feedback.world.blind_rewriter import rewrite_blind
@@ -93,7 +94,7 @@ def _reference(request: RepairRequest) -> str:
 def _as_repair(text: str, request: RepairRequest, tokenizer: Any) -> Repair:
     """In tokens, begun and ended as the draft is: an end that the draft lacks would be one more edit."""
     end, written = end_of(request.draft_ids, tokenizer), begin_as(request.draft_ids, text, tokenizer)
-    return Repair([*tokenizer.encode(written, add_special_tokens=False), *end], text)
+    return Repair([*encode_text(tokenizer, written, frozenset(request.draft_ids)), *end], text)
 
 
 def _key(question: str, images: Sequence[Any]) -> tuple[str, tuple[bytes, ...]]:

@@ -14,11 +14,14 @@ from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.repair.wrapping import unwrapped
 from difference_feedback.runs.sections import Endpoint
 
+UNREADABLE = Repair([], "", fault="unreadable")
+
 
 class EndpointRepairer:
     """A `Repairer` whose repairs come as text and are projected onto the policy's tokens; see `projection`.
 
-    What a chat model writes around its repair is taken off, or the repair is refused; see `wrapping`.
+    What a chat model writes around its repair is taken off, or the repair is refused; see `wrapping`. Its text becomes
+    plain tokens alone; see `outside_text`. What is no text is a refused candidate.
 
     A request that fails after all retries has no candidates, and the trainer counts its repair as missing;
     `client.usage` has the number of failures. With several ranks, each rank sends the requests for its own rows.
@@ -82,16 +85,21 @@ class EndpointRepairer:
     def _candidates(self, request: RepairRequest, answer: ChatAnswer) -> list[Repair]:
         if answer.texts is None:
             return []
-        return [self._projected(request, text, cut) for text, cut in zip(answer.texts, answer.truncated, strict=True)]
+        return [
+            UNREADABLE if text is None else self._projected(request, text, cut)
+            for text, cut in zip(answer.texts, answer.truncated, strict=True)
+        ]
 
     def _projected(self, request: RepairRequest, text: str, truncated: bool) -> Repair:
+        if not text.strip():
+            return Repair([], "", fault="empty")
         repair = self._unwrapped(request, text)
         if truncated and (repair is None or text.rstrip().endswith(repair)):
             end = []
         else:
             end = end_of(request.draft_ids, self.tokenizer) or [self.written_end]
         candidate = projected_repair(request.draft_ids, text if repair is None else repair, self.tokenizer, end)
-        return replace(candidate, wrapped=repair is None)
+        return replace(candidate, fault="wrapped") if repair is None else candidate
 
     def _unwrapped(self, request: RepairRequest, text: str) -> str | None:
         draft = self.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
@@ -105,18 +113,25 @@ class VLLMServerRepairer(EndpointRepairer):
     """
 
     server_tokens = True
+    _sends_ids = False
+    """Whether an answer had token ids. A server that never sends any is the wrong one, which is an error."""
 
     def _candidates(self, request: RepairRequest, answer: ChatAnswer) -> list[Repair]:
         if answer.texts is None:
             return []
-        if answer.token_ids is None:
+        if answer.token_ids is not None:
+            self._sends_ids = True
+        elif not self._sends_ids and None not in answer.texts:
             raise DataError(
                 f"repairs.endpoint {self.endpoint.url}: the server returns no token ids. Use vLLM 0.10 or newer, or "
                 "set repairs.via=endpoint, which works with texts."
             )
-        return [
-            Repair(ids if cut or end_of(ids, self.tokenizer) else [*ids, self.written_end], text)
-            if self._unwrapped(request, text) == text.strip()
-            else self._projected(request, text, cut)
-            for ids, text, cut in zip(answer.token_ids, answer.texts, answer.truncated, strict=True)
-        ]
+        rows = zip(answer.token_ids or [None] * len(answer.texts), answer.texts, answer.truncated, strict=True)
+        return [self._sampled(request, ids, text, cut) for ids, text, cut in rows]
+
+    def _sampled(self, request: RepairRequest, ids: list[int] | None, text: str | None, truncated: bool) -> Repair:
+        if ids is None or text is None:
+            return UNREADABLE
+        if self._unwrapped(request, text) != text.strip():
+            return self._projected(request, text, truncated)
+        return Repair(ids if truncated or end_of(ids, self.tokenizer) else [*ids, self.written_end], text)

@@ -12,6 +12,7 @@ from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts, stream_seed
 from difference_feedback.models.load import load_model
+from difference_feedback.models.outside_text import encode_text
 from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.models.ranks import ranks
 from difference_feedback.repair.projection import projected_repair
@@ -166,9 +167,10 @@ class LocalRepairer:
         ids, text = answer
         repair = unwrapped(text, draft, self.prompt.template.markers)
         if self.policy_tokenizer is None and (repair is None or repair == text.strip()):
-            return Repair(ids, text, wrapped=repair is None)
+            return Repair(ids, text, fault="wrapped" if repair is None else None)
         policy = self.policy_tokenizer or self.processor.tokenizer
         end = [written_end(policy)] if end_of(ids, self.processor.tokenizer) else []
         if repair is None or repair == text.strip():
-            return Repair(policy.encode(text, add_special_tokens=False) + end, text, wrapped=repair is None)
+            fault = "wrapped" if repair is None else None
+            return Repair(encode_text(policy, text, frozenset(request.draft_ids)) + end, text, fault=fault)
         return projected_repair(request.draft_ids, repair, policy, end)

@@ -10,6 +10,7 @@ from difference_feedback.judges.questions import Grade
 from difference_feedback.method.repairs import Repairer, RepairRequest
 from difference_feedback.method.selection import choose_repair
 from difference_feedback.models.end_tokens import written_end
+from difference_feedback.models.outside_text import encode_text
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ def repair_preferences(
         raise DataError(f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests.")
     result = RepairedPreferences([], [])
     for row, request, candidates in zip(rows, requests, answers, strict=True):
-        rewards = [float(grade(row, candidate.text)) for candidate in candidates]
+        verdicts = [grade(row, candidate.text) for candidate in candidates]
+        rewards = [None if verdict is None else float(verdict) for verdict in verdicts]
         choice = choose_repair(request.draft_ids, [candidate.token_ids for candidate in candidates], rewards)
         if choice is None:
             result.unrepaired.append(dict(row))
@@ -74,7 +76,7 @@ def _request(number: int, row: Mapping[str, Any], tokenizer: Any) -> RepairReque
         first["content"] = [{"type": "image"} for _ in images] + text
     elif places != len(images):
         raise DataError(f"row {number}, field 'images': {len(images)} images for {places} places in the prompt.")
-    draft = tokenizer.encode(_text(number, "rejected", row), add_special_tokens=False)
+    draft = encode_text(tokenizer, _text(number, "rejected", row))
     return RepairRequest(prompt, images, [*draft, written_end(tokenizer)], _text(number, "chosen", row))
 
 

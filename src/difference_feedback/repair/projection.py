@@ -12,6 +12,7 @@ from typing import Any
 from difference_feedback.method.alignment import align
 from difference_feedback.method.repairs import Repair
 from difference_feedback.models.end_tokens import special_ids
+from difference_feedback.models.outside_text import encode_text, special_steering_tokens
 
 _WORDS = re.compile(r"\s*\S+|\s+$")  # a word with the space before it; together they are the text
 
@@ -26,7 +27,7 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
 
     If the joined pieces do not decode to `repair`, the whole repair is tokenised instead.
     """
-    special = special_ids(tokenizer)
+    special, keep = special_ids(tokenizer), frozenset(map(int, draft_ids))
     kept = [int(i) for i in draft_ids if int(i) not in special]
     draft = _decode(tokenizer, kept)
     boundaries = _boundaries(kept, draft, tokenizer)
@@ -42,16 +43,20 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
         begin, end = boundaries[first], boundaries[last]
         assert begin is not None
         assert end is not None
-        ids += _encode(tokenizer, repair[done : place + begin - start]) + kept[first:last]
+        ids += encode_text(tokenizer, repair[done : place + begin - start], keep) + kept[first:last]
         done = place + end - start
-    ids += _encode(tokenizer, repair[done:])
-    return ids if _decode(tokenizer, ids) == repair else _encode(tokenizer, repair)
+    ids += encode_text(tokenizer, repair[done:], keep)
+    return ids if _decode(tokenizer, ids) == repair else encode_text(tokenizer, repair, keep)
 
 
 def projected_repair(draft_ids: Sequence[int], text: str, tokenizer: Any, end: list[int]) -> Repair:
-    """A repair that is text, in the tokens of the policy's `tokenizer`, and `end` after them."""
+    """A repair that is text, in the tokens of the policy's `tokenizer`, and `end` after them.
+
+    One that spells a special token cannot be used: nobody writes one in an answer, but to end it early.
+    """
     ids = project(draft_ids, begin_as(draft_ids, text, tokenizer), tokenizer)
-    return Repair(ids + end, tokenizer.decode(ids, skip_special_tokens=True), projected=True)
+    fault = "steering_token" if any(token in text for token in special_steering_tokens(tokenizer)) else None
+    return Repair(ids + end, tokenizer.decode(ids, skip_special_tokens=True), projected=True, fault=fault)
 
 
 def begin_as(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> str:
@@ -94,10 +99,6 @@ def _common_runs(draft: str, repair: str) -> list[tuple[int, int, int]]:
                 runs.append((start, place, length))
             start, place, i, j = start + length, place + length, i + 1, j + 1
     return runs
-
-
-def _encode(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special_tokens=False) if text else []
 
 
 def _decode(tokenizer: Any, ids: Sequence[int]) -> str:

@@ -150,7 +150,17 @@ class RepairPrompt:
 
     def __call__(self, prompt: list[dict[str, Any]], draft: str, reference: str | None) -> list[dict[str, Any]]:
         """`repair_conversation` in this model's template, without its special tokens."""
+        prompt = [{**message, "content": self._harmless(message["content"])} for message in prompt]
         return repair_conversation(prompt, draft, reference, self.template, self.special)
+
+    def _harmless(self, content: Any) -> Any:
+        """A message's content, in which special tokens are words: a blank behind their first sign makes them so."""
+        if isinstance(content, list):
+            return [{**p, "text": self._harmless(p["text"])} if p.get("type") == "text" else p for p in content]
+        for token in self.special:
+            if token in content:
+                content = content.replace(token, f"{token[0]} {token[1:]}")
+        return content
 
     def answer(self, repaired: str) -> list[dict[str, Any]]:
         """The answer to learn from: the repair, without special tokens."""

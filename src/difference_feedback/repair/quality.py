@@ -30,11 +30,11 @@ class RepairQuality:
 
     drafts: int
     num_samples: int
-    accuracy_at_1: float
-    """Expected for one sampled repair: the share of correct ones among all that were sampled."""
+    accuracy_at_1: float | None
+    """Expected for one sampled repair: the share of correct ones among all that were judged. None: none was."""
     accuracy_at_2: float | None
     """At least one of the first two is right. None with a single sample."""
-    feasible_share: float
+    feasible_share: float | None
     """At least one of the `num_samples` is right. [DF, Eq. 6]"""
     edit_cost: float | None
     oracle_edit_cost: float | None
@@ -99,7 +99,7 @@ def repair_quality(
         correct = [grade(problem, candidate.text) for candidate in candidates]
         verdicts.append(correct)
         ids = [candidate.token_ids for candidate in candidates]
-        choice = choose_repair(draft.token_ids, ids, [float(c) for c in correct])
+        choice = choose_repair(draft.token_ids, ids, [None if c is None else float(c) for c in correct])
         if choice is None:
             continue
         costs.append(choice.edit_cost)
@@ -118,14 +118,17 @@ def repair_quality(
         for candidate, hit in zip(candidates, correct, strict=True)
         if hit
     ]
+    # A draft whose repairs are all unjudged is left out of the shares.
+    judged = [[c for c in row if c is not None] for row in verdicts if not row or any(c is not None for c in row)]
+    unknown = bool(verdicts) and not judged
     repaired_blind = _repaired_blind(repairer, drafts, grade) if blind else None
     audited = _audited(auditor, drafts, right, over_ranks) if auditor else None
     return RepairQuality(
         drafts=len(drafts),
         num_samples=num_samples,
-        accuracy_at_1=_mean([c for correct in verdicts for c in correct]) or 0.0,
-        accuracy_at_2=_mean([any(correct[:2]) for correct in verdicts]) if num_samples > 1 else None,
-        feasible_share=_mean([any(correct) for correct in verdicts]) or 0.0,
+        accuracy_at_1=None if unknown else _mean([c for correct in judged for c in correct]) or 0.0,
+        accuracy_at_2=_mean([any(correct[:2]) for correct in judged]) if num_samples > 1 else None,
+        feasible_share=None if unknown else _mean([any(correct) for correct in judged]) or 0.0,
         edit_cost=_mean(costs),
         oracle_edit_cost=_mean(oracle_costs),
         mask=mask_quality(marked, errors),

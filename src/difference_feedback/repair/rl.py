@@ -30,8 +30,9 @@ from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.runs.rewards import threshold_of
 from difference_feedback.runs.serving import with_servers
-from difference_feedback.trl.callbacks import check_first_batch, check_gpu_budget
+from difference_feedback.trl.callbacks import check_gpu_budget
 from difference_feedback.trl.objective import with_objective
+from difference_feedback.trl.trainer_config import check_first_batch, refused_settings
 
 
 def fit_rl(
@@ -55,14 +56,15 @@ def fit_rl(
         vision = vision_token_ids(model.config, processor.tokenizer)
         kwargs = dict(args.generation_kwargs or {})  # type: ignore[arg-type]
         args.generation_kwargs = kwargs | {"suppress_tokens": suppressed(kwargs, vision)}
-    trainer = RepairGRPOTrainer(
-        model,
-        repair_reward_function(grade, lam=lam, factors=factors),
-        args,
-        train_dataset=dataset,
-        processing_class=processor,
-        callbacks=list(callbacks),
-    )
+    with refused_settings():
+        trainer = RepairGRPOTrainer(
+            model,
+            repair_reward_function(grade, lam=lam, factors=factors),
+            args,
+            train_dataset=dataset,
+            processing_class=processor,
+            callbacks=list(callbacks),
+        )
     blind = [factor for factor in (factors or {}).values() if isinstance(factor, BlankImageFactor)]
     trainer.blank_image_factor = blind[0] if blind else None
     trainer.remove_callback(PrinterCallback)
@@ -74,7 +76,10 @@ def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) ->
     """The trainer's configuration for a recipe. Raises `ConfigError` for a key or a value that it does not accept."""
     check_gpu_budget(recipe.budget_gpu_seconds)
     trl = with_objective(recipe.objective, recipe.trl)
-    return stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
+    config = stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
+    if not recipe.sft_only:
+        check_first_batch(recipe.drafts, config, "drafts", "drafts")
+    return config
 
 
 @with_servers
@@ -85,8 +90,6 @@ def train_rl(recipe: RepairRLRecipe, run: Run) -> dict[str, Any]:
     """
     check(recipe)
     config = rl_config(recipe, run.checkpoints)
-    if not recipe.sft_only:
-        check_first_batch(recipe.drafts, config, "drafts are asked for")
     rule = rule_grader_of(recipe)
     stage = Stage(recipe, run, policy=recipe.policy)
     auditor = auditor_of(recipe)

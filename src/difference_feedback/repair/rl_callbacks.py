@@ -29,7 +29,7 @@ class StopAtPlateau(TrainerCallback):
             control.should_training_stop = True
 
     def on_log(self, args: Any, state: Any, control: TrainerControl, logs: Any = None, **_: Any) -> None:
-        if not logs or self.metric not in logs:
+        if not logs or logs.get(self.metric) is None:  # no repair was judged
             return
         self.values.append(float(logs[self.metric]))
         if self._is_flat():

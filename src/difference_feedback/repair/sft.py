@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from datasets import Dataset
 from PIL import Image
-from rich.console import Console
 from transformers import PreTrainedModel, PrinterCallback, ProcessorMixin, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -32,8 +31,10 @@ from difference_feedback.runs.jsonl import print_problems
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import RepairSFTRecipe
 from difference_feedback.runs.serving import with_servers
+from difference_feedback.runs.terminal import Terminal
 from difference_feedback.trl.blank_row import SIDE as BLANK_SIDE
 from difference_feedback.trl.resume import WholeCheckpoints
+from difference_feedback.trl.trainer_config import refused_settings
 
 
 class RepairCollator:
@@ -152,14 +153,21 @@ def fit_sft(
     if not len(dataset):
         raise DataError("there are no repaired answers to train on")
     args.remove_unused_columns = False
-    trainer = RepairSFTTrainer(
-        model,
-        args,
-        data_collator=RepairCollator(processor, model.generation_config, ranks().num_processes > 1),
-        train_dataset=dataset,
-        processing_class=processor,
-        callbacks=list(callbacks),
-    )
+    batch = args.per_device_train_batch_size * ranks().num_processes
+    if args.dataloader_drop_last and len(dataset) < batch:
+        raise DataError(
+            f"{len(dataset)} repaired answers to train on; trl.dataloader_drop_last drops a batch of fewer than "
+            f"{batch}, so nothing would be trained: leave it out, or set a smaller trl.per_device_train_batch_size."
+        )
+    with refused_settings():
+        trainer = RepairSFTTrainer(
+            model,
+            args,
+            data_collator=RepairCollator(processor, model.generation_config, ranks().num_processes > 1),
+            train_dataset=dataset,
+            processing_class=processor,
+            callbacks=list(callbacks),
+        )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=resume_from)
     return trainer
@@ -194,7 +202,7 @@ def usable_repairs(path: str, system: str | None) -> RepairSet:
     """
     repair_set = load_repair_set(path)
     if repair_set.errors and ranks().is_main_process:
-        console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
+        console = Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False)
         count = len(repair_set.rows) + repair_set.replaced + len(repair_set.errors)
         console.print(f"{path}: {len(repair_set.errors)} of {count} rows are left out:", markup=False)
         print_problems(repair_set.errors, console)

@@ -13,11 +13,11 @@ from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.questions import EMBEDDED, Grade, held_out
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.cost import BILL
-from difference_feedback.models.adapters import name_base
+from difference_feedback.models.adapters import check_targets, name_base
 from difference_feedback.models.billing import bill_device, bill_servers
 from difference_feedback.models.flops import uncounted
 from difference_feedback.models.load import load_model
-from difference_feedback.models.ranks import one_device, ranks, say_idle_devices, sum_over_ranks
+from difference_feedback.models.ranks import ranks, say_idle_devices, sum_over_ranks
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import save_template, template_for
 from difference_feedback.repair.quality import RepairQuality, held_out_drafts, repair_quality
@@ -25,9 +25,9 @@ from difference_feedback.runs.checkpoints import step_of
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.servers import endpoints_of
-from difference_feedback.runs.validation import build_config
 from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
 from difference_feedback.trl.precision import load_to_train, machine_settings
+from difference_feedback.trl.trainer_config import trainer_config
 
 C = TypeVar("C", bound=TrainingArguments)
 
@@ -39,12 +39,13 @@ def stage_config(
 
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
+    check_targets(recipe.model, recipe.lora)
     values: dict[str, Any] = {"logging_steps": 10, "save_strategy": "no", "disable_tqdm": True}
     values |= {"run_name": Path(fixed["output_dir"]).absolute().parent.name} | machine_settings(recipe)
     if not torch.cuda.is_available():
         values |= {"gradient_checkpointing": False, "dataloader_pin_memory": False}
     settings = {**values, **trl, "report_to": recipe.trackers or "none"}
-    return one_device(build_config(config_class, settings, source="trl", seed=recipe.seed, **fixed))
+    return trainer_config(config_class, settings, seed=recipe.seed, **fixed)
 
 
 class Stage:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from difference_feedback.judges.intervals import mean_interval
 from difference_feedback.report.data import BenchmarkScore
-from difference_feedback.runs.yaml_text import parse_yaml
+from difference_feedback.runs.yaml_text import read_yaml
 
 TITLES = {
     "mathvista": "MathVista",
@@ -76,7 +76,7 @@ def benchmark_folders(folder: Path) -> list[Path]:
 
 
 def _is_task(config: Path) -> bool:
-    values = parse_yaml(config.read_text(encoding="utf-8"), str(config))
+    values = read_yaml(config)
     return isinstance(values, dict) and values.get("kind") == "benchmarks"
 
 
@@ -85,7 +85,7 @@ def name_of(folder: Path, scores: Sequence[BenchmarkScore]) -> str:
     config = folder.parent / "config.yaml"
     if not config.is_file():
         return scores[0].model
-    values: Any = parse_yaml(config.read_text(encoding="utf-8"), str(config))
+    values: Any = read_yaml(config)
     run = folder.parent.name + folder.name.removeprefix("benchmarks").replace("-", ", ", 1)
     if not isinstance(values, dict) or values.get("kind") != "train":
         return run

@@ -1,6 +1,7 @@
 """Collect the data of the page from run folders, and check every file against the schema in `report.data`."""
 
 import json
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,8 +21,9 @@ from difference_feedback.report.data import (
     ReportData,
     Summary,
 )
-from difference_feedback.runs.jsonl import read_rows
-from difference_feedback.runs.yaml_text import parse_yaml
+from difference_feedback.report.shown import SpreadSample
+from difference_feedback.runs.jsonl import iterate_rows, read_rows
+from difference_feedback.runs.yaml_text import parse_mapping, read_text
 
 M = TypeVar("M", bound=BaseModel)
 NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}
@@ -37,6 +39,7 @@ def load_report(folders: Sequence[Path]) -> ReportData:
     """
     data = ReportData(title=", ".join(folder.resolve().name for folder in folders))
     summaries: dict[Path, Summary] = {}
+    examples = SpreadSample[Example]()
     for folder in folders:
         measured = benchmark_folders(folder)
         if not (folder / "config.yaml").is_file() and folder not in measured:
@@ -54,6 +57,9 @@ def load_report(folders: Sequence[Path]) -> ReportData:
             method = cells[run] if run in cells else NAMES.get(summary.method or "", summary.method)
             name = run.name if run == folder else f"{folder.name}/{run.name}"
             _add_run(data, name, method, run, summary)
+            for number, row in enumerate(iterate_rows(run / "examples.jsonl"), 1):
+                examples.add(_checked(Example, row, f"{run / 'examples.jsonl'}, row {number}"))
+    data.examples, data.example_count = examples.items, examples.seen
     data.repair = _repair_figures(summaries)
     return data
 
@@ -67,7 +73,7 @@ def load_scores(folder: Path) -> list[BenchmarkScore]:
 def _cells(data: ReportData, folder: Path) -> dict[Path, str]:
     """Folder -> label of a bench's finished cells, in its plan's order; start and upper bound go to `data`."""
     path = folder / "config.yaml"
-    plan = parse_yaml(path.read_text(encoding="utf-8"), str(path)) if path.is_file() else {}
+    plan = parse_mapping(read_text(path), str(path)) if path.is_file() else {}
     rows = {row["hash"]: row for row in read_rows(folder / "results.jsonl")}
     cells: dict[Path, str] = {}
     for name, method in plan.get("methods", {}).items():
@@ -96,12 +102,8 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
         audits, reviews = run / "audits.jsonl", run / "reviews.jsonl"
         agreement = run_agreement(audits, reviews) if audits.is_file() and reviews.is_file() else None
         data.factors[name] = summary.factors.model_copy(update={"agreement": agreement} if agreement else {})
-    data.examples += [
-        _checked(Example, row, f"{run / 'examples.jsonl'}, row {number}")
-        for number, row in enumerate(read_rows(run / "examples.jsonl"), 1)
-    ]
-    data.configs[name] = (run / "config.yaml").read_text(encoding="utf-8")
-    recipe = parse_yaml(data.configs[name], str(run / "config.yaml")) or {}
+    data.configs[name] = read_text(run / "config.yaml")
+    recipe = parse_mapping(data.configs[name], str(run / "config.yaml"))
     if recipe.get("kind") == "evaluate" and method is None:
         method = f"{run.name} ({recipe.get('model')})"
     if (run / "versions.json").is_file():
@@ -134,7 +136,7 @@ def _note(recipe: dict[str, Any], run: Path, summary: Summary) -> str | None:
     if kind not in ("train", "evaluate", "repair-sft", "repair-rl"):
         return None
     if not (run / "summary.json").is_file():
-        step = max((row.get("step", 0) for row in read_rows(run / "metrics.jsonl")), default=0)
+        step = max((row.get("step", 0) for row in iterate_rows(run / "metrics.jsonl")), default=0)
         return f"unfinished, at step {step}. The same command continues it."
     if kind in ("train", "evaluate"):
         if read_json(run / "summary.json").get("accuracy") is not None:
@@ -150,10 +152,14 @@ def _note(recipe: dict[str, Any], run: Path, summary: Summary) -> str | None:
 
 def _reward_curve(run: Path) -> list[tuple[int, float]]:
     """Steps and rewards. Of many steps, neighbouring ones are one point, at the last of them, with their mean."""
-    rows = [row for row in read_rows(run / "metrics.jsonl") if isinstance(row.get("reward"), int | float)]
-    size = -(-len(rows) // POINTS)
-    parts = [rows[start : start + size] for start in range(0, len(rows), size or 1)]
-    return [(part[-1].get("step", 0), sum(row["reward"] for row in part) / len(part)) for part in parts]
+    steps, rewards = array("q"), array("d")
+    for row in iterate_rows(run / "metrics.jsonl"):
+        if isinstance(row.get("reward"), int | float):
+            steps.append(row.get("step", 0))
+            rewards.append(row["reward"])
+    size = -(-len(rewards) // POINTS)
+    parts = [slice(start, start + size) for start in range(0, len(rewards), size or 1)]
+    return [(steps[part][-1], sum(rewards[part]) / len(rewards[part])) for part in parts]
 
 
 def _add_method(data: ReportData, method: str, run: Path, recipe: dict[str, Any], measured: bool) -> None:
@@ -164,7 +170,7 @@ def _add_method(data: ReportData, method: str, run: Path, recipe: dict[str, Any]
         data.methods[name] = _checked(MethodResult, values, str(path))
     points = [
         _checked(CurvePoint, row, f"{run / 'metrics.jsonl'}, row {number}")
-        for number, row in enumerate(read_rows(run / "metrics.jsonl"), 1)
+        for number, row in enumerate(iterate_rows(run / "metrics.jsonl"), 1)
         if row.get("accuracy") is not None
     ]
     if len(points) > 1:

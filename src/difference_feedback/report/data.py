@@ -258,6 +258,9 @@ class ReportData(Schema):
     factors: dict[str, FactorFigures] = {}
     costs: dict[str, dict[Clock, CostTerms]] = {}
     examples: list[Example] = []
+    """Those of the runs, or of very many a part, evenly spread."""
+    example_count: int = 0
+    """Number of all examples of the runs."""
     benchmarks: dict[str, list[BenchmarkScore]] = {}
     """Name of a model -> its scores."""
     configs: dict[str, str] = {}

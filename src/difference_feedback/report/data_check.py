@@ -1,7 +1,5 @@
 """A data set before anything is trained on it: its form, its usable rows, and prompts as the model sees them."""
 
-import base64
-import io
 import re
 import warnings
 from dataclasses import dataclass
@@ -14,10 +12,13 @@ from jinja2 import Environment
 from rich.console import Console
 
 from difference_feedback.data.dataset import LoadedData, VisualQuestion, read_data
+from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.data.video import spread
 from difference_feedback.models.fitting import room_for_prompts
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.report.page_size import scaled
+from difference_feedback.report.shown import SHOWN
 from difference_feedback.runs.jsonl import RowProblem
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.prompts import prompt_form
@@ -128,10 +129,12 @@ def write_check_page(path: Path, check: DataCheck) -> None:
     """Write a page with the shown rows and their images. It needs no network. Every text is escaped."""
     template = files("difference_feedback.report").joinpath("data_check.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # `damage` has them
-        rows = [{"question": question, "parts": _parts(question)} for question in check.shown]
+    shown = [check.shown[i] for i in spread(len(check.shown), SHOWN)]
+    rows = ({"question": question, "parts": _parts(question)} for question in shown)  # one at a time is in memory
     lengths = _of_lengths(check.lengths) if check.lengths else ""
-    write_atomically(path, page.render(check=check, rows=rows, lengths=lengths, title=Path(check.path).name))
+    parts = page.generate(check=check, rows=rows, shown=len(shown), lengths=lengths, title=Path(check.path).name)
+    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # `damage` has them
+        write_atomically(path, parts)
 
 
 def _parts(question: VisualQuestion) -> list[dict[str, Any]]:
@@ -141,10 +144,7 @@ def _parts(question: VisualQuestion) -> list[dict[str, Any]]:
     for image, text in zip(question.images, texts[1:], strict=True):
         size = f"{image.width} x {image.height}"
         image.thumbnail((_SIDE, _SIDE))
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-        parts += [{"url": url, "size": size}, {"text": text}]
+        parts += [{"url": scaled(data_url(png_bytes(image))), "size": size}, {"text": text}]
     return parts
 
 

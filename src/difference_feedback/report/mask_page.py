@@ -1,8 +1,8 @@
 """Write one self-contained page that shows pairs of answers with their masks."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
@@ -14,6 +14,7 @@ from jinja2 import Environment
 from difference_feedback.method.alignment import BoolArray, edit_cost
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.report.mask_pairs import MaskedPair, Tokens
+from difference_feedback.report.shown import SHOWN
 from difference_feedback.runs.outputs import write_atomically
 
 
@@ -28,23 +29,40 @@ class TokenRun(NamedTuple):
 _EDGES = re.compile(r"(^\s+|\s*\n\s*|\s+$)")
 
 
-def write_mask_page(path: Path, pairs: Sequence[MaskedPair], title: str) -> None:
-    """Write the page. It needs no network. Every text of an answer is escaped.
+@dataclass
+class MaskTotals:
+    """What the page says of all pairs, also of those that it does not show."""
+
+    pairs: int = 0
+    cost: float = 0.0
+    weight: float = 0.0
+    tokens: int = 0
+
+    def add(self, pair: MaskedPair) -> None:
+        """Count the pair."""
+        self.pairs += 1
+        self.cost += edit_cost(pair.alignment)
+        self.weight += float(pair.wrong_weights.sum(dtype=np.float64))
+        self.tokens += len(pair.wrong_weights)
+
+
+def write_mask_page(path: Path, pairs: Iterable[MaskedPair], totals: MaskTotals, title: str) -> None:
+    """Write the page of `pairs`, which are all or some of those in `totals`. It needs no network.
+
+    Every text of an answer is escaped.
 
     Raises:
         DataError: the file cannot be written.
     """
     template = files("difference_feedback.report").joinpath("mask_page.html.j2").read_text(encoding="utf-8")
     page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
-    costs = [edit_cost(pair.alignment) for pair in pairs]
-    weights = [pair.wrong_weights for pair in pairs] + [np.zeros(0, np.float32)]
-    marked = np.concatenate(weights)
     parts = page.generate(
         title=title,
-        count=len(pairs),
-        mean_cost=float(np.mean(costs)) if costs else 0.0,
-        density=float(marked.mean()) if marked.size else 0.0,
-        cards=(card(pair, cost) for pair, cost in zip(pairs, costs, strict=True)),
+        count=totals.pairs,
+        shown=min(totals.pairs, SHOWN),
+        mean_cost=totals.cost / max(1, totals.pairs),
+        density=totals.weight / max(1, totals.tokens),
+        cards=(card(pair, edit_cost(pair.alignment)) for pair in pairs),
     )
     write_atomically(path, parts)
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from difference_feedback.data.csv_tables import is_unicode
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, AlignmentMethod, align, edit_cost
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 from difference_feedback.method.settings import token_texts
-from difference_feedback.runs.jsonl import Row, RowProblem
+from difference_feedback.runs.jsonl import HALF_PAIR, Row, RowProblem
 from difference_feedback.runs.renamed import repair_field
 
 RawAnswer = str | list[int]
@@ -83,12 +84,19 @@ class Tokenizer(Protocol):
     def decode(self, token_ids: list[int]) -> str: ...
 
 
-def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[list[Pair], list[RowProblem]]:
-    """Return the rows that are pairs, and the problems of the others. Token ids must be below `vocabulary`."""
-    pairs: list[Pair] = []
-    problems: list[RowProblem] = []
+def check_pairs(
+    rows: Iterable[Row | RowProblem], problems: list[RowProblem], vocabulary: int | None = None
+) -> Iterator[Pair]:
+    """The rows that are pairs, one after the other. What is wrong with others is added to `problems`.
+
+    Token ids must be below `vocabulary`.
+    """
     line_of: dict[str | int, int] = {}
-    for line, values in rows:
+    for row in rows:
+        if isinstance(row, RowProblem):
+            problems.append(row)
+            continue
+        line, values = row
         row_problems = list(_problems_of(line, values, vocabulary))
         if not row_problems and values["id"] in line_of:
             first = line_of[values["id"]]
@@ -98,8 +106,7 @@ def check_pairs(rows: Iterable[Row], vocabulary: int | None = None) -> tuple[lis
             problems += row_problems
             continue
         line_of[values["id"]] = line
-        pairs.append(Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question")))
-    return pairs, problems
+        yield Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question"))
 
 
 def mask_pair(
@@ -213,11 +220,7 @@ def _wrong_with_id(value: Any) -> str | None:
 def _wrong_with_text(value: Any) -> str | None:
     if not isinstance(value, str):
         return f"the type is {type(value).__name__}; give a text"
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        return f"character {error.start} is half of a surrogate pair; give the whole character"
-    return None
+    return None if is_unicode(value) else HALF_PAIR
 
 
 def _wrong_with_answer(value: Any, vocabulary: int | None) -> str | None:

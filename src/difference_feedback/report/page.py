@@ -2,14 +2,12 @@
 
 import base64
 import hashlib
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image, UnidentifiedImageError
 
 from difference_feedback import __version__
 from difference_feedback.errors import DataError
@@ -17,10 +15,10 @@ from difference_feedback.report.benchmarks import benchmark_table
 from difference_feedback.report.chart import learning_chart, reward_chart
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Example, MethodResult, ReportData, ShownAnswer
+from difference_feedback.report.page_size import fitting, is_small
 from difference_feedback.runs.outputs import write_atomically
 
 HERE = Path(__file__).parent
-SMALL = 160  # pixels: an image below this width is enlarged without smoothing
 
 
 @dataclass(frozen=True)
@@ -78,14 +76,16 @@ def render(data: ReportData) -> str:
     environment.filters["seconds"] = lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     script = (HERE / "script.js").read_text(encoding="utf-8")
     levels = {"upper bound": data.upper_bound, "start": data.base_accuracy}
+    shown = fitting(data.examples)
     return environment.get_template("page.html.j2").render(
         data=data,
         chart=learning_chart(data.curves, {name: value for name, value in levels.items() if value is not None}),
         rewards=reward_chart(data.rewards),
-        examples=[view(example) for example in data.examples],
+        examples=[view(example) for example in shown],
+        example_count=max(data.example_count, len(data.examples)),
         benchmarks=benchmark_table(data.benchmarks),
         tasks=sorted({task for result in data.methods.values() for task in result.tasks if task}),
-        example_tasks=sorted({example.task for example in data.examples if example.task}),
+        example_tasks=sorted({example.task for example in shown if example.task}),
         survives=_survivals(data),
         verdict=verdict(data.methods),
         version=__version__,
@@ -132,7 +132,7 @@ def view(example: Example) -> ExampleView:
     largest = max([*weighted, *unweighted, 1e-12])
     return ExampleView(
         example=example,
-        images=[(url, _is_small(url)) for url in example.images],
+        images=[(url, is_small(url)) for url in example.images],
         wrong=_tokens(example.wrong, largest),
         repair=_tokens(example.repair, largest),
         unweighted=(round(unweighted[0] / largest, 3), round(unweighted[1] / largest, 3)),
@@ -170,12 +170,3 @@ def _tokens(side: ShownAnswer, largest: float) -> list[TokenView]:
             )
         )
     return views
-
-
-def _is_small(url: str) -> bool:
-    """Whether an image is so small that it must be enlarged."""
-    try:
-        with Image.open(io.BytesIO(base64.b64decode(url.split(",", 1)[1]))) as image:
-            return image.width < SMALL
-    except (UnidentifiedImageError, ValueError, OSError):
-        return False

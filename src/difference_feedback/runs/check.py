@@ -4,13 +4,13 @@
 """
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.check_files import check_data, check_repairs
+from difference_feedback.runs.check_values import check_values
 from difference_feedback.runs.hub import check_hub
-from difference_feedback.runs.model_folder import adapter_base, check_model
+from difference_feedback.runs.model_folder import adapter_base, check_model, local_path
 from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed, require
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
@@ -41,6 +41,7 @@ def check(recipe: Recipe) -> None:
 
     `bench.cells.check_plan` checks a plan, cell by cell. A base needs nothing.
     """
+    check_values(recipe)
     match recipe:
         case TrainRecipe():
             _check_train(recipe)
@@ -137,6 +138,13 @@ def _check_host(recipe: TrainRecipe) -> None:
     }
     for key in (key for key, is_set in ignored.items() if is_set):
         raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")
+    for key, unit in (("save_steps", "steps"), ("warmup_steps", "steps")):
+        if isinstance(value := recipe.trl.get(key), float) and not value.is_integer():
+            raise ConfigError(f"trl.{key}: {value} is no whole number of {unit}, which verl needs: give one.")
+    if recipe.trl.get("max_steps") == -1:
+        raise ConfigError("trl.max_steps: -1 is TRL's: leave it out, and give verl.trainer.total_epochs.")
+    if recipe.trl.get("max_grad_norm") == 0:
+        raise ConfigError("trl.max_grad_norm: 0 would make every gradient 0 on verl: leave it out, or give a norm.")
     if recipe.lora is not None:
         raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
     if recipe.max_prompt_length and "data.max_prompt_length" in recipe.verl_settings:
@@ -155,8 +163,6 @@ def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
             "host: trl needs TRL, which is not installed here: pip install trl, in an environment without verl."
         )
     _check_trackers(recipe, TRACKERS)
-    if recipe.trl.get("max_steps") == 0:
-        raise ConfigError("trl.max_steps: 0 trains nothing: give a number of steps, or leave it out to go by epochs.")
     if recipe.push_to_hub and recipe.trl.get("push_to_hub"):
         raise ConfigError("push_to_hub and trl.push_to_hub both upload the model: leave one of the two out.")
     if recipe.trl.get("use_vllm") is True:
@@ -327,8 +333,13 @@ def _refuse_policy_server(recipe: TrainRecipe | BaseRecipe) -> None:
 def _check_benchmarks(recipe: BenchmarksRecipe) -> None:
     _check_model(recipe.model)
     prompt_form(recipe.system_prompt, recipe.format_prompt)
+    for place, task in enumerate(recipe.tasks):
+        if task in recipe.tasks[:place]:
+            raise ConfigError(f"tasks: {task} is named twice: name each task once.")
     for task, path in recipe.data.items():
-        if not Path(path).expanduser().exists():
+        if task not in recipe.tasks:
+            raise ConfigError(f"data.{task}: tasks does not name it.{nearest(task, recipe.tasks)}")
+        if not local_path(path).exists():
             raise ConfigError(
                 f"data.{task}: {path} does not exist: give a folder of `save_to_disk`, a file in parquet or JSON "
                 "Lines, or a copy of the data set's repository."

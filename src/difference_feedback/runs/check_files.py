@@ -1,6 +1,7 @@
 """Find what is wrong with the files of rows that a recipe names, by their first lines."""
 
 import json
+import os.path
 from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.file_names import beside, repairs_file
-from difference_feedback.runs.model_folder import is_local
+from difference_feedback.runs.model_folder import check_hub_name, is_local, local_path
 from difference_feedback.runs.renamed import repair_field
 from difference_feedback.runs.sections import Data
 
@@ -18,7 +19,7 @@ _FILES = (".json", ".ndjson", ".csv", ".tsv", ".gz", ".parquet", ".arrow", ".zip
 
 def check_data(data: Data, key: str) -> None:
     """Raise `ConfigError` for a data set that is not there; `key` is where the recipe names it."""
-    path = Path(data.path).expanduser()
+    path = local_path(data.path)
     if path.suffix == ".jsonl" and not path.is_dir() and not _is_no_jsonl(path):
         _check_rows(data.path, f"{key}.path")
     elif (is_local(data.path) or path.suffix in _FILES) and not path.exists():
@@ -26,7 +27,9 @@ def check_data(data: Data, key: str) -> None:
             f"{key}.path: {data.path} does not exist: give a file of rows, a folder with one, a saved data set, or a "
             "hub name."
         )
-    if data.image_root is not None and not Path(data.image_root).expanduser().is_dir():
+    elif not path.exists():
+        check_hub_name(data.path, f"{key}.path", "a data set")
+    if data.image_root is not None and not local_path(data.image_root).is_dir():
         raise ConfigError(f"{key}.image_root: {data.image_root} is no folder: give the one that the paths start from.")
 
 
@@ -46,7 +49,7 @@ def _is_no_jsonl(path: Path) -> bool:
 def check_repairs(name: str) -> None:
     """Raise `ConfigError` where a file holds what `annotate` shows to people: the same rows without their repairs."""
     try:
-        path = repairs_file(Path(name).expanduser())
+        path = repairs_file(local_path(name))
     except ConfigError as error:
         raise ConfigError(f"data: {error}") from None
     rows = _check_rows(str(path), "data")
@@ -63,8 +66,11 @@ def check_repairs(name: str) -> None:
 
 def _check_rows(name: str, key: str) -> list[Mapping[str, Any]]:
     """The objects in the first lines of a JSON Lines file that can be read; at least one."""
+    if os.path.exists(local_path(name)) and not os.path.isfile(local_path(name)):
+        what = "a folder" if os.path.isdir(local_path(name)) else "no ordinary file"
+        raise ConfigError(f"{key}: {name} is {what}: give a JSON Lines file.")
     try:
-        with Path(name).expanduser().open(encoding="utf-8-sig", errors="replace") as file:
+        with local_path(name).open(encoding="utf-8-sig", errors="replace") as file:
             rows = [row for row in map(_parsed, islice(file, _LINES)) if isinstance(row, Mapping)]
     except OSError as error:
         raise ConfigError(f"{key}: {name}: {error.strerror}: give a JSON Lines file that can be read.") from None

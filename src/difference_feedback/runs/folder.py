@@ -34,7 +34,7 @@ from difference_feedback.runs.lock import hold
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
-from difference_feedback.runs.yaml_text import parse_yaml
+from difference_feedback.runs.yaml_text import read_yaml
 
 PACKAGES = (
     "difference-feedback",
@@ -183,7 +183,7 @@ class Run:
         path = self.folder / "config.yaml"
         if not path.is_file() or self._is_empty():  # a recipe that was refused at once may be corrected in place
             return False
-        before = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+        before = read_yaml(path)
         if isinstance(before, dict):  # it may have been written by the release before
             before = rename(str(before.get("kind")), before, str(path), quiet=True)
         now = yaml.safe_load(dump_recipe(self.recipe))
@@ -216,7 +216,10 @@ def versions() -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the checkout that this package runs from; None for an installed one."""
     here = Path(__file__)
-    git = ["git", "--no-optional-locks", "-C", str(here.parent)]  # a kill would leave the lock of the index behind
+    # The settings of a repository around this package, as around an environment in it, may name programs. Optional
+    # locks would outlast a kill.
+    settings = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
+    git = ["git", "--no-optional-locks", *settings, "-C", str(here.parent)]
     try:
         subprocess.run([*git, "ls-files", "--error-unmatch", here.name], check=True, capture_output=True, timeout=10)
         done = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True, timeout=10)

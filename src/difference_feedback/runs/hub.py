@@ -14,6 +14,8 @@ from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.model_folder import is_local
 from difference_feedback.runs.outputs import write_atomically
 
+HUB_SECONDS = 10.0
+"""Longest time until the hub answers."""
 RECORD = "hub.json"
 """In the run's folder once its model is uploaded: the repository and the commit."""
 _FIGURES = ("accuracy", "interval", "problems", "base_accuracy", "steps", "updates", "examples", "drafts")
@@ -36,6 +38,33 @@ def check_hub(name: str) -> None:
         raise ConfigError("push_to_hub: HF_HUB_OFFLINE is set, so nothing can be uploaded: unset it, or leave it out.")
     if not get_token():
         raise ConfigError("push_to_hub needs a token with write access: run `hf auth login`, or set HF_TOKEN.")
+
+
+def check_on_hub(name: str, key: str) -> None:
+    """Raise `ConfigError` for a model's name that the hub does not know, or that is not here while the hub is away.
+
+    A model in the cache is not asked for. transformers would try for half a minute, when the run's folder is made.
+    """
+    if name == "nano" or is_local(name):
+        return
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    try:
+        HfApi().model_info(name, timeout=HUB_SECONDS)
+    except RepositoryNotFoundError:
+        raise ConfigError(
+            f"{key}: {name} is no folder here, and the hub has no such model, or your token may not see it: correct "
+            "the name, or run `hf auth login`."
+        ) from None
+    except Exception as error:  # whatever the hub, the network or a proxy does
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ConfigError(
+            f"{key}: {name} is no folder here and not in the cache, and {constants.ENDPOINT} gives no answer "
+            f"({reason}): give a folder, or fetch it first with `hf download {name}`."
+        ) from None
 
 
 def upload(run: Run, name: str) -> str | None:

@@ -4,6 +4,7 @@ import codecs
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class RowProblem:
 
     def __str__(self) -> str:
         place = f"line {self.line}" if self.field is None else f'line {self.line}, "{self.field}"'
-        return f"{place}: {self.message}"
+        return f"{place}: {self.message}".encode(errors=ESCAPE).decode()  # it may quote half of a surrogate pair
 
 
 class JsonLines:
@@ -90,26 +91,28 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
     Raises:
         DataError: the file cannot be opened.
     """
-    rows: list[Row] = []
-    problems: list[RowProblem] = []
+    return _parted(iterate_jsonl(path))
+
+
+def iterate_jsonl(path: Path) -> Iterator[Row | RowProblem]:
+    """The lines of a file one after the other, as `read_jsonl` reads them."""
+    return (parsed for parsed, _ in _lines_of(path))
+
+
+def count_lines(path: Path) -> int:
+    """The lines of a file. Raises `DataError` as `read_jsonl`."""
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                parsed = parse_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
-                if isinstance(parsed, dict):
-                    rows.append(Row(number, parsed))
-                elif parsed is not None:
-                    problems.append(RowProblem(number, None, parsed))
+            return sum(1 for _ in file)
     except OSError as error:
         raise DataError(f"{explain(error, path, 'name a file that can be read')}.") from None
-    return rows, problems
 
 
 def parse_line(line: bytes) -> dict[str, Any] | str | None:
     """The object that a line holds; what is wrong with the line, as a text; or None for an empty line."""
     try:
         text = line.decode().strip()
-        values = json.loads(text) if text else None
+        values = json.loads(text, object_pairs_hook=unique_keys) if text else None
     except UnicodeDecodeError as error:
         return f"byte {error.start} is no UTF-8; save the file as UTF-8"
     except (ValueError, RecursionError) as error:
@@ -119,18 +122,80 @@ def parse_line(line: bytes) -> dict[str, Any] | str | None:
     return f"a JSON {type(values).__name__}; write an object, {{...}}" if text else None
 
 
+def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values, for `json`. Raises `ValueError` where a key occurs twice."""
+    pairs = list(pairs)
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:80]!r} occurs twice: keep one")
+    return values
+
+
 def read_input(path: Path) -> tuple[list[Row], list[RowProblem]]:
     """`read_jsonl` for a file that somebody names to a command.
 
+    A row with half of a surrogate pair in any text is a problem, too: no tokenizer takes it.
+
     Raises `DataError` where not one line is a row, too: the file is of another kind, or empty.
     """
-    rows, problems = read_jsonl(path)
-    if not rows:
+    return _parted(iterate_input(path))
+
+
+def iterate_input(path: Path) -> Iterator[Row | RowProblem]:
+    """The lines of a file one after the other, as `read_input` reads them. Raises as that, at its end."""
+    is_empty, first = True, None
+    for parsed, raw in _lines_of(path):
+        is_empty &= not isinstance(parsed, Row)
+        first = first or parsed
+        if isinstance(parsed, Row) and _HALF_OF_A_PAIR.search(raw) and (name := field_with_half_pair(parsed.values)):
+            parsed = RowProblem(parsed.line, name, HALF_PAIR)
+        yield parsed
+    if is_empty:
         kind = path.suffix[1:].lower()
-        reason = f"it has no row ({problems[0]})" if problems else "it has no row"
+        reason = f"it has no row ({first})" if first else "it has no row"
         if kind and kind not in ("jsonl", "ndjson", "txt"):
             reason = f"a {kind} file is not read here"
         raise DataError(f"{path}: {reason}. Give a file in JSON Lines, with one object on each line.")
+
+
+HALF_PAIR = "a character is half of a surrogate pair: give the whole character"
+_HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def field_with_half_pair(values: Mapping[str, Any]) -> str | None:
+    """The first field with half of a surrogate pair, such as `"\\ud83d"`; None if there is none."""
+    for name, value in values.items():
+        try:
+            f"{name}{json.dumps(value, ensure_ascii=False, default=str)}".encode()
+        except UnicodeEncodeError:
+            return name
+        except (TypeError, ValueError, RecursionError):  # no text of JSON
+            continue
+    return None
+
+
+def _lines_of(path: Path) -> Iterator[tuple[Row | RowProblem, bytes]]:
+    """What each line holds, and its bytes; empty lines are left out."""
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                parsed = parse_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+                if parsed is not None:
+                    yield Row(number, parsed) if isinstance(parsed, dict) else RowProblem(number, None, parsed), line
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; name a file that can be read") from None
+
+
+def _parted(lines: Iterable[Row | RowProblem]) -> tuple[list[Row], list[RowProblem]]:
+    rows: list[Row] = []
+    problems: list[RowProblem] = []
+    for line in lines:
+        if isinstance(line, Row):
+            rows.append(line)
+        else:
+            problems.append(line)
     return rows, problems
 
 
@@ -148,12 +213,22 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         DataError: any other line does not parse.
     """
+    return list(iterate_rows(path))
+
+
+def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows that `read_rows` reads, one after the other."""
     if not path.is_file():
-        return []
-    rows, problems = read_jsonl(path)
-    if problems and (len(problems) > 1 or (rows and rows[-1].line > problems[0].line)):
-        raise DataError(f"{path}, {problems[0]}. If the file was changed by hand, mend or remove this line.")
-    return [row.values for row in rows]
+        return
+    cut_off: RowProblem | None = None
+    for line in iterate_jsonl(path):
+        if cut_off is not None:  # it is not the last line
+            message = f"{path}, {cut_off}. If the file was changed by hand, mend or remove this line."
+            raise DataError(message)
+        if isinstance(line, Row):
+            yield line.values
+        else:
+            cut_off = line
 
 
 def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:

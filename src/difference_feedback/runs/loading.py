@@ -5,21 +5,23 @@ place, the key and the nearest thing that would have worked.
 """
 
 import hashlib
+import os.path
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.model_folder import model_of
 from difference_feedback.runs.renamed import rename, rename_setting
 from difference_feedback.runs.sections import Section
-from difference_feedback.runs.validation import describe, explain, nearest
-from difference_feedback.runs.yaml_text import parse_yaml
+from difference_feedback.runs.validation import describe, explain, nearest, shorten
+from difference_feedback.runs.yaml_text import DEEPEST, dump_yaml, parse_yaml, read_yaml
 
 R = TypeVar("R", bound=Section)
+MOST_PROBLEMS = 20
+"""Mistakes that one message names."""
 MODELS = ("model", "repair_model", "policy")
 """Keys of recipes that name models."""
 
@@ -43,12 +45,13 @@ def load_recipe(source: str | Path, kind: type[R], overrides: Sequence[str] = ()
 def load_values(source: str | Path, kind: type[Section]) -> dict[str, Any]:
     """A recipe's values as its file has them, by today's names. Only its kind is checked. Raises as `load_recipe`."""
     path = _find(source)
-    values = parse_yaml(path.read_text(encoding="utf-8"), str(path))
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a recipe is a mapping of keys to values, this is {describe(values)}.")
     if values.get("kind") != _name_of(kind):
         raise ConfigError(
-            f"{path}: kind is {values.get('kind')!r}, this command runs recipes with `kind: {_name_of(kind)}`."
+            f"{path}: kind is {shorten(repr(values.get('kind')))}, this command runs recipes with "
+            f"`kind: {_name_of(kind)}`."
             + _shipped_of(_name_of(kind))
             + (" A demo is a plan of the bench now: recipes/demo.yaml shows its keys." * (values.get("kind") == "demo"))
         )
@@ -64,20 +67,27 @@ def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[s
     overridden: dict[str, str] = {}
     for override in overrides:
         key, separator, text = override.partition("=")
-        if not separator or not key:
-            raise ConfigError(f"override {override!r}: write it as key=value, for example seed=1 or trl.max_steps=100.")
-        place = f"override {override!r}"
+        place = f"override {shorten(repr(override))}"
+        parts = key.split(".")
+        if not separator or not all(parts) or any(part != part.strip() for part in parts) or len(parts) > DEEPEST:
+            raise ConfigError(f"{place}: write it as key=value, for example seed=1 or trl.max_steps=100.")
         key, value = rename_setting(_name_of(kind), key, parse_yaml(text, place), place)
+        for name, before in overridden.items():
+            if name.startswith(f"{key}."):
+                raise ConfigError(
+                    f"{place}: {name} is given by {shorten(repr(before))} already: leave one of them out."
+                )
         overridden[key] = override
         _assign(complete, key, value)
     for key in MODELS:
-        if isinstance(name := complete.get(key), str):
-            complete[key] = model_of(name)
+        if isinstance(model := complete.get(key), str):
+            complete[key] = model_of(model)
     try:
         return kind.model_validate(complete)
     except ValidationError as error:
-        problems = [explain(kind, dict(item), overridden, source) for item in error.errors()]
-        raise ConfigError("\n".join(dict.fromkeys(problems))) from None
+        problems = list(dict.fromkeys(explain(kind, dict(item), overridden, source) for item in error.errors()))
+        more = [f"... and {len(problems) - MOST_PROBLEMS} mistakes more."] if len(problems) > MOST_PROBLEMS else []
+        raise ConfigError("\n".join(problems[:MOST_PROBLEMS] + more)) from None
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +101,7 @@ def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, A
 
 def dump_recipe(recipe: Section) -> str:
     """The recipe with every default spelled out, as YAML that loads to the same recipe."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return dump_yaml(recipe.model_dump(mode="json"))
 
 
 def fingerprint(recipe: Section) -> str:
@@ -101,11 +111,15 @@ def fingerprint(recipe: Section) -> str:
 
 def _find(source: str | Path) -> Path:
     path, shipped = Path(source), shipped_recipes()
-    if path.is_file():
+    if os.path.isfile(path):
         return path
     if str(source) in shipped:
         return shipped[str(source)]
-    raise ConfigError(f"{source}: no such file, and no shipped recipe has this name.{nearest(str(source), shipped)}")
+    name = shorten(str(source))
+    if os.path.exists(path):
+        what = "a folder" if os.path.isdir(path) else "no ordinary file"
+        raise ConfigError(f"{name}: this is {what}: give a YAML file, or the name of a shipped recipe.")
+    raise ConfigError(f"{name}: no such file, and no shipped recipe has this name.{nearest(name, shipped)}")
 
 
 def _name_of(kind: type[Section]) -> str:

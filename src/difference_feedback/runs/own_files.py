@@ -42,7 +42,7 @@ FILES = START | {
 LOGS = re.compile(r"vllm_\w+\.log")
 OF_THE_PAGE = re.compile(r"(items|oracle_repairs)\.(drafted|claims)\.jsonl")
 OF_PEOPLE = re.compile(r"(items|oracle_repairs)\.(annotated|skipped)\.jsonl|reviews\.jsonl")
-PICTURE = re.compile(r"(.*-)?[0-9a-f]{10}-\d+\.png|[0-9a-f]{12}\.png|[0-9a-f]{20}\.png")
+PICTURE = re.compile(r"((.*-)?[0-9a-f]{10}|example-\d+)-\d+\.png|[0-9a-f]{12}\.png|[0-9a-f]{20}\.png")
 MARKER = ".overwriting"
 """Names the folder that keeps people's work. It is there from the first removal until the new run has its recipe."""
 KEPT = "annotated"

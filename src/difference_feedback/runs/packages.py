@@ -4,7 +4,7 @@ import importlib.util
 
 from difference_feedback.errors import ConfigError
 
-EXTRAS = {"peft": "peft", "openai": "endpoint", "diskcache": "endpoint", "gradio": "annotate"}
+EXTRAS = {"peft": "peft", "httpx": "endpoint", "gradio": "annotate"}
 """Module -> the extra of this package that brings it."""
 TRACKERS = {
     "azure_ml": "azureml",
@@ -24,6 +24,17 @@ TRACKERS = {
 """Name in `report_to` -> the module that it needs."""
 VERL_TRACKERS = ("clearml", "mlflow", "swanlab", "tensorboard", "trackio", "wandb")
 """Those that verl has."""
+
+
+ATTENTION = {
+    "eager": (),
+    "sdpa": (),
+    "flex_attention": (),
+    "flash_attention_2": ("flash_attn", "kernels"),
+    "flash_attention_3": ("flash_attn_interface", "kernels"),
+    "flash_attention_4": ("flash_attn", "kernels"),
+}
+"""Attention, by transformers' names -> the packages of which it needs one."""
 
 
 def is_installed(module: str) -> bool:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from difference_feedback.runs.sections import PositiveInt, Section
+from difference_feedback.runs.sections import Section
+from difference_feedback.runs.value_types import PositiveInt
 
 Group = Literal["main", "weights", "repair model", "labels"]
 """What a method belongs to: the main comparison, or ablations of the weights, the repair model, or the labels."""
@@ -34,5 +35,5 @@ class BenchMethod(Section):
     """Methods to compare with. The tables show this method minus each of them."""
 
 
-Sweep = Annotated[dict[str, list[Any]], Field(default_factory=dict)]
+Sweep = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(default_factory=dict)]
 """Dotted key of the `train` recipe -> values. Every trained method runs with every combination."""

@@ -1,10 +1,12 @@
 """The texts that a recipe puts around every question: the system message, and the format prompt."""
 
+import os.path
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.model_folder import local_path
+from difference_feedback.runs.text_file import read_text
 
 TEXT_FILES = (".txt", ".md")
 TEMPLATE = ".jinja"
@@ -73,13 +75,13 @@ def _template(text: str, name: str) -> Callable[[str], str]:
 
 
 def _text(value: str, key: str, suffixes: tuple[str, ...]) -> str:
+    path = local_path(value)
     if not _is_file_name(value, suffixes):
+        if value.strip() and os.path.exists(path):
+            what = "a folder" if os.path.isdir(path) else "a file"
+            raise ConfigError(f"{key}: {value} is {what}: give a text, or a text file ({', '.join(suffixes)}).")
         return value
-    try:
-        return Path(value).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "no UTF-8"
-        raise ConfigError(f"{key}: {value}: {reason}: give a text, or a text file that can be read.") from None
+    return read_text(path, f"{key}: {value}").strip()
 
 
 def _is_file_name(value: str, suffixes: tuple[str, ...]) -> bool:

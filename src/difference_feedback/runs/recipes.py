@@ -19,21 +19,29 @@ from difference_feedback.runs.sections import (
     Lora,
     ObjectiveName,
     PolicyEndpoint,
-    PositiveInt,
     Repairs,
     Reward,
     Section,
-    Share,
     Tasks,
     TextOnly,
     VisualFactor,
+)
+from difference_feedback.runs.value_types import (
+    NonNegativeInt,
+    PathOrName,
+    PositiveInt,
+    Rate,
+    Seconds,
+    Seed,
+    Share,
+    Temperature,
 )
 
 
 class Recipe(Section):
     """The base of all recipes."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
 
 
 class BaseRecipe(Recipe):
@@ -41,13 +49,13 @@ class BaseRecipe(Recipe):
 
     kind: Literal["base"] = "base"
     steps: PositiveInt = 3600
-    caption_steps: Annotated[int, Field(ge=0)] = 600
+    caption_steps: NonNegativeInt = 600
     """How many of `steps`, the first ones, train on descriptions of the images, which teach perception."""
     batch_size: PositiveInt = 32
-    learning_rate: Annotated[float, Field(gt=0)] = 3e-3
+    learning_rate: Rate = 3e-3
     rewrite_share: Share = 0.25
     """Share of the steps after the captions that train "rewrite this draft", as any instruction-tuned model can do."""
-    upper_bound_steps: Annotated[int, Field(ge=0)] = 1000
+    upper_bound_steps: NonNegativeInt = 1000
     """Further supervised steps on the labelled RL images, which measure what labels are worth. 0: none."""
     evaluation: EvaluationSettings = EvaluationSettings()
 
@@ -55,7 +63,7 @@ class BaseRecipe(Recipe):
 class ModelRecipe(Recipe):
     """A recipe that starts from a model."""
 
-    model: str = "nano"
+    model: PathOrName = "nano"
     """`nano` for the shipped base, else a local folder or a hub name (safetensors only, no remote code)."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Precision of the computation. Weights that are trained are in float32 all the same; see `trl.precision`."""
@@ -108,7 +116,7 @@ class RepairSFTRecipe(ModelRecipe, Published):
     kind: Literal["repair-sft"] = "repair-sft"
     drafts: PositiveInt = 1000
     """Number of wrong answers that the oracle of the embedded world repairs for the training."""
-    data: str | None = None
+    data: PathOrName | None = None
     """A JSONL file of answers repaired by people, or the folder that `annotate` takes, in place of the oracle's
     repairs."""
     max_length: PositiveInt | None = None
@@ -125,7 +133,7 @@ class RepairRLRecipe(QuestionRecipe, Published):
     """Repair model, stage 2: reinforcement learning with the reward `g_audit g_vis (R - lambda C_edit)`. [DF, Eq. 4]"""
 
     kind: Literal["repair-rl"] = "repair-rl"
-    policy: str = "nano"
+    policy: PathOrName = "nano"
     """The model whose wrong answers are repaired."""
     drafts: PositiveInt = 1000
     """Number of wrong answers to train on."""
@@ -133,7 +141,7 @@ class RepairRLRecipe(QuestionRecipe, Published):
     """Held-out real questions; without them a run on real data is not measured."""
     objective: ObjectiveName = "grpo"
     """The objective of the training. Choose that of the policy."""
-    edit_cost_weight: Annotated[float, Field(ge=0.0)] = 0.5
+    edit_cost_weight: Annotated[float, Field(ge=0.0, le=1e3)] = 0.5
     """lambda of Eq. 4."""
     visual_factor: VisualFactor = VisualFactor()
     audit: Audit = Audit()
@@ -142,8 +150,8 @@ class RepairRLRecipe(QuestionRecipe, Published):
     """Train an adapter on `model`; by default all weights, or the adapter that `model` is."""
     sft_only: bool = False
     """Keep the model of stage 1 as it is: the ablation without this stage."""
-    budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
-    budget_gpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    budget_cpu_seconds: Seconds | None = None
+    budget_gpu_seconds: Seconds | None = None
     stop_at_plateau: bool = False
     """Stop once the share of right repairs no longer rises."""
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -164,7 +172,7 @@ class TrainRecipe(QuestionRecipe, Published):
     objective: ObjectiveName = "grpo"
     host: Literal["trl", "verl"] = "trl"
     """The trainer. verl needs an environment of its own."""
-    repair_model: str | None = None
+    repair_model: PathOrName | None = None
     """Folder or hub name of the repair model; DF-GRPO needs one. `policy`: the policy repairs its own answers, with
     its weights of that moment. The embedded world has three more: `oracle` knows the truth and makes the closest right
     answer, `blind_rewriter` writes perfect sentences but never sees the image, `reference` takes the reference as the
@@ -181,12 +189,12 @@ class TrainRecipe(QuestionRecipe, Published):
     """Held-out real questions; without them a run on real data is not evaluated."""
     judge: Judge | None = None
     """The language model that grades, with `reward: llm-judge`."""
-    keep_wrong_answers: Annotated[int, Field(ge=0)] = 0
+    keep_wrong_answers: NonNegativeInt = 0
     """Number of the policy's wrong answers to keep for `annotate`, each with a right one to the same question."""
-    budget_cpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    budget_cpu_seconds: Seconds | None = None
     """Stop once the run has spent this much processor time on training, even before `trl.max_steps`. The schedule of
     the learning rate covers this time."""
-    budget_gpu_seconds: Annotated[float, Field(gt=0)] | None = None
+    budget_gpu_seconds: Seconds | None = None
     """The same in GPU time: wall seconds times the GPUs that the run holds, its servers' included."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
@@ -231,9 +239,9 @@ class BenchmarksRecipe(ModelRecipe):
     """Scores of a model on public benchmarks, by the harness lmms-eval."""
 
     kind: Literal["benchmarks"] = "benchmarks"
-    tasks: Annotated[list[str], Field(min_length=1)]
+    tasks: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)]
     """`mathvista`, `mmstar`, `mmmu`, `mathverse`, `mathvision`, `ai2d`, or the harness's own names of tasks."""
-    data: dict[str, str] = Field(default_factory=dict)
+    data: dict[str, PathOrName] = Field(default_factory=dict)
     """Local copies of the tasks' data, by the names in `tasks`: a folder of `save_to_disk`, a file in parquet or JSON
     Lines, or a copy of the data set's repository. By default the harness loads from the hub."""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
@@ -242,7 +250,7 @@ class BenchmarksRecipe(ModelRecipe):
     """Put around the harness's prompt, `"{question} ..."`, as in a recipe of kind `train`."""
     max_new_tokens: PositiveInt | None = None
     """Longest answer, in tokens. By default what each task says, and at most half of the model's context."""
-    temperature: Annotated[float, Field(ge=0.0)] | None = None
+    temperature: Temperature | None = None
     """0 answers greedily. By default what each task says, which is 0 but for a few."""
     limit: PositiveInt | None = None
     """Only the first rows of each task, for a try. By default all."""
@@ -267,10 +275,10 @@ class BenchRecipe(Recipe):
     """
 
     kind: Literal["bench"] = "bench"
-    seeds: Annotated[list[int], Field(min_length=1, default_factory=lambda: list(range(5)))]
+    seeds: Annotated[list[Seed], Field(min_length=1, default_factory=lambda: list(range(5)))]
     tasks: TaskSets
     """Sets of embedded tasks by name; null is all six."""
-    budget_cpu_seconds: Annotated[float, Field(gt=0)]
+    budget_cpu_seconds: Seconds
     """Processor time of every trained method, the making of its repair model included."""
     evaluation: EvaluationSettings = EvaluationSettings()
     train: dict[str, Any] = Field(default_factory=dict)
@@ -279,5 +287,5 @@ class BenchRecipe(Recipe):
     methods: Annotated[dict[str, BenchMethod], Field(min_length=1)]
     sweep: Sweep
     """For tuning: a cell for every combination of these settings, in place of one."""
-    examples: Annotated[int, Field(ge=0)] = 0
+    examples: NonNegativeInt = 0
     """Repaired wrong answers to show in the report that `demo` writes."""

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.model_folder import local_path
 from difference_feedback.runs.recipes import QuestionRecipe
+from difference_feedback.runs.text_file import read_text
 from difference_feedback.runs.validation import nearest
 
 EMBEDDED, FINAL_ANSWER, JUDGE = "embedded", "final-answer", "llm-judge"
@@ -46,7 +48,7 @@ def own_function(name: str, key: str = "reward") -> OwnFunction | None:
         raise ConfigError(
             f"{key}: {name!r} is no reward.{nearest(name, BUILT_IN)} Your own function is path/to/file.py:function."
         )
-    return OwnFunction(Path(path).expanduser(), function)
+    return OwnFunction(local_path(path), function)
 
 
 def rewards_of(recipe: QuestionRecipe) -> dict[str, float]:
@@ -100,8 +102,15 @@ def check_rewards(recipe: QuestionRecipe) -> None:
         if function is not None:
             _check_file(function)
     most = sum(max(weight, 0.0) for weight in rewards.values())
-    if all(name in BUILT_IN for name in rewards) and most < threshold_of(recipe):
-        key = next(iter(thresholds), "reward_threshold")
+    least = sum(min(weight, 0.0) for weight in rewards.values())
+    built_in = all(name in BUILT_IN for name in rewards)
+    key = next(iter(thresholds), "reward_threshold")
+    if built_in and threshold_of(recipe) <= least:
+        raise ConfigError(
+            f"{key}: no answer can be wrong: the rewards are {least:g} at least, and the threshold is "
+            f"{threshold_of(recipe):g}. Raise {key}."
+        )
+    if built_in and most < threshold_of(recipe):
         raise ConfigError(
             f"{key}: no answer can be right: the rewards reach {most:g} at most, and the threshold is "
             f"{threshold_of(recipe):g}. Raise the weights, or lower {key}."
@@ -114,12 +123,10 @@ def _is_number(value: Any) -> bool:
 
 def _check_file(name: OwnFunction) -> None:
     try:
-        tree = ast.parse(name.path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"reward: {name}: {error.strerror}: {name.path.absolute()} must be a Python file that can be read."
-        ) from None
-    except (SyntaxError, ValueError) as error:
+        tree = ast.parse(read_text(name.path, f"reward: {name}: {name.path.absolute()} must be a Python file"))
+    except ConfigError:
+        raise
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None)
         raise ConfigError(f"reward: {name}: line {line} is no Python ({getattr(error, 'msg', error)}).") from None
     defined: dict[str, ast.AST] = {}

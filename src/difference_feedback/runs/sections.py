@@ -6,8 +6,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
+from difference_feedback.runs.value_types import (
+    BaseURL,
+    Concurrency,
+    GPUs,
+    ModuleNames,
+    NonNegativeInt,
+    PathOrName,
+    PositiveInt,
+    Seconds,
+    Seed,
+    Share,
+    Temperature,
+    VariableName,
+)
+
 TaskName = Literal["digits-sum", "digits-max", "grid-lookup", "count", "chart", "order"]
 Tasks = Annotated[list[TaskName], Field(min_length=1)]
 
@@ -15,7 +28,7 @@ Tasks = Annotated[list[TaskName], Field(min_length=1)]
 class Section(BaseModel):
     """A part of a recipe. Unknown keys and values of another type are errors."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Serve(Section):
@@ -28,30 +41,30 @@ class Serve(Section):
     ] = ["vllm", "serve"]
     """What starts it; model, address and options are added. vLLM pins its own torch, so it often has an environment of
     its own: `/opt/vllm/bin/vllm serve`."""
-    model: str | None = None
+    model: PathOrName | None = None
     """The folder or hub name of what is served; by default the endpoint's `model`. It may be an adapter's folder."""
-    gpus: Annotated[str, BeforeValidator(lambda value: str(value).strip("[]"))] | None = None
+    gpus: GPUs | None = None
     """The GPUs that the server sees, as in CUDA_VISIBLE_DEVICES: `"6,7"`. By default those of the run."""
     options: dict[str, Any] = {}
     """vLLM's own, by their names: `{tensor-parallel-size: 2, quantization: awq}`."""
-    startup_seconds: Annotated[float, Field(gt=0)] = 1800.0
+    startup_seconds: Seconds = 1800.0
     """Longest time until it answers."""
 
 
 class Endpoint(Section):
     """A chat model behind an OpenAI-compatible server: vLLM, SGLang, or a vendor's."""
 
-    url: str
+    url: BaseURL
     """Base URL with the version, for example `http://127.0.0.1:8000/v1`."""
-    model: str
+    model: Annotated[str, Field(min_length=1)]
     """The model's name on that server."""
-    api_key_env: str | None = None
+    api_key_env: VariableName | None = None
     """Environment variable that holds the key. None sends no key, so that a key never goes to another server."""
-    concurrency: PositiveInt = 8
+    concurrency: Concurrency = 8
     """Requests at the same time."""
-    timeout: Annotated[float, Field(gt=0)] = 60.0
+    timeout: Seconds = 60.0
     """Seconds for one request."""
-    retries: Annotated[int, Field(ge=0)] = 4
+    retries: Annotated[int, Field(ge=0, le=100)] = 4
     """Further attempts after 429, 5xx, a time-out or a broken connection, with growing pauses."""
     max_requests: PositiveInt | None = None
     """Budget of a run: requests sent, retries included. None: no limit."""
@@ -59,11 +72,11 @@ class Endpoint(Section):
     """Longest answer."""
     max_pixels: PositiveInt = 1_003_520
     """Larger images are scaled down before they are sent."""
-    cache: str | None = None
+    cache: PathOrName | None = None
     """Folder in which answers are kept, shared by runs. None: no answer is kept."""
     serve: Serve | None = None
     """Start this server; `url` then has a port of this machine. None: it runs already."""
-    billed_gpus: Annotated[float, Field(ge=0)] = 0.0
+    billed_gpus: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     """GPUs that a server which runs already holds for this run. They count in its GPU time."""
 
 
@@ -72,8 +85,8 @@ class PolicyEndpoint(Endpoint):
 
     model: str = ""
     """Its name on the server; by default as the recipe names the model."""
-    concurrency: PositiveInt = 64
-    timeout: Annotated[float, Field(gt=0)] = 600.0
+    concurrency: Concurrency = 64
+    timeout: Seconds = 600.0
 
 
 class EvaluationSettings(Section):
@@ -84,16 +97,16 @@ class EvaluationSettings(Section):
     all of your own, and 300 embedded ones."""
     batch_size: PositiveInt = 100
     max_new_tokens: PositiveInt = 64
-    temperature: Annotated[float, Field(ge=0.0)] = 0.0
+    temperature: Temperature = 0.0
     """0 answers greedily."""
-    every: Annotated[int, Field(ge=0)] = 0
+    every: NonNegativeInt = 0
     """Training steps between evaluations; 0 evaluates only at the start and at the end."""
     curve_problems: PositiveInt | None = None
     """Number of problems for the measurements before the last one; by default all. Drawn as `problems` are."""
     split: Literal["test", "repair"] = "test"
     """Images of the embedded problems. `test`: nothing is trained on them. `repair`: only the repair model is, so that
     settings of the policy can be chosen by them."""
-    seed: int = 9000
+    seed: Seed = 9000
     """Seed of the held-out problems. It is not the run's own, so that all runs answer the same problems."""
     endpoint: PolicyEndpoint | None = None
     """A vLLM server that answers in place of a model in this process. `evaluate` asks it for the model's answers, the
@@ -141,10 +154,10 @@ DataField = Literal[
 class Data(Section):
     """Questions from a file or a data set: docs/your_data.md. See `data.dataset`."""
 
-    path: str
+    path: PathOrName
     """A file of rows (JSONL, JSON, CSV, TSV, parquet), a folder with one or with shards of parquet, a folder written by
     `Dataset.save_to_disk`, or the name of a hub data set."""
-    split: str = "train"
+    split: Annotated[str, Field(min_length=1)] = "train"
     name: str | None = None
     """Configuration of a hub data set."""
     form: FormName = "auto"
@@ -155,9 +168,9 @@ class Data(Section):
     Several columns of images are a list, or a pattern: `image_*`."""
     answers_from: Literal[0, 1] | None = None
     """The number of the first option, where all answers are indices of options. By default the rows tell it."""
-    image_root: str | None = None
+    image_root: PathOrName | None = None
     """The folder that paths of images and videos are relative to. By default that of the file."""
-    video_frames: PositiveInt = 8
+    video_frames: Annotated[int, Field(gt=0, le=10_000)] = 8
     """Frames taken of each video, evenly spread from the first to the last."""
     instruction: str = "Put the final answer in \\boxed{}."
     """Added to every question, so that the answer can be found. A recipe's `format_prompt` takes its place."""
@@ -178,7 +191,7 @@ class Repairs(Section):
     """The server, unless `local`."""
     style: Literal["nano", "full"] | None = None
     """Prompt: `full` for instruction-tuned models, `nano` for the nano model. By default that of its training."""
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.7
+    temperature: Annotated[Temperature, Field(le=2.0)] = 0.7
     batch_size: PositiveInt = 64
     placement: Literal["pool", "own", "cpu"] | None = None
     """On verl, where the copies of `repair_model` are: on the policy's GPUs (`pool`, the default), on GPUs of their
@@ -190,11 +203,11 @@ class Repairs(Section):
 class Lora(Section):
     """Train a LoRA adapter in place of all weights. [arXiv 2106.09685]"""
 
-    rank: PositiveInt = 16
+    rank: Annotated[int, Field(gt=0, le=8192)] = 16
     alpha: PositiveInt = 32
     """The adapter's output is scaled by `alpha / rank`."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    targets: str | list[str] | None = None
+    targets: ModuleNames | None = None
     """Layers, as PEFT's `target_modules`: ends of their names, or a regular expression of the whole name. By default
     the linear layers of the language model, and none of the vision tower."""
 
@@ -203,14 +216,16 @@ class Judge(Section):
     """A language model that grades open answers."""
 
     endpoint: Endpoint
-    votes: PositiveInt = 1
+    votes: Annotated[int, Field(gt=0, le=1000)] = 1
     """Votes for each answer; more than half must agree, or the answer is unjudged."""
-    temperature: Annotated[float, Field(ge=0.0, le=2.0)] = 0.0
+    temperature: Annotated[Temperature, Field(le=2.0)] = 0.0
+    when_down: Literal["open", "stop"] = "open"
+    """When not one answer of a batch could be judged: go on, with all of them unjudged, or stop the run."""
 
 
 def _as_reward(value: Any) -> Any:
     """A name, or a mapping of names to weights. pydantic alone would report a mistake once for each of the two."""
-    if isinstance(value, str):
+    if isinstance(value, str) and value.strip():
         return value
     if not isinstance(value, dict) or not value:
         raise ValueError("a name, or a mapping of names to weights")
@@ -252,14 +267,14 @@ class Audit(Section):
     """Share of the right repairs that are audited."""
     when_down: Literal["open", "stop"] = "open"
     """If the auditor cannot be reached: go on with a factor of 1 and count the case, or stop the run."""
-    seconds: Annotated[float, Field(gt=0)] = 300.0
+    seconds: Seconds = 300.0
     """Longest time for the audits of one batch. Repairs that are not judged by then count as outages."""
 
 
 class TextOnly(Section):
     """Filter of problems that the policy solves from the text alone. They do not teach it to look at the image."""
 
-    samples: Annotated[int, Field(ge=0)] = 4
+    samples: Annotated[int, Field(ge=0, le=10_000)] = 4
     """Answers sampled for each problem without its image; 0 switches the filter off."""
     threshold: Share = 0.75
     """A problem is removed when at least this share of them is right."""

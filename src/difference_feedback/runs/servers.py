@@ -39,15 +39,17 @@ def check_endpoint(endpoint: Endpoint, key: str = "endpoint") -> None:
 
     `key` is what the recipe calls the endpoint.
     """
-    if _parts(endpoint.url) is None:
-        raise ConfigError(f"{key}.url is {endpoint.url!r}: give a base URL such as http://127.0.0.1:8000/v1")
-    require("openai", f"{key}.url: {endpoint.url}")
-    if endpoint.cache:
-        require("diskcache", f"{key}.cache")
+    require("httpx", f"{key}.url: {endpoint.url}")
     if endpoint.api_key_env is not None and not os.environ.get(endpoint.api_key_env):
         raise ConfigError(
             f"{key}.api_key_env names the environment variable {endpoint.api_key_env}, which is not set: set it, or "
             "leave the field out for a server without keys."
+        )
+    value = os.environ[endpoint.api_key_env] if endpoint.api_key_env else ""
+    if not (value.isascii() and value.isprintable()):
+        raise ConfigError(
+            f"{key}.api_key_env: the value of {endpoint.api_key_env} has a line break or a sign that no key has: set "
+            "it again."
         )
 
 

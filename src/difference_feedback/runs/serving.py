@@ -29,14 +29,17 @@ from difference_feedback.runs.first_rank import is_first_of_machine
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import CONFIG, adapter_base, place_of
 from difference_feedback.runs.recipes import Recipe
+from difference_feedback.runs.safe_path import without_safe_path
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import endpoints_of, find_program
+from difference_feedback.runs.terminal import Terminal
 
 F = TypeVar("F", bound=Callable[..., Any])
 _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has room for
 _OF_THE_LAUNCHER = ("ACCELERATE_", "FSDP_", "ROLE_", "GROUP_", "TORCHELASTIC_", "MASTER_")
 _OF_A_RANK = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "VLLM_API_KEY", "VLLM_HOST_IP"}
 _POLL_SECONDS = 0.5
+_LARGEST_LIST = 2**22  # bytes
 _running: dict[str, "Server"] = {}  # by url: those that this process started
 
 
@@ -118,7 +121,7 @@ def serving(endpoints: Mapping[str, Endpoint], folder: Path) -> Iterator[None]:
         ConfigError: another server answers at an endpoint's url.
         DifferenceFeedbackError: a server does not start, or not in time. The end of its log is in the message.
     """
-    console = Console(stderr=True, emoji=False, soft_wrap=True, highlight=False)
+    console = Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False)
     first = is_first_of_machine()
     with ExitStack() as stack:
         started: dict[str, Server | None] = {}
@@ -170,16 +173,16 @@ def served_models(endpoint: Endpoint) -> list[str] | None:
     """
     request = urllib.request.Request(f"{endpoint.url.rstrip('/')}/models")
     if endpoint.api_key_env:
-        request.add_header("Authorization", f"Bearer {os.environ.get(endpoint.api_key_env, '')}")
+        request.add_unredirected_header("Authorization", f"Bearer {os.environ.get(endpoint.api_key_env, '')}")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(request, timeout=5) as response:
-            return [str(model["id"]) for model in json.load(response)["data"]]
+            return [str(model["id"]) for model in json.loads(response.read(_LARGEST_LIST))["data"]]
     except urllib.error.HTTPError as error:
         raise ConfigError(f"{endpoint.url}: a server answers {error.code} {error.reason} there: stop it.") from None
     except OSError:
         return None
-    except (http.client.HTTPException, ValueError, KeyError, TypeError):
+    except (http.client.HTTPException, ValueError, KeyError, TypeError, RecursionError):
         raise ConfigError(f"{endpoint.url}: what answers there has no list of models: give another port.") from None
 
 
@@ -230,6 +233,8 @@ def server_environment(endpoint: Endpoint) -> dict[str, str]:
     """This process's environment without what its launcher put there, with the server's GPUs and its key."""
     assert endpoint.serve is not None
     environment = without_launcher(os.environ)
+    if any(word.endswith(".py") for word in endpoint.serve.command):
+        environment = without_safe_path(environment)
     environment["VLLM_HOST_IP"] = "127.0.0.1"  # where vLLM's own processes talk to each other
     if endpoint.serve.gpus is not None:
         environment["CUDA_VISIBLE_DEVICES"] = endpoint.serve.gpus

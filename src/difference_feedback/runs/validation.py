@@ -3,7 +3,7 @@
 import dataclasses
 import difflib
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -21,22 +21,44 @@ def build_config(config_class: type[C], values: Mapping[str, Any], *, source: st
     """
     hints = typing.get_type_hints(config_class)
     names = {field.name for field in dataclasses.fields(config_class) if field.init}  # type: ignore[arg-type]
+    typed: dict[str, Any] = {}
     for key, value in values.items():
         if key in fixed:
             raise ConfigError(f"{source}.{key} is set by the run itself: leave it out of the recipe.")
         if key not in names:
             raise ConfigError(f"{source}: {config_class.__name__} has no setting {key!r}.{nearest(key, names)}")
-        try:
-            TypeAdapter(hints[key], config=ConfigDict(arbitrary_types_allowed=True)).validate_python(value, strict=True)
-        except ValidationError as error:
-            wanted = error.errors()[0]["msg"].removeprefix("Input should be ")
-            raise ConfigError(f"{source}.{key}: got {describe(value)}, wanted {wanted}.") from None
+        typed[key] = check_value(f"{source}.{key}", hints[key], value)
     try:
-        return config_class(**{**values, **fixed})
+        return config_class(**{**typed, **fixed})
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from None
-    except (ValueError, TypeError) as error:
-        raise ConfigError(f"{source}: {config_class.__name__} refuses these settings: {error}") from error
+    except Exception as error:  # whatever a library raises about its settings
+        message = shorten(str(error).rstrip("."), 500)
+        keys = ", ".join(f"{source}.{key}" for key in _causes(config_class, typed, fixed, str(error)))
+        raise ConfigError(f"{keys or source}: {config_class.__name__} refuses these settings: {message}.") from error
+
+
+def check_value(place: str, kind: Any, value: Any) -> Any:
+    """The value; a whole number becomes a float where `kind` is one.
+
+    Raises `ConfigError` where it is not of the type and in the range of `kind`. Numbers must be finite.
+    """
+    config = ConfigDict(arbitrary_types_allowed=True, strict=True, allow_inf_nan=False)
+    try:
+        return TypeAdapter(kind, config=config).validate_python(value)
+    except ValidationError as error:
+        raise ConfigError(f"{place}: got {describe(value)}, wanted {wanted(error)}.") from None
+
+
+def _causes(config_class: type[C], values: Mapping[str, Any], fixed: Mapping[str, Any], message: str) -> Iterator[str]:
+    """The keys in `values` without which the class does not refuse them, or not with this message."""
+    for key in values:
+        try:
+            config_class(**{name: value for name, value in values.items() if name != key}, **fixed)
+        except Exception as error:
+            if str(error) == message:
+                continue
+        yield key
 
 
 def explain(kind: type[BaseModel], item: Mapping[str, Any], overridden: Mapping[str, str], source: str) -> str:
@@ -58,8 +80,7 @@ def explain(kind: type[BaseModel], item: Mapping[str, Any], overridden: Mapping[
         needed = [name for name, field in _section_at(kind, location).model_fields.items() if field.is_required()]
         example = f", for example {key}.{needed[0]}=VALUE" if needed else ""
         return f"{origin}: {key}: got {describe(item['input'])}, wanted a mapping{example}."
-    wanted = item["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
-    return f"{origin}: {key}: got {describe(item['input'])}, wanted {wanted}."
+    return f"{origin}: {key}: got {describe(item['input'])}, wanted {_plain(item['msg'])}."
 
 
 def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
@@ -69,8 +90,18 @@ def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseMode
             continue
         annotation = kind.model_fields[part].annotation
         options = [annotation, *typing.get_args(annotation)]
-        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+        kind = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), kind)
     return kind
+
+
+def wanted(error: ValidationError) -> str:
+    """What a value should have been, by pydantic's errors about it; of a choice of types, all of them."""
+    return " or ".join(dict.fromkeys(_plain(item["msg"]) for item in error.errors()))
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("a valid ")
+    return f"a number {message}" if message.startswith(("greater", "less")) else message
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:
@@ -82,7 +113,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f" Valid: {', '.join(options)}." if len(options) <= 30 else ""
 
 
+def shorten(text: str, longest: int = 200) -> str:
+    """A text for a message, cut where it is longer."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
+
+
 def describe(value: Any) -> str:
     """A value and what it is, in the words of someone who writes YAML."""
     names = {str: "text", dict: "a mapping", list: "a list", bool: "true/false", type(None): "nothing"}
-    return f"{value!r} ({names.get(type(value), type(value).__name__)})"
+    return f"{shorten(repr(value))} ({names.get(type(value), type(value).__name__)})"

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.errors import ConfigError
 from difference_feedback.method.cost import BILL, SECONDS
 from difference_feedback.models.billing import bill_device
 from difference_feedback.models.flops import uncounted
@@ -131,20 +131,6 @@ def check_gpu_budget(gpu_seconds: float | None) -> None:
         raise ConfigError("budget_gpu_seconds: this machine has no GPU: set budget_cpu_seconds, or trl.max_steps.")
 
 
-def check_first_batch(rows: int, config: Any, what: str) -> None:
-    """Raise `DataError` where a GRPO trainer's data does not fill one batch: it would end without a single step.
-
-    `what` says what the rows are.
-    """
-    answers, group = config.generation_batch_size, config.num_generations
-    if rows < answers // group:
-        raise DataError(
-            f"{rows} {what}; a batch of rollouts takes {answers // group} (trl.generation_batch_size {answers} / "
-            f"trl.num_generations {group}), so nothing would be trained: set a smaller trl.generation_batch_size, or "
-            "get more."
-        )
-
-
 class MetricsToJsonl(TrainerCallback, ExportableState):
     """Appends `{"step": ..., ...}` to a file at every log, from the first process only.
 
@@ -187,7 +173,8 @@ class ShowProgress(TrainerCallback):
             clock = "GPU" if "gpu_seconds" in logs else "CPU"
             pairs = f"{logs['df/pairs']:.0f} pairs, " if "df/pairs" in logs else ""
             seconds = logs.get(f"{clock.lower()}_seconds", 0.0)
-            note = f"reward {logs['reward']:.2f}, {pairs}{seconds:.0f} {clock} s"
+            reward = "no answer judged" if logs["reward"] is None else f"reward {logs['reward']:.2f}"
+            note = f"{reward}, {pairs}{seconds:.0f} {clock} s"
             self.progress.update(self.task, note=note)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -35,6 +35,7 @@ from trl import GRPOConfig
 from difference_feedback.runs.checkpoints import seal
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.trl.image_rows import ImageRows
+from difference_feedback.trl.rollouts import unjudged
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 SUMS = "open_row.json"
@@ -168,6 +169,10 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
         self, inputs: list[dict[str, Any]], prompts: list[Any], completions: list[Any], completion_ids_list: list[Any]
     ) -> torch.Tensor:
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        # TRL takes a row for judged that has one number; what is unjudged has none here.
+        missing = unjudged(rewards, self.reward_weights)
+        rewards[missing] = torch.nan
+        self._metrics["train" if self.model.training else "eval"]["unjudged"].append(float(missing.sum()))
         if self.watch is not None and self.model.training:
             first = self.accelerator.process_index * len(prompts)
             self.watch(inputs, completions, rewards[first : first + len(prompts)])

@@ -16,6 +16,8 @@ from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.pairs import choose_references
 from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, usable_repairs
 from difference_feedback.method.settings import PairSettings
+from difference_feedback.models.end_tokens import written_end
+from difference_feedback.models.outside_text import special_steering_tokens
 from difference_feedback.models.vision_tokens import suppressed, vision_token_ids
 
 
@@ -31,7 +33,7 @@ class Rollouts:
     completion_ids: list[list[int]]
     """As sampled, the end-of-sequence token included when it was sampled."""
     rewards: npt.NDArray[np.float64]
-    """`(N,)`, the weighted sum over the reward functions; NaN where no function gave a number: unjudged."""
+    """`(N,)`, the weighted sum over the reward functions; NaN where one gave no number: unjudged."""
     offset: int
 
     @property
@@ -41,10 +43,19 @@ class Rollouts:
 
 
 def total_rewards(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor) -> npt.NDArray[np.float64]:
-    """`(N, F)` rewards -> `(N,)` weighted sums. A row without a single number is NaN, as in TRL."""
-    totals = (rewards_per_func * reward_weights.to(rewards_per_func.device)).nansum(dim=1)
-    totals[torch.isnan(rewards_per_func).all(dim=1)] = torch.nan
+    """`(N, F)` rewards -> `(N,)` weighted sums. A row that is unjudged is NaN."""
+    weights = reward_weights.to(rewards_per_func.device)
+    totals = (rewards_per_func * weights).nansum(dim=1)
+    totals[unjudged(rewards_per_func, weights)] = torch.nan
     return totals.double().cpu().numpy()
+
+
+def unjudged(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor) -> torch.Tensor:
+    """`(N, F)` rewards -> `(N,)`, whether a function that decides gave no number. One with a weight of 0 decides
+    nothing. A sum of the others is no verdict: the format alone would make every answer right while the judge is down.
+    """
+    missing, weights = torch.isnan(rewards_per_func), reward_weights.to(rewards_per_func.device)
+    return (missing & (weights != 0)).any(dim=1) | missing.all(dim=1)
 
 
 def annotated_answers(examples: Sequence[dict[str, Any]], column: str | None) -> list[str | None]:
@@ -120,4 +131,6 @@ def keep_to_text(trainer: Any) -> Limits:
         trainer.generation_kwargs["suppress_tokens"] = trainer.generation_config.suppress_tokens = never
     vocabulary = trainer.model.config.get_text_config().vocab_size
     longest = trainer.max_completion_length or sys.maxsize
-    return Limits(vision, vocabulary, longest, frozenset(trainer.eos_token_ids))
+    ends = frozenset({*trainer.eos_token_ids, written_end(trainer.processing_class)})
+    steering = frozenset(special_steering_tokens(trainer._tokenizer).values())
+    return Limits(vision, vocabulary, longest, ends, steering)

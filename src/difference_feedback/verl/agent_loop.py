@@ -22,7 +22,8 @@ from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, PromptPairs, References, choose_references, pair_prompt
 from difference_feedback.method.repairs import Limits, Repair, RepairRequest, usable_repairs
 from difference_feedback.method.settings import token_texts
-from difference_feedback.models.end_tokens import end_ids
+from difference_feedback.models.end_tokens import end_ids, written_end
+from difference_feedback.models.outside_text import special_steering_tokens
 from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.verl.repair_queue import NAME
 from difference_feedback.verl.settings import settings_of
@@ -48,7 +49,8 @@ class DFAgentLoopWorker(_Worker):
             vision_token_ids(model, self.tokenizer),
             model.get_text_config().vocab_size,
             rollout.response_length,
-            end_ids(self.tokenizer, self.model_config.generation_config),
+            end_ids(self.tokenizer, self.model_config.generation_config) | {written_end(self.tokenizer)},
+            frozenset(special_steering_tokens(self.tokenizer).values()),
         )
         self.answers: dict[str, dict[int, tuple[AgentLoopOutput, dict[str, Any]]]] = {}
 
@@ -75,7 +77,7 @@ class DFAgentLoopWorker(_Worker):
         outputs = [group[session][0] for session in sessions]
         token_ids = [list(output.response_ids) for output in outputs]
         texts = self.tokenizer.batch_decode(token_ids, skip_special_tokens=True)
-        rewards = [output.reward_score for output in outputs]
+        rewards = [_reward(output) for output in outputs]
         answers = [Answer(*answer) for answer in zip(token_ids, rewards, texts, strict=True)]
         about = group[sessions[0]][1]
         place = [int(about["global_steps"]), int(about.get("index", 0))]
@@ -112,7 +114,7 @@ class DFAgentLoopWorker(_Worker):
         members = {(member.row, member.is_repair): member for member in pairs.members}
         for i, (sampled, kwargs) in enumerate(group):
             stays = members.get((i, False))
-            tag: dict[str, Any] = {"df_role": "answer" if stays else "left", "df_reward": sampled.reward_score}
+            tag: dict[str, Any] = {"df_role": "answer" if stays else "left", "df_reward": _reward(sampled)}
             if i in pairs.pairs:
                 tag["df_edit_cost"] = pairs.pairs[i].edit_cost
             if i == 0:
@@ -141,7 +143,7 @@ class DFAgentLoopWorker(_Worker):
     async def _grade(self, sampled: AgentLoopOutput, kwargs: dict[str, Any], repair: Repair) -> Answer:
         written = self._as_output(sampled, repair.token_ids)
         await self._compute_score([written], kwargs=kwargs)
-        return Answer(repair.token_ids, written.reward_score)
+        return Answer(repair.token_ids, _reward(written))
 
     def _as_output(self, sampled: AgentLoopOutput, token_ids: Sequence[int]) -> AgentLoopOutput:
         """A repair as verl's own output: the policy's prompt and images, another response."""
@@ -155,6 +157,11 @@ class DFAgentLoopWorker(_Worker):
             metrics=sampled.metrics.model_copy(),
             extra_fields={**sampled.extra_fields},
         )
+
+
+def _reward(output: AgentLoopOutput) -> float | None:
+    """An answer's reward; None where `verl.reward` says that it is unjudged, for which verl itself has no value."""
+    return None if output.extra_fields.get("reward_extra_info", {}).get("unjudged") else output.reward_score
 
 
 class DFAgentLoopManager(AgentLoopManagerTQ):

@@ -14,16 +14,17 @@ from difference_feedback.judges.questions import grader_of, held_out, training_q
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import TrainRecipe
+from difference_feedback.runs.safe_path import use_safe_path
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.verl.problems import source_of, write_questions
 from difference_feedback.verl.results import collect, is_evaluated, keep_metrics, validation_folder
-from difference_feedback.verl.translate import ROLLOUT, gpus_here, overrides
+from difference_feedback.verl.translate import ROLLOUT, check_first_batch, gpus_here, overrides
 from difference_feedback.world.nano import SHIPPED
 
 
 @with_servers
 def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
-    """Train by `python -m difference_feedback.verl.main_df` in this environment; returns what summary.json holds.
+    """Train by `python -P -m difference_feedback.verl.main_df` in this environment; returns what summary.json holds.
 
     An interrupted run continues from verl's last checkpoint in the folder.
 
@@ -32,11 +33,12 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
         DifferenceFeedbackError: the run failed; its log is in the folder.
     """
     check(recipe)
-    command = [sys.executable, "-m", "difference_feedback.verl.main_df", *arguments(recipe, run)]
+    command = [sys.executable, "-P", "-m", "difference_feedback.verl.main_df", *arguments(recipe, run)]
     metrics = run.folder / "verl_metrics.jsonl"
     keep_metrics(recipe, run, metrics, {})
     log = run.folder / "verl.log"
     print(f"verl's log: {log}", flush=True)
+    use_safe_path()  # for Ray's processes
     environment = os.environ | {"VERL_FILE_LOGGER_PATH": str(metrics)}
     with log.open("a") as output:
         code = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT).returncode
@@ -52,8 +54,10 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     train, test = run.folder / "train.parquet", run.folder / "test.parquet"
     questions, grader = held_out(recipe)
     assert not isinstance(grader, LLMJudge)  # `check` rejects a judge
-    write_questions(train, training_questions(recipe), source_of(grader_of(recipe)))
-    write_questions(test, questions or training_questions(recipe), source_of(grader))
+    to_train = training_questions(recipe)
+    check_first_batch(translated, len(to_train), "data")
+    write_questions(train, to_train, source_of(grader_of(recipe)))
+    write_questions(test, questions or to_train, source_of(grader))
     fixed: dict[str, Any] = {
         "data.train_files": train,
         "data.val_files": test,

@@ -15,6 +15,7 @@ import hydra
 import ray
 from omegaconf import OmegaConf, open_dict
 from ray.exceptions import RayTaskError
+from ray.job_config import JobConfig
 from verl.trainer.main_ppo import TaskRunnerV1, run_ppo
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
@@ -58,6 +59,7 @@ def main(config: Any) -> None:
         sys.exit(f"Error: {error}")
     auto_set_device(config)
     validate_config(config=config, use_reference_policy=need_reference_policy(config), use_critic=need_critic(config))
+    _keep_out_the_working_folder()
     modules = ["equal_lengths", "blank_pictures", *(["value_model"] if by_critic(config) else [])]
     _import_in_workers(config, [f"difference_feedback.verl.{module}" for module in modules])
     if settings is None:
@@ -82,6 +84,17 @@ def _check_repairer(settings: VerlSettings | None) -> None:
         check_model(str(settings.repair_model), "difference_feedback.repair_model")
     else:
         check_server(settings.server, "difference_feedback.endpoint")
+
+
+def _keep_out_the_working_folder() -> None:
+    """Ray puts the driver's working folder first on its workers' path, so a `json.py` there would be executed."""
+    serialize = JobConfig._serialize
+
+    def without_folders(job: JobConfig) -> Any:
+        job._py_driver_sys_path = []
+        return serialize(job)
+
+    JobConfig._serialize = without_folders
 
 
 def _import_in_workers(config: Any, added: list[str]) -> None:

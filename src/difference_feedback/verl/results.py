@@ -142,7 +142,8 @@ def evaluations(recipe: TrainRecipe, run: Run) -> dict[int, Evaluation]:
 
     def prediction(row: dict[str, Any]) -> Prediction:
         task, question = questions.get(row.get("question", ""), ("", row["input"]))
-        return Prediction(task, question, row["gts"], row["output"], row["score"] >= threshold)
+        correct = None if row.get("unjudged") else row["score"] >= threshold
+        return Prediction(task, question, row["gts"], row["output"], correct)
 
     files = {int(path.stem): path for path in validation_folder(run).glob("*.jsonl")}
     return {

@@ -8,6 +8,7 @@ from typing import Any
 from difference_feedback.judges.own_reward import load_reward
 from difference_feedback.judges.questions import rule_named
 from difference_feedback.judges.reward_sum import RewardFunction, weighted_sums
+from difference_feedback.models.outside_text import encode_text
 from difference_feedback.models.processor import load_processor
 from difference_feedback.runs.rewards import own_function
 
@@ -27,10 +28,12 @@ def compute_score(
 
     verl's `reward.custom_reward_function.reward_kwargs` name `rewards` and their `weights`, where there are several or
     functions of one's own. Those get the row's columns, the prompt's text with its marks `<image>`, and the answer in
-    the tokens of `model`; images are not passed. An unjudged answer has the reward 0.
+    the tokens of `model`; images are not passed.
 
     verl reads `score`, and writes the rest beside each validated answer: `acc` says whether the score reaches
-    `threshold`, and `question` is the row of the data file.
+    `threshold`, and `question` is the row of the data file. An answer that a function has not judged has `unjudged` 1.0
+    and a `score` of 0.0, since verl has no other. It does not count where pairs are made, nor in this package's
+    evaluations, but it does in verl's own validation metrics.
     """
     details = dict(extra_info or {})
     details |= json.loads(details.pop("others", None) or "{}")
@@ -47,7 +50,8 @@ def compute_score(
         **columns,
     )
     score = float(total or 0.0)
-    return {"score": score, "acc": float(score >= threshold), "question": str(details.get("index", ""))}
+    acc = float(total is not None and score >= threshold)
+    return {"score": score, "acc": acc, "unjudged": float(total is None), "question": str(details.get("index", ""))}
 
 
 @lru_cache
@@ -57,7 +61,7 @@ def _function(name: str) -> RewardFunction:
 
 
 def _encode(model: str, text: str) -> list[int]:
-    return list(load_processor(model).tokenizer.encode(text, add_special_tokens=False))
+    return encode_text(load_processor(model).tokenizer, text)
 
 
 def _listed(value: Any) -> Any:

@@ -65,7 +65,8 @@ class VerlSettings(PairSettings):
         if self.needs_repairer and not {"url", "model"} <= set(self.endpoint):
             raise ConfigError(f"endpoint.url or endpoint.model is missing: via={self.via} needs a server; give both.")
         try:
-            Endpoint.model_validate(self.endpoint or {"url": "", "model": ""})
+            if self.endpoint:
+                Endpoint.model_validate(self.endpoint)
         except ValidationError as error:
             raise ConfigError(explain(Endpoint, error.errors()[0], {}, "endpoint")) from None
 

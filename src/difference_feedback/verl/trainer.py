@@ -79,12 +79,11 @@ class DFTrainer(PPOTrainerSync):
         work = ray.get(self.repairer.take_work.remote()) if self.repairer else (0.0, 0)
         metrics["df/seconds/repair"], metrics["df/repair_batches"] = work
         self._no_pairs = False
-        if self.settings.regroup:
-            stay = [i for i, tag in enumerate(batch.tags) if tag.get("df_role") in ("answer", "repair")]
-            if not stay:  # verl still needs a row to go through the step with
-                self._no_pairs, stay = True, [0]
-            if leaving := sorted(set(batch.keys) - {batch.keys[i] for i in stay}):
-                tq.kv_clear(keys=leaving, partition_id=batch.partition_id)
+        stay = [i for i, tag in enumerate(batch.tags) if self._stays(tag)]
+        if not stay:  # verl still needs a row to go through the step with
+            self._no_pairs, stay = True, [0]
+        if leaving := sorted(set(batch.keys) - {batch.keys[i] for i in stay}):
+            tq.kv_clear(keys=leaving, partition_id=batch.partition_id)
             batch = _rows(batch, stay)
         # Prompts of which an answer failed were never completed, and have no weights: they get weights of 0.
         if failed := [i for i, tag in enumerate(batch.tags) if "df_role" not in tag]:
@@ -94,6 +93,15 @@ class DFTrainer(PPOTrainerSync):
         metrics["df/rows"] = sum(not tag.get("is_padding", False) for tag in batch.tags)
         metrics["df/padding_rows"] = len(batch.keys) - metrics["df/rows"]
         return batch
+
+    def _stays(self, tag: dict[str, Any]) -> bool:
+        """Whether a row is optimised: an answer of a pair, or without pairs every answer that was judged.
+
+        An unjudged answer would count as a reward of 0 in verl's mean over its group.
+        """
+        if self.settings.regroup:
+            return tag.get("df_role") in ("answer", "repair")
+        return "df_role" not in tag or tag.get("df_reward") is not None
 
     def _drop_implausible(self, batch: KVBatchMeta) -> int:
         """Remove pairs from `G'` whose repair has a token that the actor finds too improbable; returns their number.
@@ -198,10 +206,10 @@ class DFTrainer(PPOTrainerSync):
     def _update_actor(self, batch: KVBatchMeta, metrics: dict[str, Any]) -> KVBatchMeta:
         """With pairs, the batch is cut into the configured number of optimiser steps. Row means divide by real rows, so
         that padding takes nothing from the gradient. With the original group the update is verl's."""
-        if not self.settings.regroup:
-            return super()._update_actor(batch, metrics)
         if self._no_pairs:
             return batch  # an update without gradients would still move the weights by the optimiser's moments
+        if not self.settings.regroup:
+            return super()._update_actor(batch, metrics)
         actor = self.config.actor_rollout_ref.actor
         batch.extra_info |= {
             "calculate_entropy": actor.calculate_entropy or actor.entropy_coeff != 0.0,

@@ -9,7 +9,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import OBJECTIVES, Clip
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.rewards import is_summed, own_function, rewards_of, threshold_of
-from difference_feedback.runs.validation import nearest
+from difference_feedback.runs.validation import build_config, nearest
 from difference_feedback.verl.settings import VerlSettings
 
 ACTOR, ROLLOUT = "actor_rollout_ref.actor", "actor_rollout_ref.rollout"
@@ -103,8 +103,30 @@ def overrides(recipe: TrainRecipe, gpus: int = 1) -> dict[str, Any]:
     if is_summed(recipe):
         settings |= _rewards(recipe)
     if recipe.method == "df-grpo":
-        settings |= {f"+difference_feedback.{key}": value for key, value in _block(recipe, df_fields).items()}
-    return settings | verl_settings
+        block = _block(recipe, df_fields)
+        build_config(VerlSettings, block, source="trl and repairs")
+        settings |= {f"+difference_feedback.{key}": value for key, value in block.items()}
+    settings |= verl_settings
+    check_first_batch(settings, *_rows(recipe))
+    return settings
+
+
+def check_first_batch(settings: Mapping[str, Any], rows: int | None, key: str) -> None:
+    """Raise `ConfigError` for fewer questions than verl's batch takes: it drops the rest, and would train nothing.
+
+    `rows` is their number, None where it is not known yet; `key` says where it comes from.
+    """
+    needed = settings["data.train_batch_size"]
+    if rows is not None and isinstance(needed, int) and rows < needed:
+        raise ConfigError(
+            f"{key}: {rows} questions, and verl's batch takes {needed} (data.train_batch_size), so nothing would be "
+            f"trained: give {needed} or more, or a smaller batch by trl.generation_batch_size."
+        )
+
+
+def _rows(recipe: TrainRecipe) -> tuple[int | None, str]:
+    """The number of questions that the recipe asks for, and the key that sets it."""
+    return (recipe.problems, "problems") if recipe.data is None else (recipe.data.limit, "data.limit")
 
 
 def _objective(recipe: TrainRecipe) -> dict[str, Any]:

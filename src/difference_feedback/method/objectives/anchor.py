@@ -42,4 +42,5 @@ def anchor_logps(logps: Tensor, old_logps: Tensor, is_repair: Tensor, repaired_r
         )
     if repaired_ratio == "old":
         return old_logps.detach()
-    return torch.where(is_repair.bool().unsqueeze(1), logps.detach().to(old_logps.dtype), old_logps.detach())
+    dtype = old_logps.dtype if old_logps.is_floating_point() else logps.dtype
+    return torch.where(is_repair.bool().unsqueeze(1), logps.detach().to(dtype), old_logps.detach().to(dtype))
