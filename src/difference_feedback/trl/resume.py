@@ -100,6 +100,14 @@ class WholeCheckpoints(Trainer):
             best = self.state.best_model_checkpoint
             rotate_checkpoints(str(place), limit, best_model_checkpoint=best, use_mtime=True)
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # A tokenizer's file would hold how the last batch was padded, which a run that was just resumed does not know.
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+            backend.no_padding()
+            backend.no_truncation()
+        super()._save(output_dir, state_dict)
+
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)
         # The first rank writes the state file next, which counts as the last one where the seal is missing.
