@@ -120,8 +120,8 @@ def seconds_of_a_turn(folder: Path, count: int) -> float:
     folder.mkdir()
     path = folder / "items.jsonl"
     write_jsonl(path, map(item, range(count)))
-    repairs = (item(i, repaired="answer 9", annotator="bob", drafted_by="m", drafted="answer 7") for i in range(count))
-    write_jsonl(folder / "items.annotated.jsonl", [row for row, _ in zip(repairs, range(count - 50), strict=False)])
+    done = {"repaired": "answer 9", "annotator": "bob", "drafted_by": "m", "drafted": "answer 7"}
+    write_jsonl(folder / "items.annotated.jsonl", (item(i, **done) for i in range(count - 50)))
     work, times = RepairProject(load_work(path, "draft")), []
     place = work.next("ada")
     work.corrections()

@@ -201,3 +201,19 @@ def test_a_review_is_blind_until_it_is_saved(opened: Callable[..., Any], folder:
     [row] = read_rows(folder / "reviews.jsonl")
     assert (row["verdict"], row["annotator"]) == ("unseen_evidence", "ada")
     assert "taken" not in page.title
+
+
+def test_no_word_makes_the_page_wider_than_its_window(opened: Callable[..., Any], folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "items.jsonl").read_text().splitlines()]
+    word = "W" * 20_000
+    changes = {"id": "W" * 900, "question": word, "draft": f"{word} {word}", "reference": word, "answer": word}
+    (folder / "items.jsonl").write_text(json.dumps(rows[0] | changes) + "\n")
+    page = opened()
+    try:
+        for width in (360, 1280):
+            size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+            page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            until(page, lambda width=width: page.execute_script("return innerWidth") == width)
+            assert page.execute_script("return document.documentElement.scrollWidth") <= width + 1
+    finally:
+        page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

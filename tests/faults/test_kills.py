@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_killed_at_a_file_operation_resumes_bit_for_bit(
     work: Work, mode: str, server: Commands, folder: Path
 ) -> None:
-    wrong = killed_and_resumed(work, server, folder, mode, 6 if mode == "kill half" else 14)
+    wrong = killed_and_resumed(work, server, folder, mode, 2 if mode == "kill half" else 6)
     assert not wrong, "\n".join(wrong)
 
 
@@ -41,5 +41,5 @@ def test_a_run_killed_at_a_file_operation_resumes_bit_for_bit(
 def test_a_full_disk_ends_a_run_in_a_sentence_and_it_resumes_bit_for_bit(
     work: Work, mode: str, server: Commands, folder: Path
 ) -> None:
-    wrong = failed_and_resumed(work, server, folder, mode, 5)
+    wrong = failed_and_resumed(work, server, folder, mode, 2 if mode == "fail from" else 1)
     assert not wrong, "\n".join(wrong)

@@ -14,7 +14,7 @@ from faults.file_faults.trials import Commands, commands
 from difference_feedback.runs.jsonl import read_rows
 
 pytestmark = pytest.mark.faults
-NUMBERS = {"bench": 6, "repair collect": 12, "annotate": 24}
+NUMBERS = {"bench": 3, "repair collect": 6, "annotate": 12}
 WORKS = (BENCH, COLLECT, ANNOTATE)
 
 
@@ -48,7 +48,7 @@ def test_a_full_disk_is_said_in_a_sentence(work: Work, server: Commands, folder:
 
 def test_every_acknowledged_save_is_there_after_a_kill(server: Commands, folder: Path) -> None:
     uninterrupted, _ = ANNOTATE.whole(server, folder)
-    for at in chosen(uninterrupted.operations, STATES, 15, seed=2):
+    for at in chosen(uninterrupted.operations, STATES, 10, seed=2):
         ANNOTATE.fresh(folder)
         killed = ANNOTATE.run(server, folder, Fault("kill", at))
         for word, file in (("saved", "items.annotated.jsonl"), ("reviewed", "reviews.jsonl")):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from faults.file_faults.checks import STATES
-from faults.file_faults.choice import chosen
+from faults.file_faults.choice import ALL, chosen
 from faults.file_faults.compare import contents, differences
 from faults.file_faults.control import Fault
 from faults.file_faults.runs import REPAIR_SFT, RUNS, TRAIN, Work
@@ -41,9 +41,9 @@ def stopped(work: Work, server: Commands, folder: Path, by: signal.Signals, wait
     return server.wait(child, folder)
 
 
-@pytest.mark.parametrize("wait_for", ["config.yaml", "checkpoint-1", "checkpoint-2", "model"])
+@pytest.mark.parametrize("wait_for", ["config.yaml", "checkpoint-2", "model"])
 @pytest.mark.parametrize(("by", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-@pytest.mark.parametrize("work", RUNS[:2], ids=lambda work: work.name)
+@pytest.mark.parametrize("work", RUNS if ALL else [TRAIN], ids=lambda work: work.name)
 def test_a_stopped_run_says_so_and_goes_on(
     work: Work, by: signal.Signals, code: int, wait_for: str, server: Commands, folder: Path
 ) -> None:
@@ -64,7 +64,7 @@ def test_a_run_killed_at_any_time_resumes_bit_for_bit(work: Work, server: Comman
     work.run(server, folder)
     whole = time.monotonic() - start
     draw, wrong = random.Random(0), []
-    for _ in range(6):
+    for _ in range(40 if ALL else 3):
         seconds = draw.uniform(0, 1.1) * whole
         work.fresh(folder)
         child = server.start(folder, work.words(folder))
@@ -79,7 +79,7 @@ def test_a_run_killed_at_any_time_resumes_bit_for_bit(work: Work, server: Comman
 def test_a_run_killed_again_while_it_goes_on_resumes_bit_for_bit(work: Work, server: Commands, folder: Path) -> None:
     uninterrupted, expected = work.whole(server, folder)
     draw, wrong = random.Random(1), []
-    for first in chosen(uninterrupted.operations, STATES, 6, seed=3):
+    for first in chosen(uninterrupted.operations, STATES, 3, seed=3):
         work.fresh(folder)
         work.run(server, folder, Fault("kill", first))
         second = draw.randint(1, len(uninterrupted.operations) - first + 1)
@@ -99,7 +99,7 @@ def test_a_run_killed_while_it_overwrites_another_is_the_new_run_or_the_old_one(
     operations = server.run(folder, again).operations
     assert not differences(expected, contents(folder))
     wrong = []
-    for at in chosen(operations, STATES, 10, seed=4):
+    for at in chosen(operations, STATES, 4, seed=4):
         TRAIN.fresh(folder)
         TRAIN.run(server, folder)
         server.run(folder, again, Fault("kill", at))

@@ -45,7 +45,7 @@ _HEADERS = {
 }
 
 
-class Guard:
+class RouteGuard:
     """`application` behind the rules above. `names` are those by which it may be called; None stands for any."""
 
     def __init__(self, application: Application, names: Collection[str] | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from difference_feedback.annotate.drafters import Drafters, draft_source
-from difference_feedback.annotate.guard import Guard
+from difference_feedback.annotate.guard import RouteGuard
 from difference_feedback.annotate.items import find_work
 from difference_feedback.annotate.projects import RepairProject
 from difference_feedback.annotate.reviews import ReviewProject
@@ -95,7 +95,7 @@ def serve(
         head=HEAD,
     )
     names = None if token else {*NAMES, f"[{host}]" if ":" in host else host}
-    server = PageServer(Guard(application, names), host, port)
+    server = PageServer(RouteGuard(application, names), host, port)
     if project:
         say(f"Your repairs are saved in {project.output.path}.")
         if project.old_output:

@@ -26,7 +26,7 @@ class PageServer:
         self.local_url = f"http://{shown}:{self.port}/"
         config = uvicorn.Config(
             application,
-            log_level="warning",
+            log_level="critical",  # handlers say what fails; pages that are open at the end are no failure
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=1,  # pages that are open keep a connection

@@ -64,7 +64,8 @@ def annotate(
     time; it opens again at the next unfinished item. Several people can work on the same files.
 
     With a --host other than this machine, everyone logs in with a name and the token in the environment variable
-    DIFFERENCE_FEEDBACK_TOKEN. If that is not set, a token is made and printed.
+    DIFFERENCE_FEEDBACK_TOKEN. If that is not set, a token is made and printed. If it is set, everyone logs in on this
+    machine, too, and the page may be called by any name, as behind a proxy.
 
     With --draft-from, the page starts from a drafted repair, marked as such. They are made ahead, saved beside the
     items, and made once. When you stop the page, it says how many of them people changed, and by how much.

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from rich.console import Console
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs import own_files
@@ -34,6 +33,7 @@ from difference_feedback.runs.lock import hold
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
+from difference_feedback.runs.terminal import Terminal
 from difference_feedback.runs.yaml_text import read_yaml
 
 PACKAGES = (
@@ -134,7 +134,7 @@ class Run:
         checkpoint, left_out = newest_whole(self.checkpoints)
         if left_out:
             instead = f"{checkpoint.name} is the newest whole one" if checkpoint else "none is whole: start again"
-            Console(stderr=True, emoji=False, soft_wrap=True, highlight=False).print(
+            Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False).print(
                 f"{self.checkpoints}: left out {'; '.join(left_out)}. {instead}.", markup=False
             )
         if checkpoint and not (checkpoint / SEAL).is_file():  # killed just before it

@@ -13,10 +13,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
-from rich.console import Console
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.outputs import write_atomically
+from difference_feedback.runs.terminal import Terminal
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 LOCK, HOLDER = ".lock", ".holder"
@@ -94,7 +94,7 @@ def _lock(folder: Path) -> BaseFileLock | None:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise ConfigError(f"{folder}: {error.strerror}: give --output a folder that can be written to.") from None
-        Console(stderr=True, emoji=False, soft_wrap=True).print(
+        Terminal(stderr=True, emoji=False, soft_wrap=True).print(
             f"{folder}: this file system has no locks ({error}): start no second run in this folder.", markup=False
         )
         return None
