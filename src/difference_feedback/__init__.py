@@ -6,13 +6,15 @@ nothing and pulls in neither torch nor a trainer.
 
 import os
 import sys
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()]:
     # Python is on its way to `python -m difference_feedback.cli`, for which it has put the working folder first on its
-    # path. A `json.py` or `torch.py` there would be executed, or would silently change results.
+    # path. A `json.py` or `torch.py` there would be executed, or would silently change results. Before this line
+    # nothing is imported but what Python has loaded when it starts.
     del sys.path[0]
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 

@@ -148,7 +148,7 @@ def test_rows_that_cannot_be_used_are_named_and_the_others_offered(items, tmp_pa
     assert [row["id"] for row in work.rows] == ["0", "1", "2", "3"]
     messages = sorted(str(problem) for problem in work.problems)
     assert len(messages) == 6
-    for part in ("earlier line", '"id": missing', '"draft"', "lies outside", "does not exist", "no valid JSON"):
+    for part in ("earlier line", '"id": missing', '"draft"', "lies outside", "there is no file", "no valid JSON"):
         assert any(part in line for line in messages), part
 
 
@@ -299,11 +299,14 @@ def test_repairs_under_the_name_that_was_cut_at_a_dot_are_found_again(items):
     assert project(items).old_output is None
 
 
-def test_images_are_found_beside_the_items_wherever_the_repairs_go(items, tmp_path):
+def test_images_go_with_the_repairs_wherever_these_go(items, tmp_path):
     work = RepairProject(load_work(items, "draft"), tmp_path / "elsewhere" / "mine.jsonl")
     work.save("ada", 0, "answer 9")
     assert work.folder == items.parent
-    assert load_repair_set(work.output.path).rows[0].images[0].getpixel((0, 0)) == (255, 0, 0)
+    work.save("bob", 1, "answer 9")
+    rows = load_repair_set(work.output.path).rows
+    assert [row.images[0].getpixel((0, 0)) for row in rows] == [(255, 0, 0)] * 2
+    assert len(list((tmp_path / "elsewhere" / "images").iterdir())) == 1, "the same image is copied once"
 
 
 def test_audits_of_a_run_below_are_found(audits, tmp_path):

@@ -12,28 +12,24 @@ from PIL import Image
 from difference_feedback.runs.folder import _commit
 from difference_feedback.runs.safe_path import use_safe_path
 
-MODULES = (
-    *("json", "torch", "sympy", "math_verify", "sitecustomize", "usercustomize", "typer", "rich", "numpy", "PIL"),
-    *(
-        "pickle",
-        "socket",
-        "struct",
-        "tempfile",
-        "multiprocessing",
-        "datasets",
-        "transformers",
-        "trl",
-        "logging",
-        "regex",
-    ),
-    *("difference_feedback_plugins", "yaml", "jinja2", "pydantic", "rapidfuzz", "latex2sympy2_extended"),
+LIBRARIES = (
+    *("torch", "sympy", "math_verify", "sitecustomize", "usercustomize", "typer", "rich", "numpy", "PIL", "datasets"),
+    *("transformers", "trl", "regex", "difference_feedback_plugins", "yaml", "jinja2", "pydantic", "rapidfuzz"),
+    *("latex2sympy2_extended", "click", "filelock", "markupsafe", "pyarrow", "safetensors", "tokenizers"),
 )
+
+
+def modules() -> set[str]:
+    """All but those that Python itself imports for `python -m`, before it looks for the package."""
+    code = "import runpy, sys; print(*sys.modules)"
+    started = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True).stdout
+    return {*LIBRARIES, *sys.stdlib_module_names} - set(started.split())
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A working folder full of modules that leave a trace."""
-    for name in MODULES:
+    for name in modules():
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'a').write({name!r} + chr(10))\n")
     rows = [
         {"id": i, "response": "The answer is $\\frac{1}{2}$", "answer": "0.5", "wrong": "a", "repaired": "b"}

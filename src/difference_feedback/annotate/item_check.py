@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.data.conversations import stored_conversation
+from difference_feedback.data.named_files import named_file
 from difference_feedback.errors import DataError, FieldError
 
 LONGEST = 100_000
@@ -21,6 +22,16 @@ def images_of(row: Mapping[str, Any]) -> list[str]:
     """The paths of a row's images."""
     names = row.get("image") or []
     return [names] if isinstance(names, str) else list(names)
+
+
+def image_path(folder: Path, name: str) -> Path:
+    """The file of an image that a row in a file of this folder names. Raises `FieldError` as `named_file` does."""
+    if name.startswith(("~/", "file://")):  # what is saved for the row names its images relative to another file
+        raise FieldError("image", f"{_shown(name)} is no path relative to this file; give one")
+    try:
+        return named_file(name, [folder], remedy="copy it into that folder")
+    except DataError as error:
+        raise FieldError("image", str(error)) from None
 
 
 def check_item(row: Mapping[str, Any], folder: Path, needed: str) -> None:
@@ -52,7 +63,7 @@ def check_item(row: Mapping[str, Any], folder: Path, needed: str) -> None:
         raise FieldError("options", f"they have {sum(map(len, options)):,} characters; give at most {LONGEST:,}")
     names = _texts(row, "image", "a path or a list of paths", _MOST_IMAGES)
     for name in names:
-        _check_image(folder, name)
+        image_path(folder, name)
     if row.get("prompt") is not None:
         try:
             stored_conversation(row["prompt"], len(names))
@@ -70,18 +81,6 @@ def _texts(row: Mapping[str, Any], name: str, kind: str, most: int) -> list[str]
     if len(values) > most:
         raise FieldError(name, f"there are {len(values):,}; give at most {most:,}")
     return values
-
-
-def _check_image(folder: Path, name: str) -> None:
-    try:
-        path = (folder / name).resolve()
-        inside, exists = path.is_relative_to(folder), path.is_file()
-    except (OSError, ValueError, RuntimeError):  # too long, a NUL, a circle of links
-        raise FieldError("image", f"{_shown(name)} cannot be the path of a file; give its path") from None
-    if not inside:
-        raise FieldError("image", f"{_shown(name)} lies outside the file's folder; copy it into that folder")
-    if not exists:
-        raise FieldError("image", f"{_shown(name)} does not exist; give a path relative to this file")
 
 
 def _check_characters(name: str, value: Any) -> None:

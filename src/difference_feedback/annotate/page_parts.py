@@ -8,7 +8,7 @@ from typing import Any
 
 from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import sign, word_cost
-from difference_feedback.annotate.item_check import images_of
+from difference_feedback.annotate.item_check import image_path, images_of
 from difference_feedback.annotate.projects import Progress
 from difference_feedback.data.image_files import data_url, open_image, png_bytes
 from difference_feedback.data.image_limits import REFUSED_PIXELS
@@ -46,11 +46,12 @@ def question_html(item: Mapping[str, Any]) -> str:
 
 def images_html(item: Mapping[str, Any], folder: Path) -> str:
     """The images as data URLs, so that the server need not serve any file. A message stands for an unreadable one."""
-    return f'<div class="df-images">{"".join(_image_html(folder / name, name) for name in images_of(item))}</div>'
+    return f'<div class="df-images">{"".join(_image_html(folder, name) for name in images_of(item))}</div>'
 
 
-def _image_html(path: Path, name: str) -> str:
+def _image_html(folder: Path, name: str) -> str:
     try:
+        path = image_path(folder, name)  # it may have become a link since the row was checked
         is_large = path.stat().st_size > LARGE
         image = open_image(path, min_side=1, max_pixels=LARGE // 4 if is_large else REFUSED_PIXELS).image
         kind = mimetypes.guess_type(path.name)[0]

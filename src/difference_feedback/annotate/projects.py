@@ -3,6 +3,7 @@
 Others write to the same files, so each turn of a page reads what is new in them; nothing is read twice.
 """
 
+import hashlib
 import os
 import threading
 import time
@@ -23,6 +24,7 @@ from difference_feedback.annotate.shown import Shown, StaleError, digest, item_d
 from difference_feedback.errors import DataError
 from difference_feedback.runs.file_names import beside
 from difference_feedback.runs.jsonl import JsonLines
+from difference_feedback.runs.outputs import explain, write_atomically
 
 COUNTED = 40  # saved repairs whose edits are counted at a time
 CLAIM = 1800.0  # seconds: an item that someone has opened is not offered to others for this long
@@ -246,12 +248,30 @@ class RepairProject(Project):
         """Append the repair. `drafted` is what was shown to the annotator. Raises as `check` does."""
         self.check(place, repaired)
         item, repaired = self.items[place], repaired.strip()
-        paths = [os.path.relpath(self.folder / name, self.output.path.parent) for name in images_of(item)]
+        paths = [self._image_for_output(name) for name in images_of(item)]
         row = item | {"image": paths} | {"repaired": repaired, "annotator": annotator, "time": round(time.time())}
         row |= {"drafted_by": drafted.by if drafted else None}
         if drafted:
             row |= {"drafted": drafted.text, "changed": repaired != drafted.text}
         self.output.append(row)
+
+    def _image_for_output(self, name: str) -> str:
+        """The path of an image relative to the repairs. It is copied there if they lie elsewhere.
+
+        What a row names must lie in the folder of its file. Raises `DataError` when the copy cannot be written.
+        """
+        folder, image = self.output.path.parent, self.folder / name
+        path = os.path.relpath(image, folder)
+        if not path.startswith(os.pardir) or not image.is_file():
+            return path
+        try:
+            data = image.read_bytes()
+            copy = Path("images", hashlib.sha256(data).hexdigest()[:16] + image.suffix)
+            if not (folder / copy).exists():
+                write_atomically(folder / copy, data)
+        except OSError as error:
+            raise DataError(f"{explain(error, image)}. Nothing was saved.") from None
+        return str(copy)
 
     def skip(self, annotator: str, place: int) -> None:
         """Do not offer this item to this annotator again."""

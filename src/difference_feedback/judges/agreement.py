@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from difference_feedback.errors import DataError
+from difference_feedback.judges.audit import VERDICTS
 from difference_feedback.judges.intervals import wilson_interval
-from difference_feedback.runs.jsonl import read_jsonl
+from difference_feedback.runs.jsonl import Row, iterate_jsonl
 
 RESAMPLES = 2000
 
@@ -88,12 +89,21 @@ def run_agreement(audits: Path, reviews: Path) -> Agreement | None:
 
     Each reviewer's last verdict on a repair counts. Rows that cannot be read are left out, and a warning counts them.
     """
-    audit_rows, audit_problems = read_jsonl(audits)
-    verdicts = {row.values["id"]: row.values["verdict"] for row in audit_rows if row.values.get("verdict")}
-    review_rows, review_problems = read_jsonl(reviews)
-    if audit_problems or review_problems:
-        count = len(audit_problems) + len(review_problems)
+    verdicts, latest = dict[str, str](), dict[tuple[str, str], str]()
+    count = 0
+    for path in (audits, reviews):
+        for line in iterate_jsonl(path):
+            row = line.values if isinstance(line, Row) else {}
+            verdict = row.get("verdict")
+            if isinstance(line, Row) and not verdict and path == audits:  # an outage
+                continue
+            if not isinstance(row.get("id"), str | int) or verdict not in VERDICTS:
+                count += 1
+            elif path == audits:
+                verdicts[str(row["id"])] = verdict
+            else:
+                latest[str(row["id"]), str(row.get("annotator"))] = verdict
+    if count:
         warnings.warn(f"{audits.parent}: {count} rows of audits and reviews cannot be read; left out", stacklevel=2)
-    latest = {(row.values.get("id"), row.values.get("annotator")): row.values.get("verdict") for row in review_rows}
-    both = [(verdicts[name], verdict) for (name, _), verdict in latest.items() if name in verdicts and verdict]
-    return agreement([a for a, _ in both], [h for _, h in both]) if both else None
+    both = Counter((verdicts[name], verdict) for (name, _), verdict in latest.items() if name in verdicts)
+    return agreement_of(both) if both else None

@@ -2,7 +2,7 @@
 
 import json
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,17 +12,20 @@ from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import run_agreement
 from difference_feedback.report.benchmarks import benchmark_folders, name_of
 from difference_feedback.report.data import (
+    BenchCell,
     BenchmarkScore,
+    BenchPlan,
     Curve,
     CurvePoint,
     Example,
     MethodResult,
     RepairFigures,
     ReportData,
+    RewardPoint,
     Summary,
 )
 from difference_feedback.report.shown import SpreadSample
-from difference_feedback.runs.jsonl import iterate_rows, read_rows
+from difference_feedback.runs.jsonl import iterate_rows
 from difference_feedback.runs.yaml_text import parse_mapping, read_text
 
 M = TypeVar("M", bound=BaseModel)
@@ -30,6 +33,7 @@ NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}
 STAGES = {"repair_sft": "SFT", "repair_rl": "RL"}
 """Repair models that a bench's cells share, in the order of their training."""
 POINTS = 60  # of a reward curve
+LARGEST = 1e100
 
 
 def load_report(folders: Sequence[Path]) -> ReportData:
@@ -72,20 +76,23 @@ def load_scores(folder: Path) -> list[BenchmarkScore]:
 
 def _cells(data: ReportData, folder: Path) -> dict[Path, str]:
     """Folder -> label of a bench's finished cells, in its plan's order; start and upper bound go to `data`."""
-    path = folder / "config.yaml"
-    plan = parse_mapping(read_text(path), str(path)) if path.is_file() else {}
-    rows = {row["hash"]: row for row in read_rows(folder / "results.jsonl")}
+    path, results = folder / "config.yaml", folder / "results.jsonl"
+    if not results.is_file():
+        return {}
+    plan = _checked(BenchPlan, parse_mapping(read_text(path), str(path)), str(path))
+    read = (_checked(BenchCell, row, f"{results}, row {number}") for number, row in enumerate(iterate_rows(results), 1))
+    rows = {row.hash: row for row in read}
     cells: dict[Path, str] = {}
-    for name, method in plan.get("methods", {}).items():
+    for name, method in plan.methods.items():
         for row in rows.values():
-            if row["method"] != name:
+            if row.method != name:
                 continue
-            if method["kind"] == "base":
-                data.base_accuracy = row["accuracy"]
-            elif method["kind"] == "supervised":
-                data.upper_bound = row["accuracy"]
-            swept = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in row["settings"].items()]
-            cells |= {run: ", ".join([row["label"], *swept]) for run in (folder / "cells").glob(f"*-{row['hash']}")}
+            if method.kind == "base":
+                data.base_accuracy = row.accuracy
+            elif method.kind == "supervised":
+                data.upper_bound = row.accuracy
+            swept = [f"{key.rsplit('.', 1)[-1]} {value}" for key, value in row.settings.items()]
+            cells |= {run: ", ".join([row.label, *swept]) for run in (folder / "cells").glob(f"*-{row.hash}")}
     return cells
 
 
@@ -136,7 +143,7 @@ def _note(recipe: dict[str, Any], run: Path, summary: Summary) -> str | None:
     if kind not in ("train", "evaluate", "repair-sft", "repair-rl"):
         return None
     if not (run / "summary.json").is_file():
-        step = max((row.get("step", 0) for row in iterate_rows(run / "metrics.jsonl")), default=0)
+        step = max((row.step for row in _metrics(run)), default=0)
         return f"unfinished, at step {step}. The same command continues it."
     if kind in ("train", "evaluate"):
         if read_json(run / "summary.json").get("accuracy") is not None:
@@ -150,13 +157,18 @@ def _note(recipe: dict[str, Any], run: Path, summary: Summary) -> str | None:
     return f"{trained}not measured, because data names other questions than the embedded ones."
 
 
+def _metrics(run: Path) -> Iterator[RewardPoint]:
+    path = run / "metrics.jsonl"
+    return (_checked(RewardPoint, row, f"{path}, row {number}") for number, row in enumerate(iterate_rows(path), 1))
+
+
 def _reward_curve(run: Path) -> list[tuple[int, float]]:
     """Steps and rewards. Of many steps, neighbouring ones are one point, at the last of them, with their mean."""
     steps, rewards = array("q"), array("d")
-    for row in iterate_rows(run / "metrics.jsonl"):
-        if isinstance(row.get("reward"), int | float):
-            steps.append(row.get("step", 0))
-            rewards.append(row["reward"])
+    for row in _metrics(run):
+        if row.reward is not None:
+            steps.append(row.step)
+            rewards.append(row.reward)
     size = -(-len(rewards) // POINTS)
     parts = [slice(start, start + size) for start in range(0, len(rewards), size or 1)]
     return [(steps[part][-1], sum(rewards[part]) / len(rewards[part])) for part in parts]
@@ -188,7 +200,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a run folder. Raises `DataError` when the file holds anything else."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not valid JSON ({error}): repeat the command that wrote the file.") from None
     if not isinstance(value, dict):
         raise DataError(
@@ -199,11 +211,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _checked(model: type[M], values: Any, place: str) -> M:
     try:
-        return model.model_validate(values)
+        read = model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise DataError(f"{place}: {field}: {first['msg'].removeprefix('Value error, ')}.") from None
+    if model is not Example and _is_vast(read.model_dump()):  # an example's numbers are drawn against its largest one
+        raise DataError(f"{place}: a number is larger than {LARGEST:.0e}, and cannot be drawn: mend the file.")
+    return read
+
+
+def _is_vast(value: Any) -> bool:
+    """Whether a number in it is so large that sums and squares of such numbers overflow."""
+    if isinstance(value, Mapping):
+        return any(map(_is_vast, value.values()))
+    if isinstance(value, list | tuple):
+        return any(map(_is_vast, value))
+    return isinstance(value, int | float) and abs(value) > LARGEST
 
 
 def _free(name: str, fuller: str, taken: dict[str, Any]) -> str:

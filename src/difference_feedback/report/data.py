@@ -31,6 +31,7 @@ def _embedded(url: str) -> str:
     return url
 
 
+Step = Annotated[int, Field(ge=0, le=2**53)]
 Accuracy = Annotated[float, Field(ge=0.0, le=1.0)]
 Interval = tuple[float, float]
 Clock = Literal["wall", "cpu", "gpu"]
@@ -40,7 +41,7 @@ ImageURL = Annotated[str, AfterValidator(_embedded)]
 class Schema(BaseModel):
     """A part of the files. Unknown keys are ignored, because runs write more than the report shows."""
 
-    model_config = ConfigDict(extra="ignore")
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
 
 
 class MethodResult(Schema):
@@ -136,7 +137,7 @@ class Summary(Schema):
 class CurvePoint(Schema):
     """A row of metrics.jsonl that has an accuracy."""
 
-    step: int = 0
+    step: Step = 0
     cpu_seconds: float | None = None
     """Processor time of the method so far: `setup_cpu_seconds` included, evaluations not counted."""
     gpu_seconds: float | None = None
@@ -146,6 +147,37 @@ class CurvePoint(Schema):
     curve of the report has GPU or processor seconds."""
     accuracy: Accuracy
     interval: Interval | None = None
+
+
+class RewardPoint(Schema):
+    """Any row of metrics.jsonl."""
+
+    step: Step = 0
+    reward: float | None = None
+
+
+class BenchMethod(Schema):
+    """A method in the plan of a bench."""
+
+    kind: str
+    """Needed. See `runs.plan`."""
+
+
+class BenchPlan(Schema):
+    """config.yaml of a bench; of other runs it has no methods."""
+
+    methods: dict[str, BenchMethod] = {}
+
+
+class BenchCell(Schema):
+    """A row of results.jsonl."""
+
+    hash: Annotated[str, Field(pattern="^[0-9a-zA-Z]+$")]
+    """Needed, as all of these. It ends the name of the cell's folder."""
+    method: str
+    label: str
+    accuracy: Accuracy
+    settings: dict[str, Any]
 
 
 class ShownAnswer(Schema):
