@@ -29,7 +29,7 @@ from difference_feedback.runs.checkpoints import SEAL, newest_whole, rows_of, se
 from difference_feedback.runs.first_rank import on_first_rank
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
-from difference_feedback.runs.lock import hold
+from difference_feedback.runs.lock import check_held, hold
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
@@ -117,18 +117,30 @@ class Run:
         if rows is None:  # of the release before
             assert checkpoint is not None
             self.rewind(step_of(checkpoint))
+            write_jsonl(self.metrics_path, [row for row in self.metrics() if "train_runtime" not in row])
         else:
             write_jsonl(self.metrics_path, self.metrics()[:rows])
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
-        """Write summary.json, which marks the run as finished."""
+        """Write summary.json, which marks the run as finished. Raises as `write_atomically` and `check_held`."""
+        check_held()
         path = self.folder / "summary.json"
         write_atomically(path, to_json(dict(summary), indent=2) + "\n")
         return path
 
     def summary(self) -> dict[str, Any]:
-        """The result of a finished run."""
-        return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        """The result of a finished run. Raises `ConfigError` where it cannot be read."""
+        path = self.folder / "summary.json"
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            summary = None
+        if not isinstance(summary, dict) or not summary:
+            raise ConfigError(
+                f"{path} is cut off, or was changed by hand: put it back, or remove it, and the same command continues "
+                "the run from its last checkpoint."
+            )
+        return summary
 
     def _last_checkpoint(self) -> str | None:
         checkpoint, left_out = newest_whole(self.checkpoints)
@@ -158,6 +170,8 @@ class Run:
                 print(f"What people made of the run before is kept in {kept}.", file=sys.stderr, flush=True)
             self.checkpoints.mkdir(exist_ok=True)
         resumed = self._is_same_run()
+        if self.finished:
+            self.summary()
         if resumed and not self.finished:  # a model that may be cut off; it is saved again
             shutil.rmtree(self.model_path, ignore_errors=True)
         if not resumed:
@@ -184,8 +198,12 @@ class Run:
         if not path.is_file() or self._is_empty():  # a recipe that was refused at once may be corrected in place
             return False
         before = read_yaml(path)
-        if isinstance(before, dict):  # it may have been written by the release before
-            before = rename(str(before.get("kind")), before, str(path), quiet=True)
+        if not isinstance(before, dict) or "kind" not in before:
+            raise ConfigError(
+                f"{path} is empty, cut off, or no recipe: put it back, give another --output, or --overwrite to start "
+                "the run anew."
+            )
+        before = rename(str(before["kind"]), before, str(path), quiet=True)  # it may be of the release before
         now = yaml.safe_load(dump_recipe(self.recipe))
         different = list(_differences(before, now))
         if different:

@@ -33,6 +33,7 @@ from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig
 
 from difference_feedback.runs.checkpoints import seal
+from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.trl.image_rows import ImageRows
 from difference_feedback.trl.rollouts import unjudged
@@ -72,6 +73,7 @@ class WholeCheckpoints(Trainer):
         step = self.state.global_step
         if step == self._saved_at:  # at its last step, and again at the end of the epoch
             return
+        check_held()
         place = Path(self._get_output_dir(trial=trial))
         folder = place / f"checkpoint-{step}"
         if self.args.should_save:
