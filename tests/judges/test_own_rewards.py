@@ -192,7 +192,7 @@ def test_built_in_rewards_may_be_members_of_a_sum(data: dict[str, str]) -> None:
 def test_training_evaluation_and_verl_grade_alike(own_data: bool, rewards: Path, data: dict[str, str]) -> None:
     """TRL's rows, held-out questions and verl's rows give a function the same columns and the same reward."""
     accuracy = f"{rewards}:accuracy" if own_data else "embedded"
-    values: dict[str, Any] = {"problems": 4, "reward": {accuracy: 1.0, f"{rewards}:format": 0.2}}
+    values: dict[str, Any] = {"method": "grpo", "problems": 4, "reward": {accuracy: 1.0, f"{rewards}:format": 0.2}}
     recipe = TrainRecipe.model_validate(values | ({"data": data} if own_data else {}))
     questions = training_questions(recipe)
     dataset, grader = training_data(recipe)
