@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from difference_feedback.cli import _message
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.lock import check_free, hold, holding
@@ -147,6 +148,8 @@ def test_a_run_whose_folder_is_moved_or_removed_writes_nothing_more(tmp_path: Pa
     for write in (lambda: run.log(step=2), lambda: run.finish({"accuracy": 0.5})):
         with pytest.raises(ConfigError, match="moved or removed"):
             write()
+    missing = FileNotFoundError(errno.ENOENT, "No such file", str(place / "model.safetensors"))
+    assert "moved or removed" in (_message(missing) or ""), "what a library fails with first"
     assert place.exists() == new_run
     if other:
         assert not (place / "metrics.jsonl").exists()

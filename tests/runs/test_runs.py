@@ -194,3 +194,23 @@ def test_a_run_whose_checkpoints_count_no_rows_has_one_row_of_its_end(tmp_path: 
     (checkpoint / "trainer_state.json").write_text("{}")
     run.rewind_to(checkpoint)
     assert run.metrics() == [{"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2}]
+
+
+def test_a_model_by_another_path_is_the_same_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its whole path, through a link, or as the shared model of a bench that was moved."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a/model", "b/model"):
+        Path(name).mkdir(parents=True)
+    Path("link").symlink_to("a")
+    Run("run", TrainRecipe(repair_model="a/model")).log(step=1)
+    for path in (str(tmp_path / "a/model"), "link/model", "./a/model"):
+        assert Run("run", TrainRecipe(repair_model=path)).resumed
+        assert load_recipe("run/config.yaml", TrainRecipe).repair_model == path
+    for path in ("b/model", "c/model", "oracle"):
+        with pytest.raises(ConfigError, match=f"repair_model: './a/model' there, '{path}' now"):
+            Run("run", TrainRecipe(repair_model=path))
+    of_bench = "shared/repair_sft-0123abcd/model"
+    Run("cell", TrainRecipe(repair_model=f"old/{of_bench}")).log(step=1)
+    assert Run("cell", TrainRecipe(repair_model=f"/new/{of_bench}")).resumed
+    with pytest.raises(ConfigError, match="of another recipe"):
+        Run("cell", TrainRecipe(repair_model=f"old/{of_bench.replace('0123', '3210')}"))

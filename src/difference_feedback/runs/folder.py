@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,9 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
+
+SHARED = re.compile(r"(?:^|/)shared/\w+-[0-9a-f]+/model$")
+"""The end of the path of a model that cells of a bench share. The hash is that of its recipe."""
 
 
 class Run:
@@ -169,12 +173,13 @@ class Run:
             if kept := own_files.remove_run(self.folder):
                 print(f"What people made of the run before is kept in {kept}.", file=sys.stderr, flush=True)
             self.checkpoints.mkdir(exist_ok=True)
-        resumed = self._is_same_run()
+        before = self._recipe_before()
+        resumed = before is not None
         if self.finished:
             self.summary()
         if resumed and not self.finished:  # a model that may be cut off; it is saved again
             shutil.rmtree(self.model_path, ignore_errors=True)
-        if not resumed:
+        if before != yaml.safe_load(dump_recipe(self.recipe)):  # a new run, or its models have moved with it
             write_atomically(self.folder / "config.yaml", dump_recipe(self.recipe))
         used = versions() | {"seed": self.recipe.seed}
         write_atomically(self.folder / "versions.json", to_json(used, indent=2) + "\n")
@@ -193,10 +198,11 @@ class Run:
             for path in self.folder.iterdir()
         )
 
-    def _is_same_run(self) -> bool:
+    def _recipe_before(self) -> dict[str, Any] | None:
+        """The values of the run that is in the folder, by today's names; None where there is none."""
         path = self.folder / "config.yaml"
         if not path.is_file() or self._is_empty():  # a recipe that was refused at once may be corrected in place
-            return False
+            return None
         before = read_yaml(path)
         if not isinstance(before, dict) or "kind" not in before:
             raise ConfigError(
@@ -212,7 +218,7 @@ class Run:
                 f"{self.folder} holds {state} of another recipe ({'; '.join(different[:5])}): "
                 "give another --output, or --overwrite to start it anew."
             )
-        return True
+        return before
 
 
 def versions() -> dict[str, Any]:
@@ -251,5 +257,18 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterable[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
             yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
-    elif before != now:
+    elif before != now and not _is_same_place(before, now):
         yield f"{key}: {before!r} there, {now!r} now"
+
+
+def _is_same_place(before: Any, now: Any) -> bool:
+    """Whether two paths lead to one file or folder, or to one model of a bench that was moved."""
+    if not (isinstance(before, str) and isinstance(now, str)):
+        return False
+    shared = [SHARED.search(path) for path in (before, now)]
+    if all(shared):
+        return shared[0][0] == shared[1][0]  # type: ignore[index]
+    try:
+        return os.path.samefile(before, now)
+    except (OSError, ValueError):
+        return False
