@@ -56,6 +56,9 @@ def short(completions, **_):
 def text(completions, **_):
     return ["1.0" for _ in completions]
 
+def huge(completions, **_):
+    return [1e38 for _ in completions]
+
 def nan(completions, **_):
     return [float("nan") for _ in completions]
 
@@ -108,6 +111,7 @@ def test_a_function_gets_what_it_takes_and_its_neighbours(rewards: Path) -> None
         ("short", ["1 rewards for 2"]),
         ("text", ["'1.0'", "finite number"]),
         ("nan", ["nan", "None"]),
+        ("huge", ["1e+38", "1e9"]),
         ("number", ["float", "list"]),
         ("fails", ["KeyError", f"line {FAULT}", "rewards.py"]),
         ("needs", ["'difficulty'", "answer"]),
