@@ -175,3 +175,11 @@ def test_rows_with_such_images_are_listed(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     loaded = load_data(Data(path=str(tmp_path / "rows.jsonl"), instruction=""))
     assert (loaded.lines, [problem.line for problem in loaded.problems]) == ([1, 4], [2, 3])
+
+
+def test_what_pillow_refuses_is_not_decoded_as_a_film() -> None:
+    """FFmpeg reads PNG files, too, and unpacks what stands in them without a limit."""
+    bomb = png(50, 50, extra=chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(20_000_000))))
+    for read in (count_frames, lambda data: frame_of(data, 0), measure_image, open_image):
+        with pytest.raises(DataError, match="too large"):
+            read(bomb)

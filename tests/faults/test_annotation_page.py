@@ -212,6 +212,24 @@ def started(items: Path) -> tuple[subprocess.Popen[str], str]:
     raise AssertionError("the server did not start")
 
 
+@pytest.mark.parametrize("text", ["\ud83d", "a \udfff b"])
+def test_half_of_a_character_is_refused_and_shown_and_ends_no_connection(served: Any, items: Path, text: str) -> None:
+    server = served(items)
+    page = OpenPage(server.local_url)
+    [typed] = [i for i, e in enumerate(page.config["dependencies"]) if [page.names["editor"], "input"] in e["targets"]]
+    page["editor"] = text
+    page.send(typed)
+    assert "half of a character" in page.click("save")
+    write_jsonl(items, (item(i, question="How few?") for i in range(5)))
+    assert "has changed since it was shown" in page.click("save")
+    assert page["editor"] == "".join(sign if sign.isascii() else "\ufffd" for sign in text)
+    broken = {"data": [], "fn_index": typed, "session_hash": "\ud83d"}
+    assert page.client.post("/gradio_api/queue/join", content=json.dumps(broken)).status_code == 400
+    page["editor"] = RIGHT
+    assert "Saved 0." in page.click("save")
+    assert saved(items) == [("0", RIGHT)]
+
+
 def test_every_save_that_was_acknowledged_survives_kills(items: Path) -> None:
     count, rng = 400, random.Random(0)
     write_jsonl(items, map(item, range(count)))

@@ -24,13 +24,16 @@ def test_good_rows_survive_bad_neighbours(tmp_path):
         b'{"id": "\xff"}',
         b"[" * 200_000,
         b'{"id": ' + b"9" * 5000 + b"}",
+        b'{"id": 1, "text": "' + b"[" * 900 + b'", "a": ' + b"[" * 900 + b"]" * 900 + b"}",
+        b'{"a":' * 51 + b"1" + b"}" * 51,
         '{"id": "答案"}'.encode(),
     ]
     path.write_bytes(b"\r\n".join(lines))
     rows, problems = read_jsonl(path)
-    assert [(row.line, row.values) for row in rows] == [(1, {"id": 1}), (10, {"id": "答案"})]
-    assert [problem.line for problem in problems] == [2, 4, 5, 6, 7, 8, 9]
-    for problem, part in zip(problems, ["JSON", "list", "str", "NoneType", "UTF-8", "JSON", "JSON"], strict=True):
+    assert [(row.line, row.values) for row in rows] == [(1, {"id": 1}), (12, {"id": "答案"})]
+    assert [problem.line for problem in problems] == [2, 4, 5, 6, 7, 8, 9, 10, 11]
+    parts = ["JSON", "list", "str", "NoneType", "UTF-8", "JSON", "JSON", "deep", "deep"]
+    for problem, part in zip(problems, parts, strict=True):
         assert part in problem.message
 
 

@@ -42,7 +42,9 @@ class OpenPage:
         """Send an event with the values of its inputs, and take over its outputs."""
         event = self.config["dependencies"][number]
         body = {"data": [self.values.get(i) for i in event["inputs"]], "fn_index": number, "session_hash": self.session}
-        joined = self.client.post("/gradio_api/queue/join", json=body).raise_for_status().json()
+        headers = {"Content-Type": "application/json"}
+        sent = json.dumps(body)  # with escapes, as browsers send half of a surrogate pair; httpx cannot send one
+        joined = self.client.post("/gradio_api/queue/join", content=sent, headers=headers).raise_for_status().json()
         for part, value in zip(event["outputs"], self._answer(joined["event_id"]), strict=True):
             if isinstance(value, dict) and value.get("__type__") == "update":
                 if "value" in value:

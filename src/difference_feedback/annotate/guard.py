@@ -32,6 +32,8 @@ _BELOW = ("/assets/", "/static/", "/gradio_api/heartbeat/")
 _ANSWERS = "/gradio_api/queue/data"
 _WRITE = frozenset(("/gradio_api/queue/join", "/login"))
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\s:/@\[\]]+)(:[0-9]{1,5})?")
+_HALF_NAME = re.compile(rb'"session_hash"\s*:\s*"[^"]*\\u[dD][89a-fA-F]')
+"""Half of a surrogate pair there would break Gradio's own figures, and so the end of every later event."""
 _HEADERS = {
     # Gradio's scripts stand in the page and make functions of texts. But nothing is loaded from or sent to others.
     "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' "
@@ -65,6 +67,8 @@ class RouteGuard:
             body = await _body(receive)
             if body is None:
                 refusal = _TOO_LARGE
+            elif _HALF_NAME.search(body):
+                refusal = 400, "The name of the page is no text."
             else:
                 receive = _replayed(body, receive)
         if refusal is not None:

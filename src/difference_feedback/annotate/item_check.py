@@ -1,7 +1,7 @@
 """Whether a row can be worked on: each of its fields has the right kind and size, and its images are there."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ LONGEST = 100_000
 """Characters of a text that people read or write. The page aligns two such texts at every key, in half a second."""
 _LONGEST_NAME = 1_000  # characters of an id
 _LARGEST_ROW = 5_000_000  # characters of a row as JSON
-_DEEPEST = 50  # lists and objects within each other
 _MOST_IMAGES = 100
 _MOST_OPTIONS = 1_000
 
@@ -84,9 +83,7 @@ def _texts(row: Mapping[str, Any], name: str, kind: str, most: int) -> list[str]
 
 
 def _check_characters(name: str, value: Any) -> None:
-    """Refuse what cannot be written to a file, or is so deep or large that it is no item's."""
-    if any(depth > _DEEPEST for depth in _depths(value)):
-        raise FieldError(name, f"lists and objects stand more than {_DEEPEST} deep in it; make it flatter")
+    """Refuse what cannot be written to a file, or is so large that it is no item's."""
     text = json.dumps([name, value], ensure_ascii=False)
     if len(text) > _LARGEST_ROW:
         raise FieldError(name, f"it has {len(text):,} characters; give at most {_LARGEST_ROW:,}")
@@ -94,16 +91,6 @@ def _check_characters(name: str, value: Any) -> None:
         text.encode()
     except UnicodeEncodeError:
         raise FieldError(name, "a character is half of a surrogate pair; give the whole character") from None
-
-
-def _depths(value: Any) -> Iterator[int]:
-    """How deep each part of a value stands. No call calls itself, since values from outside can be deep."""
-    parts = [(value, 0)]
-    while parts:
-        part, depth = parts.pop()
-        yield depth
-        inner = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-        parts += [(item, depth + 1) for item in inner]
 
 
 def _shown(value: Any) -> str:

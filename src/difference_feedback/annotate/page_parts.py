@@ -74,13 +74,18 @@ def offer_html(item: Mapping[str, Any], drafted: DraftedRepair) -> str:
     )
 
 
+def whole(text: str) -> str:
+    """A text that can be sent to a page: `�` stands for half of a surrogate pair, which would end the connection."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def message_html(text: str, wrong: bool = False) -> str:
-    return f'<p class="df-message{" wrong" if wrong else ""}" role="status">{escape(text)}</p>'
+    return f'<p class="df-message{" wrong" if wrong else ""}" role="status">{escape(whole(text))}</p>'
 
 
 def other_text_html(title: str, text: str) -> str:
     """A text to read and to copy, under a title."""
-    return f'<p class="df-message">{escape(title)}:</p><pre class="df-text">{escape(text)}</pre>'
+    return f'<p class="df-message">{escape(title)}:</p><pre class="df-text">{escape(whole(text))}</pre>'
 
 
 def agreement_html(agreement: Agreement | None) -> str:

@@ -13,6 +13,7 @@ from difference_feedback.annotate.page_parts import (
     other_text_html,
     progress_html,
     question_html,
+    whole,
 )
 from difference_feedback.annotate.projects import COUNTED, RepairProject
 from difference_feedback.annotate.shown import Shown, StaleError, digest
@@ -96,6 +97,7 @@ def repair_tab(page: gr.Blocks, repairs: RepairProject | None, annotator: str, t
         return {shown_draft: name_of_draft(drafted), offer: html, timer: gr.Timer(active=waits)}
 
     def edited(place: int, text: str, drafted: DraftedRepair | None) -> Updates:
+        text = whole(text)
         html = feedback_html(project().items[place], text, tokenizer, drafted.text if drafted else None)
         return {editor: text, feedback: html}
 
@@ -121,8 +123,8 @@ def repair_tab(page: gr.Blocks, repairs: RepairProject | None, annotator: str, t
         place = project().next(name)
         updates = show(place if place is not None else len(project().items) - 1, name, notice)
         if text.strip() and updates[editor].strip() != text.strip():
-            everything = "\n\n".join(filter(None, [texts if isinstance(texts, str) else "", text]))
-            updates[kept] = gr.Textbox(value=everything, visible=True)
+            everything = "\n\n".join(filter(None, [_text(texts), text]))
+            updates[kept] = gr.Textbox(value=whole(everything), visible=True)
         return updates
 
     @handled

@@ -12,6 +12,7 @@ from difference_feedback.annotate.page_parts import (
     other_text_html,
     progress_html,
     question_html,
+    whole,
 )
 from difference_feedback.annotate.reviews import ReviewProject
 from difference_feedback.annotate.shown import Shown, StaleError
@@ -77,7 +78,10 @@ def review_tab(page: gr.Blocks, reviews: ReviewProject | None, annotator: str) -
         other = "" if error.saved is None else other_text_html("The verdict that was saved meanwhile", error.saved)
         notice = message_html(str(error), wrong=True) + other
         if error.place is not None:
-            return show(error.place, name, notice) | {verdict: chosen, note: text}
+            return show(error.place, name, notice) | {
+                verdict: chosen,
+                note: whole(text) if isinstance(text, str) else "",
+            }
         words = "\n".join(filter(None, (value if isinstance(value, str) else "" for value in (chosen, text))))
         place = project().next(name)
         notice += other_text_html("Your verdict and note", words) if words else ""

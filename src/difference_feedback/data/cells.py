@@ -105,13 +105,13 @@ def text_in(value: Any, field: str) -> str:
         return value.strip()
     if isinstance(value, bool) and field in ("answer", "options"):
         return str(value)
-    if isinstance(value, bool) or not isinstance(value, int | float | Decimal) or not math.isfinite(value):
-        raise FieldError(field, f"the type is {type(value).__name__}: give a text or a number.")
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         try:
             return str(value)
         except ValueError:
             raise FieldError(field, "a number of thousands of digits: give it as a text.") from None
+    if not isinstance(value, float | Decimal) or not math.isfinite(value):
+        raise FieldError(field, f"the type is {type(value).__name__}: give a text or a number.")
     if value == int(value) and abs(int(value)) < 10**15:
         return str(int(value))
     if isinstance(value, float) and len(repr(value)) > 12 and float(np.float32(value)) == value:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from difference_feedback.runs.jsonl import unique_keys
+from difference_feedback.runs.jsonl import DEEPEST, TOO_DEEP, depth_of, unique_keys
 
 _ROW_KEYS = {
     "question",
@@ -58,6 +58,8 @@ class ValueReader:
         """The value at `place`, where it ends, and what is wrong within it. Raises `ValueError`, `RecursionError`."""
         self._faults.clear()
         value, end = self._decoder.raw_decode(text, place)
+        if end - place > DEEPEST and depth_of(value) > DEEPEST:
+            self._faults.append(TOO_DEEP)
         return value, end, self._faults[0] if self._faults else None
 
     def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from difference_feedback.data.image_files import damage_refused
 from difference_feedback.data.image_limits import check_frames, check_memory, open_header
@@ -204,9 +204,12 @@ def _file(source: VideoSource) -> BinaryIO:
 def _animation(source: VideoSource) -> Iterator[Any]:
     """The animation that Pillow opens; None for other files. Its errors become a `DataError`."""
     with _file(source) as file:
-        try:
-            animation = open_header(file)
-        except Exception:  # a film is none of these formats
+        with damage_refused():
+            try:
+                animation = open_header(file)
+            except UnidentifiedImageError:  # a film is none of these formats
+                animation = None
+        if animation is None:
             yield None
             return
         with animation, damage_refused():

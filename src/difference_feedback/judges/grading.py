@@ -100,7 +100,8 @@ def _problem(row: Row) -> RowProblem | None:
     if not isinstance(values.get("response"), str):
         return RowProblem(row.line, "response", "missing or not a text; give the response to grade")
     answer = values.get("answer")
-    is_number = isinstance(answer, int | float) and not isinstance(answer, bool) and math.isfinite(answer)
+    is_whole = isinstance(answer, int) and not isinstance(answer, bool)  # of which a float cannot hold each
+    is_number = is_whole or (isinstance(answer, float) and math.isfinite(answer))
     if not is_number and not (isinstance(answer, str) and answer.strip()):
         return RowProblem(row.line, "answer", "missing or empty; give the annotated answer, a text or a number")
     options = values.get("options")

@@ -121,9 +121,27 @@ def parse_line(line: bytes) -> dict[str, Any] | str | None:
         return f"byte {error.start} is no UTF-8; save the file as UTF-8"
     except (ValueError, RecursionError) as error:
         return f"no valid JSON ({error}); write one object a line"
+    if text.count("[") + text.count("{") > DEEPEST and depth_of(values) > DEEPEST:
+        return TOO_DEEP
     if isinstance(values, dict):
         return values
     return f"a JSON {type(values).__name__}; write an object, {{...}}" if text else None
+
+
+DEEPEST = 50
+"""Lists and objects within each other, a row's own included. Deeper ones end what calls itself for each level."""
+TOO_DEEP = f"lists and objects stand more than {DEEPEST} deep in it: make it flatter"
+
+
+def depth_of(value: Any) -> int:
+    """How many lists and objects of a JSON value stand within each other."""
+    deepest, parts = 0, [(value, 1)]
+    while parts:
+        part, depth = parts.pop()
+        if isinstance(part, dict | list):
+            deepest = max(deepest, depth)
+            parts += [(item, depth + 1) for item in (part.values() if isinstance(part, dict) else part)]
+    return deepest
 
 
 def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
