@@ -286,7 +286,7 @@ def test_a_finished_run_is_not_checked_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"question": "?"}')
     overrides = ["data=rows.jsonl"]
-    Run("run", load_recipe("nano_repair_sft", RepairSFTRecipe, overrides)).finish({})
+    Run("run", load_recipe("nano_repair_sft", RepairSFTRecipe, overrides)).finish({"steps": 4})
     (tmp_path / "rows.jsonl").unlink()
     command = ["repair", "sft", "nano_repair_sft", *overrides, "--output", "run"]
     assert CliRunner().invoke(app, command).exit_code == 0
