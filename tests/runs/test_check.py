@@ -66,7 +66,7 @@ MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
     ((*DF, "reward=rewards.py:NUMBER"), "reward: rewards.py:NUMBER", "name one that takes completions"),
     ((*DF, "reward=broken.py:f"), "reward: broken.py:f", "line 2"),
     ((*DF, "reward={embedded: x}"), "reward", "a number as the weight of 'embedded'"),
-    ((*DF, "reward={embedded: .nan}"), "reward", "a finite number"),
+    ((*DF, "reward={embedded: .nan}"), "reward", "as the weight of"),
     ((*DF, "reward={}"), "reward", "names to weights"),
     ((*DF, "reward={embedded: 0.5, final-answer: 0.4}"), "reward_threshold", "lower reward_threshold"),
     (
