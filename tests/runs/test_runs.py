@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from difference_feedback.commands.arguments import open_run
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.checkpoints import seal
 from difference_feedback.runs.folder import Run
@@ -214,3 +215,19 @@ def test_a_model_by_another_path_is_the_same_model(tmp_path: Path, monkeypatch: 
     assert Run("cell", TrainRecipe(repair_model=f"/new/{of_bench}")).resumed
     with pytest.raises(ConfigError, match="of another recipe"):
         Run("cell", TrainRecipe(repair_model=f"old/{of_bench.replace('0123', '3210')}"))
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """The library that saves weights cannot name it: a run would fail at its first checkpoint."""
+    with pytest.raises(ConfigError, match=r"no UTF-8.*--output"):
+        Run(tmp_path / "x\udcff", TrainRecipe())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_command_in_a_folder_that_was_removed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="was removed: change to another"):
+        open_run(["nano_evaluate"], EvaluateRecipe, "nano_evaluate", tmp_path / "run", overwrite=False)
+    assert not (tmp_path / "run").exists()

@@ -159,6 +159,12 @@ class Run:
 
     def _open(self, overwrite: bool) -> dict[str, Any]:
         """Make or check the folder. Returns whether the run continues, and the versions that it runs with."""
+        try:
+            str(self.folder).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{self.folder}: this name is no UTF-8, and models cannot be saved below it: give another --output."
+            ) from None
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{self.folder} is a file: give --output an empty or new folder.")
         if self.folder.is_dir() and not self._holds_run() and not self._is_empty():
