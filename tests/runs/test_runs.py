@@ -133,7 +133,7 @@ def test_the_last_complete_checkpoint_counts(tmp_path: Path) -> None:
     assert run.last_checkpoint() == run.checkpoints / "checkpoint-10"
 
 
-@pytest.mark.parametrize("content", ["", '{"accuracy": 0.', "null", "[]", "{}", "\0\0\0"])
+@pytest.mark.parametrize("content", ["", '{"accuracy": 0.', "null", "[]", "\0\0\0"])
 def test_a_summary_that_is_no_summary_does_not_count_as_a_result(tmp_path: Path, content: str) -> None:
     """The model may be whole: nothing is removed before a person has looked."""
     run = Run(tmp_path, TrainRecipe())
@@ -231,3 +231,15 @@ def test_a_command_in_a_folder_that_was_removed_says_so(tmp_path: Path, monkeypa
     with pytest.raises(ConfigError, match="was removed: change to another"):
         open_run(["nano_evaluate"], EvaluateRecipe, "nano_evaluate", tmp_path / "run", overwrite=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_rows_of_metrics_that_are_lost_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path, TrainRecipe())
+    run.log(step=1)
+    checkpoint = run.checkpoints / "checkpoint-2"
+    checkpoint.mkdir()
+    state = {"stateful_callbacks": {"MetricsToJsonl": {"attributes": {"rows": 3}}}}
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    run.rewind_to(checkpoint)
+    assert run.metrics() == [{"step": 1}]
+    assert "1 of the 3 rows" in capsys.readouterr().err
