@@ -102,7 +102,9 @@ def iterate_jsonl(path: Path) -> Iterator[Row | RowProblem]:
 
 
 def count_lines(path: Path) -> int:
-    """The lines of a file. Raises `DataError` as `read_jsonl`."""
+    """The lines of a file; 0 for a pipe, which can be read once. Raises `DataError` as `read_jsonl`."""
+    if path.exists() and not path.is_file():
+        return 0
     try:
         with path.open("rb") as file:
             return sum(1 for _ in file)
