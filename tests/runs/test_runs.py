@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from difference_feedback.commands.arguments import open_run
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.checkpoints import seal
 from difference_feedback.runs.folder import Run
@@ -132,7 +133,7 @@ def test_the_last_complete_checkpoint_counts(tmp_path: Path) -> None:
     assert run.last_checkpoint() == run.checkpoints / "checkpoint-10"
 
 
-@pytest.mark.parametrize("content", ["", '{"accuracy": 0.', "null", "[]", "{}", "\0\0\0"])
+@pytest.mark.parametrize("content", ["", '{"accuracy": 0.', "null", "[]", "\0\0\0"])
 def test_a_summary_that_is_no_summary_does_not_count_as_a_result(tmp_path: Path, content: str) -> None:
     """The model may be whole: nothing is removed before a person has looked."""
     run = Run(tmp_path, TrainRecipe())
@@ -214,3 +215,31 @@ def test_a_model_by_another_path_is_the_same_model(tmp_path: Path, monkeypatch: 
     assert Run("cell", TrainRecipe(repair_model=f"/new/{of_bench}")).resumed
     with pytest.raises(ConfigError, match="of another recipe"):
         Run("cell", TrainRecipe(repair_model=f"old/{of_bench.replace('0123', '3210')}"))
+
+
+def test_a_folder_whose_name_is_no_utf_8_is_refused_before_anything_is_made(tmp_path: Path) -> None:
+    """The library that saves weights cannot name it: a run would fail at its first checkpoint."""
+    with pytest.raises(ConfigError, match=r"no UTF-8.*--output"):
+        Run(tmp_path / "x\udcff", TrainRecipe())
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_command_in_a_folder_that_was_removed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(ConfigError, match="was removed: change to another"):
+        open_run(["nano_evaluate"], EvaluateRecipe, "nano_evaluate", tmp_path / "run", overwrite=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_rows_of_metrics_that_are_lost_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Run(tmp_path, TrainRecipe())
+    run.log(step=1)
+    checkpoint = run.checkpoints / "checkpoint-2"
+    checkpoint.mkdir()
+    state = {"stateful_callbacks": {"MetricsToJsonl": {"attributes": {"rows": 3}}}}
+    (checkpoint / "trainer_state.json").write_text(json.dumps(state))
+    run.rewind_to(checkpoint)
+    assert run.metrics() == [{"step": 1}]
+    assert "1 of the 3 rows" in capsys.readouterr().err

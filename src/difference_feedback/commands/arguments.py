@@ -1,6 +1,6 @@
 """The arguments of the commands that run a recipe, and the folder of the run."""
 
-import os.path
+import os
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -121,6 +121,10 @@ def open_run(
     from difference_feedback.runs.outputs import check_folder
     from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS
 
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # libraries of torch end the process
+        raise ConfigError("the folder that this command was started in was removed: change to another one.") from None
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
     path = output or Path("runs") / (folder(recipe) if folder else bare_name(name))

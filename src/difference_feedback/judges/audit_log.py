@@ -55,7 +55,7 @@ class AuditLog:
     def rewind(self, step: int) -> None:
         """Delete the audits from `step` on, because a resumed run makes them again."""
         if self.path.is_file():
-            write_jsonl(self.path, [row for row in read_rows(self.path) if row["step"] < step])
+            write_jsonl(self.path, [row for row in read_rows(self.path) if row.get("step", 0) < step])
 
     def _keep(self, image: Image.Image) -> str:
         """Name of the image's file, which is written unless it exists."""

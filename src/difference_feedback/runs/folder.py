@@ -117,13 +117,19 @@ class Run:
 
         Rows of the checkpoint's own step may be older or newer than it is. Its number of rows tells them apart.
         """
-        rows = rows_of(checkpoint) if checkpoint else 0
-        if rows is None:  # of the release before
-            assert checkpoint is not None
+        if checkpoint is None:
+            write_jsonl(self.metrics_path, [])
+        elif (rows := rows_of(checkpoint)) is None:  # of the release before
             self.rewind(step_of(checkpoint))
             write_jsonl(self.metrics_path, [row for row in self.metrics() if "train_runtime" not in row])
         else:
-            write_jsonl(self.metrics_path, self.metrics()[:rows])
+            metrics = self.metrics()
+            if len(metrics) < rows:
+                _say(
+                    f"{self.metrics_path} has {len(metrics)} of the {rows} rows that it had at {checkpoint.name}: the "
+                    "others are lost, and the run goes on without them."
+                )
+            write_jsonl(self.metrics_path, metrics[:rows])
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
         """Write summary.json, which marks the run as finished. Raises as `write_atomically` and `check_held`."""
@@ -139,7 +145,7 @@ class Run:
             summary = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             summary = None
-        if not isinstance(summary, dict) or not summary:
+        if not isinstance(summary, dict):
             raise ConfigError(
                 f"{path} is cut off, or was changed by hand: put it back, or remove it, and the same command continues "
                 "the run from its last checkpoint."
@@ -150,15 +156,19 @@ class Run:
         checkpoint, left_out = newest_whole(self.checkpoints)
         if left_out:
             instead = f"{checkpoint.name} is the newest whole one" if checkpoint else "none is whole: start again"
-            Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False).print(
-                f"{self.checkpoints}: left out {'; '.join(left_out)}. {instead}.", markup=False
-            )
+            _say(f"{self.checkpoints}: left out {'; '.join(left_out)}. {instead}.")
         if checkpoint and not (checkpoint / SEAL).is_file():  # killed just before it
             seal(checkpoint)
         return checkpoint.name if checkpoint else None
 
     def _open(self, overwrite: bool) -> dict[str, Any]:
         """Make or check the folder. Returns whether the run continues, and the versions that it runs with."""
+        try:
+            str(self.folder).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(
+                f"{self.folder}: this name is no UTF-8, and models cannot be saved below it: give another --output."
+            ) from None
         if self.folder.exists() and not self.folder.is_dir():
             raise ConfigError(f"{self.folder} is a file: give --output an empty or new folder.")
         if self.folder.is_dir() and not self._holds_run() and not self._is_empty():
@@ -251,6 +261,10 @@ def _commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() + ("-changed" if changed.stdout.strip() else "")
+
+
+def _say(text: str) -> None:
+    Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
 def _differences(before: Any, now: Any, key: str = "") -> Iterable[str]:

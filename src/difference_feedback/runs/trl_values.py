@@ -129,6 +129,8 @@ VALUES: dict[str, Any] = {
     "sigma": _Positive | None,
     "max_edit_cost": _PositiveShare,
     "min_probability": _BelowOne,
+    # checkpoints: callbacks read their own state; restored ones would write to the folder of before
+    "restore_callback_states_from_checkpoint": Literal[False],
 }
 
 GENERATION: dict[str, Any] = {
