@@ -2,6 +2,7 @@
 
 import asyncio
 import multiprocessing
+import os
 import time
 
 import pytest
@@ -281,3 +282,29 @@ def test_two_processes_share_a_cache(server, tmp_path):
 def test_other_languages_are_passed_on_unchanged(server):
     server.script = [{"raw": completion("正确：是的")}]
     assert client(server).ask([question()])[0].texts == ["正确：是的"]
+
+
+@pytest.mark.parametrize("kind", ["link", "pipe", "folder", "link of a folder"])
+def test_what_is_no_file_in_a_cache_is_left_alone(server, tmp_path, kind):
+    """Others may write into a shared cache: an answer goes into no link's target, and waits for no pipe."""
+    server.script = ["fine"]
+    settings = {"cache": str(tmp_path / "cache")}
+    question = [ChatRequest([{"role": "user", "content": "?"}])]
+    client(server, **settings).ask(question)
+    [path] = [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+    path.unlink()
+    (tmp_path / "target").write_text("mine")
+    if kind == "link":
+        path.symlink_to(tmp_path / "target")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.parent.rmdir()
+        path.parent.symlink_to(tmp_path)
+    chat = client(server, **settings)
+    assert chat.ask(question)[0].texts == ["fine"]
+    assert chat.usage.cache_errors >= 1
+    assert (tmp_path / "target").read_text() == "mine"
+    assert not (tmp_path / path.name).exists()

@@ -53,8 +53,12 @@ class AnswerCache:
 
     def set(self, key: str, value: dict[str, Any]) -> None:
         """Store `value`, which holds plain JSON values, under `key`."""
+        path = self._path(key)
+        if path.parent.is_symlink() or path.is_symlink() or (path.exists() and not path.is_file()):
+            self._failed(f"{path.name}: no file")  # a link of another's would lead out of the folder, a pipe would hang
+            return
         try:
-            write_atomically(self._path(key), json.dumps(value))
+            write_atomically(path, json.dumps(value))
         except DataError as error:
             self._failed(str(error))
 
