@@ -156,7 +156,7 @@ class RewardPoint(Schema):
     reward: float | None = None
 
 
-class BenchMethod(Schema):
+class PlannedMethod(Schema):
     """A method in the plan of a bench."""
 
     kind: str
@@ -166,7 +166,7 @@ class BenchMethod(Schema):
 class BenchPlan(Schema):
     """config.yaml of a bench; of other runs it has no methods."""
 
-    methods: dict[str, BenchMethod] = {}
+    methods: dict[str, PlannedMethod] = {}
 
 
 class BenchCell(Schema):
