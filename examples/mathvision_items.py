@@ -30,10 +30,11 @@ def make_items(folder: Path, output: Path, largest_image: int) -> None:
     paths = {row["id"]: folder / row["image"] for row in rows}
     with tempfile.TemporaryDirectory() as made:
         questions = Path(made) / "questions.jsonl"
-        write_jsonl(questions, [row | {"image": str(paths[row["id"]].resolve())} for row in rows])
+        write_jsonl(questions, rows)
         responses = Path(made) / "responses.jsonl"
         write_jsonl(responses, agreed(folder, {row["id"]: row for row in rows}))
-        app(["repair", "collect", str(questions), "-r", str(responses), *DRAWING, "-o", made], standalone_mode=False)
+        sources = [str(questions), f"data.image_root={folder.resolve()}", "-r", str(responses)]
+        app(["repair", "collect", *sources, *DRAWING, "-o", made], standalone_mode=False)
         items = [row.values for row in read_jsonl(Path(made) / "items.jsonl")[0]]
     (output / "images").mkdir(parents=True, exist_ok=True)
     for item in items:

@@ -26,7 +26,8 @@ from difference_feedback.commands.mask import mask
 from difference_feedback.commands.repair import repair_app
 from difference_feedback.commands.report import report
 from difference_feedback.commands.train import train
-from difference_feedback.errors import DifferenceFeedbackError
+from difference_feedback.errors import ConfigError, DifferenceFeedbackError
+from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import explain, refusal
 from difference_feedback.runs.safe_path import use_safe_path
 from difference_feedback.runs.terminal import Terminal
@@ -86,13 +87,17 @@ def _message(error: BaseException) -> str | None:
     if isinstance(error, DifferenceFeedbackError):
         return str(error)
     place = RUN_FOLDER.get()
-    again = f" {place} is kept: the same command goes on from there." if place else ""
+    again = f" {place} is kept: the same command goes on from there." if place and os.path.isdir(place) else ""
     if isinstance(error, SystemExit):  # of rich, where nobody reads what it prints
         unread = error.__context__
         return f"{explain(unread, 'standard output')}.{again}" if isinstance(unread, BrokenPipeError) else None
     refused = refusal(error)
     if refused is None:
         return None
+    try:
+        check_held()
+    except ConfigError as moved:
+        return str(moved)
     if refused.filename is None and not _is_printed():
         return f"{explain(refused, 'standard output')}.{again}"
     return f"{explain(refused, place)}.{again}"

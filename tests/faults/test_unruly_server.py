@@ -320,6 +320,16 @@ KEY = "sk-Secret/Key+12345="
         lambda key: key.encode().hex(),
         lambda key: f"Bearer {key}",
         lambda key: "x" * 190 + key,
+        lambda key: "".join(f"\\u{ord(sign):04x}" for sign in key),
+        lambda key: f"\\u0073{key[1:]}",
+        lambda key: json.dumps(json.dumps(key)).replace("/", "\\/").replace("+", "\\u002B"),
+        lambda key: repr("".join(f"\\x{ord(sign):02x}" for sign in key)),
+        lambda key: "".join(f"%{ord(sign):02X}" for sign in key),
+        lambda key: "".join(f"&#{ord(sign)};" for sign in key),
+        lambda key: "".join(f"&#x{ord(sign):X};" for sign in key),
+        lambda key: f"{key[:9]}\n{key[9:]}",
+        lambda key: f"{key[:9]}\u200b{key[9:]}",
+        lambda key: " " * 1_985 + key,
     ],
 )
 def test_an_echoed_key_is_struck_out_of_all_that_is_written(server, monkeypatch, tmp_path, capsys, form):
@@ -335,7 +345,7 @@ def test_an_echoed_key_is_struck_out_of_all_that_is_written(server, monkeypatch,
             json.dumps(finding),
             {"status": 401, "raw": json.dumps({"error": {"message": f"bad key {echoed}"}})},
             {"status": 500, "raw": f"<html>{echoed}</html>"},
-            {"status": 302, "headers": {"Location": f"http://x/{echoed}"}},
+            {"status": 302, "headers": {"Location": f"http://x/{echoed}".replace("\n", " ")}},
             {"raw": json.dumps({"error": echoed})},
         ]
     ):
@@ -343,7 +353,9 @@ def test_an_echoed_key_is_struck_out_of_all_that_is_written(server, monkeypatch,
         factor._pause = 0
         factor(completions=[f"repair {i}"], correct=[1.0], draft_id=["d"], **columns)
     judge = LLMJudge(Judge(endpoint=endpoint(server)), client(server, **settings))
-    server.script = [json.dumps({"extracted": echoed, "verdict": "correct", "reason": echoed})]
+    vote = json.dumps({"extracted": "X", "verdict": "correct", "reason": "X"})
+    escaped = json.dumps(echoed) if not echoed.startswith("\\u0073") else f'"{echoed}"'
+    server.script = [vote.replace('"X"', escaped)]
     judgement = judge.judge(["?"], [[]], ["7"], ["7"])[0]
     assert judgement.correct is True
     written = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]

@@ -56,6 +56,9 @@ def short(completions, **_):
 def text(completions, **_):
     return ["1.0" for _ in completions]
 
+def huge(completions, **_):
+    return [1e38 for _ in completions]
+
 def nan(completions, **_):
     return [float("nan") for _ in completions]
 
@@ -108,6 +111,7 @@ def test_a_function_gets_what_it_takes_and_its_neighbours(rewards: Path) -> None
         ("short", ["1 rewards for 2"]),
         ("text", ["'1.0'", "finite number"]),
         ("nan", ["nan", "None"]),
+        ("huge", ["1e+38", "1e9"]),
         ("number", ["float", "list"]),
         ("fails", ["KeyError", f"line {FAULT}", "rewards.py"]),
         ("needs", ["'difficulty'", "answer"]),
@@ -192,7 +196,7 @@ def test_built_in_rewards_may_be_members_of_a_sum(data: dict[str, str]) -> None:
 def test_training_evaluation_and_verl_grade_alike(own_data: bool, rewards: Path, data: dict[str, str]) -> None:
     """TRL's rows, held-out questions and verl's rows give a function the same columns and the same reward."""
     accuracy = f"{rewards}:accuracy" if own_data else "embedded"
-    values: dict[str, Any] = {"problems": 4, "reward": {accuracy: 1.0, f"{rewards}:format": 0.2}}
+    values: dict[str, Any] = {"method": "grpo", "problems": 4, "reward": {accuracy: 1.0, f"{rewards}:format": 0.2}}
     recipe = TrainRecipe.model_validate(values | ({"data": data} if own_data else {}))
     questions = training_questions(recipe)
     dataset, grader = training_data(recipe)

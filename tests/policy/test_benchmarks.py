@@ -162,7 +162,7 @@ def test_mistakes_name_the_place_and_the_remedy(tmp_path: Path, monkeypatch: pyt
     assert "no such folder" in evaluate("./nowhere", "ai2d")
     assert "max_new_token" in evaluate("nano", "ai2d", "max_new_token=7")
     assert "mathvista" in evaluate(str(tmp_path))
-    assert "lower it" in evaluate("nano", "ai2d", "max_new_tokens=100000")
+    assert "Lower it" in evaluate("nano", "ai2d", "max_new_tokens=100000")
     assert "endpoint.url" in evaluate("nano", "ai2d", "endpoint.url=http://127.0.0.1:9/v1")
     assert "judge.url" in evaluate("nano", "ai2d", "judge.url=http://127.0.0.1:9/v1", "judge.model=m")
 

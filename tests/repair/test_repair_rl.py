@@ -99,6 +99,10 @@ def test_a_plateau_stops_training():
         stopped.append(control.should_training_stop)
     stop.on_log(None, TrainerState(), control, logs={"loss": 1.0})
     assert stopped == [False] * 6 + [True]
+    resumed = TrainerState(log_history=[{"reward": value} for value in (0.4, None, 0.4, 0.4, 0.4)])  # one not judged
+    control = TrainerControl()
+    stop.on_train_begin(None, resumed, control)
+    assert control.should_training_stop
 
 
 def test_a_recipe_is_run_and_leaves_a_model_and_a_summary(tmp_path, monkeypatch, nano_model):

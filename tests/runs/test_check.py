@@ -66,7 +66,7 @@ MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
     ((*DF, "reward=rewards.py:NUMBER"), "reward: rewards.py:NUMBER", "name one that takes completions"),
     ((*DF, "reward=broken.py:f"), "reward: broken.py:f", "line 2"),
     ((*DF, "reward={embedded: x}"), "reward", "a number as the weight of 'embedded'"),
-    ((*DF, "reward={embedded: .nan}"), "reward", "a finite number"),
+    ((*DF, "reward={embedded: .nan}"), "reward", "as the weight of"),
     ((*DF, "reward={}"), "reward", "names to weights"),
     ((*DF, "reward={embedded: 0.5, final-answer: 0.4}"), "reward_threshold", "lower reward_threshold"),
     (
@@ -286,7 +286,7 @@ def test_a_finished_run_is_not_checked_again(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.jsonl").write_text('{"question": "?"}')
     overrides = ["data=rows.jsonl"]
-    Run("run", load_recipe("nano_repair_sft", RepairSFTRecipe, overrides)).finish({})
+    Run("run", load_recipe("nano_repair_sft", RepairSFTRecipe, overrides)).finish({"steps": 4})
     (tmp_path / "rows.jsonl").unlink()
     command = ["repair", "sft", "nano_repair_sft", *overrides, "--output", "run"]
     assert CliRunner().invoke(app, command).exit_code == 0

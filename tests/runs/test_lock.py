@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from difference_feedback.cli import _message
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.lock import check_free, hold, holding
@@ -127,3 +129,33 @@ def test_a_folder_that_cannot_be_made_or_written_is_one_sentence(tmp_path: Path)
     (tmp_path / "odd" / ".lock").mkdir()
     with pytest.raises(ConfigError, match=r"odd.*--output"):
         hold(tmp_path / "odd")
+
+
+@pytest.mark.parametrize("new_run", [True, False])
+def test_a_run_whose_folder_is_moved_or_removed_writes_nothing_more(tmp_path: Path, new_run: bool) -> None:
+    """Its results would be torn apart, or mixed with those of the next run at that place."""
+    place, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    run = Run(place, EvaluateRecipe())
+    run.log(step=1)
+    place.rename(elsewhere)
+    other = None
+    if new_run:
+        other = start(OPEN, place)
+        assert other.stdin is not None
+        other.stdin.write("go\n")
+        other.stdin.flush()
+        assert line_of(other) == "opened"
+    for write in (lambda: run.log(step=2), lambda: run.finish({"accuracy": 0.5})):
+        with pytest.raises(ConfigError, match="moved or removed"):
+            write()
+    missing = FileNotFoundError(errno.ENOENT, "No such file", str(place / "model.safetensors"))
+    assert "moved or removed" in (_message(missing) or ""), "what a library fails with first"
+    assert place.exists() == new_run
+    if other:
+        assert not (place / "metrics.jsonl").exists()
+        end(other)
+        shutil.rmtree(place)
+    elsewhere.rename(place)
+    run.log(step=2)
+    assert [row["step"] for row in run.metrics()] == [1, 2]
+    run.close()

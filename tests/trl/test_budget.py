@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.method.cost import BILL
 from difference_feedback.trl import DFGRPOTrainer, MetricsToJsonl, StopAtBudget
+from difference_feedback.trl.callbacks import StopWhenDiverged
 
 KINDS = {"df-grpo": {"kind": DFGRPOTrainer}, "grpo": {"kind": GRPOTrainer, "config_kind": GRPOConfig}}
 
@@ -114,3 +117,16 @@ def test_metrics_that_are_not_finite_become_null(make_trainer: Callable[..., Any
     trainer.log({"x": float("nan"), "y": float("inf"), "z": 1})
     row = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert (row["x"], row["y"], row["z"]) == (None, None, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_that_are_no_numbers_end_the_run_in_words(make_trainer: Callable[..., Any], kind: str) -> None:
+    class SpoilGradient(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+            if state.global_step == 1:
+                for parameter in model.parameters():
+                    parameter.grad = torch.full_like(parameter, torch.nan)
+
+    trainer = make_trainer(**KINDS[kind], max_steps=4, callbacks=[StopWhenDiverged(), SpoilGradient()])
+    with pytest.raises(DifferenceFeedbackError, match=r"step 2: .*trl\.learning_rate"):
+        trainer.train()

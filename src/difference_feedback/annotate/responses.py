@@ -14,7 +14,7 @@ from difference_feedback.runs.sections import Endpoint, PolicyEndpoint
 from difference_feedback.runs.serving import serving
 
 ROUND = 32  # questions that are asked before their answers are saved
-Texts = list[tuple[str, list[str]]]
+Answered = list[tuple[str, list[str]]]
 """The id of a question, and the texts of its answers."""
 
 
@@ -120,7 +120,7 @@ def _by_model(
         model, processor = load_model(name, dtype=dtype or ("bfloat16" if gpu else "float32"), attention=attention)
         model.to("cuda" if gpu else "cpu")
 
-    def ask(batch: Sequence[VisualQuestion], unanswered: Container[str], samples: int, seed: int) -> Texts:
+    def ask(batch: Sequence[VisualQuestion], unanswered: Container[str], samples: int, seed: int) -> Answered:
         answers = answer_questions(  # the whole round: what a model samples depends on all that is in the batch
             model,
             processor,
@@ -141,7 +141,7 @@ def _by_endpoint(endpoint: Endpoint | None, max_new_tokens: int, temperature: fl
     assert endpoint is not None
     client = ChatClient(endpoint)
 
-    def ask(batch: Sequence[VisualQuestion], unanswered: Container[str], samples: int, seed: int) -> Texts:
+    def ask(batch: Sequence[VisualQuestion], unanswered: Container[str], samples: int, seed: int) -> Answered:
         settings: dict[str, Any] = {"temperature": temperature, "max_tokens": max_new_tokens, "n": samples}
         asked = [(i, question) for i, question in enumerate(batch) if question.id in unanswered]
         requests = [

@@ -22,14 +22,22 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.errors import DataError
+from difference_feedback.runs.jsonl import read_rows, to_json
 
 ResultRow = dict[str, Any]
 
 
 def load_results(path: Path) -> list[ResultRow]:
-    """The rows of a results file. If two have the same hash, the later one counts. A cut-off last line is left out."""
-    return list({row["hash"]: row for row in read_rows(path)}.values())
+    """The rows of a results file. If two have the same hash, the later one counts. A cut-off last line is left out.
+
+    Raises `DataError` for a row without a hash, and as `read_rows`.
+    """
+    rows = read_rows(path)
+    for row in rows:
+        if "hash" not in row:
+            raise DataError(f'{path}: a row has no "hash", so no bench wrote it: {to_json(row)[:80]}. Remove it.')
+    return list({row["hash"]: row for row in rows}.values())
 
 
 def mask_figures(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -18,12 +18,13 @@ from difference_feedback.bench.drift import kl_from_start
 from difference_feedback.bench.policy_sft import train_policy_sft
 from difference_feedback.bench.results import mask_figures
 from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
+from difference_feedback.errors import DataError
 from difference_feedback.models.flops import FlopMeter, Work
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.train import train
 from difference_feedback.repair.rl import train_rl
 from difference_feedback.repair.sft import train_sft
-from difference_feedback.runs.folder import Run
+from difference_feedback.runs.folder import SHARED, Run
 from difference_feedback.runs.jsonl import to_json
 from difference_feedback.runs.loading import fingerprint
 from difference_feedback.runs.outputs import write_atomically
@@ -87,15 +88,15 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     if not run.finished:
         watchers = [CountWork(), MeasureMasks()]
         train(recipe, run, already_spent=sum(seconds for _, seconds, _ in setup), watchers=watchers)
-    if not (run.folder / "drift.json").is_file():
-        write_atomically(run.folder / "drift.json", to_json(_drift(recipe, run)))
+    if not isinstance(drift := _read(run.folder / "drift.json"), float):
+        drift = _drift(recipe, run)
+        write_atomically(run.folder / "drift.json", to_json(drift))
     work = Work()
     for _, _, spent in setup:
         work += spent
     rows = [row for row in run.metrics() if "flops/forward" in row]
     if rows:
         work += work_of(rows[-1])
-    drift = json.loads((run.folder / "drift.json").read_text(encoding="utf-8"))
     summary = run.summary()
     cost = summary.get("cost", {}).get("cpu")
     figures = {"masks": mask_figures(run.metrics()), "cost": cost if cost and cost["repaired"] else None}
@@ -116,6 +117,9 @@ def _repair_model(parts: dict[str, Recipe], root: Path) -> list[Setup]:
 
 def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -> Setup:
     folder = root / "shared" / f"{name}-{fingerprint(recipe)}"
+    if not folder.is_dir() and (model := SHARED.search(getattr(recipe, "model", ""))):  # wherever the bench lies
+        of_any_place = recipe.model_copy(update={"model": model[0].lstrip("/")})
+        folder = root / "shared" / f"{name}-{fingerprint(of_any_place)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         with FlopMeter() as meter:
@@ -173,4 +177,16 @@ def _write_work(run: Run, work: Work) -> None:
 
 def _read_work(run: Run) -> Work:
     path = run.folder / "work.json"
-    return Work(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Work()
+    if not path.is_file():
+        return Work()
+    if not isinstance(values := _read(path), dict):
+        raise DataError(f"{path} is cut off, or was changed by hand: remove the folder, and its run is made again.")
+    return Work(**values)
+
+
+def _read(path: Path) -> Any:
+    """What a file of JSON holds; None where there is none, or it was cut off."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None

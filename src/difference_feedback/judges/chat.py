@@ -218,8 +218,8 @@ class ChatClient:
 
     def _short(self, text: str) -> str:
         """A server's words for a message: without secrets, on one line, and without what steers a terminal."""
-        text = "".join(sign if sign.isprintable() else " " for sign in self._secrets.struck(text))
-        text = " ".join(text.split())
+        text = self._secrets.struck(" ".join(text.split())[:20_000])  # far more than is shown: no secret is cut
+        text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
         return text if len(text) <= 200 else text[:200] + "…"
 
     def _body(

@@ -39,7 +39,7 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
     Raises `DataError` when a file cannot be read or written, or holds no row, and `ConfigError` when no row has
     verdicts in the field `compare`.
     """
-    if compare is not None:
+    if compare is not None and path.is_file():  # a pipe can be read once only
         _check_compared(path, compare)
     result, lines = GradedFile(output), count_lines(path)
 

@@ -15,6 +15,8 @@ from typing import Any
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.rewards import OwnFunction
 
+_LARGEST = 1e9  # a group's squares must stay within float32
+
 
 def load_reward(name: OwnFunction) -> Callable[..., list[float | None]]:
     """The function, to be called as TRL calls it. It gets the arguments that its signature names, or all.
@@ -100,9 +102,9 @@ def _number(value: Any, name: OwnFunction) -> float | None:
         number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= _LARGEST:  # NaN, too
         raise DataError(
-            f"reward: {name} returned {value!r} as a reward: return a finite number, or None for an answer that cannot "
-            "be judged."
+            f"reward: {name} returned {value!r} as a reward: return a finite number of at most 1e9, or None for an "
+            "answer that cannot be judged."
         )
     return number

@@ -86,7 +86,7 @@ async def post(client: "httpx.AsyncClient", url: str, key: str, body: Mapping[st
     if not response.is_success:
         status = response.status_code
         again = status >= 500 or status in _TRANSIENT
-        said = message_of(values) or data[:2000].decode("utf-8", "replace") or response.reason_phrase
+        said = message_of(values) or data.decode("utf-8", "replace") or response.reason_phrase
         raise NoAnswer(f"HTTP {status}: {said}", again, _seconds(response.headers.get("retry-after")), status)
     if values is None:
         raise NoAnswer("the server's answer is not JSON")
@@ -119,7 +119,7 @@ def message_of(values: Any) -> str:
     error = values.get("error") or values.get("detail") or values.get("message")
     if isinstance(error, dict):
         error = error.get("message") or error
-    return error if isinstance(error, str) else json.dumps(error)[:2000] if error else ""
+    return error if isinstance(error, str) else json.dumps(error) if error else ""
 
 
 def choices_of(values: Any, n: int, max_tokens: int) -> Choices:

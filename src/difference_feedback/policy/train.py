@@ -27,7 +27,7 @@ from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.terminal import Terminal
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
-from difference_feedback.trl.callbacks import ShowProgress, check_gpu_budget
+from difference_feedback.trl.callbacks import ShowProgress, StopWhenDiverged, check_gpu_budget
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.trl.precision import load_to_train, machine_settings
 from difference_feedback.trl.trainer_config import check_first_batch, refused_settings, trainer_config
@@ -65,7 +65,10 @@ def train(
         "args": config,
         "train_dataset": dataset,
         "processing_class": processor,
-        "callbacks": [budget, *watchers, MetricsToJsonl(run.metrics_path), ShowProgress(recipe.method)],
+        "callbacks": [
+            *(budget, StopWhenDiverged(), *watchers),
+            *(MetricsToJsonl(run.metrics_path), ShowProgress(recipe.method)),
+        ],
     }
     trainer: Any
     if recipe.method == "df-grpo":
@@ -132,6 +135,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
         fixed["objective"] = recipe.objective
         settings = defaults | trl | {"reward_threshold": threshold_of(recipe)}
         config: Any = trainer_config(DFGRPOConfig, settings, **fixed)
+        _refuse_equal_repairs(recipe, config)
     else:
         config = trainer_config(GRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
     if recipe.data is None:
@@ -139,6 +143,15 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
     elif recipe.data.limit is not None:
         check_first_batch(recipe.data.limit, config, "rows", "data.limit")
     return config
+
+
+def _refuse_equal_repairs(recipe: TrainRecipe, config: DFGRPOConfig) -> None:
+    samples = config.num_repairs if config.needs_repairer else 0
+    if recipe.repairs.temperature == 0 and samples > 1 and recipe.repair_model not in EMBEDDED_REPAIRERS:
+        raise ConfigError(
+            f"repairs.temperature is 0, so all {samples} repairs of trl.num_repairs would be equal: use a temperature "
+            "above 0, or trl.num_repairs=1."
+        )
 
 
 def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, processor: Any) -> Any:

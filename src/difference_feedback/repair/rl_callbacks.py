@@ -24,7 +24,7 @@ class StopAtPlateau(TrainerCallback):
         self.values: list[float] = []
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.values = [float(row[self.metric]) for row in state.log_history if self.metric in row]
+        self.values = [float(row[self.metric]) for row in state.log_history if row.get(self.metric) is not None]
         if self._is_flat():
             control.should_training_stop = True
 

@@ -25,7 +25,7 @@ from difference_feedback.runs.checkpoints import step_of
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
 from difference_feedback.runs.servers import endpoints_of
-from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget
+from difference_feedback.trl.callbacks import MetricsToJsonl, ShowProgress, StopAtBudget, StopWhenDiverged
 from difference_feedback.trl.precision import load_to_train, machine_settings
 from difference_feedback.trl.trainer_config import trainer_config
 
@@ -102,7 +102,7 @@ class Stage:
     def callbacks(self, cpu_seconds: float | None = None, gpu_seconds: float | None = None) -> list[TrainerCallback]:
         """Callbacks that stop at the budget (`billed` has used a part of it), write metrics.jsonl and show progress."""
         self._budget = StopAtBudget(cpu_seconds, self._spent, gpu_seconds=gpu_seconds)
-        return [self._budget, MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
+        return [self._budget, StopWhenDiverged(), MetricsToJsonl(self.run.metrics_path), ShowProgress(self.recipe.kind)]
 
     @contextmanager
     def unbilled(self) -> Iterator[None]:

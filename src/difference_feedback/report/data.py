@@ -156,7 +156,7 @@ class RewardPoint(Schema):
     reward: float | None = None
 
 
-class PlannedMethod(Schema):
+class ShownMethod(Schema):
     """A method in the plan of a bench."""
 
     kind: str
@@ -166,7 +166,7 @@ class PlannedMethod(Schema):
 class BenchPlan(Schema):
     """config.yaml of a bench; of other runs it has no methods."""
 
-    methods: dict[str, PlannedMethod] = {}
+    methods: dict[str, ShownMethod] = {}
 
 
 class BenchCell(Schema):

@@ -48,6 +48,8 @@ def check(recipe: Recipe) -> None:
         case RepairSFTRecipe():
             _check_repair(recipe)
             prompt_form(recipe.system_prompt)
+            if recipe.max_length is not None and not recipe.data:
+                raise ConfigError("max_length is for your own data, and the embedded problems all fit: leave it out.")
             if recipe.data:
                 check_repairs(recipe.data)
             else:
@@ -165,6 +167,10 @@ def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
     _check_trackers(recipe, TRACKERS)
     if recipe.push_to_hub and recipe.trl.get("push_to_hub"):
         raise ConfigError("push_to_hub and trl.push_to_hub both upload the model: leave one of the two out.")
+    if recipe.trl.get("push_to_hub"):
+        check_hub(recipe.trl.get("hub_model_id"), "trl.push_to_hub")
+    if recipe.trl.get("log_completions") and recipe.trl.get("log_completions_hub_repo"):
+        check_hub(recipe.trl["log_completions_hub_repo"], "trl.log_completions_hub_repo")
     if recipe.trl.get("use_vllm") is True:
         _check_trl_vllm(recipe.trl)
 

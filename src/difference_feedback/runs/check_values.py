@@ -27,7 +27,7 @@ def check_values(recipe: Recipe) -> None:
     for key, length in lengths.items():
         if context is not None and length is not None and length >= context:
             raise ConfigError(
-                f"{key}: an answer of {length} tokens leaves no room for a prompt: the model has {context}."
+                f"{key}: an answer of {length} tokens leaves no room for a prompt: the model has {context}. Lower it."
             )
 
 

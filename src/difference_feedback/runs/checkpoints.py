@@ -53,7 +53,8 @@ def why_not_whole(checkpoint: Path) -> str | None:
     try:
         if (checkpoint / SEAL).is_file():
             sizes = json.loads((checkpoint / SEAL).read_text(encoding="utf-8"))["sizes"]
-            return next(filter(None, (_other_size(checkpoint / name, size) for name, size in sizes.items())), None)
+            problems = (_other_size(checkpoint / name, size) or _cut(checkpoint / name) for name, size in sizes.items())
+            return next(filter(None, problems), None)
         return _unsealed_problem(checkpoint)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{SEAL} cannot be read: {error}"
@@ -80,7 +81,7 @@ def _unsealed_problem(checkpoint: Path) -> str | None:
     files = [path for path in sorted(checkpoint.rglob("*")) if path.is_file()]
     for path in files:
         if problem := _cut(path):
-            return f"{path.name} is cut off: {problem}"
+            return problem
     if any(path.parent != checkpoint for path in files):
         return None  # FSDP and DeepSpeed have folders of their own
     names = {re.sub(r"_\d+\.pth$", ".pth", path.name).replace("optimizer.bin", "optimizer.pt") for path in files}
@@ -92,15 +93,17 @@ def _unsealed_problem(checkpoint: Path) -> str | None:
 
 
 def _cut(path: Path) -> str | None:
+    """Where a file breaks off, by its format. A crashed disk may keep a file's size and lose what it held."""
+    problem = None
     if path.suffix == ".safetensors":
-        return why_cut(path)
-    if path.suffix == ".distcp" and not path.stat().st_size:
-        return "it is empty"
-    if path.suffix == ".json":
+        problem = why_cut(path)
+    elif path.suffix == ".distcp" and not path.stat().st_size:
+        problem = "it is empty"
+    elif path.suffix == ".json":
         try:
             json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            return str(error)
-    if path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
-        return "no end of the file"  # torch writes archives, whose directory comes last
-    return None
+            problem = str(error)
+    elif path.suffix in (".pt", ".pth", ".bin") and not zipfile.is_zipfile(path):
+        problem = "no end of the file"  # torch writes archives, whose directory comes last
+    return f"{path.name} is cut off: {problem}" if problem else None

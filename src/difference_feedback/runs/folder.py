@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from difference_feedback.runs.checkpoints import SEAL, newest_whole, rows_of, se
 from difference_feedback.runs.first_rank import on_first_rank
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
-from difference_feedback.runs.lock import hold
+from difference_feedback.runs.lock import check_held, hold
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
@@ -47,6 +48,9 @@ PACKAGES = (
     "rapidfuzz",
     "numpy",
 )
+
+SHARED = re.compile(r"(?:^|/)shared/\w+-[0-9a-f]+/model$")
+"""The end of the path of a model that cells of a bench share. The hash is that of its recipe."""
 
 
 class Run:
@@ -117,18 +121,30 @@ class Run:
         if rows is None:  # of the release before
             assert checkpoint is not None
             self.rewind(step_of(checkpoint))
+            write_jsonl(self.metrics_path, [row for row in self.metrics() if "train_runtime" not in row])
         else:
             write_jsonl(self.metrics_path, self.metrics()[:rows])
 
     def finish(self, summary: Mapping[str, Any]) -> Path:
-        """Write summary.json, which marks the run as finished."""
+        """Write summary.json, which marks the run as finished. Raises as `write_atomically` and `check_held`."""
+        check_held()
         path = self.folder / "summary.json"
         write_atomically(path, to_json(dict(summary), indent=2) + "\n")
         return path
 
     def summary(self) -> dict[str, Any]:
-        """The result of a finished run."""
-        return json.loads((self.folder / "summary.json").read_text(encoding="utf-8"))
+        """The result of a finished run. Raises `ConfigError` where it cannot be read."""
+        path = self.folder / "summary.json"
+        try:
+            summary = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            summary = None
+        if not isinstance(summary, dict) or not summary:
+            raise ConfigError(
+                f"{path} is cut off, or was changed by hand: put it back, or remove it, and the same command continues "
+                "the run from its last checkpoint."
+            )
+        return summary
 
     def _last_checkpoint(self) -> str | None:
         checkpoint, left_out = newest_whole(self.checkpoints)
@@ -157,10 +173,13 @@ class Run:
             if kept := own_files.remove_run(self.folder):
                 echo(f"What people made of the run before is kept in {kept}.", err=True)
             self.checkpoints.mkdir(exist_ok=True)
-        resumed = self._is_same_run()
+        before = self._recipe_before()
+        resumed = before is not None
+        if self.finished:
+            self.summary()
         if resumed and not self.finished:  # a model that may be cut off; it is saved again
             shutil.rmtree(self.model_path, ignore_errors=True)
-        if not resumed:
+        if before != yaml.safe_load(dump_recipe(self.recipe)):  # a new run, or its models have moved with it
             write_atomically(self.folder / "config.yaml", dump_recipe(self.recipe))
         used = versions() | {"seed": self.recipe.seed}
         write_atomically(self.folder / "versions.json", to_json(used, indent=2) + "\n")
@@ -179,13 +198,18 @@ class Run:
             for path in self.folder.iterdir()
         )
 
-    def _is_same_run(self) -> bool:
+    def _recipe_before(self) -> dict[str, Any] | None:
+        """The values of the run that is in the folder, by today's names; None where there is none."""
         path = self.folder / "config.yaml"
         if not path.is_file() or self._is_empty():  # a recipe that was refused at once may be corrected in place
-            return False
+            return None
         before = read_yaml(path)
-        if isinstance(before, dict):  # it may have been written by the release before
-            before = rename(str(before.get("kind")), before, str(path), quiet=True)
+        if not isinstance(before, dict) or "kind" not in before:
+            raise ConfigError(
+                f"{path} is empty, cut off, or no recipe: put it back, give another --output, or --overwrite to start "
+                "the run anew."
+            )
+        before = rename(str(before["kind"]), before, str(path), quiet=True)  # it may be of the release before
         now = yaml.safe_load(dump_recipe(self.recipe))
         different = list(_differences(before, now))
         if different:
@@ -194,7 +218,7 @@ class Run:
                 f"{self.folder} holds {state} of another recipe ({'; '.join(different[:5])}): "
                 "give another --output, or --overwrite to start it anew."
             )
-        return True
+        return before
 
 
 def versions() -> dict[str, Any]:
@@ -233,5 +257,18 @@ def _differences(before: Any, now: Any, key: str = "") -> Iterable[str]:
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
             yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
-    elif before != now:
+    elif before != now and not _is_same_place(before, now):
         yield f"{key}: {before!r} there, {now!r} now"
+
+
+def _is_same_place(before: Any, now: Any) -> bool:
+    """Whether two paths lead to one file or folder, or to one model of a bench that was moved."""
+    if not (isinstance(before, str) and isinstance(now, str)):
+        return False
+    shared = [SHARED.search(path) for path in (before, now)]
+    if all(shared):
+        return shared[0][0] == shared[1][0]  # type: ignore[index]
+    try:
+        return os.path.samefile(before, now)
+    except (OSError, ValueError):
+        return False

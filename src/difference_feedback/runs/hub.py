@@ -21,23 +21,26 @@ RECORD = "hub.json"
 _FIGURES = ("accuracy", "interval", "problems", "base_accuracy", "steps", "updates", "examples", "drafts")
 
 
-def check_hub(name: str) -> None:
-    """Raise `ConfigError` for a name that is no repository's, and where there is no token. The hub is not asked."""
+def check_hub(name: str | None, key: str = "push_to_hub") -> None:
+    """Raise `ConfigError` for a name that is no repository's, and where there is no token. The hub is not asked.
+
+    `key` is the recipe's. Without a name, that of the token's owner is used, as TRL does.
+    """
     from huggingface_hub import constants, get_token
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
     try:
-        validate_repo_id(name)
-        well_formed = name.count("/") == 1
+        validate_repo_id(name or "owner/name")
+        well_formed = name is None or name.count("/") == 1
     except HFValidationError:
         well_formed = False
     if not well_formed:
-        raise ConfigError(f"push_to_hub: {name!r} is no repository's name: give owner/name, in letters, digits, - _ .")
+        raise ConfigError(f"{key}: {name!r} is no repository's name: give owner/name, in letters, digits, - _ .")
     if constants.HF_HUB_OFFLINE:
-        raise ConfigError("push_to_hub: HF_HUB_OFFLINE is set, so nothing can be uploaded: unset it, or leave it out.")
+        raise ConfigError(f"{key}: HF_HUB_OFFLINE is set, so nothing can be uploaded: unset it, or leave it out.")
     if not get_token():
-        raise ConfigError("push_to_hub needs a token with write access: run `hf auth login`, or set HF_TOKEN.")
+        raise ConfigError(f"{key} needs a token with write access: run `hf auth login`, or set HF_TOKEN.")
 
 
 def check_on_hub(name: str, key: str) -> None:

@@ -15,6 +15,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import ESCAPE, check_output, explain, is_stdout, write_atomically
 
 
@@ -53,8 +54,9 @@ class JsonLines:
 
         A last line that a crash cut off is removed first: the `append` that wrote it never returned.
 
-        Raises `DataError` when the file cannot be written.
+        Raises `DataError` when the file cannot be written, and `ConfigError` as `check_held`.
         """
+        check_held()
         data = "".join(_lines(rows)).encode("utf-8", ESCAPE)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,8 +102,10 @@ def iterate_jsonl(path: Path) -> Iterator[Row | RowProblem]:
 
 
 def count_lines(path: Path) -> int:
-    """The lines of a file. Raises `DataError` as `read_jsonl`."""
+    """The lines of a file; 0 for a pipe, which can be read once only. Raises `DataError` as `read_jsonl`."""
     try:
+        if not path.is_file():
+            return 0
         with path.open("rb") as file:
             return sum(1 for _ in file)
     except OSError as error:

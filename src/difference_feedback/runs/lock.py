@@ -30,6 +30,17 @@ class FolderLock:
         self.folder = folder
         self.count = 0
         self._lock = lock
+        self._file = os.stat(folder / LOCK) if lock else None
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the folder still has the file that was locked: it was not moved, removed or made anew."""
+        if self._file is None:
+            return True
+        try:
+            return os.path.samestat(os.stat(self.folder / LOCK), self._file)
+        except FileNotFoundError:
+            return False
 
     def release(self) -> None:
         """Give back one hold. The last one frees the folder for other processes."""
@@ -63,6 +74,16 @@ def hold(folder: Path) -> FolderLock:
     return held
 
 
+def check_held() -> None:
+    """Raise `ConfigError` where a folder of this process was moved or removed: its results would be torn apart."""
+    for held in list(_held.values()):
+        if not held.is_in_place:
+            raise ConfigError(
+                f"{held.folder} was moved or removed while this run worked in it: nothing more is written. The same "
+                "command with the folder's new place as --output continues the run."
+            )
+
+
 def check_free(folder: Path) -> None:
     """Raise `ConfigError` where another process holds `folder`, before anything slow. Nothing is made there."""
     if (folder / LOCK).is_file():
@@ -93,7 +114,8 @@ def _lock(folder: Path) -> BaseFileLock | None:
         ) from None
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            raise ConfigError(f"{folder}: {error.strerror}: give --output a folder that can be written to.") from None
+            place = folder / LOCK if os.path.lexists(folder / LOCK) else folder
+            raise ConfigError(f"{place}: {error.strerror}: give --output a folder that can be written to.") from None
         Terminal(stderr=True, emoji=False, soft_wrap=True).print(
             f"{folder}: this file system has no locks ({error}): start no second run in this folder.", markup=False
         )

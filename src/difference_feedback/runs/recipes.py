@@ -30,6 +30,7 @@ from difference_feedback.runs.value_types import (
     NonNegativeInt,
     PathOrName,
     PositiveInt,
+    ProblemCount,
     Rate,
     Seconds,
     Seed,
@@ -114,7 +115,7 @@ class RepairSFTRecipe(ModelRecipe, Published):
     """Repair model, stage 1: supervised on hand-repaired answers. [DF, Eq. 1]"""
 
     kind: Literal["repair-sft"] = "repair-sft"
-    drafts: PositiveInt = 1000
+    drafts: ProblemCount = 1000
     """Number of wrong answers that the oracle of the embedded world repairs for the training."""
     data: PathOrName | None = None
     """A JSONL file of answers repaired by people, or the folder that `annotate` takes, in place of the oracle's
@@ -135,7 +136,7 @@ class RepairRLRecipe(QuestionRecipe, Published):
     kind: Literal["repair-rl"] = "repair-rl"
     policy: PathOrName = "nano"
     """The model whose wrong answers are repaired."""
-    drafts: PositiveInt = 1000
+    drafts: ProblemCount = 1000
     """Number of wrong answers to train on."""
     test_data: Data | None = None
     """Held-out real questions; without them a run on real data is not measured."""
@@ -181,7 +182,7 @@ class TrainRecipe(QuestionRecipe, Published):
     lora: Lora | None = None
     """Train an adapter on `model`; by default all weights. A `repair_model` that is an adapter on the same model then
     shares its weights."""
-    problems: PositiveInt = 2000
+    problems: ProblemCount = 2000
     """Embedded problems to train on, where `data` names no other."""
     tasks: Tasks | None = None
     """Embedded tasks; by default all six."""

@@ -14,6 +14,7 @@ from difference_feedback.runs.value_types import (
     NonNegativeInt,
     PathOrName,
     PositiveInt,
+    ProblemCount,
     Seconds,
     Seed,
     Share,
@@ -92,7 +93,7 @@ class PolicyEndpoint(Endpoint):
 class EvaluationSettings(Section):
     """Held-out accuracy: how many problems, how they are answered."""
 
-    problems: PositiveInt | None = None
+    problems: ProblemCount | None = None
     """How many held-out questions. Of your own data they are drawn at random by `seed`, in the file's order. By default
     all of your own, and 300 embedded ones."""
     batch_size: PositiveInt = 100
@@ -232,8 +233,8 @@ def _as_reward(value: Any) -> Any:
     for name, weight in value.items():
         if not isinstance(name, str) or isinstance(weight, bool) or not isinstance(weight, int | float):
             raise ValueError(f"a number as the weight of {name!r}")
-        if not math.isfinite(weight):
-            raise ValueError(f"a finite number as the weight of {name!r}")
+        if not math.isfinite(weight) or abs(weight) > 1e6:
+            raise ValueError(f"a number from -1e6 to 1e6 as the weight of {name!r}")
     return value
 
 

@@ -8,11 +8,13 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field
 
 PositiveInt = Annotated[int, Field(gt=0, le=2**31 - 1)]
+ProblemCount = Annotated[int, Field(gt=0, le=1_000_000)]
+"""Problems that are made, or drawn, before a run begins: all of them are in memory."""
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Rate = Annotated[float, Field(gt=0.0, le=1.0)]
-"""A learning rate."""
+Rate = Annotated[float, Field(ge=1e-12, le=1.0)]
+"""A learning rate. A smaller one moves no weight in float32."""
 Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
 
 

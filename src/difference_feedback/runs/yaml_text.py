@@ -30,6 +30,20 @@ def _refuse(problem: str, mark: Any) -> NoReturn:
     raise _Refused(problem=problem, problem_mark=mark)
 
 
+def _check_keys(node: yaml.MappingNode) -> None:
+    """Before anything is merged into the mapping, or the mapping into another."""
+    names: set[str] = set()
+    for key, _ in node.value:
+        if key.tag == _MERGE:
+            continue
+        if key.tag != _STRING:
+            what = f"the key {key.value}" if isinstance(key, yaml.ScalarNode) else "a key"
+            _refuse(f"{what} is no text: put it in quotes", key.start_mark)
+        if key.value in names:
+            _refuse(f"the key {key.value!r} is given twice", key.start_mark)
+        names.add(key.value)
+
+
 class _Loader(yaml.SafeLoader):
     """Safe loading within the limits, with the habits of YAML 1.1 that bite recipes corrected."""
 
@@ -60,6 +74,7 @@ class _Loader(yaml.SafeLoader):
         assert node is not None
         children = node.value if isinstance(node, yaml.SequenceNode) else []
         if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
             children = [part for pair in node.value for part in pair]
         height = 1 + max((self.sizes[id(child)][1] for child in children), default=0)
         self.sizes[id(node)] = self.values - before, height
@@ -73,16 +88,6 @@ class _Loader(yaml.SafeLoader):
             _refuse(f"nested more than {DEEPEST} levels deep", mark)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        names: set[str] = set()
-        for key, _ in node.value:
-            if key.tag == _MERGE:
-                continue
-            if key.tag != _STRING:
-                what = f"the key {key.value}" if isinstance(key, yaml.ScalarNode) else "a key"
-                _refuse(f"{what} is no text: put it in quotes", key.start_mark)
-            if key.value in names:
-                _refuse(f"the key {key.value!r} is given twice", key.start_mark)
-            names.add(key.value)
         self.flatten_mapping(node)  # the keys of `<<: *other`, under those that stand here
         return {key.value: self.construct_object(value, deep=deep) for key, value in node.value}
 

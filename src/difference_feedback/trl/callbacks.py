@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.errors import ConfigError, DifferenceFeedbackError
 from difference_feedback.method.cost import BILL, SECONDS
 from difference_feedback.models.billing import bill_device
 from difference_feedback.models.flops import uncounted
@@ -148,6 +148,23 @@ class MetricsToJsonl(TrainerCallback, ExportableState):
         if logs is None or not state.is_world_process_zero:
             return
         JsonLines(self.path).append({"step": state.global_step} | logs)
+
+
+class StopWhenDiverged(TrainerCallback):
+    """Ends a run whose weights are no longer numbers: it would go on, learn nothing, and save them."""
+
+    _weight: torch.Tensor | None = None
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self._weight is None:  # the smallest will do: a gradient that is no number spoils all of them
+            trained = [p for p in kwargs["model"].parameters() if p.requires_grad and p.numel()]
+            self._weight = min(trained, key=torch.Tensor.numel, default=torch.zeros(1))
+        if not torch.isfinite(self._weight).all():
+            raise DifferenceFeedbackError(
+                f"step {state.global_step}: the weights are no numbers any more: lower trl.learning_rate, set "
+                "trl.max_grad_norm, or check the rewards. The last checkpoint is whole; a run that goes on from it "
+                "with the same recipe would come here again."
+            )
 
 
 class ShowProgress(TrainerCallback):

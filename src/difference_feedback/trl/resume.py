@@ -33,6 +33,7 @@ from transformers.utils import CONFIG_NAME
 from trl import GRPOConfig
 
 from difference_feedback.runs.checkpoints import seal
+from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.trl.image_rows import ImageRows
 from difference_feedback.trl.rollouts import unjudged
@@ -72,6 +73,7 @@ class WholeCheckpoints(Trainer):
         step = self.state.global_step
         if step == self._saved_at:  # at its last step, and again at the end of the epoch
             return
+        check_held()
         place = Path(self._get_output_dir(trial=trial))
         folder = place / f"checkpoint-{step}"
         if self.args.should_save:
@@ -99,6 +101,14 @@ class WholeCheckpoints(Trainer):
         if self.args.should_save:
             best = self.state.best_model_checkpoint
             rotate_checkpoints(str(place), limit, best_model_checkpoint=best, use_mtime=True)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        # A tokenizer's file would hold how the last batch was padded, which a run that was just resumed does not know.
+        tokenizer: Any = getattr(self.processing_class, "tokenizer", self.processing_class)
+        if (backend := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+            backend.no_padding()
+            backend.no_truncation()
+        super()._save(output_dir, state_dict)
 
     def _save_rng_state(self, output_dir: str) -> None:
         super()._save_rng_state(output_dir)

@@ -1,5 +1,6 @@
 """A trainer's configuration, with what would fail once the model is loaded: optimiser, schedule, sampling, batches."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -11,11 +12,10 @@ from trl import GRPOConfig
 
 from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
 from difference_feedback.models.ranks import one_device
-from difference_feedback.runs.trl_values import VALUES
+from difference_feedback.runs.trl_values import GENERATION
 from difference_feedback.runs.validation import build_config, check_value, describe, nearest, shorten
 
 C = TypeVar("C", bound=TrainingArguments)
-_SAMPLED = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 _OF_THE_RUN = {
     "do_sample": "greedy answers to one question are all the same",
     "num_return_sequences": "give num_generations",
@@ -25,6 +25,10 @@ _OF_THE_RUN = {
     "return_dict_in_generate": "the trainer reads token ids",
 }
 _OF_THE_OPTIMISER = ("optim", "optim_args", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
+_OF_LIBRARIES = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(AssertionError, ImportError, NotImplementedError),
+)
 _NEEDS_MODEL = ("galore", "apollo", "lomo", "layerwise")  # optimisers that cannot be made without the model
 
 
@@ -42,13 +46,21 @@ def trainer_config(config_class: type[C], values: Mapping[str, Any], **fixed: An
     if optimiser is not None:
         with refused_settings(_named(values, ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps"))):
             steps = config.max_steps if config.max_steps > 0 else 1000
-            get_scheduler(
+            schedule = get_scheduler(
                 config.lr_scheduler_type,
                 optimizer=optimiser,
                 num_warmup_steps=config.get_warmup_steps(steps),
                 num_training_steps=steps,
                 scheduler_specific_kwargs=config.lr_scheduler_kwargs,  # type: ignore[arg-type]
             )
+            _check_schedule(schedule, steps)
+    if not torch.cuda.is_available():
+        for key, needs_gpu in (
+            ("activation_offloading", getattr(config, "activation_offloading", False)),
+            ("cache_implementation", getattr(config, "cache_implementation", None) == "offloaded"),
+        ):
+            if needs_gpu:
+                raise ConfigError(f"trl.{key}: this machine has no GPU to offload from: leave it out.")
     if isinstance(config, GRPOConfig):
         if not config.use_vllm:
             _check_sampling(config)
@@ -66,7 +78,7 @@ def refused_settings(place: str = "trl") -> Iterator[None]:
         yield
     except DifferenceFeedbackError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, ImportError, NotImplementedError) as error:
+    except _OF_LIBRARIES as error:
         raise ConfigError(f"{place}: {shorten(str(error), 500).rstrip('.')}: change or leave it out.") from error
 
 
@@ -107,6 +119,19 @@ def _optimiser(config: TrainingArguments) -> torch.optim.Optimizer | None:
     return optimiser([nn.Parameter(torch.zeros(2, 2, device=config.device))], **settings)
 
 
+def _check_schedule(schedule: Any, steps: int) -> None:
+    """The learning rates of a run of `steps` steps: numbers of at least 0, and not all of them 0."""
+    factors = getattr(schedule, "lr_lambdas", None)
+    if not factors:
+        return
+    places = sorted({*range(min(steps, 100)), *range(0, steps, max(1, steps // 100)), steps - 1, steps})
+    rates = [factors[0](place) for place in places]
+    if not all(isinstance(rate, int | float) and 0 <= rate < math.inf for rate in rates):
+        raise ValueError("learning rates would be negative, infinite or no numbers")
+    if steps > 1 and not any(rates[:-1]):  # a try of one step has the first rate of its warm-up
+        raise ValueError(f"every learning rate of {steps} steps would be 0, so nothing would be trained")
+
+
 def _check_sampling(config: GRPOConfig) -> None:
     """The settings of `generate`, those in `generation_kwargs` included, whose unknown names it would only note."""
     place = "trl.generation_kwargs"
@@ -116,13 +141,13 @@ def _check_sampling(config: GRPOConfig) -> None:
     for name, value in settings.items():
         if name in _OF_THE_RUN:
             raise ConfigError(f"{place}.{name} is set by the run itself ({_OF_THE_RUN[name]}): leave it out.")
-        if name in _SAMPLED:
-            check_value(f"{place}.{name}", VALUES[name], value)
+        if name not in GENERATION:
+            raise ConfigError(
+                f"{place}.{name}: no setting that shapes how answers are sampled.{nearest(name, GENERATION)}"
+            )
+        check_value(f"{place}.{name}", GENERATION[name], value)
     with refused_settings(f"trl.cache_implementation and {place}"):
         sampling = GenerationConfig(max_new_tokens=config.max_completion_length, do_sample=True)
         sampling.cache_implementation = config.cache_implementation
-        known = set(sampling.to_dict())
-        unknown = sampling.update(**settings)
+        sampling.update(**settings)
         sampling.validate()
-    for name in unknown:
-        raise ConfigError(f"{place}: `generate` has no setting {name!r}.{nearest(name, known)}")
