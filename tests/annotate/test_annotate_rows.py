@@ -135,3 +135,26 @@ def test_names_and_errors_are_text_in_the_page(tmp_path: Path) -> None:
     ):
         for markup in ("<script", "<img", "</script", "</pre><", "</textarea", "</style", 'onerror=alert(1)>"'):
             assert markup not in html
+
+
+@pytest.mark.parametrize("time", [10**400, float("nan"), 1e300, -1, "now", None])
+@pytest.mark.parametrize("options", [7, [7, None, ["a"]], {"a": 1}])
+def test_rows_that_others_wrote_into_the_page_s_files_stop_no_turn(tmp_path: Path, time: Any, options: Any) -> None:
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps({"id": i, "question": "q", "draft": "5", "answer": "9"}) + "\n" for i in (0, 1)))
+    saved = {
+        "id": "1",
+        "question": "q",
+        "draft": "5",
+        "drafted": "7",
+        "repaired": "9",
+        "answer": "9",
+        "options": options,
+    }
+    saved |= {"annotator": "bob", "drafted_by": "model"}
+    (tmp_path / "items.annotated.jsonl").write_text(json.dumps(saved) + "\n")
+    (tmp_path / "items.claims.jsonl").write_text(json.dumps({"id": "0", "annotator": "bob", "time": time}) + "\n")
+    work = RepairProject(load_work(path, "draft"))
+    assert work.next("ada") == 0
+    assert len(work.corrections()) == 1
+    assert work.progress("ada").done == 1

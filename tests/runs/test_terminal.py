@@ -4,6 +4,7 @@ import io
 import re
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.progress import track
@@ -12,7 +13,7 @@ from rich.text import Text
 
 import difference_feedback
 from difference_feedback.runs.jsonl import RowProblem, print_problems
-from difference_feedback.runs.terminal import Terminal, printable
+from difference_feedback.runs.terminal import Terminal, echo, printable
 
 ATTACK = "name\x1b]0;title\x07\x1b[2J\x1b[31m\r\b\x9b1m\u202egnp.\u2066\x00\x7f\ud83d\ufeff\U000e0041"
 
@@ -54,4 +55,12 @@ def test_every_way_to_print_is_escaped() -> None:
 def test_all_of_the_package_prints_by_this_console() -> None:
     root = Path(difference_feedback.__file__).parent
     sources = [path for path in root.rglob("*.py") if path.name != "terminal.py"]
-    assert [path.name for path in sources if re.search(r"(?<!\w)Console\(", path.read_text(encoding="utf-8"))] == []
+    others = r"(?<!\w)Console\(|typer\.echo\("
+    assert [path.name for path in sources if re.search(others, path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_line_of_a_command_is_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    for err in (False, True):
+        echo(Path(ATTACK.replace("\0", "")), err)
+    said = capsys.readouterr()
+    assert said.out == said.err == printable(ATTACK.replace("\0", "")) + "\n"

@@ -65,7 +65,9 @@ def is_right(item: Mapping[str, Any], text: str) -> bool | None:
     answer = item.get("answer")
     if answer is None or not str(answer).strip() or other_reward(item):
         return None
-    return _verdict(text, str(answer), tuple(item.get("options") or ()), item.get("rule") == "embedded")
+    options = item.get("options")
+    options = tuple(map(str, options)) if isinstance(options, list) else ()  # a saved row may have any
+    return _verdict(text, str(answer), options, item.get("rule") == "embedded")
 
 
 @lru_cache(maxsize=10_000)

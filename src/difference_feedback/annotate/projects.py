@@ -295,9 +295,10 @@ class RepairProject(Project):
         claims = self._claims_file.changes()
         if claims.is_other:
             self._claimed.clear()
+        now = time.time()
         for _, row in claims.rows:
             when = row.get("time")
-            since = float(when) if isinstance(when, int | float) else 0.0
+            since = float(when) if isinstance(when, int | float) and 0 <= when <= now + CLAIM else 0.0
             self._claimed[str(row.get("id"))] = str(row.get("annotator")), since
         return self._claimed
 

@@ -15,7 +15,7 @@ from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe, TrainRecipe
-from difference_feedback.runs.terminal import Terminal
+from difference_feedback.runs.terminal import Terminal, echo
 
 
 def run_demo(plan: BenchRecipe, run: Run) -> Path:
@@ -40,7 +40,7 @@ def run_demo(plan: BenchRecipe, run: Run) -> Path:
     console.print(_table(ordered))
     for path in sorted(run.folder.glob("shared/repair_rl-*/summary.json")):
         console.print(_factors(json.loads(path.read_text(encoding="utf-8"))["factors"]))
-    print(f"Report: {report}")
+    echo(f"Report: {report}")
     return report
 
 

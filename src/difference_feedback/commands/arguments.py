@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.terminal import echo
 
 if TYPE_CHECKING:
     from difference_feedback.runs.folder import Run
@@ -72,9 +73,9 @@ def say_results(run: "Run", usage: str = "") -> None:
     from difference_feedback.runs.first_rank import is_first_rank
 
     if is_first_rank():
-        typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
+        echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
         if usage:
-            typer.echo(f"Now: difference-feedback {usage}{run.model_path}")
+            echo(f"Now: difference-feedback {usage}{run.model_path}")
 
 
 def publish(run: "Run", repository: str | None) -> None:
@@ -83,7 +84,7 @@ def publish(run: "Run", repository: str | None) -> None:
         from difference_feedback.runs.hub import upload
 
         if address := upload(run, repository):
-            typer.echo(f"On the hub: {address}")
+            echo(f"On the hub: {address}")
 
 
 def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str, list[str]]:
@@ -145,9 +146,9 @@ def open_run(
     if not is_first_rank():
         return recipe, run
     if run.finished:
-        typer.echo(f"{run.folder} is finished already; --overwrite runs it again.")
+        echo(f"{run.folder} is finished already; --overwrite runs it again.")
     elif run.resumed:
-        typer.echo(f"Continuing the run in {run.folder}.")
+        echo(f"Continuing the run in {run.folder}.")
     return recipe, run
 
 

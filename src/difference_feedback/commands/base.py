@@ -1,8 +1,7 @@
 """`difference-feedback base`: train the nano base model."""
 
-import typer
-
 from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
+from difference_feedback.runs.terminal import echo
 
 
 def base(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
@@ -25,5 +24,5 @@ def base(arguments: Arguments = None, output: Output = None, overwrite: Overwrit
         build_base(recipe, run)
     summary = run.summary()
     bound = f", supervised upper bound {summary['upper_bound']:.1%}" if "upper_bound" in summary else ""
-    typer.echo(f"Start {summary['accuracy']:.1%} of {summary['problems']} held-out problems{bound}.")
-    typer.echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")
+    echo(f"Start {summary['accuracy']:.1%} of {summary['problems']} held-out problems{bound}.")
+    echo(f"Model: {run.model_path}\nSummary: {run.folder / 'summary.json'}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from difference_feedback.commands.arguments import RUN_FOLDER, Arguments, named_path, split_arguments
+from difference_feedback.runs.terminal import echo
 
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time, each on one core.")]
 Folder = Annotated[
@@ -49,7 +50,7 @@ def bench(
     if list_cells:
         done = {row["hash"] for row in load_results(root / "results.jsonl")}
         for cell in cells_of(plan, only):
-            typer.echo(f"{'done' if cell.hash in done else 'to do':>5}  {cell.name}")
+            echo(f"{'done' if cell.hash in done else 'to do':>5}  {cell.name}")
         return
     check_folder(root)
     RUN_FOLDER.set(root)
@@ -65,4 +66,4 @@ def bench(
     console = Terminal(emoji=False)
     console.print(Markdown(accuracy_table(comparison)))
     console.print(Markdown(difference_table(comparison)))
-    typer.echo(f"Results: {root / 'results.jsonl'}")
+    echo(f"Results: {root / 'results.jsonl'}")

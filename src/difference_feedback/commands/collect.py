@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from difference_feedback.commands.arguments import RUN_FOLDER, keep_inputs, named_path
+from difference_feedback.runs.terminal import echo
 
 KEYS = ("data", "system_prompt", "format_prompt", "reward", "reward_threshold", "judge")
 
@@ -136,5 +137,5 @@ def collect(
     for what, count in collected.counts.items():
         if count:
             console.print(f"  {count:6d} {what}", markup=False)
-    typer.echo(f"{len(collected.items)} items: {output / 'items.jsonl'}")
-    typer.echo(f"Now: difference-feedback annotate {output}")
+    echo(f"{len(collected.items)} items: {output / 'items.jsonl'}")
+    echo(f"Now: difference-feedback annotate {output}")

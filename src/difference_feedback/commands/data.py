@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from difference_feedback.commands.arguments import keep_inputs, named_path
+from difference_feedback.runs.terminal import echo
 
 data_app = typer.Typer(help="Look at your own data.", no_args_is_help=True, rich_markup_mode="rich")
 
@@ -66,6 +67,6 @@ def check(
     print_check(result, Terminal(emoji=False, soft_wrap=True, highlight=False, stderr=printed))
     if html:
         write_check_page(html, result)
-        typer.echo(f"Page: {html}", err=printed)
+        echo(f"Page: {html}", err=printed)
     if not len(result.loaded.dataset):
         raise typer.Exit(1)

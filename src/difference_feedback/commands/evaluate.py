@@ -8,6 +8,7 @@ import typer
 
 from difference_feedback.commands.arguments import RUN_FOLDER, Overwrite, named_path, open_run
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.terminal import echo
 
 
 def evaluate(
@@ -137,4 +138,4 @@ def _benchmarks(
     if is_first_rank():
         scores = {score.task: score for score in load_scores(folder)}
         show_scores([scores[path.name] for path in folders], Terminal(emoji=False))
-        typer.echo(f"Results: {folder}\nSide by side with other models: difference-feedback report {folder} RUN...")
+        echo(f"Results: {folder}\nSide by side with other models: difference-feedback report {folder} RUN...")

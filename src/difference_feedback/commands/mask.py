@@ -10,6 +10,7 @@ import typer
 from difference_feedback.commands.arguments import keep_inputs, named_path, output_beside
 from difference_feedback.method.alignment import AlignmentMethod
 from difference_feedback.method.masks import Granularity
+from difference_feedback.runs.terminal import echo
 
 
 def mask(
@@ -109,11 +110,11 @@ def mask(
     results = masked()
     if first := next(results, None):
         write_jsonl(output, chain([first], results))
-        typer.echo(f"{totals.pairs} pairs, mean edit cost {totals.cost / totals.pairs:.3f}: {output}", err=printed)
+        echo(f"{totals.pairs} pairs, mean edit cost {totals.cost / totals.pairs:.3f}: {output}", err=printed)
         if html:
             again = (mask_pair(pair, *settings) for pair in shown.items)
             write_mask_page(html, again, totals, title=pairs.name)
-            typer.echo(f"Page: {html}", err=printed)
+            echo(f"Page: {html}", err=printed)
     if problems:
         lines = len({problem.line for problem in problems})
         errors.print(f"{lines} rows of {pairs} could not be used:", style="bold red", markup=False)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from difference_feedback.commands.arguments import keep_inputs, named_path
+from difference_feedback.runs.terminal import echo
 
 
 def report(
@@ -47,4 +48,4 @@ def report(
     write_page(data, runs[0], path)
     if table := benchmark_table(data.benchmarks):
         show_table(table, Terminal(emoji=False, stderr=printed))
-    typer.echo(path, err=printed)
+    echo(path, err=printed)

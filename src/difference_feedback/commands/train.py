@@ -1,8 +1,7 @@
 """`difference-feedback train`: the policy, with Difference Feedback or without."""
 
-import typer
-
 from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish, say_results
+from difference_feedback.runs.terminal import echo
 
 
 def train(arguments: Arguments = None, output: Output = None, overwrite: Overwrite = False) -> None:
@@ -35,7 +34,7 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
         from difference_feedback.verl.launch import launch
 
         launch(recipe, run)
-        typer.echo(f"Checkpoints: {run.checkpoints}\nSummary: {run.folder / 'summary.json'}")
+        echo(f"Checkpoints: {run.checkpoints}\nSummary: {run.folder / 'summary.json'}")
         return
     if not run.finished:
         from difference_feedback.policy.train import train as train_policy

@@ -34,7 +34,7 @@ from difference_feedback.runs.lock import check_held, hold
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
-from difference_feedback.runs.terminal import Terminal
+from difference_feedback.runs.terminal import Terminal, echo
 from difference_feedback.runs.yaml_text import read_yaml
 
 PACKAGES = (
@@ -181,7 +181,7 @@ class Run:
         own_files.remove_leftovers(self.folder)
         if (self.folder / own_files.MARKER).is_file() or (overwrite and self._holds_run()):
             if kept := own_files.remove_run(self.folder):
-                print(f"What people made of the run before is kept in {kept}.", file=sys.stderr, flush=True)
+                echo(f"What people made of the run before is kept in {kept}.", err=True)
             self.checkpoints.mkdir(exist_ok=True)
         before = self._recipe_before()
         resumed = before is not None

@@ -1,6 +1,5 @@
 """Upload a finished run's model to the Hugging Face hub, with a card that says how it was made."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from difference_feedback.runs.jsonl import to_json
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.model_folder import is_local
 from difference_feedback.runs.outputs import write_atomically
+from difference_feedback.runs.terminal import echo
 
 HUB_SECONDS = 10.0
 """Longest time until the hub answers."""
@@ -84,7 +84,7 @@ def upload(run: Run, name: str) -> str | None:
     from huggingface_hub import HfApi
 
     write_atomically(run.model_path / "README.md", model_card(run))
-    print(f"Uploading {run.model_path} to {name} ...", file=sys.stderr, flush=True)
+    echo(f"Uploading {run.model_path} to {name} ...", err=True)
     try:
         api = HfApi()
         api.create_repo(name, private=True, exist_ok=True)

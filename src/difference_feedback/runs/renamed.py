@@ -1,10 +1,10 @@
 """Names of the release before, in recipes and in rows of files, are read until the next release."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.terminal import echo
 
 KEYS = {
     "train": {"trl.gate": "trl.weights"},
@@ -119,7 +119,7 @@ def _sections(values: Any, path: list[str], where: str = "") -> Iterator[tuple[d
 def _note(entry: tuple[str, str], old: str, new: str, source: str) -> None:
     if entry not in _noted:
         _noted.add(entry)
-        print(f"Note: {source}: `{old}` is now `{new}`. The old name works until the next release.", file=sys.stderr)
+        echo(f"Note: {source}: `{old}` is now `{new}`. The old name works until the next release.", err=True)
 
 
 def _copy(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What is printed to a terminal: names and texts from outside cannot steer it, hide what they say, or end a command."""
 
+import sys
 import unicodedata
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,11 @@ def printable(text: str) -> str:
     if text.isprintable():  # false for all of these
         return text
     return "".join(_escaped(character) if _obeyed(character) else character for character in text)
+
+
+def echo(text: object, err: bool = False) -> None:
+    """Print a line as `printable` gives it, unwrapped and without colours."""
+    print(printable(str(text)), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def _obeyed(character: str) -> bool:
