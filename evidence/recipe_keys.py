@@ -11,7 +11,7 @@ TYPES = (
     (r"Annotated\[(\w+|list\[\w+\]), BeforeValidator\(.*\)\]", r"\1"),
     (r"Annotated\[str, Field\(min_length=1\)\]", "text"),
     (r"dict\[str, PathOrName\]", "path by name"),
-    (r"list\[Seed\]", "list of integers"),
+    (r"list\[Seed\]", "list[int]"),
     (r"PositiveInt|Concurrency", "integer from 1"),
     (r"NonNegativeInt|\bSeed\b", "integer from 0"),
     (r"Share", "0 to 1"),
