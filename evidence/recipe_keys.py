@@ -12,7 +12,7 @@ TYPES = (
     (r"Annotated\[str, Field\(min_length=1\)\]", "text"),
     (r"dict\[str, PathOrName\]", "path by name"),
     (r"list\[Seed\]", "list[int]"),
-    (r"PositiveInt|Concurrency", "integer from 1"),
+    (r"PositiveInt|Concurrency|ProblemCount", "integer from 1"),
     (r"NonNegativeInt|\bSeed\b", "integer from 0"),
     (r"Share", "0 to 1"),
     (r"\bRate\b", "above 0, at most 1"),
