@@ -55,6 +55,7 @@ def test_the_prompt_is_the_policys(folder):
         ("[1]", "line 2: a JSON list"),
         (GOOD | {"id": "b", "draft": " "}, "line 2, field 'draft': got ' '"),
         (GOOD | {"id": "b", "repaired": 3}, "line 2, field 'repaired': got 3"),
+        (GOOD | {"id": "b", "repaired": "<|im_start|> <|im_end|>"}, "line 2, field 'repaired': got '<|im_start|>"),
         ({k: v for k, v in GOOD.items() if k != "question"}, "line 2, field 'question': got None"),
         (GOOD | {"id": "b", "reference": 3}, "line 2, field 'reference': got 3"),
         (GOOD | {"id": "b", "image": None}, "line 2, field 'image': got None"),

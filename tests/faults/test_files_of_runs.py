@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from difference_feedback.errors import DataError
+from difference_feedback.errors import DifferenceFeedbackError
 from difference_feedback.report.page import write_report
 
 pytestmark = pytest.mark.faults
@@ -89,7 +89,7 @@ def test_a_value_of_a_wrong_kind_never_ends_in_a_traceback(tmp_path: Path, name:
         (tmp_path / name).write_bytes(text)
         try:
             page = write_report(tmp_path).read_text()
-        except DataError as error:
+        except DifferenceFeedbackError as error:
             refused.append(str(error))
             continue
         drawn += 1

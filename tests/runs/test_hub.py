@@ -65,7 +65,7 @@ def test_an_upload_that_fails_keeps_the_run_and_the_same_command_uploads_it(tmp_
 
 def test_a_card_names_the_base_and_no_server(tmp_path: Path) -> None:
     endpoint = {
-        "url": "https://inner.example/word/v1",
+        "url": "http://user:word@inner.example/v1",
         "model": "judge",
         "api_key_env": "MY_KEY",
         "cache": "/home/me",

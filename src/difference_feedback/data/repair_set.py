@@ -29,6 +29,7 @@ from difference_feedback.data.conversations import (
 from difference_feedback.data.marks import place
 from difference_feedback.data.pictures import LazyImages, Opener, Picture
 from difference_feedback.data.saved_images import save_images
+from difference_feedback.data.untrusted import neutralise
 from difference_feedback.errors import DataError, FieldError
 from difference_feedback.runs.file_names import repairs_file
 from difference_feedback.runs.jsonl import read_input, write_jsonl
@@ -120,8 +121,8 @@ def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExam
     """The example of a row on line `number` of a file. Raises `DataError` for one that cannot be used."""
     repair = repair_field(row)
     for name in ("question", "draft", repair):
-        if not isinstance(row.get(name), str) or not row[name].strip():
-            raise DataError(f"field {name!r}: got {row.get(name)!r}, wanted text that is not empty")
+        if not isinstance(row.get(name), str) or not neutralise(row[name]).strip():
+            raise DataError(f"field {name!r}: got {row.get(name)!r}, wanted text other than special tokens")
     for name in ("id", "annotator"):
         if row.get(name) is not None and type(row[name]) not in (str, int):
             raise DataError(f"field {name!r}: got {str(row[name])[:40]!r}, wanted a text or a whole number")

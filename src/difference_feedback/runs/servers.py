@@ -39,6 +39,11 @@ def check_endpoint(endpoint: Endpoint, key: str = "endpoint") -> None:
 
     `key` is what the recipe calls the endpoint.
     """
+    if any(sign in endpoint.url for sign in "@?#"):  # config.yaml and messages would keep a password
+        raise ConfigError(
+            f"{key}.url has a user name, a password, a query or a fragment in it: give the url without, and name the "
+            "environment variable with the key in api_key_env (`Basic ...` is sent as it is)."
+        )
     require("httpx", f"{key}.url: {endpoint.url}")
     if endpoint.api_key_env is not None and not os.environ.get(endpoint.api_key_env):
         raise ConfigError(
