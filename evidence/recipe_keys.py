@@ -15,7 +15,7 @@ TYPES = (
     (r"PositiveInt|Concurrency|ProblemCount", "integer from 1"),
     (r"NonNegativeInt|\bSeed\b", "integer from 0"),
     (r"Share", "0 to 1"),
-    (r"\bRate\b", "above 0, at most 1"),
+    (r"\bRate\b", "above 0, below 10"),
     (r"\bSeconds\b", "number above 0"),
     (r"Annotated\[Temperature, Field\(le=(\S+)\)\]", r"0 to \1"),
     (r"\bTemperature\b", "number from 0"),
