@@ -13,8 +13,8 @@ ProblemCount = Annotated[int, Field(gt=0, le=1_000_000)]
 NonNegativeInt = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Rate = Annotated[float, Field(ge=1e-12, le=1.0)]
-"""A learning rate. A smaller one moves no weight in float32."""
+Rate = Annotated[float, Field(ge=1e-12, lt=10.0)]
+"""A learning rate. A smaller one moves no weight in float32; SGD may have one above 1."""
 Seconds = Annotated[float, Field(gt=0.0, le=1e9)]
 
 
