@@ -4,27 +4,14 @@ Every trial is a real run on the nano model, in a process that a C library watch
 of the operations is tried; `DF_FAULTS=all` tries all of them.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from faults.file_faults.checks import Work, failed_and_resumed, killed_and_resumed
 from faults.file_faults.runs import RUNS
-from faults.file_faults.trials import Commands, commands
+from faults.file_faults.trials import Commands
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all runs: some files name others by their whole path."""
-    return tmp_path_factory.mktemp("runs") / "run"
 
 
 @pytest.mark.parametrize("mode", ["kill", "kill half"])

@@ -1,7 +1,6 @@
 """`bench`, `repair collect` and the annotation page, killed or out of space at a file operation: nothing is lost."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,25 +8,13 @@ from faults.file_faults.checks import STATES, Work, failed_and_resumed, killed_a
 from faults.file_faults.choice import chosen
 from faults.file_faults.control import Fault
 from faults.file_faults.runs import ANNOTATE, BENCH, COLLECT
-from faults.file_faults.trials import Commands, commands
+from faults.file_faults.trials import Commands
 
 from difference_feedback.runs.jsonl import read_rows
 
 pytestmark = pytest.mark.faults
 NUMBERS = {"bench": 3, "repair collect": 6, "annotate": 12}
 WORKS = (BENCH, COLLECT, ANNOTATE)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all runs: some files name others by their whole path."""
-    return tmp_path_factory.mktemp("runs") / "run"
 
 
 @pytest.mark.parametrize("mode", ["kill", "kill half"])

@@ -9,16 +9,10 @@ import pytest
 from faults.file_faults.checks import Work, said
 from faults.file_faults.choice import ALL
 from faults.file_faults.runs import BENCH, COLLECT, RUNS
-from faults.file_faults.trials import Commands, commands
+from faults.file_faults.trials import Commands
 
 pytestmark = pytest.mark.faults
 ROOM = "256m"
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,21 +12,9 @@ from faults.file_faults.choice import ALL, chosen
 from faults.file_faults.compare import contents, differences
 from faults.file_faults.control import Fault
 from faults.file_faults.runs import REPAIR_SFT, RUNS, TRAIN, Work
-from faults.file_faults.trials import Commands, Ending, commands
+from faults.file_faults.trials import Commands, Ending
 
 pytestmark = pytest.mark.faults
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
-    with commands(tmp_path_factory.mktemp("server")) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all runs: some files name others by their whole path."""
-    return tmp_path_factory.mktemp("runs") / "run"
 
 
 def stopped(work: Work, server: Commands, folder: Path, by: signal.Signals, wait_for: str, seconds: float) -> Ending:

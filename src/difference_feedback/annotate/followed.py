@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from difference_feedback.errors import DataError
-from difference_feedback.runs.jsonl import Row, RowProblem, parse_line
+from difference_feedback.runs.json_values import parse_line
+from difference_feedback.runs.jsonl import Row, RowProblem
+from difference_feedback.runs.outputs import explain
 
 _MARK = 64  # bytes before the place that was reached; where they differ, the file is another one
 
@@ -42,18 +44,16 @@ class FollowedFile:
         """What is new. Raises `DataError` when the file cannot be read."""
         try:
             status = os.stat(self.path)
+            name = (status.st_dev, status.st_ino)
+            if (name, status.st_size, status.st_mtime_ns) == (self._file, self._size, self._time):
+                return Changes()
+            return self._read()
         except FileNotFoundError:
             changes = Changes(is_other=self._file is not None)
             self.forget()
             return changes
         except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror}; name a file that can be read") from None
-        if ((status.st_dev, status.st_ino), status.st_size, status.st_mtime_ns) == (self._file, self._size, self._time):
-            return Changes()
-        try:
-            return self._read()
-        except OSError as error:
-            raise DataError(f"{self.path}: {error.strerror}; name a file that can be read") from None
+            raise DataError(f"{explain(error, self.path, 'name a file that can be read')}.") from None
 
     def forget(self) -> None:
         """Read the file from its start the next time."""

@@ -8,6 +8,7 @@ from typing import Any
 from difference_feedback.data.conversations import stored_conversation
 from difference_feedback.data.named_files import named_file
 from difference_feedback.errors import DataError, FieldError
+from difference_feedback.runs.json_values import HALF_PAIR, is_unicode
 
 LONGEST = 100_000
 """Characters of a text that people read or write. The page aligns two such texts at every key, in half a second."""
@@ -87,10 +88,8 @@ def _check_characters(name: str, value: Any) -> None:
     text = json.dumps([name, value], ensure_ascii=False)
     if len(text) > _LARGEST_ROW:
         raise FieldError(name, f"it has {len(text):,} characters; give at most {_LARGEST_ROW:,}")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise FieldError(name, "a character is half of a surrogate pair; give the whole character") from None
+    if not is_unicode(text):
+        raise FieldError(name, HALF_PAIR)
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from difference_feedback.annotate.drafted import DraftedRepair
 from difference_feedback.annotate.feedback import sign, word_cost
 from difference_feedback.annotate.item_check import image_path, images_of
-from difference_feedback.annotate.projects import Progress
+from difference_feedback.annotate.saving import Progress
 from difference_feedback.data.image_files import data_url, open_image, png_bytes
 from difference_feedback.data.image_limits import REFUSED_PIXELS
 from difference_feedback.errors import DataError

@@ -120,8 +120,7 @@ def repair_tab(page: gr.Blocks, repairs: RepairProject | None, annotator: str, t
         if error.place is not None:
             drafted = project().drafted.of(project().items[error.place])
             return show(error.place, name, notice) | edited(error.place, text, drafted)
-        place = project().next(name)
-        updates = show(place if place is not None else len(project().items) - 1, name, notice)
+        updates = show(project().first(name), name, notice)
         if text.strip() and updates[editor].strip() != text.strip():
             everything = "\n\n".join(filter(None, [_text(texts), text]))
             updates[kept] = gr.Textbox(value=whole(everything), visible=True)
@@ -131,8 +130,7 @@ def repair_tab(page: gr.Blocks, repairs: RepairProject | None, annotator: str, t
     def start(request: gr.Request) -> Updates:
         name = name_of(request, annotator)
         with project().turn():
-            place = project().next(name)
-            return show(place if place is not None else len(project().items) - 1, name)
+            return show(project().first(name), name)
 
     @handled
     def saved(sent: Any, text: Any, sent_draft: Any, warned_of: Any, texts: Any, request: gr.Request) -> Updates:

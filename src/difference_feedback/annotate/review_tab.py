@@ -83,16 +83,14 @@ def review_tab(page: gr.Blocks, reviews: ReviewProject | None, annotator: str) -
                 note: whole(text) if isinstance(text, str) else "",
             }
         words = "\n".join(filter(None, (value if isinstance(value, str) else "" for value in (chosen, text))))
-        place = project().next(name)
         notice += other_text_html("Your verdict and note", words) if words else ""
-        return show(place if place is not None else len(project().items) - 1, name, notice)
+        return show(project().first(name), name, notice)
 
     @handled
     def start(request: gr.Request) -> Updates:
         name = name_of(request, annotator)
         with project().turn():
-            place = project().next(name)
-            return show(place if place is not None else len(project().items) - 1, name)
+            return show(project().first(name), name)
 
     @handled
     def saved(sent: Any, chosen: Any, text: Any, request: gr.Request) -> Updates:

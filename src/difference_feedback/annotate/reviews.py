@@ -5,8 +5,8 @@ from collections import Counter
 
 from difference_feedback.annotate.followed import FollowedFile
 from difference_feedback.annotate.items import WorkFile
-from difference_feedback.annotate.projects import Progress, Project, check_text
 from difference_feedback.annotate.remaining import Remaining
+from difference_feedback.annotate.saving import Progress, Project, check_text
 from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import Agreement, agreement_of
 from difference_feedback.judges.audit import VERDICTS

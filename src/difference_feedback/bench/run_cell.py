@@ -185,7 +185,7 @@ def _read_work(run: Run) -> Work:
 
 
 def _read(path: Path) -> Any:
-    """What a file of JSON holds; None where there is none, or it was cut off."""
+    """What a file of JSON holds; None if it is missing or was cut off."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

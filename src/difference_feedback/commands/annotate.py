@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs, named_path
+from difference_feedback.commands.arguments import keep_inputs, path_option
 
 
 def annotate(
@@ -14,11 +14,9 @@ def annotate(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--output",
             "-o",
-            parser=named_path,
-            metavar="PATH",
             help="The repairs. [dim]\\[default: SOURCE.annotated.jsonl][/]",
             show_default=False,
         ),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -35,16 +35,16 @@ Arguments = Annotated[
         show_default=False,
     ),
 ]
+
+
+def path_option(*names: str, help: str, show_default: bool = True) -> Any:
+    """An option that names a path, as `typer.Option`."""
+    return typer.Option(*names, parser=named_path, metavar="PATH", help=help, show_default=show_default)
+
+
 Output = Annotated[
     Path | None,
-    typer.Option(
-        "--output",
-        "-o",
-        parser=named_path,
-        metavar="PATH",
-        help="Folder of the run. [dim]\\[default: runs/<recipe>][/]",
-        show_default=False,
-    ),
+    path_option("--output", "-o", help="Folder of the run. [dim]\\[default: runs/<recipe>][/]", show_default=False),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in the folder, and start again.")]
 
@@ -95,6 +95,16 @@ def split_arguments(arguments: Sequence[str] | None, default: str) -> tuple[str,
     return default, words
 
 
+def use_folder(folder: Path) -> None:
+    """Take the folder for the command's run. Raises `ConfigError` as `check_folder`."""
+    from difference_feedback.runs.first_rank import is_first_rank
+    from difference_feedback.runs.outputs import check_folder
+
+    if is_first_rank():
+        check_folder(folder)
+    RUN_FOLDER.set(folder)
+
+
 def open_run(
     arguments: Sequence[str] | None,
     kind: type[R],
@@ -119,7 +129,6 @@ def open_run(
     from difference_feedback.runs.hub import check_on_hub
     from difference_feedback.runs.loading import MODELS, load_recipe
     from difference_feedback.runs.lock import check_free
-    from difference_feedback.runs.outputs import check_folder
     from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS
 
     try:
@@ -129,10 +138,9 @@ def open_run(
     name, overrides = split_arguments(arguments, default)
     recipe = load_recipe(name, kind, overrides)
     path = output or Path("runs") / (folder(recipe) if folder else bare_name(name))
+    use_folder(path)
     if is_first_rank():
-        check_folder(path)
         check_free(path)
-    RUN_FOLDER.set(path)
     if overwrite:
         _keep_what_is_read(recipe, path)
     if overwrite or not (path / "summary.json").is_file():

@@ -5,17 +5,15 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import RUN_FOLDER, Arguments, named_path, split_arguments
+from difference_feedback.commands.arguments import Arguments, path_option, split_arguments, use_folder
 from difference_feedback.runs.terminal import echo
 
 Jobs = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Number of cells to run at a time, each on one core.")]
 Folder = Annotated[
     Path | None,
-    typer.Option(
+    path_option(
         "--output",
         "-o",
-        parser=named_path,
-        metavar="PATH",
         help="Folder of the bench. [dim]\\[default: runs/<plan>][/]",
     ),
 ]
@@ -41,7 +39,6 @@ def bench(
     from difference_feedback.bench.runner import run_bench
     from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.loading import load_recipe
-    from difference_feedback.runs.outputs import check_folder
     from difference_feedback.runs.recipes import BenchRecipe
 
     name, overrides = split_arguments(arguments, "bench_small")
@@ -52,8 +49,7 @@ def bench(
         for cell in cells_of(plan, only):
             echo(f"{'done' if cell.hash in done else 'to do':>5}  {cell.name}")
         return
-    check_folder(root)
-    RUN_FOLDER.set(root)
+    use_folder(root)
     rows = run_bench(plan, root, jobs, only)
     from rich.markdown import Markdown
 

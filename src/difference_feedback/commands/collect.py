@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from difference_feedback.commands.arguments import RUN_FOLDER, keep_inputs, named_path
+from difference_feedback.commands.arguments import keep_inputs, path_option, use_folder
 from difference_feedback.runs.terminal import echo
 
 KEYS = ("data", "system_prompt", "format_prompt", "reward", "reward_threshold", "judge")
@@ -62,9 +62,7 @@ def collect(
     samples: Annotated[int, typer.Option(help="Answers sampled for each question.", min=2)] = 8,
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", parser=named_path, metavar="PATH", help="Folder for items.jsonl and its images."
-        ),
+        path_option("--output", "-o", help="Folder for items.jsonl and its images."),
     ] = Path("to_annotate"),
     items: Annotated[
         int | None, typer.Option(help="Largest number of items. By default all.", min=1, show_default=False)
@@ -96,7 +94,7 @@ def collect(
     from difference_feedback.errors import ConfigError
     from difference_feedback.runs.loading import build_recipe
     from difference_feedback.runs.model_folder import model_of
-    from difference_feedback.runs.outputs import check_folder, check_output
+    from difference_feedback.runs.outputs import check_output
     from difference_feedback.runs.recipes import EvaluateRecipe
     from difference_feedback.runs.terminal import Terminal
 
@@ -106,8 +104,7 @@ def collect(
         raise ConfigError("--serve and --gpus start a server for --model: give the model, or --url alone")
     if gpus and not serve:
         raise ConfigError('--gpus are those of a server: give --serve "vllm serve", or set CUDA_VISIBLE_DEVICES')
-    check_folder(output)
-    RUN_FOLDER.set(output)
+    use_folder(output)
     for name in ("items.jsonl", "responses.jsonl"):
         check_output(output / name)
         rows = data.iterdir() if data.is_dir() else [data]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs, named_path
+from difference_feedback.commands.arguments import keep_inputs, path_option
 from difference_feedback.runs.terminal import echo
 
 data_app = typer.Typer(help="Look at your own data.", no_args_is_help=True, rich_markup_mode="rich")
@@ -27,9 +27,7 @@ def check(
     rows: Annotated[int, typer.Option(help="Rows that are shown as the model will see them.", min=0)] = 10,
     html: Annotated[
         Path | None,
-        typer.Option(
-            parser=named_path,
-            metavar="PATH",
+        path_option(
             help="Also write a page with these rows and their images; - prints it.",
             show_default=False,
         ),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from difference_feedback.commands.arguments import RUN_FOLDER, Overwrite, named_path, open_run
+from difference_feedback.commands.arguments import Overwrite, open_run, path_option, use_folder
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.terminal import echo
 
@@ -38,11 +38,9 @@ def evaluate(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--output",
             "-o",
-            parser=named_path,
-            metavar="PATH",
             help="Folder of the run. [dim]\\[default: runs/<recipe>; of benchmarks, benchmarks in the model's run, or "
             "runs/benchmarks/<model>][/]",
             show_default=False,
@@ -116,7 +114,6 @@ def _benchmarks(
     from difference_feedback.report.collect import load_scores
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.loading import build_recipe
-    from difference_feedback.runs.outputs import check_folder
     from difference_feedback.runs.recipes import BenchmarksRecipe
     from difference_feedback.runs.terminal import Terminal
 
@@ -131,9 +128,7 @@ def _benchmarks(
     recipe = recipe.model_copy(update={"model": place.model, "data": data})
     console = Terminal(stderr=True, emoji=False, soft_wrap=True)
     folder = output or place.folder
-    if is_first_rank():
-        check_folder(folder)
-    RUN_FOLDER.set(folder)
+    use_folder(folder)
     folders = run_benchmarks(recipe, folder, console, python=harness, overwrite=overwrite)
     if is_first_rank():
         scores = {score.task: score for score in load_scores(folder)}

@@ -5,18 +5,16 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs, named_path, output_beside
+from difference_feedback.commands.arguments import keep_inputs, output_beside, path_option
 
 
 def grade(
     rows: Annotated[Path, typer.Argument(help='JSON Lines: {"response", "answer", "options"?}.')],
     output: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--output",
             "-o",
-            parser=named_path,
-            metavar="PATH",
             help="The graded rows; - prints them. [dim]\\[default: ROWS.graded.jsonl][/]",
             show_default=False,
         ),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs, named_path, output_beside
+from difference_feedback.commands.arguments import keep_inputs, output_beside, path_option
 from difference_feedback.method.alignment import AlignmentMethod
 from difference_feedback.method.masks import Granularity
 from difference_feedback.runs.terminal import echo
@@ -20,20 +20,16 @@ def mask(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--output",
             "-o",
-            parser=named_path,
-            metavar="PATH",
             help="The masks, JSON Lines; - prints them. [dim]\\[default: PAIRS.masks.jsonl][/]",
             show_default=False,
         ),
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(
-            parser=named_path,
-            metavar="PATH",
+        path_option(
             help="Also write a page that shows pairs with their masks.",
             show_default=False,
         ),

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs, named_path
+from difference_feedback.commands.arguments import keep_inputs, path_option
 from difference_feedback.runs.terminal import echo
 
 
@@ -13,11 +13,9 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders; a demo's folder holds several.")],
     output: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             "--output",
             "-o",
-            parser=named_path,
-            metavar="PATH",
             help="The HTML file; - prints it. [dim]\\[default: report.html in the first folder][/]",
         ),
     ] = None,

@@ -10,6 +10,7 @@ from typing import BinaryIO, NamedTuple
 
 from difference_feedback.data.cells import RowValues
 from difference_feedback.errors import DataError
+from difference_feedback.runs.json_values import is_unicode
 
 _DELIMITERS = (",", ";", "\t", "|")
 _HEAD = 2**18  # bytes from which the delimiter is guessed
@@ -151,17 +152,6 @@ class _Lines:
 
 def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether a text has no half of a surrogate pair, and no byte that is no UTF-8."""
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _delimiter(head: str, default: str) -> str:

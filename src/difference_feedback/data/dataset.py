@@ -31,7 +31,8 @@ from difference_feedback.data.sources import RowSource, open_source
 from difference_feedback.data.video import spread
 from difference_feedback.errors import ConfigError, DataError, FieldError
 from difference_feedback.runs.first_rank import is_first_rank
-from difference_feedback.runs.jsonl import HALF_PAIR, RowProblem, field_with_half_pair, print_problems
+from difference_feedback.runs.json_values import HALF_PAIR, field_with_half_pair
+from difference_feedback.runs.jsonl import RowProblem, print_problems
 from difference_feedback.runs.prompts import PromptForm
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.terminal import Terminal

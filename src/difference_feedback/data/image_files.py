@@ -201,7 +201,7 @@ def _header(source: ImageSource) -> Iterator[tuple[Image.Image, Any]]:
             try:
                 image = open_header(file)
             except UnidentifiedImageError:
-                remedy = f"it is none of {', '.join(FORMATS)}: convert it to PNG or JPEG"
+                remedy = f"its format is none of {', '.join(FORMATS)}: convert it to PNG or JPEG"
                 raise DataError(f"Pillow cannot read this file as an image, {remedy}.") from None
             except Image.DecompressionBombError:
                 raise DataError(f"the image has more than {REFUSED_PIXELS:,} pixels: scale it down first.") from None

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from difference_feedback.runs.jsonl import DEEPEST, TOO_DEEP, depth_of, unique_keys
+from difference_feedback.runs.json_values import DEEPEST, TOO_DEEP, depth_of, unique_keys
 
 _ROW_KEYS = {
     "question",

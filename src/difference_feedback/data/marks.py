@@ -2,17 +2,16 @@
 
 import re
 from collections.abc import Sequence
+from itertools import chain
 from typing import Literal, NamedTuple
 
+from difference_feedback.data.untrusted import OF_FAMILIES
 from difference_feedback.errors import FieldError
 
 MARK = re.compile(r"<(image|video)[ _]?(\d{0,9})>", re.IGNORECASE)
+_BY_NAME = [token for token in chain.from_iterable(OF_FAMILIES.values()) if not MARK.fullmatch(token)]
 _TOKENS = re.compile(
-    r"<(?=[|｜][^<>|｜\n]{1,40}[|｜]>"
-    r"|(?:IMG_CONTEXT|/?img|im_start|im_end|im_patch|image_pad|video_pad|image_soft_token|start_of_image|end_of_image"
-    r"|start_of_turn|end_of_turn|fake_token_around_image|global-img|end_of_utterance"
-    r"|/?s|bos|eos|unk|pad|sop|eop|</?SYS>)>)"
-    r"|\[(?=(?:IMG|IMG_BREAK|IMG_END|/?INST|/?SYSTEM_PROMPT|gMASK)\])"
+    "|".join([r"<(?=[|｜][^<>|｜\n]{1,40}[|｜]>)", *(f"{re.escape(t[0])}(?={re.escape(t[1:])})" for t in _BY_NAME)])
 )
 
 

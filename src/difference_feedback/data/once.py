@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.outputs import TEMPORARY
+from difference_feedback.runs.outputs import TEMPORARY, naming
 
 
 def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
@@ -40,10 +40,7 @@ def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
             folder.mkdir()
             atexit.register(shutil.rmtree, folder, ignore_errors=True)
             atexit.register((base / f"{name}.lock").unlink, missing_ok=True)
-            try:
+            with naming(folder):
                 write(folder)
-            except OSError as error:
-                error.filename = error.filename or str(folder)
-                raise
             (folder / "done").touch()
     return folder

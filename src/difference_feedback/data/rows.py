@@ -9,13 +9,13 @@ import pyarrow as pa
 
 from difference_feedback.data.answers import LETTERS, option_named, options_equal, split_options
 from difference_feedback.data.cells import Place, RowValues, is_missing, place_of, read_text, text_in, value_at
-from difference_feedback.data.csv_tables import is_unicode
 from difference_feedback.data.final_answers import final_answer_of, unwrapped
 from difference_feedback.data.forms import VISION_ONLY
 from difference_feedback.data.layout import STILL, Layout
 from difference_feedback.data.marks import MARK, as_text, without_marks
 from difference_feedback.data.turns import Turns, messages_in, read_turns
 from difference_feedback.errors import FieldError
+from difference_feedback.runs.json_values import is_unicode
 from difference_feedback.runs.sections import DataField
 
 _LONGEST_KEPT = 20_000  # characters of a column that is kept for reward functions; a longer one holds an image

@@ -11,18 +11,18 @@ import tempfile
 import zlib
 from array import array
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 from difference_feedback.data.cells import RowValues, SourceRow
-from difference_feedback.data.csv_tables import CsvTable, is_unicode
+from difference_feedback.data.csv_tables import CsvTable
 from difference_feedback.data.json_objects import ValueReader, next_value, rows_of_objects
 from difference_feedback.errors import DataError
-from difference_feedback.runs.jsonl import HALF_PAIR, RowProblem, parse_line
-from difference_feedback.runs.outputs import TEMPORARY, explain
+from difference_feedback.runs.json_values import HALF_PAIR, is_unicode, parse_line
+from difference_feedback.runs.jsonl import RowProblem
+from difference_feedback.runs.outputs import TEMPORARY, explain, naming
 
 TEXT_FILES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv")
 
@@ -170,7 +170,7 @@ def _plain(path: Path) -> _Plain:
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: no valid JSON ({error}); write a list of objects") from None
     copy = _copy()
-    with _named(copy), copy.open("w") as target:
+    with naming(copy), copy.open("w") as target:
         target.writelines(json.dumps(row) + "\n" for row in rows)
     return _Plain(copy, "lines", [RowProblem(len(rows) + 1, None, problem)] if problem else [])
 
@@ -213,21 +213,11 @@ def _unpacked(path: Path, is_table: bool) -> Path:
             errors = "surrogateescape" if encoding.startswith("utf-8") else "replace"
             copy = _copy()
             text = io.TextIOWrapper(file, encoding, errors, newline=None if old_lines else "")
-            with _named(copy), copy.open("w", encoding="utf-8", errors=errors, newline="") as target:
+            with naming(copy), copy.open("w", encoding="utf-8", errors=errors, newline="") as target:
                 shutil.copyfileobj(text, target)
             return copy
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: it cannot be unpacked ({error}): copy it again.") from None
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Errors of the system that name no file, as that of a full disk, name `path`."""
-    try:
-        yield
-    except OSError as error:
-        error.filename = error.filename or (str(path) if error.errno else None)
-        raise
 
 
 def _copy() -> Path:

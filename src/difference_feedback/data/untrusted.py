@@ -10,19 +10,21 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from difference_feedback.runs.jsonl import unique_keys
+from difference_feedback.runs.json_values import unique_keys
 
 _SPECIAL = re.compile(r"<[|｜][^<>|｜]*[|｜]>")  # the form of the Qwen, Llama 3, Phi and DeepSeek families
-_OF_FAMILIES = {
+OF_FAMILIES = {
     "all": ("<s>", "</s>", "<bos>", "<eos>", "<unk>", "<pad>", "<image>", "<video>"),
     "Llama 2, Mistral": ("[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]"),
     "Pixtral": ("[IMG]", "[IMG_BREAK]", "[IMG_END]"),
-    "GLM": ("[gMASK]", "<sop>"),
+    "GLM": ("[gMASK]", "<sop>", "<eop>"),
+    "LLaVA, MiniCPM": ("<im_start>", "<im_end>", "<im_patch>"),
+    "Qwen, as people write them": ("<image_pad>", "<video_pad>"),
     "Gemma": ("<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<end_of_image>", "<image_soft_token>"),
     "InternVL": ("<img>", "</img>", "<IMG_CONTEXT>"),
     "SmolVLM": ("<end_of_utterance>", "<fake_token_around_image>", "<global-img>"),
 }
-"""What families write in their prompts in other forms. Which one a server has is not known here."""
+"""What families write in their prompts in other forms. Which model a server has is not known here."""
 _CODE = re.compile(r"(`{3,}|~{3,})(?:json)?[ \t]*\n(.*)\n[ \t]*\1", re.DOTALL | re.IGNORECASE)
 M = TypeVar("M", bound=BaseModel)
 RULE = (
@@ -37,7 +39,7 @@ def fence(name: str, text: str, salt: str = "") -> str:
 
     The same text and `salt` give the same fence, so that answers can be cached. Special tokens are removed.
     """
-    text = neutralise(text.encode("utf-8", "replace").decode(), chain.from_iterable(_OF_FAMILIES.values()))
+    text = neutralise(text.encode("utf-8", "replace").decode(), chain.from_iterable(OF_FAMILIES.values()))
     code = hashlib.sha256(f"{salt}\0{name}\0{text}".encode()).hexdigest()[:16]
     return f"[[data {name} {code}]]\n{text}\n[[end {name} {code}]]"
 

@@ -207,7 +207,7 @@ def _animation(source: VideoSource) -> Iterator[Any]:
         with damage_refused():
             try:
                 animation = open_header(file)
-            except UnidentifiedImageError:  # a film is none of these formats
+            except UnidentifiedImageError:  # a film has another format
                 animation = None
         if animation is None:
             yield None

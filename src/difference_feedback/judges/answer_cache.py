@@ -8,7 +8,7 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.wire import MOST_BYTES
-from difference_feedback.runs.jsonl import write_atomically
+from difference_feedback.runs.outputs import write_atomically
 
 
 class AnswerCache:

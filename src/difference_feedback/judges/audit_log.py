@@ -22,9 +22,9 @@ from difference_feedback.data.saved_images import save_png
 from difference_feedback.judges.audit import VERDICTS, AuditCase, AuditResult
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.runs.jsonl import JsonLines, read_rows, write_jsonl
+from difference_feedback.runs.outputs import ESCAPE
 
 IMAGES = "audit_images"
-_ESCAPE = "backslashreplace"
 
 
 class AuditLog:
@@ -37,7 +37,7 @@ class AuditLog:
         """Append one row for each case, all in a single write."""
         rows = [
             {
-                "id": _digest("\0".join([str(step), case.question, case.draft, case.repair]).encode("utf-8", _ESCAPE)),
+                "id": _digest("\0".join([str(step), case.question, case.draft, case.repair]).encode("utf-8", ESCAPE)),
                 "step": step,
                 "question": shown_marks(case.question),
                 "image": [self._keep(image) for image in case.images],

@@ -157,7 +157,7 @@ class ChatClient:
         return answer
 
     def _stored(self, key: str, request: ChatRequest) -> ChatAnswer | None:
-        """The answer in the cache, read as a server's; None where it is none that would be stored today."""
+        """The answer in the cache, read as a server's; None if it is missing, or would not be stored today."""
         values = self._cache.get(key) if self._cache else None
         try:
             answer = None if values is None else self._read_answer(values, request)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from difference_feedback.runs.json_values import is_unicode
 from difference_feedback.runs.servers import is_loopback
 
 if TYPE_CHECKING:  # it comes with the extra `endpoint`
@@ -105,7 +106,7 @@ async def _read(response: "httpx.Response") -> bytes:
 
 
 def _parsed(data: bytes) -> Any:
-    """The JSON value; None where there is none."""
+    """The JSON value; None if the data is no JSON."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -123,7 +124,7 @@ def message_of(values: Any) -> str:
 
 
 def choices_of(values: Any, n: int, max_tokens: int) -> Choices:
-    """The answers of a chat completion, at most `n`. Raises `NoAnswer` where it is none.
+    """The answers of a chat completion, at most `n`. Raises `NoAnswer` for anything else.
 
     A choice of another form fails alone. What is longer than `max_tokens` tokens can be is no text.
     """
@@ -155,13 +156,7 @@ def _text(choice: dict[str, Any], longest: int) -> str | None:
         if len(parts) < len(content) or not all(isinstance(part, str) for part in parts):
             return None
         content = "".join(map(str, parts))
-    if not isinstance(content, str) or len(content) > longest:
-        return None
-    try:
-        content.encode()
-    except UnicodeEncodeError:  # half of a surrogate pair
-        return None
-    return content
+    return content if isinstance(content, str) and len(content) <= longest and is_unicode(content) else None
 
 
 def _ids(value: Any, longest: int) -> list[int] | None:
@@ -171,7 +166,7 @@ def _ids(value: Any, longest: int) -> list[int] | None:
 
 
 def _seconds(value: str | None) -> float:
-    """`Retry-After` in seconds; 0 where it is none."""
+    """`Retry-After` in seconds; 0 if it is missing or a date."""
     try:
         seconds = float(value or 0)
     except ValueError:

@@ -59,16 +59,14 @@ def train(
     questions, grade = held_out(recipe)
     model, processor = load_to_train(recipe)
     budget = StopAtBudget(recipe.budget_cpu_seconds, already_spent, gpu_seconds=recipe.budget_gpu_seconds)
+    shown = [MetricsToJsonl(run.metrics_path), ShowProgress(recipe.method)]
     common: dict[str, Any] = {
         "model": model,
         "reward_funcs": reward_functions(grader),
         "args": config,
         "train_dataset": dataset,
         "processing_class": processor,
-        "callbacks": [
-            *(budget, StopWhenDiverged(), *watchers),
-            *(MetricsToJsonl(run.metrics_path), ShowProgress(recipe.method)),
-        ],
+        "callbacks": [budget, StopWhenDiverged(), *watchers, *shown],
     }
     trainer: Any
     if recipe.method == "df-grpo":

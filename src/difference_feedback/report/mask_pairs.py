@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from difference_feedback.data.csv_tables import is_unicode
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, AlignmentMethod, align, edit_cost
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 from difference_feedback.method.settings import token_texts
-from difference_feedback.runs.jsonl import HALF_PAIR, Row, RowProblem
+from difference_feedback.runs.json_values import HALF_PAIR, is_unicode
+from difference_feedback.runs.jsonl import Row, RowProblem
 from difference_feedback.runs.renamed import repair_field
 
 RawAnswer = str | list[int]

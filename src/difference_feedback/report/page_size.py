@@ -7,7 +7,7 @@ from difference_feedback.data.image_files import data_url, open_image
 from difference_feedback.data.image_limits import open_header
 from difference_feedback.errors import DataError
 from difference_feedback.report.data import Example, ShownAnswer
-from difference_feedback.report.shown import SHOWN
+from difference_feedback.report.shown import SHOWN, evenly
 
 MOST_BYTES = 16_000_000
 """Of all examples on the page, their images included."""
@@ -19,10 +19,10 @@ _OF_A_TOKEN = 170  # bytes: its tag, classes and tooltip
 
 def fitting(examples: list[Example]) -> list[Example]:
     """The examples with their images scaled, as many as fit onto the page, evenly spread; one at least."""
-    chosen = _spread(examples, SHOWN)
+    chosen = evenly(examples, SHOWN)
     small = [example.model_copy(update={"images": list(map(scaled, example.images))}) for example in chosen]
     needed = sum(map(_size, small))
-    return small if needed <= MOST_BYTES else _spread(small, max(1, len(small) * MOST_BYTES // needed))
+    return small if needed <= MOST_BYTES else evenly(small, max(1, len(small) * MOST_BYTES // needed))
 
 
 def is_small(url: str) -> bool:
@@ -32,12 +32,6 @@ def is_small(url: str) -> bool:
             return image.width < SMALL
     except (ValueError, OSError, SyntaxError):
         return False
-
-
-def _spread(examples: list[Example], most: int) -> list[Example]:
-    if len(examples) <= most:
-        return examples
-    return [examples[i * len(examples) // most] for i in range(most)]
 
 
 def scaled(url: str) -> str:

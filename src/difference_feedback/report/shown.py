@@ -1,5 +1,6 @@
 """How many of many rows a page shows: as many as a browser opens quickly, evenly spread. Not all are held to choose."""
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -25,6 +26,11 @@ class SpreadSample(Generic[T]):
     @property
     def items(self) -> list[T]:
         """Those that are shown."""
-        if len(self._items) <= self.size:
-            return list(self._items)
-        return [self._items[i * len(self._items) // self.size] for i in range(self.size)]
+        return evenly(self._items, self.size)
+
+
+def evenly(items: Sequence[T], most: int) -> list[T]:
+    """All of the items, or `most` of them, evenly spread from the first one on."""
+    if len(items) <= most:
+        return list(items)
+    return [items[i * len(items) // most] for i in range(most)]

@@ -8,10 +8,11 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.check_files import check_data, check_repairs
+from difference_feedback.runs.check_host import HOST_OBJECTIVES, check_host, check_published, check_trackers
 from difference_feedback.runs.check_values import check_values
 from difference_feedback.runs.hub import check_hub
 from difference_feedback.runs.model_folder import adapter_base, check_model, local_path
-from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed, require
+from difference_feedback.runs.packages import TRACKERS, is_installed, require
 from difference_feedback.runs.prompts import prompt_form
 from difference_feedback.runs.recipes import (
     EMBEDDED_REPAIRERS,
@@ -28,12 +29,6 @@ from difference_feedback.runs.rewards import BENCHMARKS, BUILT_IN, EMBEDDED, JUD
 from difference_feedback.runs.sections import Data
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
 from difference_feedback.runs.validation import nearest
-
-HOST_OBJECTIVES = {
-    "trl": ("grpo", "gspo", "dapo", "dr_grpo", "sapo", "cispo"),
-    "verl": ("grpo", "gspo", "dapo", "dr_grpo", "ppo"),
-}
-"""The objectives that each host computes; on verl, those whose weights were verified."""
 
 
 def check(recipe: Recipe) -> None:
@@ -104,8 +99,10 @@ def _check_train(recipe: TrainRecipe) -> None:
         raise ConfigError(
             "repairs.endpoint names a server, but via: local asks no server: set via to endpoint or vllm."
         )
-    _check_host(recipe)
-    _check_published(recipe)
+    check_host(recipe)
+    if recipe.host == "trl":
+        _check_trl(recipe)
+    check_published(recipe)
     _check_trained(recipe)
     _check_grading(recipe, recipe.data)
     if recipe.test_data:
@@ -114,57 +111,13 @@ def _check_train(recipe: TrainRecipe) -> None:
         _check_repairer(recipe)
 
 
-def _check_host(recipe: TrainRecipe) -> None:
-    if recipe.verl and recipe.host != "verl":
-        raise ConfigError("verl holds that host's settings, and host is trl: set host: verl, or leave them out.")
-    if recipe.objective not in HOST_OBJECTIVES[recipe.host]:
-        others = [host for host, names in HOST_OBJECTIVES.items() if recipe.objective in names]
-        raise ConfigError(
-            f"objective: {recipe.objective} does not run on host: {recipe.host}, which has "
-            f"{', '.join(HOST_OBJECTIVES[recipe.host])}: choose one of them, or host: {others[0]}."
-        )
-    if recipe.host == "trl":
-        for key in ("placement", "replicas"):
-            if getattr(recipe.repairs, key) is not None:
-                raise ConfigError(f"repairs.{key} is for host: verl alone: leave it out, or set host: verl.")
-        _check_trl(recipe)
-        return
-    ignored = {
-        "reward: llm-judge": JUDGE in rewards_of(recipe),
-        "judge": recipe.judge is not None,
-        "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,
-        "budget_gpu_seconds": recipe.budget_gpu_seconds is not None,
-        "keep_wrong_answers": recipe.keep_wrong_answers > 0,
-        "push_to_hub": recipe.push_to_hub is not None,
-        f"repair_model: {recipe.repair_model}": recipe.repair_model in (*EMBEDDED_REPAIRERS, "policy"),
-    }
-    for key in (key for key, is_set in ignored.items() if is_set):
-        raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")
-    for key, unit in (("save_steps", "steps"), ("warmup_steps", "steps")):
-        if isinstance(value := recipe.trl.get(key), float) and not value.is_integer():
-            raise ConfigError(f"trl.{key}: {value} is no whole number of {unit}, which verl needs: give one.")
-    if recipe.trl.get("max_steps") == -1:
-        raise ConfigError("trl.max_steps: -1 is TRL's: leave it out, and give verl.trainer.total_epochs.")
-    if recipe.trl.get("max_grad_norm") == 0:
-        raise ConfigError("trl.max_grad_norm: 0 would make every gradient 0 on verl: leave it out, or give a norm.")
-    if recipe.lora is not None:
-        raise ConfigError("lora is TRL's: on verl set verl.actor_rollout_ref.model.lora_rank, or use host: trl.")
-    if recipe.max_prompt_length and "data.max_prompt_length" in recipe.verl_settings:
-        raise ConfigError("max_prompt_length and verl.data.max_prompt_length are the same: leave one of the two out.")
-    if recipe.report_to and "trainer.logger" in recipe.verl_settings:
-        raise ConfigError("report_to and verl.trainer.logger are the same: leave one of the two out.")
-    if not is_installed("verl"):
-        raise ConfigError("host: verl needs verl, in an environment of its own: docs/verl.md says how to make it.")
-    _check_trackers(recipe, VERL_TRACKERS)
-
-
 def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
     """TRL itself, and what its settings need."""
     if not is_installed("trl"):
         raise ConfigError(
             "host: trl needs TRL, which is not installed here: pip install trl, in an environment without verl."
         )
-    _check_trackers(recipe, TRACKERS)
+    check_trackers(recipe, TRACKERS)
     if recipe.push_to_hub and recipe.trl.get("push_to_hub"):
         raise ConfigError("push_to_hub and trl.push_to_hub both upload the model: leave one of the two out.")
     if recipe.trl.get("push_to_hub"):
@@ -173,27 +126,6 @@ def _check_trl(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
         check_hub(recipe.trl["log_completions_hub_repo"], "trl.log_completions_hub_repo")
     if recipe.trl.get("use_vllm") is True:
         _check_trl_vllm(recipe.trl)
-
-
-def _check_published(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe) -> None:
-    if recipe.report_to is not None and recipe.trl.get("report_to") is not None:
-        raise ConfigError("report_to and trl.report_to are the same: leave one of the two out.")
-    if recipe.push_to_hub is not None:
-        check_hub(recipe.push_to_hub)
-
-
-def _check_trackers(recipe: TrainRecipe | RepairSFTRecipe | RepairRLRecipe, known: Collection[str]) -> None:
-    key = "trl.report_to" if recipe.report_to is None else "report_to"
-    for name in recipe.trackers:
-        if name in ("none", "all") and len(recipe.trackers) == 1:
-            continue
-        if name not in known:
-            raise ConfigError(f"{key}: {name!r} is no tracker.{nearest(str(name), known)}")
-        if not is_installed(TRACKERS[name]):
-            raise ConfigError(
-                f"{key}: {name} is not installed: pip install {name}, or set {key}=none; "
-                "metrics.jsonl is written in any case."
-            )
 
 
 def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
@@ -239,7 +171,7 @@ def _check_repairer(recipe: TrainRecipe) -> None:
 def _check_repair(recipe: RepairSFTRecipe | RepairRLRecipe) -> None:
     """What the two stages of a repair model have in common."""
     _check_trl(recipe)
-    _check_published(recipe)
+    check_published(recipe)
     if recipe.evaluation.split != "test":
         raise ConfigError("evaluation.split: repair holds the images that repair models are trained on: use test.")
     _check_trained(recipe)

@@ -35,6 +35,6 @@ def _check_attention(name: str | None) -> None:
     if name is None or "/" in name or "|" in name:  # a kernel from the hub
         return
     if name not in ATTENTION:
-        raise ConfigError(f"attention: {name!r} is none that transformers has.{nearest(name, ATTENTION)}")
+        raise ConfigError(f"attention: transformers has no {name!r}.{nearest(name, ATTENTION)}")
     if (packages := ATTENTION[name]) and not any(map(is_installed, packages)):
         raise ConfigError(f"attention: {name} needs the package {' or '.join(packages)}: install one, or use sdpa.")

@@ -31,7 +31,7 @@ from difference_feedback.runs.first_rank import on_first_rank
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.lock import check_held, hold
-from difference_feedback.runs.outputs import write_atomically
+from difference_feedback.runs.outputs import remove_leftovers, write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
 from difference_feedback.runs.terminal import Terminal, echo
@@ -178,7 +178,7 @@ class Run:
         except OSError as error:
             raise ConfigError(f"{self.folder}: {error.strerror}: give --output a folder that can be made.") from None
         self._let_go = weakref.finalize(self, hold(self.folder).release)
-        own_files.remove_leftovers(self.folder)
+        remove_leftovers(self.folder)
         if (self.folder / own_files.MARKER).is_file() or (overwrite and self._holds_run()):
             if kept := own_files.remove_run(self.folder):
                 echo(f"What people made of the run before is kept in {kept}.", err=True)

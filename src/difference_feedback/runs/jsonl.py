@@ -15,6 +15,7 @@ from filelock import FileLock
 from rich.console import Console
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.json_values import HALF_PAIR, field_with_half_pair, parse_line
 from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import ESCAPE, check_output, explain, is_stdout, write_atomically
 
@@ -112,49 +113,6 @@ def count_lines(path: Path) -> int:
         raise DataError(f"{explain(error, path, 'name a file that can be read')}.") from None
 
 
-def parse_line(line: bytes) -> dict[str, Any] | str | None:
-    """The object that a line holds; what is wrong with the line, as a text; or None for an empty line."""
-    try:
-        text = line.decode().strip()
-        values = json.loads(text, object_pairs_hook=unique_keys) if text else None
-    except UnicodeDecodeError as error:
-        return f"byte {error.start} is no UTF-8; save the file as UTF-8"
-    except (ValueError, RecursionError) as error:
-        return f"no valid JSON ({error}); write one object a line"
-    if text.count("[") + text.count("{") > DEEPEST and depth_of(values) > DEEPEST:
-        return TOO_DEEP
-    if isinstance(values, dict):
-        return values
-    return f"a JSON {type(values).__name__}; write an object, {{...}}" if text else None
-
-
-DEEPEST = 50
-"""Lists and objects within each other, a row's own included. Deeper ones end what calls itself for each level."""
-TOO_DEEP = f"lists and objects stand more than {DEEPEST} deep in it: make it flatter"
-
-
-def depth_of(value: Any) -> int:
-    """How many lists and objects of a JSON value stand within each other."""
-    deepest, parts = 0, [(value, 1)]
-    while parts:
-        part, depth = parts.pop()
-        if isinstance(part, dict | list):
-            deepest = max(deepest, depth)
-            parts += [(item, depth + 1) for item in (part.values() if isinstance(part, dict) else part)]
-    return deepest
-
-
-def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these keys and values, for `json`. Raises `ValueError` where a key occurs twice."""
-    pairs = list(pairs)
-    values = dict(pairs)
-    if len(values) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice[:80]!r} occurs twice: keep one")
-    return values
-
-
 def read_input(path: Path) -> tuple[list[Row], list[RowProblem]]:
     """`read_jsonl` for a file that somebody names to a command.
 
@@ -182,20 +140,7 @@ def iterate_input(path: Path) -> Iterator[Row | RowProblem]:
         raise DataError(f"{path}: {reason}. Give a file in JSON Lines, with one object on each line.")
 
 
-HALF_PAIR = "a character is half of a surrogate pair: give the whole character"
 _HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
-
-
-def field_with_half_pair(values: Mapping[str, Any]) -> str | None:
-    """The first field with half of a surrogate pair, such as `"\\ud83d"`; None if there is none."""
-    for name, value in values.items():
-        try:
-            f"{name}{json.dumps(value, ensure_ascii=False, default=str)}".encode()
-        except UnicodeEncodeError:
-            return name
-        except (TypeError, ValueError, RecursionError):  # no text of JSON
-            continue
-    return None
 
 
 def _lines_of(path: Path) -> Iterator[tuple[Row | RowProblem, bytes]]:
@@ -207,7 +152,7 @@ def _lines_of(path: Path) -> Iterator[tuple[Row | RowProblem, bytes]]:
                 if parsed is not None:
                     yield Row(number, parsed) if isinstance(parsed, dict) else RowProblem(number, None, parsed), line
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; name a file that can be read") from None
+        raise DataError(f"{explain(error, path, 'name a file that can be read')}.") from None
 
 
 def _parted(lines: Iterable[Row | RowProblem]) -> tuple[list[Row], list[RowProblem]]:

@@ -81,6 +81,16 @@ def refusal(error: BaseException) -> OSError | None:
     return None
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Errors of the system that name no file, as that of a full disk, name `path`."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or (str(path) if error.errno else None)
+        raise
+
+
 def is_stdout(path: Path) -> bool:
     """Whether `path` is the standard output: `-`, /dev/stdout, or the file that it goes to."""
     if str(path) == "-":
@@ -212,7 +222,9 @@ def _is_written_in_place(path: Path, target: Path) -> bool:
 
 def _open_partial(target: Path) -> tuple[Path, IO[bytes]]:
     """A new file beside `target`, locked for as long as it is open, so that nobody takes it for a leftover."""
-    _remove_leftovers(target.parent)
+    if target.parent not in _swept:  # once a process for each folder
+        _swept.add(target.parent)
+        remove_leftovers(target.parent)
     name = os.fsdecode(os.fsencode(target.name)[: _LONGEST - 20])
     while True:
         partial = target.with_name(f".{name}.{uuid.uuid4().hex[:8]}.partial")
@@ -222,11 +234,8 @@ def _open_partial(target: Path) -> tuple[Path, IO[bytes]]:
         file.close()  # removed by another process between the two calls
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes were about to rename, once for each folder: the files that no process has locked."""
-    if folder in _swept:
-        return
-    _swept.add(folder)
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes were about to rename: the files that no process has locked."""
     with suppress(OSError):
         for leftover in [entry.path for entry in os.scandir(folder) if LEFTOVER.fullmatch(entry.name)]:
             with suppress(OSError), open(leftover, "rb") as file:

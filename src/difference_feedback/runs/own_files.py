@@ -56,13 +56,6 @@ def is_own(name: str) -> bool:
     return plain in FILES or any(kind.fullmatch(plain) for kind in (LOGS, LEFTOVER, OF_THE_PAGE, OF_PEOPLE))
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what a killed process was about to rename."""
-    for path in folder.iterdir():
-        if LEFTOVER.fullmatch(path.name):
-            path.unlink(missing_ok=True)
-
-
 def remove_run(folder: Path) -> Path | None:
     """Remove a run's files and those of its parts, and nothing else. Links are removed, and not what they lead to.
 

@@ -8,7 +8,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.model_folder import check_model
@@ -22,6 +22,7 @@ from difference_feedback.runs.recipes import (
     TrainRecipe,
 )
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint, Serve
+from difference_feedback.runs.value_types import base_url
 
 PROBE_SECONDS = 1.0
 _OF_THE_RUN = {
@@ -130,9 +131,10 @@ def check_reachable(url: str, key: str) -> None:
     Without a proxy that is a connection to the server's port. Through a proxy it is a request without a key; any answer
     but the proxy's own "no server there" counts, and so does a late one.
     """
-    parts = _parts(url)
-    if parts is None:
-        raise ConfigError(f"{key} is {url!r}: give a base URL such as http://127.0.0.1:8000/v1")
+    try:
+        parts = urlsplit(base_url(url))
+    except ValueError as error:
+        raise ConfigError(f"{key} is {url!r}: give {error}") from None
     host, port = str(parts.hostname), parts.port or {"http": 80, "https": 443}[parts.scheme]
     direct = is_loopback(url) or bool(urllib.request.proxy_bypass(host))
     through_proxy = not direct and bool({parts.scheme, "all"} & set(urllib.request.getproxies()))
@@ -164,13 +166,3 @@ def check_reachable(url: str, key: str) -> None:
 def is_loopback(url: str) -> bool:
     """Whether the server is on this machine."""
     return urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
-
-
-def _parts(url: str) -> SplitResult | None:
-    """The parts of a base URL; None where it is none."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a port that is no number
-        return None
-    return parts if usable else None

@@ -153,11 +153,10 @@ GENERATION |= {
     "use_cache": bool,
 }
 
-_OF_THE_CALL = (
-    *("conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"),
-    *("continue_final_message", "tokenize", "return_dict", "return_tensors", "return_assistant_tokens_mask"),
-    *("padding", "truncation", "max_length", "processor_kwargs", "tokenizer_kwargs"),
-)
+_OF_THE_TEMPLATE = {"conversation", "messages", "tools", "documents", "chat_template", "add_generation_prompt"}
+_OF_ITS_RESULT = {"continue_final_message", "tokenize", "return_dict", "return_tensors", "return_assistant_tokens_mask"}
+_OF_ITS_TOKENS = {"padding", "truncation", "max_length", "processor_kwargs", "tokenizer_kwargs"}
+_OF_THE_CALL = _OF_THE_TEMPLATE | _OF_ITS_RESULT | _OF_ITS_TOKENS
 
 FILES = ("deepspeed", "fsdp_config", "accelerator_config")
 """Settings that are a mapping, or the name of a file with one."""
@@ -188,7 +187,7 @@ def check_trl(trl: Mapping[str, Any]) -> None:
             raise ConfigError(f"trl.{key}: {describe(value)} is not possible here: {reason}. Leave it out.")
         if key in VALUES:
             check_value(f"trl.{key}", VALUES[key], value)
-        if key == "chat_template_kwargs" and value and (names := set(value) & set(_OF_THE_CALL)):
+        if key == "chat_template_kwargs" and value and (names := set(value) & _OF_THE_CALL):
             raise ConfigError(f"trl.{key}.{min(names)} is set by the trainer itself: leave it out.")
         if key in FILES and isinstance(value, str) and not value.lstrip().startswith("{") and not os.path.isfile(value):
             raise ConfigError(f"trl.{key}: {shorten(repr(value))} is no file: give a mapping, or a file of JSON.")

@@ -41,7 +41,8 @@ PathOrName = Annotated[str, AfterValidator(_path_or_name)]
 """A path, or where a key says so a name on the hub."""
 
 
-def _base_url(value: str) -> str:
+def base_url(value: str) -> str:
+    """The value. Raises `ValueError` where it cannot be the base URL of a server."""
     try:
         parts = urlsplit(value)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -52,7 +53,7 @@ def _base_url(value: str) -> str:
     return value
 
 
-BaseURL = Annotated[str, AfterValidator(_base_url)]
+BaseURL = Annotated[str, AfterValidator(base_url)]
 Concurrency = Annotated[int, Field(gt=0, le=4096)]
 """Requests, or answers, at the same time."""
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]

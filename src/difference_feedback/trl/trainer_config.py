@@ -25,10 +25,8 @@ _OF_THE_RUN = {
     "return_dict_in_generate": "the trainer reads token ids",
 }
 _OF_THE_OPTIMISER = ("optim", "optim_args", "learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon")
-_OF_LIBRARIES = (
-    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
-    *(AssertionError, ImportError, NotImplementedError),
-)
+_OF_VALUES = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError)
+_OF_LIBRARIES = (*_OF_VALUES, AssertionError, ImportError, NotImplementedError)
 _NEEDS_MODEL = ("galore", "apollo", "lomo", "layerwise")  # optimisers that cannot be made without the model
 
 
