@@ -8,7 +8,7 @@ from tokenizer_kinds import WRONG, tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
 from difference_feedback.method.masks import step_ids
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.report.mask_pairs import Pair, mask_pair
 
 FAMILIES = {kind: tokenizer_of(kind) for kind in ("byte_level", "byte_fallback", "unigram")}

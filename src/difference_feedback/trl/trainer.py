@@ -37,7 +37,7 @@ from difference_feedback.method.cost import CostMeter, Counts
 from difference_feedback.method.groups import SkipReason, split_by_reward
 from difference_feedback.method.pairs import Answer, Member, choose_pair
 from difference_feedback.method.repairs import Repair, Repairer
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.trl.callbacks import StepHooks
 from difference_feedback.trl.config import DFGRPOConfig, refuse_shared_shards
 from difference_feedback.trl.image_rows import FORWARD_FIELDS
