@@ -7,7 +7,7 @@ called `"repair"`. A row may have a `"question"`, which is shown with the answer
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from typing import Any, Protocol, cast
 
@@ -185,7 +185,7 @@ def word_texts(text: str) -> list[str]:
 def _tokenize(pair: Pair, tokenizer: Tokenizer | None) -> tuple[Tokens, Tokens]:
     wrong, repair = pair.wrong, pair.repair
     if tokenizer is not None:
-        texts_of = token_texts(tokenizer)
+        texts_of = _texts_of(tokenizer)
 
         def tokens(answer: RawAnswer) -> Tokens:
             ids = tokenizer.encode(answer, add_special_tokens=False) if isinstance(answer, str) else answer
@@ -201,6 +201,9 @@ def _tokenize(pair: Pair, tokenizer: Tokenizer | None) -> tuple[Tokens, Tokens]:
     id_of = {word: i for i, word in enumerate(dict.fromkeys(chain(*words)))}
     first, second = (list(map(id_of.__getitem__, side)) for side in words)
     return Tokens(first, words[0], partial(word_texts, wrong)), Tokens(second, words[1], partial(word_texts, repair))
+
+
+_texts_of = lru_cache(maxsize=1)(token_texts)
 
 
 def _problems_of(line: int, values: dict[str, Any], vocabulary: int | None) -> Iterator[RowProblem]:
