@@ -5,6 +5,7 @@ decoding a pixel. Both go by the same functions, so that sizes are the same.
 """
 
 import base64
+import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -58,6 +59,11 @@ class MeasuredImage:
     height: int
     width: int
     notes: tuple[str, ...]
+
+
+def content_key(image: Image.Image) -> tuple[str, tuple[int, int], bytes]:
+    """Mode, size and a digest of the pixels: equal for images that show the same, and for no others."""
+    return image.mode, image.size, hashlib.sha256(image.tobytes()).digest()
 
 
 def png_bytes(image: Image.Image) -> bytes:
