@@ -9,7 +9,7 @@ V = TypeVar("V")
 
 
 class BoundedMemory(Generic[V]):
-    """Values by their keys, of at most `limit` bytes in all. Threads may share it. A copy in another process is empty."""
+    """Values by keys, of at most `limit` bytes in all. Threads may share it; a copy in another process is empty."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit

@@ -67,7 +67,7 @@ def images_once() -> Iterator[None]:
         yield
         return
     _memory = BoundedMemory(_LIMIT)
-    BaseImageProcessor.__call__ = _process_once  # type: ignore[method-assign]
+    BaseImageProcessor.__call__ = _process_once  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
