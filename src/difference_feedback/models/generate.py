@@ -18,6 +18,7 @@ from difference_feedback.data.conversations import Conversation, bare, fill_imag
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.end_tokens import end_ids
+from difference_feedback.models.images_once import images_once
 from difference_feedback.models.ranks import is_sharded, own_share, ranks
 from difference_feedback.models.vision_tokens import vision_token_ids
 
@@ -70,6 +71,7 @@ def generate(
     answers: dict[int, list[list[int]]] = {}
     with ExitStack() as stack:
         stack.enter_context(unchanged(model, adapter_name))
+        stack.enter_context(images_once())
         shown = progress is not None and (not over_ranks or ranks().is_main_process)
         bar = stack.enter_context(progress_bar(transient=True, disable=not shown))
         task = bar.add_task(progress or "", total=sum(len(batches[i]) for i in share))
