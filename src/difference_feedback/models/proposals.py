@@ -11,6 +11,10 @@ _PRIOR = 8.0, 1.0
 """Accepted and refused proposals that a batch is taken to have seen before its first: nine of ten are accepted."""
 _OWN_WEIGHT = 6.0
 """Proposals of the batch's mean that are added to a row's own."""
+_PAST = 0.5
+"""What a row costs in a pass besides its tokens, in tokens: the reading of its keys and values."""
+_GAIN = 1.15
+"""How much more a window must promise than plain decoding."""
 
 
 class Copying:
@@ -76,12 +80,12 @@ def _match(tokens: Sequence[int], end: int, written: Sequence[int]) -> int:
 def window(rows: Sequence[Copying], available: Sequence[int], fixed: float, most: int) -> int:
     """How many tokens to propose in the next pass: as many as give the most written tokens for its cost.
 
-    The rows of a batch share a pass, so they share the window. A pass over `n` tokens of all rows together costs
-    `fixed + n`. The rule knows counts alone, so that equal runs take equal passes.
+    The rows of a batch share a pass, so they share the window. A pass over `n` tokens of each of `B` rows costs
+    `fixed + B * (_PAST + n)`. The rule knows counts alone, so that equal runs take equal passes.
 
     Args:
         available: how many proposals each row has.
-        fixed: what a pass costs besides its tokens, in tokens; see `speculation.fixed_cost`.
+        fixed: what a pass costs besides its rows and tokens, in tokens; see `speculation.fixed_cost`.
         most: an upper limit.
     """
     most = min(most, max(available, default=0))
@@ -93,4 +97,6 @@ def window(rows: Sequence[Copying], available: Sequence[int], fixed: float, most
     sizes = np.arange(most + 1)
     lengths = np.minimum(sizes, np.array(available)[:, None])
     written = ((1 - share ** (lengths + 1)) / (1 - share)).sum(0)
-    return int((written / (fixed + len(rows) * (sizes + 1))).argmax())
+    rate = written / (fixed + len(rows) * (_PAST + 1 + sizes))
+    best = int(rate.argmax())
+    return best if rate[best] > _GAIN * rate[0] else 0
