@@ -175,6 +175,7 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     settings: dict[str, Any] = {
         "temperature": source.temperature,
         "batch_size": source.batch_size,
+        "speculate": source.speculate,
         "style": source.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
         "seed": recipe.seed,
     }

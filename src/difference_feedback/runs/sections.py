@@ -221,6 +221,9 @@ class Repairs(Section):
     """Prompt: `full` for instruction-tuned models, `nano` for the nano model. By default that of its training."""
     temperature: Annotated[Temperature, Field(le=2.0)] = 0.7
     batch_size: PositiveInt = 64
+    speculate: bool | None = None
+    """Whether a model in this process writes several tokens of a repair in one pass, by speculation from the draft. By
+    default where that is faster. The law of the repairs is the same."""
     placement: Literal["pool", "own", "cpu"] | None = None
     """On verl, where the copies of `repair_model` are: on the policy's GPUs (`pool`, the default), on GPUs of their
     own, or on the CPU."""

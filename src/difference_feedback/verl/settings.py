@@ -33,6 +33,8 @@ class VerlSettings(PairSettings):
     temperature: float = 0.7
     batch_size: int = 64
     """Requests that a replica, or a server, gets at a time; each has `num_repairs` candidates."""
+    speculate: bool | None = None
+    """Whether a replica writes several tokens of a repair in one pass; by default where that is faster."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: str | None = None
     num_cpus: float = 1.0
