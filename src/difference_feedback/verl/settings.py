@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.settings import PairSettings, refuse
 from difference_feedback.runs.renamed import rename
-from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.sections import RepairEndpoint
 from difference_feedback.runs.validation import build_config, explain
 
 
@@ -68,14 +68,14 @@ class VerlSettings(PairSettings):
             raise ConfigError(f"endpoint.url or endpoint.model is missing: via={self.via} needs a server; give both.")
         try:
             if self.endpoint:
-                Endpoint.model_validate(self.endpoint)
+                RepairEndpoint.model_validate(self.endpoint)
         except ValidationError as error:
-            raise ConfigError(explain(Endpoint, error.errors()[0], {}, "endpoint")) from None
+            raise ConfigError(explain(RepairEndpoint, error.errors()[0], {}, "endpoint")) from None
 
     @property
-    def server(self) -> Endpoint:
+    def server(self) -> RepairEndpoint:
         """The server, with `via` other than `local`."""
-        return Endpoint.model_validate(self.endpoint)
+        return RepairEndpoint.model_validate(self.endpoint)
 
     @property
     def needs_places(self) -> bool:
