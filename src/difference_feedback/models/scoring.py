@@ -44,6 +44,8 @@ def answer_logps(
         answers: token ids of the model's own tokenizer, without padding.
         temperature: divides the logits.
     """
+    if not conversations:
+        return []
     texts = render_prompts(processor, conversations, images)
     order = sorted((i for i, ids in enumerate(answers) if len(ids)), key=lambda i: (len(texts[i]), len(answers[i])))
     scores: list[FloatArray] = [np.zeros(0, np.float32)] * len(answers)
