@@ -30,7 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cispo-per-weighted-token": {"objective": "cispo", "length_norm": "weights", "sigma": 1.5},
     "siblings": {"sibling_repairs": True, "max_edit_cost": 0.95},
     "mixed": {"shuffle_dataset": False, "ddp_find_unused_parameters": False},
-    "log-ratio": {"weights": "log_ratio", "regroup": False, "empty_feasible": "broadcast", "length_norm": "weights"},
+    "log-ratio": {"weights": "log_ratio", "regroup": False, "num_repairs": 0, "length_norm": "weights"},
     "dr_grpo-accumulation": {"objective": "dr_grpo", "gradient_accumulation_steps": 2, "empty_feasible": "broadcast"},
 }
 

@@ -189,8 +189,10 @@ class PairSettings(MaskSettings):
             )
         defaults = {field.name: field.default for field in fields(PairSettings)}
         for name in _OF_REPAIRS:
-            if (value := getattr(self, name)) != defaults[name] and (name, value) != ("num_repairs", 0):
+            value, default = getattr(self, name), defaults[name]
+            if value != default and (name, value) != ("num_repairs", 0):
+                otherwise = " or set it to 0" if name == "num_repairs" else ""
                 raise ConfigError(
-                    f"{name}={value!r}: weights={self.weights!r} makes no repairs that it could act on; leave it out, "
-                    "or use weights='mask'."
+                    f"{name}={value!r}: weights={self.weights!r} makes no repairs that it could act on; leave it out"
+                    f"{otherwise}, or use weights='mask'."
                 )
