@@ -71,7 +71,7 @@ def generate(
     refuse_equal_samples(temperature, num_samples)
     if not conversations:
         return []
-    prompts = _render(processor, conversations, images)
+    prompts = render_prompts(processor, conversations, images)
     config = _sampling(model, processor, max_new_tokens, temperature, top_p, num_samples)
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -205,7 +205,7 @@ def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def _render(
+def render_prompts(
     processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
     """The prompts as texts. Images are counted, not opened: all of a data set's would not fit into memory."""
