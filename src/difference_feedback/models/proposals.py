@@ -51,10 +51,11 @@ class Copying:
         self.tried += min(accepted + 1, proposed)
         self.accepted += accepted
         self.place += accepted
-        if accepted:
-            self.missed = 0
         tokens = self.texts[self.text]
-        if self.place < len(tokens) and tokens[self.place] == written[-1]:
+        agrees = self.place < len(tokens) and tokens[self.place] == written[-1]
+        if agrees or accepted:
+            self.missed = 0
+        if agrees:
             self.place += 1
             return
         self.missed += 1
@@ -63,9 +64,9 @@ class Copying:
     def _again(self, written: Sequence[int]) -> tuple[int, int]:
         tokens, expected = self.texts[self.text], self.place + 1
         around = range(max(1, expected - _REACH), min(len(tokens), expected + _REACH) + 1)
-        length, _, place = max(
-            ((_match(tokens, k, written), -abs(k - expected), k) for k in around), default=(0, 0, expected)
-        )
+        behind = [k for k in around if tokens[k - 1] == written[-1]]
+        matches = ((_match(tokens, k, written), -abs(k - expected), k) for k in behind)
+        length, _, place = max(matches, default=(0, 0, expected))
         if length >= 2 or (length and self.missed > 1):
             return self.text, place
         return self._places.get(tuple(written[-3:]), (self.text, min(expected, len(tokens))))
