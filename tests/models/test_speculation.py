@@ -266,7 +266,7 @@ def test_where_proposals_go_on_after_an_edit() -> None:
         """The next proposals of a row that has written `answer`, one token a pass."""
         row = Copying(texts)
         for end in range(1, len(answer) + 1):
-            row.follow(answer[:end], 0, 0)
+            row.follow(answer[:end], 0)
         return row.ahead(3)
 
     assert after([draft], [10, 11]) == [12, 13, 14]
@@ -282,7 +282,7 @@ def test_where_proposals_go_on_after_an_edit() -> None:
 def test_the_window_follows_acceptances_and_costs() -> None:
     def row(tried: int, accepted: int) -> Copying:
         copying = Copying([[5] * 500])
-        copying.tried, copying.accepted = tried, accepted
+        copying.tried, copying.right = tried, accepted
         return copying
 
     sizes = [window([row(60, accepted)], [500], 100.0, 500) for accepted in (0, 30, 54, 60)]

@@ -260,7 +260,7 @@ class _Writer:
                 if token != proposed or self._finished(row):
                     break
                 accepted += 1
-            self.rows[row].follow(written, len(ahead), accepted)
+            self.rows[row].follow(written, accepted)
             counts.append(accepted + 1)
         if logits.shape[1] > 1:
             count_generated(sum(counts))
