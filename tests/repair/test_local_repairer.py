@@ -233,3 +233,17 @@ def test_an_adapter_is_switched_on_for_the_repair_alone(frozen, requests, nano_m
     assert model.active_adapter == "policy"
     assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
     assert LocalRepairer(model, processor, **settings).repair(requests) == as_policy
+
+
+def test_repairs_by_speculation_are_those_of_plain_decoding(frozen, requests):
+    """With seeds of the requests, and greedily; a draft without an end, an empty one, no reference."""
+    seeded = [replace(request, seed=i) for i, request in enumerate(requests)]
+    seeded[1] = replace(seeded[1], draft_ids=list(seeded[1].draft_ids[:-1]), reference=None)
+    seeded[2] = replace(seeded[2], draft_ids=[])
+    for settings in ({"temperature": 0}, {"temperature": 0.9}):
+        plain = repairer(frozen, speculate=False, **settings).repair(seeded, 1 + bool(settings["temperature"]))
+        for other in ({"speculate": True}, {"speculate": True, "batch_size": 2}, {}):
+            assert repairer(frozen, **other, **settings).repair(seeded, len(plain[0])) == plain
+    other = {"policy_tokenizer": frozen[1].tokenizer, "temperature": 0}
+    plain = repairer(frozen, speculate=False, **other).repair(seeded)
+    assert repairer(frozen, speculate=True, **other).repair(seeded) == plain
