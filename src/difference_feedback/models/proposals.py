@@ -7,13 +7,17 @@ import numpy as np
 _REACH = 32
 """Tokens around the expected place in which a text is searched after an edit."""
 _LONGEST_MATCH = 4
-_PRIOR = 8.0, 1.0
-"""Accepted and refused proposals that a batch is taken to have seen before its first: nine of ten are accepted."""
-_OWN_WEIGHT = 6.0
-"""Proposals of the batch's mean that are added to a row's own."""
+_PRIOR = 4.0, 1.0
+"""Right and wrong expectations that a batch is taken to have had before its first: four of five are right."""
+_OWN_WEIGHT = 3.0
+"""Expectations of the batch's mean that are added to a row's own."""
+_MEMORY = 0.9
+"""What is left of a row's counts after a pass, so that late passes count more than early ones."""
 _PAST = 0.5
 """What a row costs in a pass besides its tokens, in tokens: the reading of its keys and values."""
-_GAIN = 1.15
+_WIDER = 1.0
+"""What a row costs more in a pass over several tokens than in one over a single token, besides them."""
+_GAIN = 1.1
 """How much more a window must promise than plain decoding."""
 
 
@@ -29,7 +33,7 @@ class Copying:
         """`texts`: the draft first; then others that it may take words from, such as a reference."""
         self.texts = [list(text) for text in texts if len(text)]
         self.text = self.place = self.missed = 0
-        self.tried = self.accepted = 0
+        self.tried = self.right = 0.0  # what was expected next, and was written
         self._places: dict[tuple[int, ...], tuple[int, int]] = {}
         for number, tokens in enumerate(self.texts):
             for end in range(3, len(tokens)):
@@ -44,17 +48,19 @@ class Copying:
         """The next proposals, at most so many."""
         return self.texts[self.text][self.place : self.place + max(most, 0)] if self.texts else []
 
-    def follow(self, written: Sequence[int], proposed: int, accepted: int) -> None:
-        """Go on after a pass: of `proposed` tokens `accepted` were written, and one more, the last of `written`."""
+    def follow(self, written: Sequence[int], accepted: int) -> None:
+        """Go on after a pass: `accepted` proposals were written, and one token more, the last of `written`."""
         if not self.texts:
             return
-        self.tried += min(accepted + 1, proposed)
-        self.accepted += accepted
         self.place += accepted
-        if accepted:
-            self.missed = 0
         tokens = self.texts[self.text]
-        if self.place < len(tokens) and tokens[self.place] == written[-1]:
+        agrees = self.place < len(tokens) and tokens[self.place] == written[-1]
+        # What a pass did not try counts, too: the last token was expected or not.
+        self.tried = _MEMORY * self.tried + accepted + (self.place < len(tokens))
+        self.right = _MEMORY * self.right + accepted + agrees
+        if agrees or accepted:
+            self.missed = 0
+        if agrees:
             self.place += 1
             return
         self.missed += 1
@@ -63,9 +69,9 @@ class Copying:
     def _again(self, written: Sequence[int]) -> tuple[int, int]:
         tokens, expected = self.texts[self.text], self.place + 1
         around = range(max(1, expected - _REACH), min(len(tokens), expected + _REACH) + 1)
-        length, _, place = max(
-            ((_match(tokens, k, written), -abs(k - expected), k) for k in around), default=(0, 0, expected)
-        )
+        behind = [k for k in around if tokens[k - 1] == written[-1]]
+        matches = ((_match(tokens, k, written), -abs(k - expected), k) for k in behind)
+        length, _, place = max(matches, default=(0, 0, expected))
         if length >= 2 or (length and self.missed > 1):
             return self.text, place
         return self._places.get(tuple(written[-3:]), (self.text, min(expected, len(tokens))))
@@ -81,7 +87,8 @@ def window(rows: Sequence[Copying], available: Sequence[int], fixed: float, most
     """How many tokens to propose in the next pass: as many as give the most written tokens for its cost.
 
     The rows of a batch share a pass, so they share the window. A pass over `n` tokens of each of `B` rows costs
-    `fixed + B * (_PAST + n)`. The rule knows counts alone, so that equal runs take equal passes.
+    `fixed + B * (n + _PAST)`, and `B * _WIDER` more where `n` is above 1. The rule knows counts alone, so that equal
+    runs take equal passes.
 
     Args:
         available: how many proposals each row has.
@@ -91,12 +98,12 @@ def window(rows: Sequence[Copying], available: Sequence[int], fixed: float, most
     most = min(most, max(available, default=0))
     if most <= 0:
         return 0
-    tried, accepted = np.array([row.tried for row in rows], float), np.array([row.accepted for row in rows], float)
-    mean = (accepted.sum() + _PRIOR[0]) / (tried.sum() + sum(_PRIOR))
-    share = ((accepted + _OWN_WEIGHT * mean) / (tried + _OWN_WEIGHT))[:, None]
+    tried, right = np.array([(row.tried, row.right) for row in rows]).T
+    mean = (right.sum() + _PRIOR[0]) / (tried.sum() + sum(_PRIOR))
+    share = ((right + _OWN_WEIGHT * mean) / (tried + _OWN_WEIGHT))[:, None]
     sizes = np.arange(most + 1)
     lengths = np.minimum(sizes, np.array(available)[:, None])
     written = ((1 - share ** (lengths + 1)) / (1 - share)).sum(0)
-    rate = written / (fixed + len(rows) * (_PAST + 1 + sizes))
+    rate = written / (fixed + len(rows) * (_PAST + 1 + sizes + _WIDER * (sizes > 0)))
     best = int(rate.argmax())
     return best if rate[best] > _GAIN * rate[0] else 0

@@ -14,6 +14,7 @@ transformers' own assisted decoding and prompt lookup serve one row at a time.
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -76,7 +77,7 @@ def speculated(
     vocabulary = embeddings.weight.shape[0]
     never = frozenset(config.suppress_tokens or ())
     possible = [[[i for i in text if 0 <= i < vocabulary and i not in never] for text in of_row] for of_row in texts]
-    rows = [Copying(of_row) for of_row in possible for _ in range(config.num_return_sequences or 1)]
+    rows = [copy(row) for row in map(Copying, possible) for _ in range(config.num_return_sequences or 1)]
     decode = partial(_decode, rows=rows, numbers=numbers, fixed=fixed_cost(model) if fixed is None else fixed)
     result: list[list[int]] = model.generate(  # type: ignore[operator]
         **inputs, generation_config=config, custom_generate=decode
@@ -259,7 +260,7 @@ class _Writer:
                 if token != proposed or self._finished(row):
                     break
                 accepted += 1
-            self.rows[row].follow(written, len(ahead), accepted)
+            self.rows[row].follow(written, accepted)
             counts.append(accepted + 1)
         if logits.shape[1] > 1:
             count_generated(sum(counts))
