@@ -138,7 +138,7 @@ $(COPYING_STAMP): $(STAMP)
 	@touch $@
 
 bench-copying: $(COPYING_STAMP) ## speculation by a small pretrained model, in .venv-copying (130 MB), ten minutes
-	HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(COPYING_VENV)/bin/python benchmarks/copying.py
+	PYTHONPATH=src HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(COPYING_VENV)/bin/python benchmarks/copying.py
 
 bench-small: $(STAMP) ## the main table of docs/evidence.md in half an hour on two cores
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
