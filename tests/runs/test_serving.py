@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
 from pydantic import ValidationError
 from servers.openai_server import serve_model
 
@@ -217,7 +218,7 @@ def proposals(words):
 
 
 def test_a_server_of_repairs_speculates_from_its_prompt():
-    said = proposals(server_command(endpoint(kind=RepairEndpoint)))
+    said = proposals(server_command(endpoint(kind=RepairEndpoint, serve={"gpus": "0"})))
     assert (said["method"], said["num_speculative_tokens"]) == ("ngram", 8)
     assert 1 < said["prompt_lookup_min"] < said["prompt_lookup_max"]
     more = server_command(endpoint(kind=RepairEndpoint, serve={"speculation": 3, "options": {"max-num-seqs": 8}}))
@@ -225,12 +226,16 @@ def test_a_server_of_repairs_speculates_from_its_prompt():
     assert "--max-num-seqs=8" in more
 
 
+def test_without_a_gpu_it_does_not_since_vllm_s_kernels_for_the_cpu_sample_wrongly():
+    assert (proposals(server_command(endpoint(kind=RepairEndpoint))) is not None) == torch.cuda.is_available()
+
+
 @pytest.mark.parametrize(
     "serve",
     [{"speculation": 0}, {"options": {"spec_method": "suffix"}}, {"command": "vllm serve --spec-method suffix"}],
 )
 def test_speculation_is_off_where_a_setting_or_an_option_of_vllm_says_so(serve):
-    assert proposals(server_command(endpoint(kind=RepairEndpoint, serve=serve))) is None
+    assert proposals(server_command(endpoint(kind=RepairEndpoint, serve=serve | {"gpus": "0"}))) is None
 
 
 def test_an_option_of_vllm_stands_in_for_the_setting():
@@ -240,7 +245,7 @@ def test_an_option_of_vllm_stands_in_for_the_setting():
 
 
 def test_of_a_recipe_s_servers_only_that_of_the_repairs_speculates():
-    server = {"url": "http://127.0.0.1:8001/v1", "model": "m", "serve": {}}
+    server = {"url": "http://127.0.0.1:8001/v1", "model": "m", "serve": {"gpus": "0"}}
     other = server | {"url": "http://127.0.0.1:8002/v1"}
     values = {"reward": "llm-judge", "judge": {"endpoint": other}, "repairs": {"via": "vllm", "endpoint": server}}
     commands = {key: server_command(one) for key, one in endpoints_of(TrainRecipe.model_validate(values)).items()}
@@ -251,7 +256,7 @@ def test_of_a_recipe_s_servers_only_that_of_the_repairs_speculates():
 
 
 def test_a_server_that_repairs_share_with_a_judge_does_not_speculate(tmp_path):
-    repairs = endpoint(kind=RepairEndpoint)
+    repairs = endpoint(kind=RepairEndpoint, serve={"speculation": 8})
     with serving({"repairs.endpoint": repairs, "judge.endpoint": endpoint(url=repairs.url)}, tmp_path):
         assert proposals(started(tmp_path / "vllm_judge.log")["words"]) is None
     assert not (tmp_path / "vllm_repairs.log").exists()

@@ -113,6 +113,13 @@ def test_what_verl_cannot_do_is_refused(change: str, message: str) -> None:
         translated("nano_grpo", change)
 
 
+def test_the_server_of_the_repairs_is_the_recipe_s() -> None:
+    recipe = load_recipe("qwen2_5_vl_7b_df_gspo", TrainRecipe, ["repairs.endpoint.serve.speculation=4"])
+    assert recipe.repairs.endpoint is not None
+    block = recipe.repairs.endpoint.model_dump(mode="json", exclude_none=True)
+    assert VerlSettings(via="vllm", endpoint=block).server == recipe.repairs.endpoint
+
+
 @pytest.mark.parametrize(
     ("changes", "remedy"),
     [

@@ -51,26 +51,14 @@ class Serve(Section):
     startup_seconds: Seconds = 1800.0
     """Longest time until it answers."""
 
-    def all_options(self) -> dict[str, Any]:
-        """vLLM's options that do not depend on the endpoint."""
-        return self.options
-
 
 class RepairServe(Serve):
     """A vLLM server of a repair model, which copies most of a repair from the draft in its prompt."""
 
-    speculation: Annotated[int, Field(ge=0, le=64)] = 8
+    speculation: Annotated[int, Field(ge=0, le=64)] | None = None
     """Tokens that vLLM proposes at a time from the prompt, where it finds the last ones again (n-gram speculation). The
-    model accepts or refuses them, so repairs stay what they are, in fewer steps. 0: none."""
-
-    def all_options(self) -> dict[str, Any]:
-        """Unless the options, or the command, speculate otherwise."""
-        words = [f"--{name}" for name in self.options] + self.command
-        if not self.speculation or any(word.startswith(("--spec", "-sc")) for word in words):
-            return self.options
-        ngrams = {"prompt_lookup_min": 2, "prompt_lookup_max": 8}  # vLLM takes the longest, at its first place
-        proposals = {"method": "ngram", "num_speculative_tokens": self.speculation} | ngrams
-        return {"speculative-config": proposals} | self.options
+    model accepts or refuses them, so repairs stay what they are, in fewer steps. 0: none. By default 8 on a GPU, and 0
+    elsewhere, since vLLM's kernels for the CPU sample wrongly then (vllm#55005)."""
 
 
 class Endpoint(Section):

@@ -30,7 +30,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import CONFIG, adapter_base, place_of
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.safe_path import without_safe_path
-from difference_feedback.runs.sections import Endpoint, RepairServe
+from difference_feedback.runs.sections import Endpoint, RepairServe, Serve
 from difference_feedback.runs.servers import endpoints_of, find_program
 from difference_feedback.runs.terminal import Terminal
 
@@ -39,6 +39,7 @@ _LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM has room for
 _OF_THE_LAUNCHER = ("ACCELERATE_", "FSDP_", "ROLE_", "GROUP_", "TORCHELASTIC_", "MASTER_")
 _OF_A_RANK = {"RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "VLLM_API_KEY", "VLLM_HOST_IP"}
 _POLL_SECONDS = 0.5
+_PROPOSALS = 8  # tokens at a time
 _LARGEST_LIST = 2**22  # bytes
 _running: dict[str, "Server"] = {}  # by url: those that this process started
 
@@ -218,7 +219,28 @@ def server_command(endpoint: Endpoint) -> list[str]:
         words[place:place] = [model]
     else:
         words.append(f"--model={model}")
-    return words + [word for name, value in (options | serve.all_options()).items() for word in _option(name, value)]
+    return words + [
+        word for name, value in (options | _speculation(serve) | serve.options).items() for word in _option(name, value)
+    ]
+
+
+def _speculation(serve: Serve) -> dict[str, Any]:
+    """vLLM's option for proposals from the prompt, unless its own options or the command speculate otherwise."""
+    words = [f"--{name}" for name in serve.options] + serve.command
+    if not isinstance(serve, RepairServe) or any(word.startswith(("--spec", "-sc")) for word in words):
+        return {}
+    number = serve.speculation
+    if number is None:
+        number = _PROPOSALS if serve.gpus or _has_gpu() else 0
+    ngrams = {"prompt_lookup_min": 2, "prompt_lookup_max": 8}  # vLLM takes the longest, at its first place
+    return {"speculative-config": {"method": "ngram", "num_speculative_tokens": number} | ngrams} if number else {}
+
+
+def _has_gpu() -> bool:
+    """Whether this process sees a GPU of NVIDIA's or AMD's."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _option(name: str, value: Any) -> list[str]:
