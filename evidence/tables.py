@@ -145,7 +145,7 @@ def reference_table(results: Mapping[str, Any]) -> str:
 
 
 def log_ratio_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """A row a way of `log_ratio.py` to weigh the tokens: means over the seeds, for average precision with their range."""
+    """A row a way of `log_ratio.py` to weigh tokens: means over the seeds, for average precision with the range."""
     by_model = {
         "doubt": "`doubt` of {}",
         "log_ratio": "`log_ratio` of {}",
