@@ -14,7 +14,7 @@ from servers.unruly_server import unruly
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.questions import training_data
 from difference_feedback.policy.train import host_config, train
-from difference_feedback.report import write_report
+from difference_feedback.report.page import write_report
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe

@@ -1,7 +1,7 @@
 """The settings of the method that all hosts share: their names, defaults and help, and one check of their values."""
 # ruff: noqa: RUF009 - `option` returns a dataclass field
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -11,11 +11,8 @@ from difference_feedback.method.draft_scores import DRAFT_WEIGHTS
 from difference_feedback.method.groups import CorrectRollouts, EmptyFeasible
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 from difference_feedback.method.objectives.anchor import RepairedRatio
+from difference_feedback.method.token_texts import TokenTexts
 
-TokenTexts = Callable[[Sequence[int]], list[str]]
-"""From token ids to the text of each."""
-_BROKEN = "\ufffd"  # what bytes become that are no whole character
-_LONGEST_BREAK = 16  # tokens after which they will never be one
 _OF_REPAIRS = (
     "alignment_method",
     "anchor_gaps",
@@ -36,30 +33,6 @@ Weights = Literal["mask", "ones", "log_ratio", "doubt", "random", "inverted", "w
 def option(default: Any, text: str) -> Any:
     """A dataclass field with its help text, as `HfArgumentParser` reads it."""
     return field(default=default, metadata={"help": text})
-
-
-def token_texts(tokenizer: Any) -> TokenTexts:
-    """What each token adds to the text of those before it; joined, the texts are the text of all tokens.
-
-    A token is decoded together with those before it. By itself it may lack the blank that it stands for (SentencePiece
-    leaves out the first of a text), or be a part of a character, which then counts to the last of its tokens.
-    """
-
-    def texts(token_ids: Sequence[int]) -> list[str]:
-        ids, parts = list(token_ids), []
-        start = whole = shown = 0  # the window's first token; where its text was last whole; how much of it is written
-        for end in range(1, len(ids) + 1):
-            text = tokenizer.decode(ids[start:end])
-            is_whole = not text.endswith(_BROKEN) or end == len(ids) or end - whole > _LONGEST_BREAK
-            size = len(text) if is_whole else len(text.rstrip(_BROKEN))
-            parts.append(text[shown:size])
-            shown = max(shown, size)
-            if is_whole:
-                start, whole = whole, end
-                shown = len(tokenizer.decode(ids[start:end]))
-        return parts
-
-    return texts
 
 
 def refuse(place: str, problems: Iterable[str]) -> None:

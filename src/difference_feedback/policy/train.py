@@ -30,6 +30,7 @@ from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.terminal import Terminal
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress, StopWhenDiverged, check_gpu_budget
+from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.trl.precision import load_to_train, machine_settings
 from difference_feedback.trl.trainer_config import check_first_batch, refused_settings, trainer_config
@@ -121,8 +122,6 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
 
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
-    from trl import GRPOConfig
-
     check_gpu_budget(recipe.budget_gpu_seconds)
     check_targets(recipe.model, recipe.lora)
     defaults: dict[str, Any] = {"logging_steps": 1, "disable_tqdm": True}
@@ -139,7 +138,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
         if config.scores_drafts and recipe.repair_model not in (None, "policy"):
             _refuse_other_tokens(recipe)
     else:
-        config = trainer_config(GRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
+        config = trainer_config(LeanGRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
     if recipe.data is None:
         check_first_batch(recipe.problems, config, "problems", "problems")
     elif recipe.data.limit is not None:
@@ -190,6 +189,7 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     settings: dict[str, Any] = {
         "temperature": source.temperature,
         "batch_size": source.batch_size,
+        "speculate": source.speculate,
         "style": source.style or template_for(recipe.model if recipe.repair_model == "policy" else recipe.repair_model),
         "seed": recipe.seed,
     }

@@ -46,6 +46,7 @@ class LocalRepairer:
         adapter_name: str | None = None,
         policy_tokenizer: Any = None,
         over_ranks: bool = False,
+        speculate: bool | None = None,
     ) -> None:
         """The arguments whose names do not say it all:
 
@@ -55,6 +56,8 @@ class LocalRepairer:
                 is not a small edit, and a batch takes as long as its longest member.
             policy_tokenizer: only where the policy's vocabulary is another one than the repair model's.
             over_ranks: all ranks ask for the same repairs, and share the work; see `models.generate.generate`.
+            speculate: write several tokens in one pass, by speculation from the draft; see `models.speculation`. None
+                does so where it is faster. The law of the repairs is the same.
         """
         self.model = model
         self.processor = processor
@@ -69,6 +72,7 @@ class LocalRepairer:
         self.adapter_name = adapter_name
         self.policy_tokenizer = policy_tokenizer
         self.over_ranks = over_ranks
+        self.speculate = speculate
         self._open: set[str] = set()  # which of device and dtype a trainer may still choose
 
     @classmethod
@@ -131,6 +135,8 @@ class LocalRepairer:
             seeds=[stream_seed(self.seed, seed) for seed in seeds] if seeds else None,
             adapter_name=self.adapter_name,
             over_ranks=self.over_ranks,
+            proposals=[self._proposals(*pair) for pair in zip(requests, drafts, strict=True)],
+            speculate=self.speculate,
         )
         self.calls += 1
         if seeds:  # a request's limit, too, is its own
@@ -143,6 +149,14 @@ class LocalRepairer:
             [self._as_repair(answer, request, draft) for answer in candidates]
             for candidates, request, draft in zip(sampled, requests, drafts, strict=True)
         ]
+
+    def _proposals(self, request: RepairRequest, draft: str) -> list[list[int]]:
+        """What a repair will copy, as tokens of the repair model: the draft up to its end, parts of the reference."""
+        tokenizer = self.processor.tokenizer
+        ids = list(request.draft_ids) if self.policy_tokenizer is None else encode_text(tokenizer, draft)
+        if not end_of(ids, tokenizer):
+            ids.append(written_end(self.processor))
+        return [ids, encode_text(tokenizer, request.reference or "")]
 
     def score(self, requests: Sequence[RepairRequest], temperature: float = 1.0) -> list[FloatArray | None]:
         """Log-probability of each draft token as the answer to its repair prompt, `(T,)`; see `DraftScorer`."""

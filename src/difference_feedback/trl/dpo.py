@@ -15,7 +15,8 @@ from trl import DPOConfig, DPOTrainer
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import align
-from difference_feedback.method.settings import MaskSettings, TokenTexts, refuse, token_texts
+from difference_feedback.method.settings import MaskSettings, refuse
+from difference_feedback.method.token_texts import TokenTexts, token_texts
 
 
 @dataclass

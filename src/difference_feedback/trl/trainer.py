@@ -40,7 +40,7 @@ from difference_feedback.method.groups import SkipReason, split_by_reward
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, Member, choose_pair
 from difference_feedback.method.repairs import Repair, Repairer
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.trl.callbacks import StepHooks
 from difference_feedback.trl.config import DFGRPOConfig, refuse_shared_shards
 from difference_feedback.trl.draft_scores import (
@@ -52,7 +52,6 @@ from difference_feedback.trl.draft_scores import (
     score_drafts,
     scored_members,
 )
-from difference_feedback.trl.image_rows import FORWARD_FIELDS
 from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
@@ -186,17 +185,16 @@ class DFGRPOTrainer(ExactResume):
             if args.regroup:
                 ranks = Counter(row.rollout // len(rollouts.prompts) for row in rows)
                 batch = self._regroup(batch, members, [ranks[r] for r in range(self.accelerator.num_processes)])
-                fillers = len(batch["prompt_ids"]) - len(members)
+                fillers = int((batch["completion_mask"].sum(1) == 0).sum())
             else:
                 batch["weights"] = weigh_rollouts(batch, members)
+                self._count_items(batch)
             self.last_pairs = describe_pairs(members, rollouts, pairs, group_size)
             counts = count_pairs(repairs, refused, pairs, requested=len(requested), filler_rows=fillers)
             unrepaired = {row // group_size for row in references} - {row // group_size for row in repair_rewards}
             self._note(pair_metrics(gather_object([counts]), skipped, len(unrepaired)))
             if self.log_completions and args.regroup:
                 log_repairs(self._logs, members, rollouts, self._tokenizer)
-        if args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES:
-            batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
 
     # ---- repairs ----
@@ -311,8 +309,10 @@ class DFGRPOTrainer(ExactResume):
     def _regroup(self, batch: dict[str, Any], members: list[Member], rank_sizes: list[int]) -> dict[str, Any]:
         """Put the members in place of the rollouts, with the log-probabilities that the loss will read."""
         num_rows = rows_per_rank(rank_sizes, self._steps_per_generation)
-        batch = self._rows(batch, members, num_rows)
-        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        batch = self._rows(batch, members, len(members) + 1 if self.lean else num_rows)
+        self._count_items(batch)
+        if self.lean:
+            batch = self.lean_batch(batch, num_rows, fillers=1)
         total: int = np.sum(rank_sizes).item()
         if self.loss_type in ROW_MEAN_LOSSES and total:
             # TRL's mean includes filler rows; this makes it the mean over members.
@@ -323,6 +323,12 @@ class DFGRPOTrainer(ExactResume):
 
     def _rows(self, batch: dict[str, Any], members: list[Member], num_rows: int) -> dict[str, Any]:
         return build_batch(batch, members, num_rows, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
+
+    def _count_items(self, batch: dict[str, Any]) -> None:
+        """The divisor of losses that are a mean over the tokens of all rows, on all ranks: TRL's are the rollouts'."""
+        by_weights = self.args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES
+        counted = batch["weights" if by_weights else "completion_mask"]
+        batch["num_items_in_batch"] = self.accelerator.gather(counted.sum()).sum()
 
     def _logps_of(
         self, batch: dict[str, Any], answers: Sequence[tuple[int, Sequence[int]]]
@@ -356,13 +362,6 @@ class DFGRPOTrainer(ExactResume):
                 policy = self.accelerator.unwrap_model(self.model)
                 with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
                     batch["ref_per_token_logps"] = self._logps(self.model, batch)
-
-    def _logps(self, model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        fields = {name: batch[name] for name in FORWARD_FIELDS if name in batch}
-        rows, width = len(ids) // self._steps_per_generation, batch["completion_ids"].size(1)
-        return self._get_per_token_logps_and_entropies(model, ids, mask, width, batch_size=rows, **fields)[0]
 
     # ---- loss ----
 
