@@ -109,7 +109,7 @@ def test_shipped_plans_resolve_and_their_main_tables_are_the_same(name: str) -> 
 def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
     from difference_feedback.policy.train import host_config
 
-    for name in ("bench_full", "bench_long", "bench_tried"):
+    for name in ("bench_full", "bench_long"):
         shipped = load_recipe(name, BenchRecipe, ["seeds=[0]"])
         for cell in cells_of(shipped):
             check_cell(cell, shipped.methods[cell.method])
