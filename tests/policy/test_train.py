@@ -10,10 +10,12 @@ from architectures import save
 from PIL import Image
 from safetensors.torch import load_file
 from servers.unruly_server import unruly
+from typer.testing import CliRunner
 
+from difference_feedback.cli import app
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.questions import training_data
-from difference_feedback.policy.train import host_config, train
+from difference_feedback.policy.train import host_config, refuse_other_tokens, train
 from difference_feedback.report.page import write_report
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
@@ -111,8 +113,13 @@ def test_a_repair_model_with_other_tokens_scores_nothing(tmp_path: Path) -> None
     other = save("qwen2_5_vl", tmp_path / "other")
     recipe = recipe_of("nano_df_grpo", "trl.weights=doubt", "trl.regroup=false", f"repair_model={other}")
     with pytest.raises(ConfigError, match=r"repair_model: .*other does not have .*with the policy's tokenizer"):
-        host_config(recipe)
-    host_config(recipe.model_copy(update={"trl": recipe.trl | {"weights": "mask"}}))
+        train(recipe, Run(tmp_path / "run", recipe))
+    for allowed in ({"trl": recipe.trl | {"weights": "mask"}}, {"repair_model": "nano"}, {"repair_model": "policy"}):
+        refuse_other_tokens(recipe.model_copy(update=allowed))
+    command = ["train", "nano_df_grpo", "trl.weights=doubt", "trl.regroup=false", f"repair_model={other}"]
+    refused = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "refused")])
+    assert refused.exit_code == 2
+    assert not (tmp_path / "refused").exists()
 
 
 def test_a_budget_ends_the_run_and_what_was_spent_before_counts(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.models.scoring import answer_logps
 from difference_feedback.repair.local import LocalRepairer
 
-SCORED = {"weights": "doubt", "regroup": False}
+SCORED = {"weights": "doubt", "regroup": False, "leave_out_rows": False}
 
 
 def known_weights(ids: Sequence[int]) -> np.ndarray:

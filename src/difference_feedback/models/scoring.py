@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 from difference_feedback.data.conversations import Conversation
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.models.generate import render_prompts, unchanged
+from difference_feedback.models.images_once import images_once
 
 _MOST_LOGITS = 2**29
 """Of a batch; in float32 they take 2 GB."""
@@ -50,7 +51,7 @@ def answer_logps(
     order = sorted((i for i, ids in enumerate(answers) if len(ids)), key=lambda i: (len(texts[i]), len(answers[i])))
     scores: list[FloatArray] = [np.zeros(0, np.float32)] * len(answers)
     vocabulary = model.config.get_text_config().vocab_size
-    with unchanged(model, adapter_name), torch.no_grad():
+    with unchanged(model, adapter_name), images_once(), torch.no_grad():
         for rows in _batches(order, [len(ids) for ids in answers], batch_size, _MOST_LOGITS // vocabulary):
             part = [texts[i] for i in rows], [images[i] for i in rows], [list(answers[i]) for i in rows]
             for i, logps in zip(rows, _score_batch(model, processor, *part, temperature), strict=True):

@@ -55,6 +55,7 @@ def train(
         )
     check(recipe)
     config = host_config(recipe, run.checkpoints)
+    refuse_other_tokens(recipe)
     say_idle_devices()
     bill_servers(endpoints_of(recipe).values())
     dataset, grader = training_data(recipe)
@@ -135,8 +136,6 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
         settings = defaults | trl | {"reward_threshold": threshold_of(recipe)}
         config: Any = trainer_config(DFGRPOConfig, settings, **fixed)
         _refuse_equal_repairs(recipe, config)
-        if config.scores_drafts and recipe.repair_model not in (None, "policy"):
-            _refuse_other_tokens(recipe)
     else:
         config = trainer_config(LeanGRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
     if recipe.data is None:
@@ -155,8 +154,13 @@ def _refuse_equal_repairs(recipe: TrainRecipe, config: DFGRPOConfig) -> None:
         )
 
 
-def _refuse_other_tokens(recipe: TrainRecipe) -> None:
-    """Only processors are loaded for this."""
+def refuse_other_tokens(recipe: TrainRecipe) -> None:
+    """Raise `ConfigError` for a repair model that scores the policy's answers and has other tokens.
+
+    Only processors are loaded for this. The recipe has passed `check`.
+    """
+    if not recipe.scores_drafts or recipe.repair_model == "policy":
+        return
     policy, repair = (load_processor(str(name)).tokenizer for name in (recipe.model, recipe.repair_model))
     if (token := other_token(policy, repair)) is not None:
         raise ConfigError(

@@ -289,11 +289,10 @@ class DFGRPOTrainer(ExactResume):
             rows = rows_of_all(rollouts.rewards, references, dict.fromkeys(everywhere), group_size, args)
             members = scored_members(rows, rollouts, scored)
             batch["weights"] = weigh_rollouts(batch, members)
+            self._count_items(batch)
             self.last_pairs = describe_drafts(members, rollouts, scored, group_size)
             sums = gather_object([draft_sums(scored, len(requested))])
             self._note(draft_metrics(sums, skipped, by_policy))
-        if args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES:
-            batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
 
     def _policy_scores(self, batch: dict[str, Any], rollouts: Rollouts, rows: list[int]) -> dict[int, FloatArray]:
