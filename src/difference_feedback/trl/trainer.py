@@ -292,8 +292,7 @@ class DFGRPOTrainer(ExactResume):
             self.last_pairs = describe_drafts(members, rollouts, scored, group_size)
             sums = gather_object([draft_sums(scored, len(requested))])
             self._note(draft_metrics(sums, skipped, by_policy))
-        if args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES:
-            batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
+        self._count_items(batch)
         return batch
 
     def _policy_scores(self, batch: dict[str, Any], rollouts: Rollouts, rows: list[int]) -> dict[int, FloatArray]:
