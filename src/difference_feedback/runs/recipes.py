@@ -157,7 +157,7 @@ class RepairRLRecipe(QuestionRecipe, Published):
     """Stop once the share of right repairs no longer rises."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of TRL's `GRPOConfig`."""
+    """Settings of TRL's `GRPOConfig`, and `leave_out_rows`: false keeps rows without a gradient in the update."""
 
 
 EMBEDDED_REPAIRERS = ("oracle", "blind_rewriter", "reference")
@@ -201,8 +201,8 @@ class TrainRecipe(QuestionRecipe, Published):
     """The same in GPU time: wall seconds times the GPUs that the run holds, its servers' included."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter). verl reads
-    those that it has a counterpart of."""
+    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter, and
+    `leave_out_rows`). verl reads those that it has a counterpart of."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """verl's own settings, with `host: verl`."""
 

@@ -166,7 +166,7 @@ class GoOn(TrainerCallback):
     on_log = on_step_end
 
 
-class ExactResume(WholeCheckpoints, LeanUpdate, VLLMSampling, ImageRows):
+class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows, LeanUpdate):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig
