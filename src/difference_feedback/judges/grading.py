@@ -57,7 +57,7 @@ class GradedRow(NamedTuple):
 
 
 def grade_file(
-    path: Path, output: Path, compare: str | None = None, console: Console | None = None, jobs: int | None = None
+    path: Path, output: Path, compare: str | None = None, console: Console | None = None, jobs: int | None = 1
 ) -> GradedFile:
     """Grade the rows of `path` and write them to `output`; `compare` names a field with verdicts to compare with.
 

@@ -72,7 +72,7 @@ def mask_file(
     vocabulary: int | None = None,
     show: bool = False,
     console: Console | None = None,
-    jobs: int | None = None,
+    jobs: int | None = 1,
 ) -> MaskedFile:
     """Mask the pairs of `path` by `mask`, and write them to `output`. If there is none, no file is written.
 

@@ -12,7 +12,7 @@ Result = TypeVar("Result")
 _PART = 2**18  # bytes of a file that a process gets at a time
 
 
-def work_on_input(path: Path, work: Callable[[Row | RowProblem], Result], jobs: int | None = None) -> Iterator[Result]:
+def work_on_input(path: Path, work: Callable[[Row | RowProblem], Result], jobs: int | None = 1) -> Iterator[Result]:
     """`work(row)` of every line that `iterate_input` yields, in their order, on as many cores as `in_order` takes.
 
     Raises `DataError` as both do.

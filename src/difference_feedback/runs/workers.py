@@ -96,7 +96,7 @@ class _Worker:
             code = self._process.exitcode or 0
             how = f"was killed by {_name(-code)}" if code < 0 else f"ended with exit code {code}"
             raise DataError(
-                f"a process that worked on a part of the rows {how}, and nothing was written. Systems kill processes "
+                f"a process that worked on a part of the rows {how}, so no file was written. Systems kill processes "
                 "when memory runs out: free some, or run fewer with --jobs (1: none besides this one)"
             ) from None
         if not done:
