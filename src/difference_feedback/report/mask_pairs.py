@@ -5,7 +5,7 @@ called `"repair"`. A row may have a `"question"`, which is shown with the answer
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 from itertools import chain
@@ -87,33 +87,19 @@ class Tokenizer(Protocol):
     """The part of a transformers tokenizer that is used here."""
 
     def __len__(self) -> int: ...
+    def __hash__(self) -> int: ...
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
     def decode(self, token_ids: list[int]) -> str: ...
 
 
-def check_pairs(
-    rows: Iterable[Row | RowProblem], problems: list[RowProblem], vocabulary: int | None = None
-) -> Iterator[Pair]:
-    """The rows that are pairs, one after the other. What is wrong with others is added to `problems`.
-
-    Token ids must be below `vocabulary`.
-    """
-    line_of: dict[str | int, int] = {}
-    for row in rows:
-        if isinstance(row, RowProblem):
-            problems.append(row)
-            continue
-        line, values = row
-        row_problems = list(_problems_of(line, values, vocabulary))
-        if not row_problems and values["id"] in line_of:
-            first = line_of[values["id"]]
-            message = f"line {first} already has the id {values['id']!r}; give every row its own id"
-            row_problems = [RowProblem(line, "id", message)]
-        if row_problems:
-            problems += row_problems
-            continue
-        line_of[values["id"]] = line
-        yield Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question"))
+def pair_of(row: Row | RowProblem, vocabulary: int | None = None) -> Pair | list[RowProblem]:
+    """The pair of a row, or what is wrong with it. Token ids must be below `vocabulary`."""
+    if isinstance(row, RowProblem):
+        return [row]
+    line, values = row
+    return list(_problems_of(line, values, vocabulary)) or Pair(
+        line, values["id"], values["wrong"], values[repair_field(values)], values.get("question")
+    )
 
 
 def mask_pair(
@@ -246,7 +232,7 @@ def _wrong_with_answer(value: Any, vocabulary: int | None) -> str | None:
     if not isinstance(value, list):
         return f"the type is {type(value).__name__}; give a text or a list of token ids"
     largest = MAX_TOKEN_ID if vocabulary is None else vocabulary - 1
-    if not value or ({*map(type, value)} == {int} and 0 <= min(value) and max(value) <= largest):
+    if not value or ({*map(type, value)} == {int} and min(value) >= 0 and max(value) <= largest):
         return None
     for position, token in enumerate(value):
         if type(token) is not int or not 0 <= token <= largest:
