@@ -1,5 +1,7 @@
 """Repair models behind a real server on loopback: the nano base, asked over OpenAI's routes."""
 
+import json
+
 import pytest
 from servers.unruly_server import unruly
 
@@ -7,6 +9,7 @@ from difference_feedback import world
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatClient
 from difference_feedback.method.repairs import RepairRequest
+from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.policy.train import train
 from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
 from difference_feedback.repair.local import LocalRepairer
@@ -41,6 +44,31 @@ def test_greedy_repairs_come_alone(openai_server, base):
     repairer = EndpointRepairer(endpoint(openai_server), base[1].tokenizer, style="nano", temperature=0.0)
     with pytest.raises(ConfigError, match=r"repairs.temperature is 0.*2 samples"):
         repairer.repair([], 2)
+
+
+def test_a_request_shuts_out_vision_tokens_in_a_way_that_vllm_takes_with_speculation(openai_server, base, requests):
+    tokenizer = base[1].tokenizer
+    VLLMServerRepairer(endpoint(openai_server), tokenizer, style="nano").repair(requests[:1])
+    [body] = openai_server.requests
+    assert "logit_bias" not in body
+    ids = [tokenizer.encode(word, add_special_tokens=False) for word in body["bad_words"]]
+    assert {i for [i] in ids} == vision_token_ids(None, tokenizer) != set()
+
+
+def test_a_repair_with_a_vision_token_is_refused(base, requests):
+    """A server may ignore what a request shuts out. Such a token would stand for an image that is not there."""
+    ids = base[1].tokenizer.encode("1 plus 2 is 3 <|image_pad|>")
+    good = [i for i in ids if i not in vision_token_ids(None, base[1].tokenizer)]
+    choices = [
+        {"message": {"content": "1 plus 2 is 3"}, "token_ids": row, "finish_reason": "stop"} for row in (ids, good)
+    ]
+    with unruly() as server:
+        server.script = [{"raw": json.dumps({"choices": choices})}]
+        repairer = VLLMServerRepairer(endpoint(server), base[1].tokenizer, style="nano", temperature=1.0)
+        [[bad, fine]] = repairer.repair(requests[:1], 2)
+    assert (bad.fault, bad.token_ids) == ("unreadable", [])
+    assert fine.fault is None
+    assert fine.token_ids[:-1] == good
 
 
 @pytest.mark.parametrize("kind", [EndpointRepairer, VLLMServerRepairer])

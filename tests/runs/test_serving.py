@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from servers.openai_server import serve_model
 
 from difference_feedback.errors import ConfigError, DifferenceFeedbackError
@@ -17,7 +18,7 @@ from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.runs import watchdog
 from difference_feedback.runs.check import check
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
-from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.sections import Endpoint, RepairEndpoint
 from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import free_url, served_models, server_command, server_environment, serving
 
@@ -25,9 +26,9 @@ PROGRAM = Path(__file__).parents[1] / "servers" / "listing_server.py"
 ASK = [ChatRequest([{"role": "user", "content": "Hello"}])]
 
 
-def endpoint(*words, model="m", serve=None, **values):
+def endpoint(*words, model="m", serve=None, kind=Endpoint, **values):
     serve = {"command": [sys.executable, str(PROGRAM), *words], "startup_seconds": 20} | (serve or {})
-    return Endpoint.model_validate({"url": free_url(), "model": model, "serve": serve} | values)
+    return kind.model_validate({"url": free_url(), "model": model, "serve": serve} | values)
 
 
 def started(log):
@@ -207,6 +208,53 @@ def test_the_words_of_vllm_s_command_line():
     named = server_command(endpoint(model="judge", serve={"command": ["python", "-m", "api"], "model": "org/big"}))
     assert "--model=org/big" in named
     assert "--served-model-name=judge" in named
+
+
+def proposals(words):
+    """What the words of a command line say of speculation; None where they say nothing."""
+    [*values] = [word.partition("=")[2] for word in words if word.startswith("--speculative-config")]
+    return json.loads(values[0]) if values else None
+
+
+def test_a_server_of_repairs_speculates_from_its_prompt():
+    said = proposals(server_command(endpoint(kind=RepairEndpoint)))
+    assert (said["method"], said["num_speculative_tokens"]) == ("ngram", 8)
+    assert 1 < said["prompt_lookup_min"] < said["prompt_lookup_max"]
+    more = server_command(endpoint(kind=RepairEndpoint, serve={"speculation": 3, "options": {"max-num-seqs": 8}}))
+    assert proposals(more)["num_speculative_tokens"] == 3
+    assert "--max-num-seqs=8" in more
+
+
+@pytest.mark.parametrize(
+    "serve",
+    [{"speculation": 0}, {"options": {"spec_method": "suffix"}}, {"command": "vllm serve --spec-method suffix"}],
+)
+def test_speculation_is_off_where_a_setting_or_an_option_of_vllm_says_so(serve):
+    assert proposals(server_command(endpoint(kind=RepairEndpoint, serve=serve))) is None
+
+
+def test_an_option_of_vllm_stands_in_for_the_setting():
+    theirs = {"method": "suffix", "num_speculative_tokens": 4}
+    words = server_command(endpoint(kind=RepairEndpoint, serve={"options": {"speculative_config": theirs}}))
+    assert proposals(words) == theirs
+
+
+def test_of_a_recipe_s_servers_only_that_of_the_repairs_speculates():
+    server = {"url": "http://127.0.0.1:8001/v1", "model": "m", "serve": {}}
+    other = server | {"url": "http://127.0.0.1:8002/v1"}
+    values = {"reward": "llm-judge", "judge": {"endpoint": other}, "repairs": {"via": "vllm", "endpoint": server}}
+    commands = {key: server_command(one) for key, one in endpoints_of(TrainRecipe.model_validate(values)).items()}
+    assert proposals(commands["repairs.endpoint"]) is not None
+    assert proposals(commands["judge.endpoint"]) is None
+    with pytest.raises(ValidationError, match="speculation"):
+        TrainRecipe.model_validate(values | {"judge": {"endpoint": other | {"serve": {"speculation": 8}}}})
+
+
+def test_a_server_that_repairs_share_with_a_judge_does_not_speculate(tmp_path):
+    repairs = endpoint(kind=RepairEndpoint)
+    with serving({"repairs.endpoint": repairs, "judge.endpoint": endpoint(url=repairs.url)}, tmp_path):
+        assert proposals(started(tmp_path / "vllm_judge.log")["words"]) is None
+    assert not (tmp_path / "vllm_repairs.log").exists()
 
 
 def test_an_adapter_is_served_on_its_base(tmp_path):

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import trl_world
 from accelerate.utils import gather
@@ -29,6 +30,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "cispo-per-weighted-token": {"objective": "cispo", "length_norm": "weights", "sigma": 1.5},
     "siblings": {"sibling_repairs": True, "max_edit_cost": 0.95},
     "mixed": {"shuffle_dataset": False, "ddp_find_unused_parameters": False},
+    "log-ratio": {"weights": "log_ratio", "regroup": False, "num_repairs": 0, "length_norm": "weights"},
     "dr_grpo-accumulation": {"objective": "dr_grpo", "gradient_accumulation_steps": 2, "empty_feasible": "broadcast"},
 }
 
@@ -39,6 +41,14 @@ class Picky(trl_world.FlipParity):
     def repair(self, requests: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         repairs = super().repair(requests, num_samples)
         return [[] if sum(r.draft_ids) % 3 == 0 else drawn for r, drawn in zip(requests, repairs, strict=True)]
+
+
+class Scorer(Picky):
+    """Scores two drafts in three, by their tokens, whichever rank they are on."""
+
+    def score(self, requests: list[RepairRequest], temperature: float = 1.0) -> list[np.ndarray | None]:
+        drafts = [np.array(request.draft_ids) for request in requests]
+        return [None if ids.sum() % 3 == 0 else -4.0 * (ids % 5) for ids in drafts]
 
 
 class OnOneRank(Picky):
@@ -74,7 +84,7 @@ def train(base: Path, folder: Path, repairer: Any, rows: Dataset | None = None, 
 def main(base: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     for name, changes in VARIANTS.items():
-        trainer = train(base, folder, Picky(), mixed_rows() if name.startswith("mixed") else None, **changes)
+        trainer = train(base, folder, Scorer(), mixed_rows() if name.startswith("mixed") else None, **changes)
         if trainer.accelerator.is_main_process:
             weights = {
                 k: v.contiguous().clone() for k, v in trainer.accelerator.unwrap_model(trainer.model).named_parameters()

@@ -28,7 +28,7 @@ from difference_feedback.runs.serving import refuse_dead_server
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts
 _ENCODERS = 4  # threads that encode images and requests while answers arrive
-_UNHASHED = ("images", "logit_bias", "readable")
+_UNHASHED = ("images", "logit_bias", "bad_words", "readable")
 VLLM_SAMPLING = {"return_token_ids": True, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """vLLM's fields for a request with `token_ids`."""
 
@@ -50,7 +50,9 @@ class ChatRequest:
     """Ask a vLLM server for the token ids too, sampled from the model's own probabilities: `temperature` alone shapes
     them, and not what the model's generation configuration says, which vLLM would follow."""
     logit_bias: dict[int, float] | None = None
-    """Token id -> what is added to its logit."""
+    """Token id -> what is added to its logit. vLLM refuses it where it speculates."""
+    bad_words: Sequence[str] = ()
+    """vLLM's: texts that no answer has. Where a text is one token, the token is never sampled."""
     readable: Callable[[str], bool] | None = None
     """Whether a text is an answer to the question. Others are not kept in the cache. None: every text is one."""
 
@@ -247,6 +249,8 @@ class ChatClient:
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         if request.logit_bias:
             body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}
+        if request.bad_words:
+            body["bad_words"] = list(request.bad_words)
         if request.token_ids:
             body |= VLLM_SAMPLING
         return body
@@ -255,6 +259,8 @@ class ChatClient:
         content = {name: value for name, value in vars(request).items() if name not in _UNHASHED}
         if request.logit_bias:
             content["logit_bias"] = request.logit_bias
+        if request.bad_words:
+            content["bad_words"] = list(request.bad_words)
         if request.token_ids:
             content["vllm"] = VLLM_SAMPLING
         content |= {"images": urls, "url": self.endpoint.url, "model": self.endpoint.model}

@@ -64,6 +64,13 @@ class FlopMeter:
             self.work.backward += 2 * flops
 
 
+def count_generated(tokens: int) -> None:
+    """Count tokens that a pass over several places has written: a pass over one place is counted by itself."""
+    for meter in _running:
+        if not meter._paused:
+            meter.work.generated_tokens += tokens
+
+
 @contextmanager
 def uncounted() -> Iterator[None]:
     """No meter counts what is computed inside this context, for example an evaluation."""

@@ -12,14 +12,16 @@ import torch
 from accelerate.utils import gather_object
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel, ProcessorMixin
+from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation, bare, fill_images
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.end_tokens import end_ids
 from difference_feedback.models.images_once import images_once
+from difference_feedback.models.own_streams import OwnStreams, own_numbers
 from difference_feedback.models.ranks import is_sharded, own_share, ranks
+from difference_feedback.models.speculation import speculated, speculates
 from difference_feedback.models.vision_tokens import vision_token_ids
 
 
@@ -39,6 +41,8 @@ def generate(
     adapter_name: str | None = None,
     progress: str | None = None,
     over_ranks: bool = False,
+    proposals: Sequence[Sequence[Sequence[int]]] | None = None,
+    speculate: bool | None = None,
 ) -> list[list[list[int]]]:
     """Answer each conversation `num_samples` times; token ids in the order given, each with the token that ended it.
 
@@ -54,6 +58,11 @@ def generate(
         progress: title of a progress bar; None shows none.
         over_ranks: all ranks make this call with the same arguments. Each answers a part of the batches, and all
             return all answers, which are those of a single rank. A model that is sharded over the ranks needs it.
+        proposals: for each conversation, texts that its answers will copy with edits, likeliest first, as token ids.
+            Then several tokens may be written in one pass; see `models.speculation`. The law of the answers is the
+            same. Without `seeds`, each conversation then has streams of its own that start at `seed`.
+        speculate: whether `proposals` are used. None: where that is faster; see `models.speculation.is_faster`. A
+            model that is sharded over ranks is decoded plainly.
 
     Raises:
         ConfigError: several samples at temperature 0, which would all be the same.
@@ -62,7 +71,7 @@ def generate(
     refuse_equal_samples(temperature, num_samples)
     if not conversations:
         return []
-    prompts = _render(processor, conversations, images)
+    prompts = render_prompts(processor, conversations, images)
     config = _sampling(model, processor, max_new_tokens, temperature, top_p, num_samples)
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -77,12 +86,15 @@ def generate(
         task = bar.add_task(progress or "", total=sum(len(batches[i]) for i in share))
         for number in share:
             rows = batches[number]
-            draw = LogitsProcessorList()
-            if seeds is not None and temperature > 0:
-                draw.append(OwnStreams([seeds[i] for i in rows], num_samples, max_new_tokens, temperature))
+            copied = None
+            if proposals is not None and speculates(model, len(rows) * num_samples, speculate):
+                copied = [proposals[i] for i in rows]
+            own_seeds = None
+            if temperature > 0 and (seeds is not None or copied is not None):
+                own_seeds = [stream_seed(seed, i) if seeds is None else seeds[i] for i in rows]
             part = [prompts[i] for i in rows], [images[i] for i in rows]
             with own_random_stream(model.device, seed if number == 0 else stream_seed(seed, number)):
-                new = _generate_batch(model, processor, *part, config, draw)
+                new = _generate_batch(model, processor, *part, config, own_seeds, copied)
             answers |= {row: new[k * num_samples : (k + 1) * num_samples] for k, row in enumerate(rows)}
             bar.advance(task, len(rows))
     everywhere = dict(gather_object(list(answers.items()))) if over_ranks else answers
@@ -193,31 +205,7 @@ def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-class OwnStreams(LogitsProcessor):
-    """Draws every row's tokens from numbers of its own, and leaves `generate` the drawn token alone to choose.
-
-    A draw inverts the row's cumulative distribution, so it needs one number, whatever the batch and the device.
-    """
-
-    def __init__(self, seeds: Sequence[int], num_samples: int, max_new_tokens: int, temperature: float) -> None:
-        streams = [
-            np.random.default_rng([seed, k]).random(max_new_tokens) for seed in seeds for k in range(num_samples)
-        ]
-        self.numbers = torch.from_numpy(np.stack(streams))  # (B, T)
-        self.temperature = temperature
-        self.step = 0
-
-    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Scores `(B, V)` -> 0 at the drawn token, minus infinity elsewhere."""
-        total = (scores.float() / self.temperature).softmax(-1).double().cumsum(-1)
-        number = self.numbers[:, self.step, None].to(total.device)
-        self.step += 1
-        token = torch.searchsorted(total, number * total[:, -1:], right=True)
-        drawn = torch.full_like(scores, -torch.inf)
-        return drawn.scatter_(1, token.clamp_(max=scores.shape[1] - 1), 0.0)  # type: ignore[return-value]
-
-
-def _render(
+def render_prompts(
     processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
     """The prompts as texts. Images are counted, not opened: all of a data set's would not fit into memory."""
@@ -261,7 +249,8 @@ def _generate_batch(
     prompts: list[str],
     images: list[Sequence[Image.Image]],
     config: GenerationConfig,
-    draw: LogitsProcessorList,
+    seeds: list[int] | None,
+    copied: list[Sequence[Sequence[int]]] | None,
 ) -> list[list[int]]:
     inputs = processor(
         text=prompts,
@@ -271,11 +260,18 @@ def _generate_batch(
         add_special_tokens=False,  # the chat template has put them
         return_tensors="pt",
     ).to(model.device)
-    # In a ZeRO-3 run, transformers would let the ranks wait for each other at every token, of a whole model too.
-    sequences = model.generate(  # type: ignore[operator]
-        **inputs, generation_config=config, logits_processor=draw, synced_gpus=is_sharded(model)
-    )
-    new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    sizes: tuple[int, int] = (config.num_return_sequences, config.max_new_tokens)
+    if copied is not None:
+        new_tokens = speculated(model, inputs, config, copied, None if seeds is None else own_numbers(seeds, *sizes))
+    else:
+        draw = LogitsProcessorList()
+        if seeds is not None:
+            draw.append(OwnStreams(seeds, *sizes, config.temperature))
+        # In a ZeRO-3 run, transformers would let the ranks wait for each other at every token, of a whole model too.
+        sequences = model.generate(  # type: ignore[operator]
+            **inputs, generation_config=config, logits_processor=draw, synced_gpus=is_sharded(model)
+        )
+        new_tokens = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, config.eos_token_id) for ids in new_tokens]
 
 

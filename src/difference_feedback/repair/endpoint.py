@@ -8,7 +8,7 @@ from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatAnswer, ChatClient, ChatRequest
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
-from difference_feedback.models.vision_tokens import never_sampled, vision_token_ids
+from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.repair.projection import projected_repair
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate
 from difference_feedback.repair.wrapping import unwrapped
@@ -50,7 +50,8 @@ class EndpointRepairer:
         self.calls = 0
         self.written_end = written_end(tokenizer)
         self.client = client or ChatClient(endpoint)
-        self._bias = never_sampled(vision_token_ids(None, tokenizer)) if self.server_tokens else None
+        vision = vision_token_ids(None, tokenizer) if self.server_tokens else ()
+        self._vision = {i: tokenizer.convert_ids_to_tokens(i) for i in sorted(vision)}
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return up to `num_samples` candidates for each request, in the order of the requests.
@@ -79,7 +80,7 @@ class EndpointRepairer:
             max_tokens=min(self.endpoint.max_tokens, limit),
             n=num_samples,
             token_ids=self.server_tokens,
-            logit_bias=self._bias,
+            bad_words=list(self._vision.values()),  # a bias is refused by a server that speculates,
         )
 
     def _candidates(self, request: RepairRequest, answer: ChatAnswer) -> list[Repair]:
@@ -130,7 +131,7 @@ class VLLMServerRepairer(EndpointRepairer):
         return [self._sampled(request, ids, text, cut) for ids, text, cut in rows]
 
     def _sampled(self, request: RepairRequest, ids: list[int] | None, text: str | None, truncated: bool) -> Repair:
-        if ids is None or text is None:
+        if ids is None or text is None or not self._vision.keys().isdisjoint(ids):
             return UNREADABLE
         if self._unwrapped(request, text) != text.strip():
             return self._projected(request, text, truncated)

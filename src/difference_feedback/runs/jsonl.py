@@ -214,7 +214,10 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """`value` as JSON text. Arrays and tensors become lists, numbers that are not finite null."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    plain = _plain(value)
+    if indent is None:
+        return _ENCODER.encode(plain)
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -241,7 +244,17 @@ def _mend(file: Any) -> int:
     return int(file.seek(0, os.SEEK_END))
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # made once, not for every row
+_AS_THEY_ARE = {str, int, bool, type(None)}
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
+    if type(value) is list:  # long ones hold tokens or numbers of one kind
+        kinds = set(map(type, value))
+        if kinds <= _AS_THEY_ARE or (kinds == {float} and all(map(math.isfinite, value))):
+            return value
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):

@@ -51,6 +51,27 @@ class Serve(Section):
     startup_seconds: Seconds = 1800.0
     """Longest time until it answers."""
 
+    def all_options(self) -> dict[str, Any]:
+        """vLLM's options that do not depend on the endpoint."""
+        return self.options
+
+
+class RepairServe(Serve):
+    """A vLLM server of a repair model, which copies most of a repair from the draft in its prompt."""
+
+    speculation: Annotated[int, Field(ge=0, le=64)] = 8
+    """Tokens that vLLM proposes at a time from the prompt, where it finds the last ones again (n-gram speculation). The
+    model accepts or refuses them, so repairs stay what they are, in fewer steps. 0: none."""
+
+    def all_options(self) -> dict[str, Any]:
+        """Unless the options, or the command, speculate otherwise."""
+        words = [f"--{name}" for name in self.options] + self.command
+        if not self.speculation or any(word.startswith(("--spec", "-sc")) for word in words):
+            return self.options
+        ngrams = {"prompt_lookup_min": 2, "prompt_lookup_max": 8}  # vLLM takes the longest, at its first place
+        proposals = {"method": "ngram", "num_speculative_tokens": self.speculation} | ngrams
+        return {"speculative-config": proposals} | self.options
+
 
 class Endpoint(Section):
     """A chat model behind an OpenAI-compatible server: vLLM, SGLang, or a vendor's."""
@@ -88,6 +109,12 @@ class PolicyEndpoint(Endpoint):
     """Its name on the server; by default as the recipe names the model."""
     concurrency: Concurrency = 64
     timeout: Seconds = 600.0
+
+
+class RepairEndpoint(Endpoint):
+    """A server of a repair model."""
+
+    serve: RepairServe | None = None
 
 
 class EvaluationSettings(Section):
@@ -188,12 +215,15 @@ class Repairs(Section):
     via: Literal["local", "endpoint", "vllm"] = "local"
     """`local`: `repair_model` in this process. `endpoint`: any chat server, whose texts are projected onto the policy's
     tokens. `vllm`: a vLLM server of a model with the policy's tokenizer, which gives token ids."""
-    endpoint: Endpoint | None = None
+    endpoint: RepairEndpoint | None = None
     """The server, unless `local`."""
     style: Literal["nano", "full"] | None = None
     """Prompt: `full` for instruction-tuned models, `nano` for the nano model. By default that of its training."""
     temperature: Annotated[Temperature, Field(le=2.0)] = 0.7
     batch_size: PositiveInt = 64
+    speculate: bool | None = None
+    """Whether a model in this process writes several tokens of a repair in one pass, by speculation from the draft. By
+    default where that is faster. The law of the repairs is the same."""
     placement: Literal["pool", "own", "cpu"] | None = None
     """On verl, where the copies of `repair_model` are: on the policy's GPUs (`pool`, the default), on GPUs of their
     own, or on the CPU."""

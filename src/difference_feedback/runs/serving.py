@@ -30,7 +30,7 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.model_folder import CONFIG, adapter_base, place_of
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.safe_path import without_safe_path
-from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.sections import Endpoint, RepairServe
 from difference_feedback.runs.servers import endpoints_of, find_program
 from difference_feedback.runs.terminal import Terminal
 
@@ -125,7 +125,8 @@ def serving(endpoints: Mapping[str, Endpoint], folder: Path) -> Iterator[None]:
     first = is_first_of_machine()
     with ExitStack() as stack:
         started: dict[str, Server | None] = {}
-        for key, endpoint in endpoints.items():
+        # A server that others share with the repairs is started as the others want it: without speculation.
+        for key, endpoint in sorted(endpoints.items(), key=lambda item: isinstance(item[1].serve, RepairServe)):
             if endpoint.url not in started:
                 serves = served_models(endpoint)
                 started[endpoint.url] = None
@@ -217,7 +218,7 @@ def server_command(endpoint: Endpoint) -> list[str]:
         words[place:place] = [model]
     else:
         words.append(f"--model={model}")
-    return words + [word for name, value in (options | serve.options).items() for word in _option(name, value)]
+    return words + [word for name, value in (options | serve.all_options()).items() for word in _option(name, value)]
 
 
 def _option(name: str, value: Any) -> list[str]:

@@ -21,7 +21,7 @@ from difference_feedback.method.groups import split_by_reward
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, PromptPairs, References, choose_references, pair_prompt
 from difference_feedback.method.repairs import Limits, Repair, RepairRequest, usable_repairs
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.models.end_tokens import end_ids, written_end
 from difference_feedback.models.images_once import images_once
 from difference_feedback.models.outside_text import special_steering_tokens

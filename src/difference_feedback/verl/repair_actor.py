@@ -49,6 +49,7 @@ def _repairer(settings: VerlSettings, device: str, policy_path: str, max_tokens:
             style=settings.style,
             max_new_tokens=max_tokens,
             batch_size=settings.batch_size,
+            speculate=settings.speculate,
             **sampling,
         )
     from transformers import AutoTokenizer

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.settings import PairSettings, refuse
 from difference_feedback.runs.renamed import rename
-from difference_feedback.runs.sections import Endpoint
+from difference_feedback.runs.sections import RepairEndpoint
 from difference_feedback.runs.validation import build_config, explain
 
 
@@ -33,6 +33,8 @@ class VerlSettings(PairSettings):
     temperature: float = 0.7
     batch_size: int = 64
     """Requests that a replica, or a server, gets at a time; each has `num_repairs` candidates."""
+    speculate: bool | None = None
+    """Whether a replica writes several tokens of a repair in one pass; by default where that is faster."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     attention: str | None = None
     num_cpus: float = 1.0
@@ -47,6 +49,11 @@ class VerlSettings(PairSettings):
 
     def __post_init__(self) -> None:
         self.check()
+        if self.scores_drafts:
+            raise ConfigError(
+                f"weights={self.weights!r}: on verl, wrong answers are repaired and not scored; use weights='mask', or "
+                "host: trl."
+            )
         if self.needs_repairer and self.via == "local" and not self.repair_model:
             raise ConfigError(
                 "repair_model is missing: give the folder or hub name of a repair model, via=endpoint, or "
@@ -66,14 +73,14 @@ class VerlSettings(PairSettings):
             raise ConfigError(f"endpoint.url or endpoint.model is missing: via={self.via} needs a server; give both.")
         try:
             if self.endpoint:
-                Endpoint.model_validate(self.endpoint)
+                RepairEndpoint.model_validate(self.endpoint)
         except ValidationError as error:
-            raise ConfigError(explain(Endpoint, error.errors()[0], {}, "endpoint")) from None
+            raise ConfigError(explain(RepairEndpoint, error.errors()[0], {}, "endpoint")) from None
 
     @property
-    def server(self) -> Endpoint:
+    def server(self) -> RepairEndpoint:
         """The server, with `via` other than `local`."""
-        return Endpoint.model_validate(self.endpoint)
+        return RepairEndpoint.model_validate(self.endpoint)
 
     @property
     def needs_places(self) -> bool:
