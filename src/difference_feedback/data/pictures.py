@@ -164,7 +164,8 @@ def _state_of(picture: Picture) -> tuple[Any, ...] | None:
         state = os.stat(picture["path"])
     except (OSError, ValueError):
         return None
-    return *picture.values(), state.st_mtime_ns, state.st_size, state.st_ino
+    content = picture["path"], state.st_mtime_ns, state.st_size, state.st_ino
+    return *content, picture["frame"], picture["height"], picture["width"]
 
 
 def open_picture(read: Callable[[], Any], picture: Picture, source: str, min_side: int, max_pixels: int) -> Image.Image:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, is_dataclass
 from enum import Enum
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,8 @@ _Row = list[Image.Image]
 _Key = tuple[Any, ...]
 _process = BaseImageProcessor.__call__
 _memory: BoundedMemory[BatchFeature] | None = None
+_blocks = 0
+_entering = Lock()
 _layouts: dict[_Key, _Layout | None] = {}
 """By processor and settings; None where rows cannot be put together."""
 
@@ -60,19 +63,22 @@ _layouts: dict[_Key, _Layout | None] = {}
 def images_once() -> Iterator[None]:
     """Within the block, image processors of transformers compute each row of pictures once. Outputs are the same bits.
 
-    Blocks within a block share its memory, which ends with the outermost one.
+    Blocks within or beside each other share a memory, which ends with the last of them.
     """
-    global _memory
-    if _memory is not None:
-        yield
-        return
-    _memory = BoundedMemory(_LIMIT)
-    BaseImageProcessor.__call__ = _process_once  # type: ignore[method-assign, assignment]
+    global _memory, _blocks
+    with _entering:
+        _blocks += 1
+        if _blocks == 1:
+            _memory = BoundedMemory(_LIMIT)
+            BaseImageProcessor.__call__ = _process_once  # type: ignore[method-assign, assignment]
     try:
         yield
     finally:
-        BaseImageProcessor.__call__ = _process  # type: ignore[method-assign]
-        _memory = None
+        with _entering:
+            _blocks -= 1
+            if _blocks == 0:
+                BaseImageProcessor.__call__ = _process  # type: ignore[method-assign]
+                _memory = None
 
 
 def _process_once(processor: BaseImageProcessor, *args: Any, **kwargs: Any) -> BatchFeature:
