@@ -171,7 +171,7 @@ def word_texts(text: str) -> list[str]:
 def _tokenize(pair: Pair, tokenizer: Tokenizer | None) -> tuple[Tokens, Tokens]:
     wrong, repair = pair.wrong, pair.repair
     if tokenizer is not None:
-        texts_of = _texts_of(tokenizer)  # type: ignore[arg-type]  # tokenizers are hashed by identity
+        texts_of = _texts_of(tokenizer)
 
         def tokens(answer: RawAnswer) -> Tokens:
             ids = tokenizer.encode(answer, add_special_tokens=False) if isinstance(answer, str) else answer
