@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from trl import GRPOConfig
 
 from difference_feedback import world
 from difference_feedback.judges.reward_sum import weighted_sums
 from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.trl import ExactResume
+from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.trl.rollouts import total_rewards, unjudged
 from difference_feedback.world import nano
 
@@ -23,8 +23,9 @@ def test_in_plain_grpo_the_unjudged_have_no_advantage_and_move_no_mean(tmp_path,
     def reward(completions, completion_ids, **_):
         return [(1.0, None, 0.0, 1.0)[i % 4] for i in range(len(completions))]
 
-    args = GRPOConfig(
+    args = LeanGRPOConfig(
         **{"output_dir": str(tmp_path), "per_device_train_batch_size": 4, "num_generations": 4, "max_steps": 1},
+        **{"leave_out_rows": False},
         **{"max_completion_length": 4, "loss_type": "grpo", "beta": 0.0, "bf16": False, "use_cpu": True},
         **{"gradient_checkpointing": False, "report_to": "none", "disable_tqdm": True, "save_strategy": "no"},
     )
