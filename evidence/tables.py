@@ -144,6 +144,40 @@ def reference_table(results: Mapping[str, Any]) -> str:
     return markdown_table(["", *(f"right, shown {name}" for name in references.values()), *shares.values()], rows)
 
 
+def log_ratio_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """A row a way of `log_ratio.py` to weigh tokens: means over the seeds, for average precision with the range."""
+    by_model = {
+        "doubt": "`doubt` of {}",
+        "log_ratio": "`log_ratio` of {}",
+        "repair_of_two": "mask of the right one of two repairs by {}",
+        "one_repair": "mask of a repair by {}",
+    }
+    alike = {
+        "sibling": "mask of the closest right sibling",
+        "oracle": "mask of the oracle's repair",
+        "policy": "doubt of the policy itself",
+        "random": "random tokens",
+    }
+    ways = [(way, name.format(label), runs) for way, name in by_model.items() for label, runs in results.items()]
+    ways += [(way, name, list(results.values())[-1]) for way, name in alike.items()]
+    lines = []
+    for way, name, runs in ways:
+        figures = {key: [run["ways"][way][key] for run in runs] for key in runs[0]["ways"][way]}
+        means = {key: f"{statistics.mean(values):.2f}" for key, values in figures.items()}
+        for key in ("average_precision", "root_average_precision"):
+            means[key] += f" ({min(figures[key]):.2f}–{max(figures[key]):.2f})"
+        seconds = statistics.mean(figures["seconds"])
+        shown = ["precision", "recall", "average_precision", "root_recall", "root_average_precision", "density"]
+        lines.append([name, *(means[key] for key in shown), f"{1000 * seconds:.1f}" if seconds else ""])
+    columns = ["precision", "recall", "average precision", "roots: recall", "roots: average precision"]
+    columns += ["density", "CPU ms"]
+    some = next(iter(results.values()))
+    return (
+        f"{markdown_table(['', *columns], lines)}\n\nMean over {len(some)} seeds, in brackets the lowest and "
+        f"the highest; {', '.join(str(run['drafts']) for run in some)} drafts."
+    )
+
+
 def drafted_table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
     """A row a drafter of `drafted_repairs.py`: means over the seeds, and the range of the seeds for the ratios."""
     lines = []

@@ -12,7 +12,7 @@ import pytest
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trl import GRPOConfig, SFTConfig
+from trl import SFTConfig
 from typer.testing import CliRunner
 
 from difference_feedback.cli import app
@@ -27,6 +27,7 @@ from difference_feedback.runs.recipes import (
 )
 from difference_feedback.runs.sections import Section
 from difference_feedback.trl import DFGRPOConfig
+from difference_feedback.trl.config import LeanGRPOConfig
 
 pytestmark = pytest.mark.faults
 
@@ -118,10 +119,10 @@ VALUES += [
 VALUES += ["x", "Ä", "none", "-", "null", "{question: 1}", "[0, 0]", "- a", "embedded", "all"]
 COMMANDS: dict[str, tuple[type[Section], type | None]] = {
     "train nano_df_grpo repair_model=nano": (TrainRecipe, DFGRPOConfig),
-    "train nano_grpo": (TrainRecipe, GRPOConfig),
+    "train nano_grpo": (TrainRecipe, LeanGRPOConfig),
     "train nano_grpo host=verl": (TrainRecipe, DFGRPOConfig),
     "repair sft nano_repair_sft": (RepairSFTRecipe, SFTConfig),
-    "repair rl nano_repair_rl model=nano": (RepairRLRecipe, GRPOConfig),
+    "repair rl nano_repair_rl model=nano": (RepairRLRecipe, LeanGRPOConfig),
     "base nano_base": (BaseRecipe, None),
     "evaluate nano_evaluate": (EvaluateRecipe, None),
     "demo bench_small": (BenchRecipe, None),

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.alignment import align
 from difference_feedback.method.masks import pad_weights, root_cause_mask, step_ids, token_weights
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 
 small = st.lists(st.integers(0, 3), max_size=12)
 

@@ -335,7 +335,11 @@ def test_the_papers_defaults() -> None:
         ({"sigma": 0.0}, "sigma=0.0", "positive"),
         ({"root_cause": True, "weights": "ones"}, "root_cause=True", "weights='mask'"),
         ({"root_cause": True, "weights": "random"}, "root_cause=True", "weights='mask'"),
-        ({"weights": "off"}, "weights='off'", "mask, ones, random, inverted, wrong_only, repair_only"),
+        (
+            {"weights": "off"},
+            "weights='off'",
+            "mask, ones, log_ratio, doubt, random, inverted, wrong_only, repair_only",
+        ),
         ({"reference": "teacher"}, "reference='teacher'", "sibling_then_answer, sibling, answer"),
         ({"empty_feasible": "keep"}, "empty_feasible='keep'", "drop, broadcast"),
         ({"correct_rollouts": "drop"}, "correct_rollouts='drop'", "leave, keep"),

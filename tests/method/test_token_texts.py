@@ -4,53 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizer_kinds import WRONG, tokenizer_of
 from transformers import PreTrainedTokenizerFast
 
 from difference_feedback.method.masks import step_ids
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.report.mask_pairs import Pair, mask_pair
 
-LEARNED = ["the answer is 3 . so it is", "it is 4.5. So the sum", "no , 7 !"] * 3
-WRONG = "the answer is 3.5. so it is 4。 ünd 日本。 no 😀. it is 7."
-
-
-def byte_level() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        LEARNED, trainers.BpeTrainer(vocab_size=300, initial_alphabet=sorted(alphabet), show_progress=False)
-    )
-    return tokenizer
-
-
-def byte_fallback() -> Tokenizer:
-    """As Llama 2's: a blank is put before a text and taken away from its decoded start."""
-    tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    special = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    tokenizer.train_from_iterator(
-        LEARNED, trainers.BpeTrainer(vocab_size=320, special_tokens=special, show_progress=False)
-    )
-    return tokenizer
-
-
-def unigram() -> Tokenizer:
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
-    options = {"vocab_size": 60, "special_tokens": ["<unk>"], "unk_token": "<unk>", "show_progress": False}
-    tokenizer.train_from_iterator([*LEARNED, WRONG], trainers.UnigramTrainer(**options))
-    return tokenizer
-
-
-FAMILIES = {
-    build.__name__: PreTrainedTokenizerFast(tokenizer_object=build()) for build in (byte_level, byte_fallback, unigram)
-}
+FAMILIES = {kind: tokenizer_of(kind) for kind in ("byte_level", "byte_fallback", "unigram")}
 
 
 @pytest.fixture(params=FAMILIES)

@@ -6,9 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from architectures import BUILDERS, NAMES, asking, mixed_rows, picture
+from test_scoring import logps_of_generate
 from torch import nn
 
 from difference_feedback.data.repair_set import RepairExample
@@ -18,6 +20,7 @@ from difference_feedback.models.adapters import name_base, with_lora
 from difference_feedback.models.end_tokens import end_ids, end_of, written_end
 from difference_feedback.models.generate import generate
 from difference_feedback.models.load import load_model
+from difference_feedback.models.scoring import answer_logps
 from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.policy.evaluation import evaluate
 from difference_feedback.repair.embedded import ReferenceRepairer
@@ -54,6 +57,17 @@ def test_a_batch_answers_as_each_prompt_alone(loaded: tuple[Any, Any]) -> None:
     assert together == alone
     assert generate(*loaded, prompts[2:3], [[]], **GREEDY) == together[2:3]
     assert generate(*loaded, prompts, images, batch_size=2, **GREEDY) == together
+
+
+def test_answers_are_scored_as_generate_writes_them(loaded: tuple[Any, Any]) -> None:
+    """Prompts with one, two, three and no images, padded in one batch."""
+    prompts, images = mixed_rows()
+    last = len(loaded[1].tokenizer)
+    answers = [[last - 3 - 7 * k for k in range(2 + 3 * i)] for i in range(len(prompts))]
+    together = answer_logps(*loaded, prompts, images, answers)
+    for score, prompt, pictures, ids in zip(together, prompts, images, answers, strict=True):
+        np.testing.assert_allclose(answer_logps(*loaded, [prompt], [pictures], [ids])[0], score, rtol=0, atol=1e-4)
+        np.testing.assert_allclose(logps_of_generate(*loaded, prompt, pictures, ids), score, rtol=0, atol=1e-4)
 
 
 def test_images_are_seen_in_their_order(loaded: tuple[Any, Any]) -> None:

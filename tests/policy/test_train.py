@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from architectures import save
 from PIL import Image
 from safetensors.torch import load_file
 from servers.unruly_server import unruly
+from typer.testing import CliRunner
 
+from difference_feedback.cli import app
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.questions import training_data
-from difference_feedback.policy.train import host_config, train
-from difference_feedback.report import write_report
+from difference_feedback.policy.train import host_config, refuse_other_tokens, train
+from difference_feedback.report.page import write_report
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe
@@ -90,6 +93,33 @@ def test_pairs_come_without_a_repair_model_of_their_own(overrides: list[str], tm
     if overrides[0] == "repair_model=null":
         assert summary["cost"]["wall"]["repair"] == 0.0
         assert all(row["df/edit_cost"] <= 0.6 for row in rows if row["df/pairs"])
+
+
+def test_wrong_answers_are_scored_by_a_model_beside_the_policy(tmp_path: Path) -> None:
+    """The base scores; a repair's temperature of 0 means nothing, where none is sampled."""
+    scored = ["trl.weights=log_ratio", "trl.regroup=false", "repair_model=nano", "repairs.temperature=0"]
+    recipe = recipe_of("nano_df_grpo", "trl.max_steps=1", "trl.per_device_train_batch_size=32", *scored)
+    run = Run(tmp_path / "run", recipe)
+    summary = train(recipe, run)
+    row = next(row for row in run.metrics() if "df/scored" in row)
+    assert row["df/scored"] > 0
+    assert 0 < row["df/weight_density/wrong"] < 0.5
+    assert summary["cost"]["wall"]["num_repairs"] == 1
+    assert summary["cost"]["wall"]["repair"] > 0
+    write_report([run.folder], tmp_path / "report.html")
+
+
+def test_a_repair_model_with_other_tokens_scores_nothing(tmp_path: Path) -> None:
+    other = save("qwen2_5_vl", tmp_path / "other")
+    recipe = recipe_of("nano_df_grpo", "trl.weights=doubt", "trl.regroup=false", f"repair_model={other}")
+    with pytest.raises(ConfigError, match=r"repair_model: .*other does not have .*with the policy's tokenizer"):
+        train(recipe, Run(tmp_path / "run", recipe))
+    for allowed in ({"trl": recipe.trl | {"weights": "mask"}}, {"repair_model": "nano"}, {"repair_model": "policy"}):
+        refuse_other_tokens(recipe.model_copy(update=allowed))
+    command = ["train", "nano_df_grpo", "trl.weights=doubt", "trl.regroup=false", f"repair_model={other}"]
+    refused = CliRunner().invoke(app, [*command, "--output", str(tmp_path / "refused")])
+    assert refused.exit_code == 2
+    assert not (tmp_path / "refused").exists()
 
 
 def test_a_budget_ends_the_run_and_what_was_spent_before_counts(tmp_path: Path) -> None:

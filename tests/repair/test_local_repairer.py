@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoProcessor
@@ -11,6 +12,7 @@ from difference_feedback.data.untrusted import special_tokens
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.models.prompt_lengths import PromptLengths
+from difference_feedback.models.scoring import answer_logps
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import (
     FULL,
@@ -114,6 +116,36 @@ def test_a_prompt_that_does_not_fit_gets_no_repair_and_the_others_theirs(frozen,
     assert repairer(frozen).repair(requests, 2) == [[]] * len(requests)
 
 
+def test_drafts_are_scored_as_answers_to_their_repair_prompts(frozen, requests, monkeypatch):
+    """Under another draft, another reference or another style, the same tokens have other probabilities."""
+    model, processor = frozen
+    local = repairer(frozen)
+    scores = local.score(requests)
+    for request, score in zip(requests, scores, strict=True):
+        draft = processor.tokenizer.decode(request.draft_ids, skip_special_tokens=True)
+        prompt = local.prompt(request.prompt, draft, request.reference)
+        expected = answer_logps(model, processor, [prompt], [request.images], [request.draft_ids])[0]
+        np.testing.assert_allclose(score, expected, rtol=1e-5, atol=1e-5)
+    first = requests[0]
+    other = [local.score([replace(first, reference="sorted 3 4")])[0], repairer(frozen, style="full").score([first])[0]]
+    assert all(not np.allclose(scores[0], score, atol=1e-3) for score in other)
+    assert local.score([]) == []
+    assert local.calls == 0, "nothing is drawn"
+    texts = [local.prompt(r.prompt, processor.tokenizer.decode(r.draft_ids), r.reference) for r in requests]
+    sizes = [[(image.height, image.width) for image in request.images] for request in requests]
+    lengths = PromptLengths(processor, "nano").count(texts, sizes)
+    whole = [n + len(request.draft_ids) for n, request in zip(lengths, requests, strict=True)]
+    limit = sorted(whole)[2]
+    monkeypatch.setattr(model.config.text_config, "max_position_embeddings", limit)
+    some = local.score([*requests, replace(first, draft_ids=[10**6])])
+    assert [score is not None for score in some] == [*(n <= limit for n in whole), False]
+
+
+def test_drafts_in_other_tokens_are_not_scored(frozen, requests):
+    with pytest.raises(ConfigError, match="policy_tokenizer"):
+        repairer(frozen, policy_tokenizer=frozen[1].tokenizer).score(requests)
+
+
 def test_text_and_tokens_belong_together(frozen, requests):
     tokenizer = frozen[1].tokenizer
     for samples in repairer(frozen, max_new_tokens=40, temperature=2.0).repair(requests, 4):
@@ -201,3 +233,17 @@ def test_an_adapter_is_switched_on_for_the_repair_alone(frozen, requests, nano_m
     assert model.active_adapter == "policy"
     assert {name: p.requires_grad for name, p in model.named_parameters()} == flags
     assert LocalRepairer(model, processor, **settings).repair(requests) == as_policy
+
+
+def test_repairs_by_speculation_are_those_of_plain_decoding(frozen, requests):
+    """With seeds of the requests, and greedily; a draft without an end, an empty one, no reference."""
+    seeded = [replace(request, seed=i) for i, request in enumerate(requests)]
+    seeded[1] = replace(seeded[1], draft_ids=list(seeded[1].draft_ids[:-1]), reference=None)
+    seeded[2] = replace(seeded[2], draft_ids=[])
+    for settings in ({"temperature": 0}, {"temperature": 0.9}):
+        plain = repairer(frozen, speculate=False, **settings).repair(seeded, 1 + bool(settings["temperature"]))
+        for other in ({"speculate": True}, {"speculate": True, "batch_size": 2}, {}):
+            assert repairer(frozen, **other, **settings).repair(seeded, len(plain[0])) == plain
+    other = {"policy_tokenizer": frozen[1].tokenizer, "temperature": 0}
+    plain = repairer(frozen, speculate=False, **other).repair(seeded)
+    assert repairer(frozen, speculate=True, **other).repair(seeded) == plain

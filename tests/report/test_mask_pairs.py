@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.report.mask_pairs import Pair, check_pairs, load_tokenizer, mask_pair, word_tokens
-from difference_feedback.runs.jsonl import Row
+from difference_feedback.report.mask_file import mask_file
+from difference_feedback.report.mask_pairs import Pair, load_tokenizer, mask_pair, pair_of, word_texts, word_tokens
+from difference_feedback.runs.jsonl import Row, read_rows, write_jsonl
 
 # Excerpts of MATH-Vision responses (Wang et al., NeurIPS 2024, github.com/mathllm/MATH-V, MIT licence).
 WRONG = "There are two different digits in this picture: 0 and 5. The answer is \\boxed{2}."
@@ -14,8 +15,9 @@ RIGHT = "There are 6 different digits: 0, 5, 6, 8, 9.\n\n\\boxed{6}"
 
 
 def checked(rows, vocabulary=None):
-    problems = []
-    return list(check_pairs(rows, problems, vocabulary)), problems
+    results = [pair_of(row, vocabulary) for row in rows]
+    pairs = [result for result in results if isinstance(result, Pair)]
+    return pairs, [problem for result in results if isinstance(result, list) for problem in result]
 
 
 def masked(wrong, repaired, **options):
@@ -76,12 +78,12 @@ def test_token_ids_as_they_are():
     ],
 )
 def test_words_and_signs(text, tokens):
-    assert word_tokens(text)[0] == tokens
+    assert word_tokens(text) == tokens
 
 
 @given(st.text())
 def test_no_character_but_white_space_is_lost(text):
-    names, texts = word_tokens(text)
+    names, texts = word_tokens(text), word_texts(text)
     assert "".join(texts) == text[: len("".join(texts))]
     assert text[len("".join(texts)) :].strip() == ""
     assert [shown.lstrip() for shown in texts] == names
@@ -191,10 +193,11 @@ def test_ids_beyond_the_vocabulary():
     assert "from 0 to 99" in problem
 
 
-def test_duplicated_ids_keep_the_first():
-    rows = [Row(1, {"id": "a", "wrong": "x", "repaired": "y"}), Row(4, {"id": "a", "wrong": "p", "repaired": "q"})]
-    pairs, problems = checked(rows)
-    assert [pair.wrong for pair in pairs] == ["x"]
-    assert [str(problem) for problem in problems] == [
-        "line 4, \"id\": line 1 already has the id 'a'; give every row its own id"
+def test_duplicated_ids_keep_the_first(tmp_path):
+    wrongs = {"x": "a", "z": "b", "p": "a"}
+    write_jsonl(tmp_path / "pairs", [{"id": i, "wrong": wrong, "repaired": "y"} for wrong, i in wrongs.items()])
+    file = mask_file(tmp_path / "pairs", tmp_path / "masks", mask_pair)
+    assert [row["wrong_tokens"] for row in read_rows(tmp_path / "masks")] == [["x"], ["z"]]
+    assert [str(problem) for problem in file.problems] == [
+        "line 3, \"id\": line 1 already has the id 'a'; give every row its own id"
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from difference_feedback.report import write_report
+from difference_feedback.report.page import write_report
 
 pytest.importorskip("selenium", reason="left out: the report's page in a browser (selenium is not installed)")
 from selenium import webdriver

@@ -11,7 +11,8 @@ from PIL import Image
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import BenchmarkScore, Curve, ReportData
 from difference_feedback.report.data_check import write_check_page
-from difference_feedback.report.mask_page import MaskTotals, write_mask_page
+from difference_feedback.report.mask_file import MaskTotals, PairTotals
+from difference_feedback.report.mask_page import write_mask_page
 from difference_feedback.report.mask_pairs import Pair, mask_pair
 from difference_feedback.report.page import write_page
 from difference_feedback.runs.jsonl import RowProblem
@@ -51,7 +52,8 @@ def write_report(path: Path, demo_folder: Path) -> None:
 def write_masks(path: Path, _: Path) -> None:
     pair = Pair(1, WORD, f"{WORD} {WORD}", f"a {WORD} b", question=WORD)
     totals = MaskTotals()
-    totals.add(masked := mask_pair(pair))
+    masked = mask_pair(pair)
+    totals.add(PairTotals.of(masked))
     write_mask_page(path, [masked], totals, WORD)
 
 

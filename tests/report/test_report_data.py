@@ -11,11 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from difference_feedback.errors import DataError
-from difference_feedback.report import write_report
 from difference_feedback.report.chart import learning_chart, nice_ticks, spread
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Curve, CurvePoint, MethodResult
-from difference_feedback.report.page import verdict
+from difference_feedback.report.page import verdict, write_report
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import JsonLines
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe

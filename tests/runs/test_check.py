@@ -18,7 +18,7 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.runs.check import HOST_OBJECTIVES, check, check_compared
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import build_recipe, dump_recipe, load_recipe, shipped_recipes
-from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
+from difference_feedback.runs.recipes import DRAFT_SCORES, EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_server
 from difference_feedback.runs.yaml_text import parse_yaml
@@ -27,6 +27,7 @@ NOBODY = "http://127.0.0.1:9/v1"
 SERVER = f"{{url: {NOBODY}, model: m}}"
 KEYED = f"{{url: {NOBODY}, model: m, api_key_env: NO_SUCH_KEY}}"
 DF, RL = ("train", "nano_df_grpo", "repair_model=nano"), ("repair", "rl", "nano_repair_rl", "model=nano")
+SCORED = ("train", "nano_df_grpo", "trl.weights=log_ratio", "trl.regroup=false")
 SERVED = ("train", "nano_df_grpo", "repair_model=null", "repairs.via=endpoint")
 
 MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
@@ -55,6 +56,14 @@ MISTAKES: list[tuple[tuple[str, ...], str, str]] = [
     (SERVED, "repairs.endpoint", "url and model"),
     ((*SERVED, f"repairs.endpoint={SERVER}"), "repairs.endpoint.url", "correct the url"),
     ((*DF, "repair_model=oracle", "data.path=rows.jsonl"), "repair_model: oracle", "give a repair model"),
+    ((*SCORED, "repair_model=oracle"), "trl.weights: log_ratio", "a folder or hub name in repair_model"),
+    (
+        (*SCORED, "repair_model=null", "repairs.via=vllm", f"repairs.endpoint={SERVER}"),
+        "trl.weights",
+        "repairs.via: vllm",
+    ),
+    ((*SCORED, "repair_model=null", "trl.num_repairs=0"), "repair_model", "train one"),
+    ((*SCORED, "host=verl"), "trl.weights: log_ratio", "use host: trl"),
     ((*DF, "trl.report_to=[wandb]"), "trl.report_to", "pip install wandb"),
     ((*DF, "trl.report_to=tensorbord"), "trl.report_to", "Did you mean 'tensorboard'"),
     ((*DF, "report_to=wandb"), "report_to", "pip install wandb"),
@@ -315,6 +324,22 @@ def test_a_recipe_knows_as_the_trainer_does_whether_it_needs_repairs(
     trl = {"num_repairs": num_repairs, "weights": weights, "regroup": regroup, "sibling_repairs": num_repairs == 0}
     config = DFGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **trl)
     assert TrainRecipe.model_validate({"trl": trl}).needs_repairer == config.needs_repairer
+
+
+@pytest.mark.parametrize("weights", DRAFT_SCORES)
+@pytest.mark.parametrize("num_repairs", [{}, {"num_repairs": 0}])
+def test_a_recipe_knows_as_the_trainer_does_that_answers_are_scored(
+    weights: str, num_repairs: dict[str, int], tmp_path: Path
+) -> None:
+    from difference_feedback.trl import DFGRPOConfig
+
+    trl = {"weights": weights, "regroup": False} | num_repairs
+    config = DFGRPOConfig(output_dir=str(tmp_path), use_cpu=True, bf16=False, **trl)
+    recipe = TrainRecipe.model_validate({"trl": trl})
+    assert (
+        (recipe.scores_drafts, recipe.needs_repairer) == (config.scores_drafts, config.needs_repairer) == (True, True)
+    )
+    assert not TrainRecipe.model_validate({"trl": trl, "method": "grpo"}).needs_repairer
 
 
 TRAINED = {"repair_model": "oracle"}

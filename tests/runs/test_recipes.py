@@ -48,11 +48,11 @@ def test_settings_for_trl_are_trl_s_own(name: str, tmp_path: Path) -> None:
     for part in parts:
         if not isinstance(part, RepairSFTRecipe | RepairRLRecipe | TrainRecipe):
             continue
-        from trl import GRPOConfig, SFTConfig
+        from trl import SFTConfig
 
-        from difference_feedback.trl import DFGRPOConfig
+        from difference_feedback.trl.config import DFGRPOConfig, LeanGRPOConfig
 
-        config_class = SFTConfig if isinstance(part, RepairSFTRecipe) else GRPOConfig
+        config_class = SFTConfig if isinstance(part, RepairSFTRecipe) else LeanGRPOConfig
         if isinstance(part, TrainRecipe) and part.method == "df-grpo":
             config_class = DFGRPOConfig
         values = {**part.trl, "bf16": False, "gradient_checkpointing": False}  # a machine without a GPU refuses bf16

@@ -22,6 +22,8 @@ from difference_feedback.repair.rl import fit_rl
 from difference_feedback.repair.rl_data import rl_dataset
 from difference_feedback.repair.sft import RepairCollator, fit_sft, sft_dataset
 from difference_feedback.trl import DFGRPOTrainer
+from difference_feedback.trl.image_rows import select_rows
+from difference_feedback.trl.row_exchange import join_rows, pack_rows, unpack_rows
 from difference_feedback.world import correct_answers, sample_problems
 
 pytestmark = pytest.mark.parametrize("name", NAMES)
@@ -72,7 +74,17 @@ def micro_batches(trainer: Any) -> list[dict[str, Any]]:
     """What TRL's loss reads in the first step, in the order and the parts that TRL makes."""
     trl_world.first_batch(trainer)
     assert trainer.last_pairs
-    return trainer._buffered_inputs
+    return [batch for batch in trainer._buffered_inputs if batch]
+
+
+def as_if_moved(trainer: Any, batch: dict[str, Any]) -> dict[str, Any]:
+    """The same rows, the first half of which come from another rank."""
+    half = len(batch["prompt_ids"]) // 2
+    if not half:
+        return batch
+    moved = unpack_rows(*pack_rows(select_rows(batch, range(half))))
+    stay = select_rows(batch, range(half, len(batch["prompt_ids"])))
+    return join_rows([moved, stay], trainer.processing_class.tokenizer.pad_token_id)
 
 
 def logps_of(trainer: Any, batch: dict[str, Any]) -> torch.Tensor:
@@ -113,6 +125,7 @@ def test_a_row_alone_has_the_log_probabilities_that_it_has_in_the_batch(
     compared = 0
     for batch in micro_batches(trainer):
         together = logps_of(trainer, batch)  # row by row
+        batch = as_if_moved(trainer, batch)
         with torch.no_grad():
             ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
             mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)

@@ -50,7 +50,9 @@ def test_weights_of_one_without_replacement_are_trl(make_trainer: Callable[..., 
 
     from difference_feedback.trl import DFGRPOTrainer
 
-    weighted = _train(make_trainer, DFGRPOTrainer, repairer=None, weights="ones", regroup=False, **changes)
+    weighted = _train(
+        make_trainer, DFGRPOTrainer, repairer=None, weights="ones", regroup=False, leave_out_rows=False, **changes
+    )
     assert plain.keys() == weighted.keys()
     for name, value in plain.items():
         assert torch.equal(value, weighted[name]), name

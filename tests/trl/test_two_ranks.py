@@ -47,3 +47,10 @@ def test_two_ranks_equal_one(base: Path, tmp_path: Path) -> None:
                 ):
                     assert on_two[metric] == pytest.approx(value), (name, metric)
     assert sum(row["df/pairs"] for row in rows[0]) > 3
+    ranks = [json.loads((tmp_path / "2" / f"{name}-ranks.json").read_text()) for name in ranks_worker.VARIANTS]
+    for here, there in ranks:
+        assert here["rows"] == there["rows"]
+        assert here["fillers"] + there["fillers"] <= 1
+        # A rank has six answers a micro-batch: no more rows than that can be too many on it, in each of two batches.
+        assert sum(here["sent"] + there["sent"]) <= 2 * 12 * here["largest"]
+    assert any(here["sent"] or there["sent"] for here, there in ranks)

@@ -128,6 +128,7 @@ def test_the_server_of_the_repairs_is_the_recipe_s() -> None:
         ({"repair_model": "nano", "via": "http"}, "local, endpoint, vllm"),
         ({"repair_model": "nano", "dtype": "int8"}, "float32, bfloat16, float16"),
         ({"repair_model": "nano", "weights": "half"}, "mask, ones"),
+        ({"repair_model": "nano", "weights": "log_ratio", "regroup": False}, "host: trl"),
     ],
 )
 def test_a_block_that_cannot_work_is_refused(changes: dict[str, Any], remedy: str) -> None:

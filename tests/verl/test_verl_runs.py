@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.method.objectives import surrogate_loss
-from difference_feedback.report import write_report
 from difference_feedback.report.collect import load_report
+from difference_feedback.report.page import write_report
 from difference_feedback.runs.sections import EvaluationSettings
 from difference_feedback.world import sample_problems
 

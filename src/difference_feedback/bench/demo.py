@@ -23,7 +23,7 @@ def run_demo(plan: BenchRecipe, run: Run) -> Path:
 
     Returns the path of the report. An interrupted demo continues every cell; finished cells do not run again.
     """
-    from difference_feedback.report import write_report
+    from difference_feedback.report.page import write_report
 
     console = Terminal(emoji=False)
     cells = cells_of(plan)

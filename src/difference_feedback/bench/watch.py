@@ -47,9 +47,9 @@ class MeasureMasks(Watcher):
     """Every `every` steps, compares the weights of that step's wrong answers with their known errors.
 
     Logged are sums over answers, from which `bench.results.mask_figures` makes shares: `mask/drafts`, `mask/tokens`,
-    `mask/weight` (sum of weights), `mask/errors` (tokens that state a wrong value), `mask/marked` (weight above 0),
-    `mask/hits` (both), `mask/first_hits` (answers whose first wrong token is marked). Answers in no known form are left
-    out. The time for this does not count.
+    `mask/weight` (sum of weights), `mask/errors` (tokens that state a wrong value), `mask/marked` (weight of at
+    least 0.5), `mask/hits` (both), `mask/first_hits` (answers whose first wrong token is marked). Answers in no known
+    form are left out. The time for this does not count.
     """
 
     def __init__(self, every: int = 5) -> None:
@@ -78,7 +78,7 @@ def weights_against_errors(pairs: list[dict[str, Any]], tokenizer: Any) -> dict[
         errors = error_tokens(from_row(pair["example"]), ids, tokenizer)
         if errors is None or not errors.any():
             continue
-        marked = weights > 0
+        marked = weights >= 0.5
         sums["drafts"] += 1
         sums["tokens"] += len(ids)
         sums["weight"] += float(weights.sum())

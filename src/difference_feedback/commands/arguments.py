@@ -46,6 +46,16 @@ Output = Annotated[
     Path | None,
     path_option("--output", "-o", help="Folder of the run. [dim]\\[default: runs/<recipe>][/]", show_default=False),
 ]
+RowJobs = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=1,
+        help="Number of cores to use. [dim]\\[default: 1 for small files, else all, up to 16][/]",
+        show_default=False,
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Remove the run in the folder, and start again.")]
 
 

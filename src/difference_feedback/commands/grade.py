@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs, output_beside, path_option
+from difference_feedback.commands.arguments import RowJobs, keep_inputs, output_beside, path_option
 
 
 def grade(
@@ -23,6 +23,7 @@ def grade(
         str | None,
         typer.Option(help="A field with verdicts (true, false) to compare with.", show_default=False),
     ] = None,
+    jobs: RowJobs = None,
 ) -> None:
     """Grade responses by rule: find each final answer, and compare it with the annotated one.
 
@@ -42,7 +43,7 @@ def grade(
     console = Terminal(stderr=is_stdout(output), soft_wrap=True, emoji=False, highlight=False)
     errors = Terminal(stderr=True, emoji=False, soft_wrap=True)
     keep_inputs("--output", output, [rows])
-    result = grade_file(rows, output, compare, errors)
+    result = grade_file(rows, output, compare, errors, jobs)
     if result.graded:
         console.print(f"{result.graded} graded, {result.correct} correct: {result.output}", markup=False)
         console.print(", ".join(f"{rule} {count}" for rule, count in result.rules.most_common()), markup=False)

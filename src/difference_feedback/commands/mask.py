@@ -1,13 +1,11 @@
 """`difference-feedback mask`: masks for pairs of answers from a file, without any model."""
 
-from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from difference_feedback.commands.arguments import keep_inputs, output_beside, path_option
+from difference_feedback.commands.arguments import RowJobs, keep_inputs, output_beside, path_option
 from difference_feedback.method.alignment import AlignmentMethod
 from difference_feedback.method.masks import Granularity
 from difference_feedback.runs.terminal import echo
@@ -50,6 +48,7 @@ def mask(
         typer.Option(help="Soft weights: the reach of an edit, in tokens.", show_default=False),
     ] = None,
     anchor_gaps: Annotated[bool, typer.Option(help="Mark the token at a place where something is missing.")] = True,
+    jobs: RowJobs = None,
 ) -> None:
     """Make the masks of pairs of a wrong answer and its repair, without any model.
 
@@ -60,13 +59,12 @@ def mask(
 
     [bold]Example:[/] difference-feedback mask pairs.jsonl --output masks.jsonl --html masks.html
     """
-    from rich.progress import track
+    from functools import partial
 
     from difference_feedback.errors import ConfigError
-    from difference_feedback.report.mask_page import MaskTotals, write_mask_page
-    from difference_feedback.report.mask_pairs import Pair, check_pairs, load_tokenizer, mask_pair
-    from difference_feedback.report.shown import SpreadSample
-    from difference_feedback.runs.jsonl import RowProblem, count_lines, iterate_input, print_problems, write_jsonl
+    from difference_feedback.report.mask_file import mask_file
+    from difference_feedback.report.mask_pairs import load_tokenizer, mask_pair
+    from difference_feedback.runs.jsonl import print_problems
     from difference_feedback.runs.outputs import check_output, is_stdout, same_output
     from difference_feedback.runs.terminal import Terminal
 
@@ -85,35 +83,26 @@ def mask(
     errors = Terminal(stderr=True, emoji=False, soft_wrap=True)
     model_tokenizer = load_tokenizer(tokenizer) if tokenizer else None
 
-    problems: list[RowProblem] = []
-    shown, totals = SpreadSample[Pair](), MaskTotals()
-    settings = model_tokenizer, method, granularity, sigma, anchor_gaps
-
-    def masked() -> Iterator[dict[str, Any]]:
-        """The rows of the output, of which one is in memory at a time."""
-        lines = count_lines(pairs)
-        rows = track(iterate_input(pairs), "Aligning", lines, console=errors, transient=True, disable=lines < 1000)
-        for pair in check_pairs(rows, problems, len(model_tokenizer) if model_tokenizer else None):
-            try:
-                result = mask_pair(pair, *settings)
-            except ConfigError as error:
-                problems.append(RowProblem(pair.line, None, str(error)))
-                continue
-            shown.add(pair)
-            totals.add(result)
-            yield result.to_row()
-
-    results = masked()
-    if first := next(results, None):
-        write_jsonl(output, chain([first], results))
+    masks = partial(
+        mask_pair,
+        tokenizer=model_tokenizer,
+        method=method,
+        granularity=granularity,
+        sigma=sigma,
+        anchor_gaps=anchor_gaps,
+    )
+    vocabulary = len(model_tokenizer) if model_tokenizer else None
+    file = mask_file(pairs, output, masks, vocabulary, html is not None, errors, jobs)
+    totals = file.totals
+    if totals.pairs:
         echo(f"{totals.pairs} pairs, mean edit cost {totals.cost / totals.pairs:.3f}: {output}", err=printed)
         if html:
-            again = (mask_pair(pair, *settings) for pair in shown.items)
-            write_mask_page(html, again, totals, title=pairs.name)
+            from difference_feedback.report.mask_page import write_mask_page
+
+            write_mask_page(html, map(masks, file.shown.items), totals, title=pairs.name)
             echo(f"Page: {html}", err=printed)
-    if problems:
-        lines = len({problem.line for problem in problems})
+    if file.problems:
+        lines = len({problem.line for problem in file.problems})
         errors.print(f"{lines} rows of {pairs} could not be used:", style="bold red", markup=False)
-        problems.sort(key=lambda problem: problem.line)
-        print_problems(problems, errors, shown=50)
+        print_problems(file.problems, errors, shown=50)
         raise typer.Exit(1)

@@ -25,9 +25,10 @@ def train(arguments: Arguments = None, output: Output = None, overwrite: Overwri
 
             overrides(recipe, gpus_here())
         else:
-            from difference_feedback.policy.train import host_config
+            from difference_feedback.policy.train import host_config, refuse_other_tokens
 
             host_config(recipe)
+            refuse_other_tokens(recipe)
 
     recipe, run = open_run(arguments, TrainRecipe, "nano_df_grpo", output, overwrite, check_settings=check_settings)
     if not run.finished and recipe.host == "verl":

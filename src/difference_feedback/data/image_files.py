@@ -5,6 +5,7 @@ decoding a pixel. Both go by the same functions, so that sizes are the same.
 """
 
 import base64
+import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_JPEG = "difference_feedback_jpeg"  # the attribute of an image that holds its file
 _tolerance = Lock()
 ImageSource: TypeAlias = "Path | bytes | pa.Buffer | Image.Image"
 """A file, the bytes of one, or an opened image. Of a mapped `Buffer` only the pages that are needed are read."""
@@ -58,6 +60,25 @@ class MeasuredImage:
     height: int
     width: int
     notes: tuple[str, ...]
+
+
+def jpeg_of(image: Image.Image) -> "Path | bytes | None":
+    """The JPEG file that `open_image` has opened and not changed. Whoever has the image may have drawn on it since."""
+    file: Path | bytes | None = vars(image).get(_JPEG)
+    return file
+
+
+def copied(image: Image.Image) -> Image.Image:
+    """A copy of an opened image, its file included."""
+    copy = image.copy()
+    if _JPEG in vars(image):
+        vars(copy)[_JPEG] = vars(image)[_JPEG]
+    return copy
+
+
+def content_key(image: Image.Image) -> tuple[str, tuple[int, int], bytes]:
+    """Mode, size and a digest of the pixels: equal for images that show the same, and for no others."""
+    return image.mode, image.size, hashlib.sha256(image.tobytes()).digest()
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -103,6 +124,7 @@ def open_image(
         plan = _plan(image, min_side, max_pixels)
         measured, notes = plan.measured, list(plan.measured.notes)
         notes += _load(image, tolerant)
+        is_jpeg = image.format == "JPEG" and image.mode in ("RGB", "L")
         image = _rgb(image)
     if plan.turn in _TURNS:
         image = image.transpose(_TURNS[plan.turn])
@@ -113,6 +135,11 @@ def open_image(
     if type(image) is not Image.Image or image is source:  # still the file's own, or the caller's
         image = image.convert("RGB")
     image.info = {}  # a recorded rotation would be applied again
+    if is_jpeg and not notes and not isinstance(source, Image.Image):
+        if isinstance(source, Path):
+            vars(image)[_JPEG] = source
+        elif len(source) <= 3 * image.width * image.height:
+            vars(image)[_JPEG] = bytes(source)  # a part of a buffer would keep the whole one in memory
     return OpenedImage(image, tuple(notes))
 
 

@@ -7,15 +7,17 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, overload
 
 import pyarrow as pa
 from PIL import Image
 
+from difference_feedback.data.bounded_memory import BoundedMemory
 from difference_feedback.data.cells import Place, value_at
-from difference_feedback.data.image_files import MeasuredImage, measure_image, open_image
+from difference_feedback.data.image_files import MeasuredImage, copied, measure_image, open_image
 from difference_feedback.data.named_files import named_file
 from difference_feedback.data.sources import RowSource
 from difference_feedback.data.video import count_frames, frame_of, spread
@@ -26,6 +28,8 @@ Size = tuple[int, int]
 _BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
 _PATHS = ("path", "image", "image_url", "video", "url")
 _FRAMES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+_REMEMBERED = 2**27
+"""Bytes of opened images that an `Opener` keeps: some forty of a megapixel."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/=_\-\s]+")
 
 
@@ -61,6 +65,10 @@ class Opener:
     """Further folders, where files may lie as well."""
     remedy: str = "copy it into that folder"
     """For a file that lies elsewhere; see `named_file`."""
+    memory: BoundedMemory[Image.Image] = field(
+        default_factory=partial(BoundedMemory, _REMEMBERED), compare=False, repr=False
+    )
+    """Opened images: the rows of a group, the update's micro-batches, and repair and judge show the same ones."""
 
     def find(self, value: Any, place: Place, row: int, line: int) -> tuple[Picture, MeasuredImage]:
         """An image that a row holds or names, by its header. Raises `FieldError`."""
@@ -100,7 +108,16 @@ class Opener:
 
         Raises `DataError`, with the row, where the file is gone.
         """
-        return open_picture(lambda: self.file_of(picture), picture, self.name, self.min_side, self.max_pixels)
+        key = _state_of(picture)
+        image = None if key is None else self.memory.get(key)
+        if image is not None:
+            return copied(image)  # its user may draw on it
+        image, damage = _opened(lambda: self.file_of(picture), picture, self.name, self.min_side, self.max_pixels)
+        if damage:
+            warnings.warn(damage, RuntimeWarning, stacklevel=2)
+        elif key is not None:
+            self.memory.put(key, copied(image), 6 * image.width * image.height)  # a JPEG's bytes included
+        return image
 
     def file_of(self, picture: Picture) -> Path | bytes | pa.Buffer:
         """The image's file, or its bytes, which are read from its row again."""
@@ -136,8 +153,33 @@ _File = tuple[Any, Place]
 """A path with no place, or bytes with their place in the row."""
 
 
+def _state_of(picture: Picture) -> tuple[Any, ...] | None:
+    """What an opened image depends on: a file that is replaced gives another one. None where the file is gone.
+
+    An image within a row has no file of its own. Where its row stands holds for the rows' file as it was loaded.
+    """
+    if not picture["path"]:
+        return tuple(picture.values())
+    try:
+        state = os.stat(picture["path"])
+    except (OSError, ValueError):
+        return None
+    content = picture["path"], state.st_mtime_ns, state.st_size, state.st_ino
+    return *content, picture["frame"], picture["height"], picture["width"]
+
+
 def open_picture(read: Callable[[], Any], picture: Picture, source: str, min_side: int, max_pixels: int) -> Image.Image:
     """The image whose file `read` gives; see `Opener.open`. `source` is what messages call the data set."""
+    image, damage = _opened(read, picture, source, min_side, max_pixels)
+    if damage:
+        warnings.warn(damage, RuntimeWarning, stacklevel=2)
+    return image
+
+
+def _opened(
+    read: Callable[[], Any], picture: Picture, source: str, min_side: int, max_pixels: int
+) -> tuple[Image.Image, str]:
+    """The image, and what is wrong with it, if anything."""
     name = f'{source}, line {picture["line"]}, "{"image" if picture["frame"] < 0 else "video"}"'
     size = picture["width"], picture["height"]
     try:
@@ -156,9 +198,9 @@ def open_picture(read: Callable[[], Any], picture: Picture, source: str, min_sid
         damage = damage or "".join(f"{note}; what is missing stays grey" for note in opened.notes if "damaged" in note)
     except DataError as error:
         image, damage = Image.new("RGB", size, "grey"), f"{error} It is shown as a grey image"
-    if damage:
-        warnings.warn(f"{name}: {damage}.", RuntimeWarning, stacklevel=2)
-    return image if image.size == size else image.resize(size)  # a video may change its size
+    if image.size != size:  # a video may change its size
+        image = image.resize(size)
+    return image, damage and f"{name}: {damage}."
 
 
 def _holds_something(value: Any) -> bool:

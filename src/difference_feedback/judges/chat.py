@@ -18,15 +18,16 @@ from typing import Any
 
 from PIL import Image
 
-from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.judges.answer_cache import AnswerCache
 from difference_feedback.judges.keys import Secrets
+from difference_feedback.judges.picture_urls import PictureURLs
 from difference_feedback.judges.wire import NoAnswer, choices_of, http_client, post
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_endpoint
 from difference_feedback.runs.serving import refuse_dead_server
 
 LONGEST_PAUSE = 30.0  # seconds between two attempts
+_ENCODERS = 4  # threads that encode images and requests while answers arrive
 _UNHASHED = ("images", "logit_bias", "bad_words", "readable")
 VLLM_SAMPLING = {"return_token_ids": True, "top_p": 1.0, "top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
 """vLLM's fields for a request with `token_ids`."""
@@ -101,6 +102,7 @@ class ChatClient:
         self._secrets = Secrets(endpoint)
         self._takes_schemas = True
         self._cache = AnswerCache(endpoint.cache) if endpoint.cache else None
+        self._pictures = PictureURLs(endpoint.max_pixels)
 
     def ask(
         self, requests: Sequence[ChatRequest], progress: str | None = None, seconds: float | None = None
@@ -122,7 +124,9 @@ class ChatClient:
     ) -> list[ChatAnswer]:
         from rich.progress import Progress
 
-        deadline = asyncio.get_running_loop().time() + (math.inf if seconds is None else seconds)
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(_ENCODERS))  # each may hold a large image
+        deadline = loop.time() + (math.inf if seconds is None else seconds)
         slots = asyncio.Semaphore(self.endpoint.concurrency)
         with Progress(transient=True, disable=progress is None) as bar:
             task = bar.add_task(progress or "", total=len(requests))
@@ -138,8 +142,7 @@ class ChatClient:
 
     async def _answer(self, client: Any, request: ChatRequest, deadline: float) -> ChatAnswer:
         self.usage.asked += 1
-        urls = [_data_url(image, self.endpoint.max_pixels) for image in request.images]
-        key = self._fingerprint(request, urls)
+        urls, key = await asyncio.to_thread(self._encoded, request)  # other answers arrive meanwhile
         stored = self._stored(key, request)
         if stored is not None:
             self.usage.cached += 1
@@ -157,6 +160,11 @@ class ChatClient:
         if self._cache:
             self.usage.cache_errors = self._cache.errors
         return answer
+
+    def _encoded(self, request: ChatRequest) -> tuple[list[str], str]:
+        """The URLs of the request's images, and its key in the cache, empty without one."""
+        urls = self._pictures.of(request.images)
+        return urls, self._fingerprint(request, urls) if self._cache else ""
 
     def _stored(self, key: str, request: ChatRequest) -> ChatAnswer | None:
         """The answer in the cache, read as a server's; None if it is missing, or would not be stored today."""
@@ -258,14 +266,6 @@ class ChatClient:
         content |= {"images": urls, "url": self.endpoint.url, "model": self.endpoint.model}
         content["max_tokens"] = request.max_tokens or self.endpoint.max_tokens
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _data_url(image: Image.Image, max_pixels: int) -> str:
-    """The image as a PNG in a data URL, scaled down to at most `max_pixels`."""
-    scale = math.sqrt(max_pixels / (image.width * image.height))
-    if scale < 1:
-        image = image.resize((max(1, int(image.width * scale)), max(1, int(image.height * scale))))
-    return data_url(png_bytes(image.convert("RGB")))
 
 
 def _with_images(messages: list[dict[str, Any]], urls: list[str]) -> list[dict[str, Any]]:

@@ -4,16 +4,18 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import track
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.rules import grade
-from difference_feedback.runs.jsonl import Row, RowProblem, count_lines, iterate_input, write_jsonl
+from difference_feedback.runs.jsonl import Row, RowProblem, count_lines, iterate_input, to_json, write_jsonl
+from difference_feedback.runs.row_work import work_on_input
 
 ADDED = ("extracted", "correct", "rule")
 
@@ -30,11 +32,37 @@ class GradedFile:
     disagreements: list[str] = field(default_factory=list)
     problems: list[RowProblem] = field(default_factory=list)
 
+    def add(self, row: "GradedRow") -> None:
+        """Count a row that was graded."""
+        self.graded += 1
+        self.correct += row.correct
+        self.rules[row.rule] += 1
+        self.compared += row.disagreement is not None
+        if row.disagreement:
+            self.disagreements.append(row.disagreement)
+        if row.problem:
+            self.problems.append(row.problem)
 
-def grade_file(path: Path, output: Path, compare: str | None = None, console: Console | None = None) -> GradedFile:
+
+class GradedRow(NamedTuple):
+    """A row's grading, and the row to write as JSON. `disagreement` is a line to print, empty where
+    both agree; None where there is no verdict to compare with.
+    """
+
+    correct: bool
+    rule: str
+    text: str
+    disagreement: str | None
+    problem: RowProblem | None
+
+
+def grade_file(
+    path: Path, output: Path, compare: str | None = None, console: Console | None = None, jobs: int | None = 1
+) -> GradedFile:
     """Grade the rows of `path` and write them to `output`; `compare` names a field with verdicts to compare with.
 
-    Unusable rows are left out and listed in `problems`. If there are no others, no file is written.
+    Unusable rows are left out and listed in `problems`. If there are no others, no file is written. `jobs` is that of
+    `work_on_input`.
 
     Raises `DataError` when a file cannot be read or written, or holds no row, and `ConfigError` when no row has
     verdicts in the field `compare`.
@@ -43,15 +71,14 @@ def grade_file(path: Path, output: Path, compare: str | None = None, console: Co
         _check_compared(path, compare)
     result, lines = GradedFile(output), count_lines(path)
 
-    def graded() -> Iterator[dict[str, Any]]:
-        rows = iterate_input(path)
+    def graded() -> Iterator[str]:
+        rows = work_on_input(path, partial(_graded, compare=compare), jobs)
         for row in track(rows, "Grading", lines, console=console, transient=True, disable=lines < 1000):
-            problem = row if isinstance(row, RowProblem) else _problem(row)
-            if problem is not None:
-                result.problems.append(problem)
+            if isinstance(row, RowProblem):
+                result.problems.append(row)
             else:
-                assert isinstance(row, Row)
-                yield _graded(row, result, compare)
+                result.add(row)
+                yield row.text
 
     good = graded()
     if first := next(good, None):
@@ -72,27 +99,32 @@ def _check_compared(path: Path, compare: str) -> None:
     raise ConfigError(f"--compare {compare}: no row of {path} has true or false in this field; {has}.")
 
 
-def _graded(row: Row, result: GradedFile, compare: str | None) -> dict[str, Any]:
+def _graded(row: Row | RowProblem, compare: str | None) -> GradedRow | RowProblem:
+    """Grade a row, or say why it cannot be."""
+    problem = row if isinstance(row, RowProblem) else _problem(row)
+    if problem is not None:
+        return problem
+    assert isinstance(row, Row)
     values = row.values
     grading = grade(values["response"], str(values["answer"]), values.get("options"))
-    result.graded += 1
-    result.correct += grading.correct
-    result.rules[grading.rule] += 1
+    disagreement = None
     if compare is not None:
         published = values.get(compare)
         if not isinstance(published, bool):
             message = f"the value is {published!r}; give true or false to compare with"
-            result.problems.append(RowProblem(row.line, compare, message))
+            problem = RowProblem(row.line, compare, message)
         else:
-            result.compared += 1
-            if published != grading.correct:
-                name = values.get("id", f"line {row.line}")
-                result.disagreements.append(
-                    f"{name}: extracted {grading.extracted!r} ({grading.rule}), answer {values['answer']!r}: "
-                    f"{'correct' if grading.correct else 'wrong'}, {compare} says {'correct' if published else 'wrong'}"
-                )
+            name = values.get("id", f"line {row.line}")
+            said, compared = ("correct" if verdict else "wrong" for verdict in (grading.correct, published))
+            disagreement = (
+                f"{name}: extracted {grading.extracted!r} ({grading.rule}), answer {values['answer']!r}: {said}, "
+                f"{compare} says {compared}"
+                if said != compared
+                else ""
+            )
     kept = {f"given_{name}" if name in ADDED else name: value for name, value in values.items()}
-    return kept | {"extracted": grading.extracted, "correct": grading.correct, "rule": grading.rule}
+    kept |= {"extracted": grading.extracted, "correct": grading.correct, "rule": grading.rule}
+    return GradedRow(grading.correct, grading.rule, to_json(kept), disagreement, problem)
 
 
 def _problem(row: Row) -> RowProblem | None:

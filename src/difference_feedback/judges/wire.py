@@ -4,6 +4,7 @@ Nothing of the environment is sent but what a proxy needs: `HTTPS_PROXY` and its
 machine), and `SSL_CERT_FILE`. No redirect is followed, since it would take the key elsewhere.
 """
 
+import asyncio
 import json
 import math
 from collections.abc import Mapping
@@ -71,7 +72,8 @@ async def post(client: "httpx.AsyncClient", url: str, key: str, body: Mapping[st
             "Accept-Encoding": "identity",  # a small body could unpack to any size
             "User-Agent": "difference-feedback",
         }
-        async with client.stream("POST", url, headers=headers, content=json.dumps(body).encode()) as response:
+        content = await asyncio.to_thread(_as_json, body)  # images make it large
+        async with client.stream("POST", url, headers=headers, content=content) as response:
             data = await _read(response)
     except (NoAnswer, TimeoutError):
         raise
@@ -92,6 +94,10 @@ async def post(client: "httpx.AsyncClient", url: str, key: str, body: Mapping[st
     if values is None:
         raise NoAnswer("the server's answer is not JSON")
     return values
+
+
+def _as_json(body: Mapping[str, Any]) -> bytes:
+    return json.dumps(body).encode()
 
 
 async def _read(response: "httpx.Response") -> bytes:

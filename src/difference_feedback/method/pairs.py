@@ -30,7 +30,8 @@ from difference_feedback.method.groups import (
 )
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.selection import choose_repair
-from difference_feedback.method.settings import PairSettings, TokenTexts
+from difference_feedback.method.settings import PairSettings
+from difference_feedback.method.token_texts import TokenTexts
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
+
+from difference_feedback.method.masks import FloatArray
 
 REFUSALS = (
     "empty",
@@ -62,6 +64,19 @@ class Repairer(Protocol):
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
         """Return `num_samples` candidates for each request, in the order of the requests."""
+        ...
+
+
+@runtime_checkable
+class DraftScorer(Protocol):
+    """A repair model that says how probable it finds the tokens of a draft; see `method.draft_scores`."""
+
+    def score(self, requests: Sequence[RepairRequest], temperature: float = 1.0) -> list[FloatArray | None]:
+        """Log-probability of each draft token as the answer to the request's repair prompt, `(T,)`; nothing is sampled.
+
+        The drafts are in the model's own tokens. None for a request whose prompt and draft the model cannot take.
+        `temperature` divides the logits.
+        """
         ...
 
 

@@ -1,51 +1,38 @@
 """The settings of the method that all hosts share: their names, defaults and help, and one check of their values."""
 # ruff: noqa: RUF009 - `option` returns a dataclass field
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import Alignment, AlignmentMethod
+from difference_feedback.method.draft_scores import DRAFT_WEIGHTS
 from difference_feedback.method.groups import CorrectRollouts, EmptyFeasible
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
 from difference_feedback.method.objectives.anchor import RepairedRatio
+from difference_feedback.method.token_texts import TokenTexts
 
-TokenTexts = Callable[[Sequence[int]], list[str]]
-"""From token ids to the text of each."""
-_BROKEN = "\ufffd"  # what bytes become that are no whole character
-_LONGEST_BREAK = 16  # tokens after which they will never be one
+_OF_REPAIRS = (
+    "alignment_method",
+    "anchor_gaps",
+    "granularity",
+    "sigma",
+    "num_repairs",
+    "sibling_repairs",
+    "max_edit_cost",
+    "min_probability",
+    "correct_rollouts",
+    "repaired_ratio",
+)
+"""Settings without a meaning where no repairs are made."""
 ReferenceSource = Literal["sibling_then_answer", "sibling", "answer"]
-Weights = Literal["mask", "ones", "random", "inverted", "wrong_only", "repair_only"]
+Weights = Literal["mask", "ones", "log_ratio", "doubt", "random", "inverted", "wrong_only", "repair_only"]
 
 
 def option(default: Any, text: str) -> Any:
     """A dataclass field with its help text, as `HfArgumentParser` reads it."""
     return field(default=default, metadata={"help": text})
-
-
-def token_texts(tokenizer: Any) -> TokenTexts:
-    """What each token adds to the text of those before it; joined, the texts are the text of all tokens.
-
-    A token is decoded together with those before it. By itself it may lack the blank that it stands for (SentencePiece
-    leaves out the first of a text), or be a part of a character, which then counts to the last of its tokens.
-    """
-
-    def texts(token_ids: Sequence[int]) -> list[str]:
-        ids, parts = list(token_ids), []
-        start = whole = shown = 0  # the window's first token; where its text was last whole; how much of it is written
-        for end in range(1, len(ids) + 1):
-            text = tokenizer.decode(ids[start:end])
-            is_whole = not text.endswith(_BROKEN) or end == len(ids) or end - whole > _LONGEST_BREAK
-            size = len(text) if is_whole else len(text.rstrip(_BROKEN))
-            parts.append(text[shown:size])
-            shown = max(shown, size)
-            if is_whole:
-                start, whole = whole, end
-                shown = len(tokenizer.decode(ids[start:end]))
-        return parts
-
-    return texts
 
 
 def refuse(place: str, problems: Iterable[str]) -> None:
@@ -64,7 +51,10 @@ class MaskSettings:
     sigma: float | None = option(None, "Soft weights exp(-d / sigma), d in tokens. None: the hard mask.")
     root_cause: bool = option(False, "On the wrong side, mark only the first edited span; beyond the paper.")
     weights: Weights = option(
-        "mask", "`ones`: the same repairs, every token counts. The others are ablations: see method/ablations.py."
+        "mask",
+        "`ones`: the same repairs, every token counts. `log_ratio` and `doubt`: no repairs, but the repair model's "
+        "probabilities of the wrong answer's tokens, see method/draft_scores.py. The others are ablations: see "
+        "method/ablations.py.",
     )
 
     def check(self) -> None:
@@ -134,12 +124,25 @@ class PairSettings(MaskSettings):
         return self.regroup or self.weights != "ones"
 
     @property
+    def scores_drafts(self) -> bool:
+        """Whether the repair model scores wrong answers, and makes no repairs."""
+        return self.weights in DRAFT_WEIGHTS
+
+    @property
     def needs_repairer(self) -> bool:
-        """Whether a repair model makes them."""
-        return self.makes_pairs and self.num_repairs > 0
+        """Whether there is a repair model, which repairs or scores wrong answers."""
+        return self.scores_drafts or (self.makes_pairs and self.num_repairs > 0)
+
+    @property
+    def passes_per_answer(self) -> int:
+        """`K` of Eq. 29: the repairs sampled of a wrong answer, or the one time that it is scored."""
+        return 1 if self.scores_drafts else self.num_repairs
 
     def check(self) -> None:
         super().check()
+        if self.scores_drafts:
+            self._check_scores()
+            return
         if self.num_repairs < (0 if self.sibling_repairs else 1):
             raise ConfigError(
                 f"num_repairs={self.num_repairs}: sample at least one repair per wrong answer, or set "
@@ -149,3 +152,20 @@ class PairSettings(MaskSettings):
             raise ConfigError(f"max_edit_cost={self.max_edit_cost}: give a share of the tokens, above 0 and at most 1.")
         if not 0.0 <= self.min_probability < 1.0:
             raise ConfigError(f"min_probability={self.min_probability}: give a probability below 1; 0.05 is a start.")
+
+    def _check_scores(self) -> None:
+        """Refuse what acts on repairs, where there are none."""
+        if self.regroup:
+            raise ConfigError(
+                f"regroup=True: weights={self.weights!r} makes no repairs to optimise over; set regroup=False, which "
+                "weighs the wrong answers of the original group."
+            )
+        defaults = {field.name: field.default for field in fields(PairSettings)}
+        for name in _OF_REPAIRS:
+            value, default = getattr(self, name), defaults[name]
+            if value != default and (name, value) != ("num_repairs", 0):
+                otherwise = " or set it to 0" if name == "num_repairs" else ""
+                raise ConfigError(
+                    f"{name}={value!r}: weights={self.weights!r} makes no repairs that it could act on; leave it out"
+                    f"{otherwise}, or use weights='mask'."
+                )

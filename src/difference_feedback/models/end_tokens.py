@@ -5,6 +5,7 @@ Gemma 3 ends its turn with `<end_of_turn>`, GLM-4.1V with `<|user|>`, Idefics3 w
 """
 
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 from jinja2 import TemplateError
@@ -21,8 +22,18 @@ def end_ids(tokenizer: Any, generation_config: Any = None) -> frozenset[int]:
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """The ids of the tokens that decoding without special tokens leaves out."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    return frozenset(tokenizer.all_special_ids) | {i for i, token in added.items() if token.special}
+    return frozenset(tokenizer.all_special_ids) | _added_special_ids(tokenizer, number_of_tokens(tokenizer))
+
+
+def number_of_tokens(tokenizer: Any) -> int:
+    """With added ones; 0 where the tokenizer does not say. It changes with the tokens, so it is a key of caches."""
+    return len(tokenizer) if hasattr(tokenizer, "__len__") else 0
+
+
+@lru_cache(maxsize=8)
+def _added_special_ids(tokenizer: Any, size: int) -> frozenset[int]:
+    added = getattr(tokenizer, "added_tokens_decoder", {})  # made anew at each call, of some thousands with Gemma
+    return frozenset(i for i, token in added.items() if token.special)
 
 
 def end_of(token_ids: Sequence[int], tokenizer: Any) -> list[int]:

@@ -18,6 +18,7 @@ from difference_feedback.data.conversations import Conversation, bare, fill_imag
 from difference_feedback.data.question import Question, without_images
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.models.end_tokens import end_ids
+from difference_feedback.models.images_once import images_once
 from difference_feedback.models.own_streams import OwnStreams, own_numbers
 from difference_feedback.models.ranks import is_sharded, own_share, ranks
 from difference_feedback.models.speculation import speculated, speculates
@@ -70,7 +71,7 @@ def generate(
     refuse_equal_samples(temperature, num_samples)
     if not conversations:
         return []
-    prompts = _render(processor, conversations, images)
+    prompts = render_prompts(processor, conversations, images)
     config = _sampling(model, processor, max_new_tokens, temperature, top_p, num_samples)
     # Rows of like length share a batch, so that little of it is padding.
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -79,6 +80,7 @@ def generate(
     answers: dict[int, list[list[int]]] = {}
     with ExitStack() as stack:
         stack.enter_context(unchanged(model, adapter_name))
+        stack.enter_context(images_once())
         shown = progress is not None and (not over_ranks or ranks().is_main_process)
         bar = stack.enter_context(progress_bar(transient=True, disable=not shown))
         task = bar.add_task(progress or "", total=sum(len(batches[i]) for i in share))
@@ -203,7 +205,7 @@ def own_random_stream(device: torch.device, seed: int) -> Iterator[None]:
         yield
 
 
-def _render(
+def render_prompts(
     processor: ProcessorMixin, conversations: Sequence[Conversation], images: Sequence[Sequence[Image.Image]]
 ) -> list[str]:
     """The prompts as texts. Images are counted, not opened: all of a data set's would not fit into memory."""

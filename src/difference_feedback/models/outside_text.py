@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from difference_feedback.models.end_tokens import special_ids
+from difference_feedback.models.end_tokens import number_of_tokens, special_ids
 
 _MARK = re.compile(r"\s*[<\[|｜◁].+[>\]|｜▷]\s*", re.DOTALL)  # what steering tokens look like that are not special ones
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a byte of a character that is no token of its own
@@ -21,16 +21,21 @@ def encode_text(tokenizer: Any, text: str, keep: frozenset[int] = frozenset()) -
     """
     if not text:
         return []
-    steering = {token: i for token, i in steering_tokens(tokenizer).items() if i not in keep}
-    if not steering:
+    steering = _steering_ids(tokenizer, number_of_tokens(tokenizer))
+    if steering <= keep:
         return list(tokenizer.encode(text, add_special_tokens=False))
-    ids, forbidden = _split(tokenizer, text), set(steering.values())
-    if not forbidden.isdisjoint(ids):  # no option of tokenizers covers these: cut behind the first sign of each
-        places = [match.start() + 1 for match in re.finditer("|".join(map(re.escape, steering)), text)]
+
+    def steers(i: int) -> bool:
+        return i in steering and i not in keep
+
+    ids = _split(tokenizer, text)
+    if any(map(steers, ids)):  # no option of tokenizers covers these: cut behind the first sign of each
+        tokens = [token for token, i in steering_tokens(tokenizer).items() if steers(i)]
+        places = [match.start() + 1 for match in re.finditer("|".join(map(re.escape, tokens)), text)]
         bounds = zip([0, *places], [*places, len(text)], strict=True)
         ids = [i for start, end in bounds for i in _split(tokenizer, text[start:end])]
-    if not forbidden.isdisjoint(ids):  # a normaliser has made one of other signs
-        ids = [i for sign in text for i in _split(tokenizer, sign) if i not in forbidden]
+    if any(map(steers, ids)):  # a normaliser has made one of other signs
+        ids = [i for sign in text for i in _split(tokenizer, sign) if not steers(i)]
     return ids
 
 
@@ -39,13 +44,18 @@ def steering_tokens(tokenizer: Any) -> dict[str, int]:
 
     The token of what is unknown, and those of single bytes, stand for ordinary text.
     """
-    return _steering_tokens(tokenizer, len(tokenizer) if hasattr(tokenizer, "__len__") else 0)
+    return _steering_tokens(tokenizer, number_of_tokens(tokenizer))
 
 
 def special_steering_tokens(tokenizer: Any) -> dict[str, int]:
     """Those that the tokenizer itself calls special: no answer has one inside."""
     special = special_ids(tokenizer)
     return {token: i for token, i in steering_tokens(tokenizer).items() if i in special}
+
+
+@lru_cache(maxsize=8)
+def _steering_ids(tokenizer: Any, size: int) -> frozenset[int]:
+    return frozenset(_steering_tokens(tokenizer, size).values())
 
 
 @lru_cache(maxsize=8)

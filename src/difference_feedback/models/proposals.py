@@ -7,16 +7,16 @@ import numpy as np
 _REACH = 32
 """Tokens around the expected place in which a text is searched after an edit."""
 _LONGEST_MATCH = 4
-_PRIOR = 4.0, 1.0
-"""Right and wrong expectations that a batch is taken to have had before its first: four of five are right."""
+_PRIOR = 6.0, 1.0
+"""Right and wrong expectations that a batch is taken to have had before its first."""
 _OWN_WEIGHT = 3.0
 """Expectations of the batch's mean that are added to a row's own."""
 _MEMORY = 0.9
 """What is left of a row's counts after a pass, so that late passes count more than early ones."""
 _PAST = 0.5
 """What a row costs in a pass besides its tokens, in tokens: the reading of its keys and values."""
-_WIDER = 1.0
-"""What a row costs more in a pass over several tokens than in one over a single token, besides them."""
+_WIDER = 4.0, 1.0
+"""What a pass over several tokens costs more than one over a single token, besides the tokens: itself, and each row."""
 _GAIN = 1.1
 """How much more a window must promise than plain decoding."""
 
@@ -87,8 +87,8 @@ def window(rows: Sequence[Copying], available: Sequence[int], fixed: float, most
     """How many tokens to propose in the next pass: as many as give the most written tokens for its cost.
 
     The rows of a batch share a pass, so they share the window. A pass over `n` tokens of each of `B` rows costs
-    `fixed + B * (n + _PAST)`, and `B * _WIDER` more where `n` is above 1. The rule knows counts alone, so that equal
-    runs take equal passes.
+    `fixed + B * (n + _PAST)`, and `_WIDER` more where `n` is above 1. The rule knows counts alone, so that equal runs
+    take equal passes. It holds for the first pass as well, which reads the prompts and costs more by as much anyway.
 
     Args:
         available: how many proposals each row has.
@@ -104,6 +104,6 @@ def window(rows: Sequence[Copying], available: Sequence[int], fixed: float, most
     sizes = np.arange(most + 1)
     lengths = np.minimum(sizes, np.array(available)[:, None])
     written = ((1 - share ** (lengths + 1)) / (1 - share)).sum(0)
-    rate = written / (fixed + len(rows) * (_PAST + 1 + sizes + _WIDER * (sizes > 0)))
+    rate = written / (fixed + len(rows) * (_PAST + 1 + sizes) + (_WIDER[0] + len(rows) * _WIDER[1]) * (sizes > 0))
     best = int(rate.argmax())
     return best if rate[best] > _GAIN * rate[0] else 0

@@ -11,7 +11,9 @@ from difference_feedback.judges.questions import held_out, part_of, reward_funct
 from difference_feedback.method.cost import ledger
 from difference_feedback.models.adapters import add_repair_adapter, check_targets, name_base
 from difference_feedback.models.billing import bill_servers
+from difference_feedback.models.processor import load_processor
 from difference_feedback.models.ranks import ranks, say_idle_devices
+from difference_feedback.models.scoring import other_token
 from difference_feedback.policy.callbacks import EvaluateHeldOut, Watcher
 from difference_feedback.policy.evaluation import Evaluation, evaluate
 from difference_feedback.policy.wrong_answers import WrongAnswers
@@ -28,6 +30,7 @@ from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.terminal import Terminal
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress, StopWhenDiverged, check_gpu_budget
+from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.trl.precision import load_to_train, machine_settings
 from difference_feedback.trl.trainer_config import check_first_batch, refused_settings, trainer_config
@@ -52,6 +55,7 @@ def train(
         )
     check(recipe)
     config = host_config(recipe, run.checkpoints)
+    refuse_other_tokens(recipe)
     say_idle_devices()
     bill_servers(endpoints_of(recipe).values())
     dataset, grader = training_data(recipe)
@@ -119,8 +123,6 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
 
     Raises `ConfigError` for a key or a value that the configuration does not accept. Nothing is written.
     """
-    from trl import GRPOConfig
-
     check_gpu_budget(recipe.budget_gpu_seconds)
     check_targets(recipe.model, recipe.lora)
     defaults: dict[str, Any] = {"logging_steps": 1, "disable_tqdm": True}
@@ -135,7 +137,7 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
         config: Any = trainer_config(DFGRPOConfig, settings, **fixed)
         _refuse_equal_repairs(recipe, config)
     else:
-        config = trainer_config(GRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
+        config = trainer_config(LeanGRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
     if recipe.data is None:
         check_first_batch(recipe.problems, config, "problems", "problems")
     elif recipe.data.limit is not None:
@@ -144,11 +146,27 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
 
 
 def _refuse_equal_repairs(recipe: TrainRecipe, config: DFGRPOConfig) -> None:
-    samples = config.num_repairs if config.needs_repairer else 0
+    samples = config.passes_per_answer if config.needs_repairer else 0
     if recipe.repairs.temperature == 0 and samples > 1 and recipe.repair_model not in EMBEDDED_REPAIRERS:
         raise ConfigError(
             f"repairs.temperature is 0, so all {samples} repairs of trl.num_repairs would be equal: use a temperature "
             "above 0, or trl.num_repairs=1."
+        )
+
+
+def refuse_other_tokens(recipe: TrainRecipe) -> None:
+    """Raise `ConfigError` for a repair model that scores the policy's answers and has other tokens.
+
+    Only processors are loaded for this. The recipe has passed `check`.
+    """
+    if not recipe.scores_drafts or recipe.repair_model == "policy":
+        return
+    policy, repair = (load_processor(str(name)).tokenizer for name in (recipe.model, recipe.repair_model))
+    if (token := other_token(policy, repair)) is not None:
+        raise ConfigError(
+            f"repair_model: {recipe.repair_model} does not have {token!r} where {recipe.model} has it, and "
+            f"trl.weights: {recipe.trl['weights']} scores answers token by token: name a repair model with the "
+            "policy's tokenizer, or use trl.weights: mask."
         )
 
 
@@ -201,5 +219,5 @@ def summarise(
         summary |= final.summary()
         start = next((row for row in run.metrics() if row.get("step") == 0 and "accuracy" in row), None)
         summary["base_accuracy"] = start["accuracy"] if start else None
-    cost = ledger(trainer.state.log_history).terms(getattr(trainer.args, "num_repairs", 0))
+    cost = ledger(trainer.state.log_history).terms(getattr(trainer.args, "passes_per_answer", 0))
     return summary | ({"cost": {clock: terms.to_dict() for clock, terms in cost.items()}} if cost else {})

@@ -1,5 +1,6 @@
 """A repair model in this process, by transformers' `generate`. [DF, Eq. 5]"""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation
+from difference_feedback.errors import ConfigError
+from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.models.end_tokens import end_of, written_end
 from difference_feedback.models.generate import SampledAnswer, generate_texts, stream_seed
@@ -15,6 +18,7 @@ from difference_feedback.models.load import load_model
 from difference_feedback.models.outside_text import encode_text
 from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.models.ranks import ranks
+from difference_feedback.models.scoring import answer_logps
 from difference_feedback.repair.projection import projected_repair
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 from difference_feedback.repair.wrapping import unwrapped
@@ -111,15 +115,7 @@ class LocalRepairer:
         Either all requests have seeds or none has. With seeds, a repair is cut by the length of its own draft.
         A request whose prompt does not fit into the model's context gets none.
         """
-        if self._open:  # there is no trainer
-            device = ranks().device
-            self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
-        policy = self.policy_tokenizer or self.processor.tokenizer
-        drafts = [policy.decode(request.draft_ids, skip_special_tokens=True) for request in requests]
-        conversations = [
-            self.prompt(request.prompt, draft, request.reference)
-            for request, draft in zip(requests, drafts, strict=True)
-        ]
+        drafts, conversations = self._prompts(requests)
         fitting = self._fitting(requests, conversations)
         if len(fitting) < len(requests):
             repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
@@ -161,6 +157,40 @@ class LocalRepairer:
         if not end_of(ids, tokenizer):
             ids.append(written_end(self.processor))
         return [ids, encode_text(tokenizer, request.reference or "")]
+
+    def score(self, requests: Sequence[RepairRequest], temperature: float = 1.0) -> list[FloatArray | None]:
+        """Log-probability of each draft token as the answer to its repair prompt, `(T,)`; see `DraftScorer`."""
+        if self.policy_tokenizer is not None:
+            raise ConfigError("policy_tokenizer: drafts in another model's tokens cannot be scored; leave it out.")
+        conversations, config = self._prompts(requests)[1], self.model.config.get_text_config()
+        rooms = [
+            getattr(config, "max_position_embeddings", sys.maxsize) - len(request.draft_ids) for request in requests
+        ]
+        fits = self.lengths.fit(conversations, sizes_of(requests), rooms)
+        known = [max(request.draft_ids, default=0) < config.vocab_size for request in requests]
+        rows = [i for i in range(len(requests)) if fits[i] and known[i]]
+        logps = answer_logps(
+            self.model,
+            self.processor,
+            [conversations[i] for i in rows],
+            [requests[i].images for i in rows],
+            [requests[i].draft_ids for i in rows],
+            temperature=temperature,
+            batch_size=self.batch_size,
+            adapter_name=self.adapter_name,
+        )
+        scored = dict(zip(rows, logps, strict=True))
+        return [scored.get(i) for i in range(len(requests))]
+
+    def _prompts(self, requests: Sequence[RepairRequest]) -> tuple[list[str], list[Conversation]]:
+        """The drafts as texts, and the repair prompts with them."""
+        if self._open:  # there is no trainer
+            device = ranks().device
+            self.adopt(device, torch.float32 if device.type == "cpu" else self.model.dtype, None)
+        policy = self.policy_tokenizer or self.processor.tokenizer
+        drafts = [policy.decode(request.draft_ids, skip_special_tokens=True) for request in requests]
+        prompts = [self.prompt(r.prompt, draft, r.reference) for r, draft in zip(requests, drafts, strict=True)]
+        return drafts, prompts
 
     def _limits(self, requests: Sequence[RepairRequest]) -> list[int]:
         """The longest repair of each request, in tokens."""

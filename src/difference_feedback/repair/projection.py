@@ -6,13 +6,16 @@ nothing was repaired, and those tokens would be marked.
 """
 
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from difference_feedback.method.alignment import align
 from difference_feedback.method.repairs import Repair
 from difference_feedback.models.end_tokens import special_ids
 from difference_feedback.models.outside_text import encode_text, special_steering_tokens
+from difference_feedback.models.token_ends import decode, token_ends
 
 _WORDS = re.compile(r"\s*\S+|\s+$")  # a word with the space before it; together they are the text
 
@@ -29,24 +32,18 @@ def project(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> list[int]:
     """
     special, keep = special_ids(tokenizer), frozenset(map(int, draft_ids))
     kept = [int(i) for i in draft_ids if int(i) not in special]
-    draft = _decode(tokenizer, kept)
-    boundaries = _boundaries(kept, draft, tokenizer)
+    draft = decode(tokenizer, kept)
+    boundaries = _Boundaries(token_ends(kept, draft, tokenizer))
     ids: list[int] = []
     done = 0  # number of characters of `repair` that `ids` cover
     for start, place, length in _common_runs(draft, repair):
-        inside = [
-            i for i, position in enumerate(boundaries) if position is not None and start <= position <= start + length
-        ]
-        if len(inside) < 2:
+        (first, begin), (last, end) = boundaries.within(start, start + length)
+        if first >= last:
             continue
-        first, last = inside[0], inside[-1]
-        begin, end = boundaries[first], boundaries[last]
-        assert begin is not None
-        assert end is not None
         ids += encode_text(tokenizer, repair[done : place + begin - start], keep) + kept[first:last]
         done = place + end - start
     ids += encode_text(tokenizer, repair[done:], keep)
-    return ids if _decode(tokenizer, ids) == repair else encode_text(tokenizer, repair, keep)
+    return ids if decode(tokenizer, ids) == repair else encode_text(tokenizer, repair, keep)
 
 
 def projected_repair(draft_ids: Sequence[int], text: str, tokenizer: Any, end: list[int]) -> Repair:
@@ -68,13 +65,26 @@ def begin_as(draft_ids: Sequence[int], repair: str, tokenizer: Any) -> str:
     return draft[: len(draft) - len(draft.lstrip())] + repair.lstrip()
 
 
-def _boundaries(ids: list[int], text: str, tokenizer: Any) -> list[int | None]:
-    """The start of each token in `text`, and the end of the last; None inside a character of several tokens."""
-    boundaries: list[int | None] = []
-    for i in range(len(ids) + 1):
-        prefix = _decode(tokenizer, ids[:i])
-        boundaries.append(len(prefix) if text.startswith(prefix) else None)
-    return boundaries
+class _Boundaries:
+    """The places in the draft where tokens start and end."""
+
+    def __init__(self, ends: Sequence[int | None]) -> None:
+        known = [(i, end) for i, end in enumerate(ends) if end is not None]
+        self._tokens, self._places = [i for i, _ in known], [end for _, end in known]
+        self._ordered = all(a <= b for a, b in pairwise(self._places))  # not where broken characters are many
+
+    def within(self, start: int, stop: int) -> tuple[tuple[int, int], tuple[int, int]]:
+        """The first boundary and the last one from `start` to `stop`, as the number of tokens before it and its place.
+
+        Two equal ones if there is none.
+        """
+        if self._ordered:
+            first, last = bisect_left(self._places, start), bisect_right(self._places, stop) - 1
+        else:
+            inside = [k for k, place in enumerate(self._places) if start <= place <= stop] or [0]
+            first, last = inside[0], inside[-1]
+        first = min(first, max(last, 0))
+        return (self._tokens[first], self._places[first]), (self._tokens[last], self._places[last])
 
 
 def _common_runs(draft: str, repair: str) -> list[tuple[int, int, int]]:
@@ -82,13 +92,14 @@ def _common_runs(draft: str, repair: str) -> list[tuple[int, int, int]]:
     words, new = _WORDS.findall(draft), _WORDS.findall(repair)
     ids = {word: i for i, word in enumerate(dict.fromkeys(words + new))}
     alignment = align([ids[word] for word in words], [ids[word] for word in new], anchor_gaps=False)
+    removed, added = alignment.source_mask.tolist(), alignment.target_mask.tolist()
     runs: list[tuple[int, int, int]] = []
     i = j = start = place = 0
     while i < len(words) or j < len(new):
-        if i < len(words) and alignment.source_mask[i]:
+        if i < len(words) and removed[i]:
             start += len(words[i])
             i += 1
-        elif j < len(new) and alignment.target_mask[j]:
+        elif j < len(new) and added[j]:
             place += len(new[j])
             j += 1
         else:
@@ -99,7 +110,3 @@ def _common_runs(draft: str, repair: str) -> list[tuple[int, int, int]]:
                 runs.append((start, place, length))
             start, place, i, j = start + length, place + length, i + 1, j + 1
     return runs
-
-
-def _decode(tokenizer: Any, ids: Sequence[int]) -> str:
-    return tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)

@@ -31,6 +31,7 @@ from difference_feedback.runs.recipes import RepairRLRecipe
 from difference_feedback.runs.rewards import threshold_of
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.trl.callbacks import check_gpu_budget
+from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.trl.trainer_config import check_first_batch, refused_settings
 
@@ -76,7 +77,7 @@ def rl_config(recipe: RepairRLRecipe, output_dir: Path = Path("checkpoints")) ->
     """The trainer's configuration for a recipe. Raises `ConfigError` for a key or a value that it does not accept."""
     check_gpu_budget(recipe.budget_gpu_seconds)
     trl = with_objective(recipe.objective, recipe.trl)
-    config = stage_config(GRPOConfig, recipe, trl, output_dir=str(output_dir))
+    config = stage_config(LeanGRPOConfig, recipe, trl, output_dir=str(output_dir))
     if not recipe.sft_only:
         check_first_batch(recipe.drafts, config, "drafts", "drafts")
     return config

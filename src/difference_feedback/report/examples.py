@@ -8,7 +8,8 @@ import numpy as np
 from difference_feedback.data.image_files import data_url, png_bytes
 from difference_feedback.method.pairs import Answer, Member, choose_references, pair_prompt
 from difference_feedback.method.repairs import Repairer, RepairRequest
-from difference_feedback.method.settings import PairSettings, token_texts
+from difference_feedback.method.settings import PairSettings
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.repair.drafts import sample_groups
 from difference_feedback.report.data import Example, ShownAnswer
 from difference_feedback.world import Problem, is_correct

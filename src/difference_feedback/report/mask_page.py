@@ -2,17 +2,17 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from jinja2 import Environment
 
 from difference_feedback.method.alignment import BoolArray, edit_cost
 from difference_feedback.method.masks import FloatArray
+from difference_feedback.report.mask_file import MaskTotals
 from difference_feedback.report.mask_pairs import MaskedPair, Tokens
 from difference_feedback.report.shown import SHOWN
 from difference_feedback.runs.outputs import write_atomically
@@ -27,23 +27,6 @@ class TokenRun(NamedTuple):
 
 
 _EDGES = re.compile(r"(^\s+|\s*\n\s*|\s+$)")
-
-
-@dataclass
-class MaskTotals:
-    """What the page says of all pairs, also of those that it does not show."""
-
-    pairs: int = 0
-    cost: float = 0.0
-    weight: float = 0.0
-    tokens: int = 0
-
-    def add(self, pair: MaskedPair) -> None:
-        """Count the pair."""
-        self.pairs += 1
-        self.cost += edit_cost(pair.alignment)
-        self.weight += float(pair.wrong_weights.sum(dtype=np.float64))
-        self.tokens += len(pair.wrong_weights)
 
 
 def write_mask_page(path: Path, pairs: Iterable[MaskedPair], totals: MaskTotals, title: str) -> None:

@@ -5,14 +5,16 @@ called `"repair"`. A row may have a `"question"`, which is shown with the answer
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+from itertools import chain
 from typing import Any, Protocol, cast
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import MAX_TOKEN_ID, Alignment, AlignmentMethod, align, edit_cost
 from difference_feedback.method.masks import FloatArray, Granularity, Side, step_ids, token_weights
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.runs.json_values import HALF_PAIR, is_unicode
 from difference_feedback.runs.jsonl import Row, RowProblem
 from difference_feedback.runs.renamed import repair_field
@@ -46,7 +48,12 @@ class Tokens:
 
     ids: list[int]
     names: list[str] | list[int]
-    texts: list[str] | None
+    cut: Callable[[], list[str]] | None
+
+    @cached_property
+    def texts(self) -> list[str] | None:
+        """Made when they are asked for: most pairs are neither shown nor cut into steps."""
+        return self.cut and self.cut()
 
 
 @dataclass(frozen=True)
@@ -80,33 +87,19 @@ class Tokenizer(Protocol):
     """The part of a transformers tokenizer that is used here."""
 
     def __len__(self) -> int: ...
+    def __hash__(self) -> int: ...
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
     def decode(self, token_ids: list[int]) -> str: ...
 
 
-def check_pairs(
-    rows: Iterable[Row | RowProblem], problems: list[RowProblem], vocabulary: int | None = None
-) -> Iterator[Pair]:
-    """The rows that are pairs, one after the other. What is wrong with others is added to `problems`.
-
-    Token ids must be below `vocabulary`.
-    """
-    line_of: dict[str | int, int] = {}
-    for row in rows:
-        if isinstance(row, RowProblem):
-            problems.append(row)
-            continue
-        line, values = row
-        row_problems = list(_problems_of(line, values, vocabulary))
-        if not row_problems and values["id"] in line_of:
-            first = line_of[values["id"]]
-            message = f"line {first} already has the id {values['id']!r}; give every row its own id"
-            row_problems = [RowProblem(line, "id", message)]
-        if row_problems:
-            problems += row_problems
-            continue
-        line_of[values["id"]] = line
-        yield Pair(line, values["id"], values["wrong"], values[repair_field(values)], values.get("question"))
+def pair_of(row: Row | RowProblem, vocabulary: int | None = None) -> Pair | list[RowProblem]:
+    """The pair of a row, or what is wrong with it. Token ids must be below `vocabulary`."""
+    if isinstance(row, RowProblem):
+        return [row]
+    line, values = row
+    return list(_problems_of(line, values, vocabulary)) or Pair(
+        line, values["id"], values["wrong"], values[repair_field(values)], values.get("question")
+    )
 
 
 def mask_pair(
@@ -125,8 +118,7 @@ def mask_pair(
     Raises:
         ConfigError: granularity is "step", but the answers are bare token ids, which have no sentences.
     """
-    words: dict[str, int] = {}
-    wrong, repair = (_tokenize(answer, tokenizer, words) for answer in (pair.wrong, pair.repair))
+    wrong, repair = _tokenize(pair, tokenizer)
     alignment = align(wrong.ids, repair.ids, method, anchor_gaps)
 
     def weigh(side: Side, tokens: Tokens) -> FloatArray:
@@ -165,28 +157,39 @@ def load_tokenizer(name: str) -> Tokenizer:
     ) from None
 
 
-def word_tokens(text: str) -> tuple[list[str], list[str]]:
-    """Cut a text into words and signs. Returns the tokens, and the tokens with the white space before each."""
-    names: list[str] = []
-    texts: list[str] = []
-    end = 0
-    for match in _WORD.finditer(text):
-        names.append(match.group())
-        texts.append(text[end : match.end()])
-        end = match.end()
-    return names, texts
+def word_tokens(text: str) -> list[str]:
+    """Cut a text into words and signs."""
+    return _WORD.findall(text)
 
 
-def _tokenize(answer: RawAnswer, tokenizer: Tokenizer | None, words: dict[str, int]) -> Tokens:
-    if isinstance(answer, str) and tokenizer is None:
-        names, texts = word_tokens(answer)
-        return Tokens([words.setdefault(name, len(words)) for name in names], names, texts)
-    if tokenizer is None:
-        assert isinstance(answer, list)
-        return Tokens(answer, answer, None)
-    ids = tokenizer.encode(answer, add_special_tokens=False) if isinstance(answer, str) else answer
-    texts = token_texts(tokenizer)(ids)
-    return Tokens(ids, texts, texts)
+def word_texts(text: str) -> list[str]:
+    """The `word_tokens` of a text with the white space before each."""
+    ends = [match.end() for match in _WORD.finditer(text)]
+    return [text[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _tokenize(pair: Pair, tokenizer: Tokenizer | None) -> tuple[Tokens, Tokens]:
+    wrong, repair = pair.wrong, pair.repair
+    if tokenizer is not None:
+        texts_of = _texts_of(tokenizer)
+
+        def tokens(answer: RawAnswer) -> Tokens:
+            ids = tokenizer.encode(answer, add_special_tokens=False) if isinstance(answer, str) else answer
+            texts = texts_of(ids)
+            return Tokens(ids, texts, lambda: texts)
+
+        return tokens(wrong), tokens(repair)
+    if isinstance(wrong, list) and isinstance(repair, list):
+        return Tokens(wrong, wrong, None), Tokens(repair, repair, None)
+    assert isinstance(wrong, str)
+    assert isinstance(repair, str)
+    words = word_tokens(wrong), word_tokens(repair)
+    id_of = {word: i for i, word in enumerate(dict.fromkeys(chain(*words)))}
+    first, second = (list(map(id_of.__getitem__, side)) for side in words)
+    return Tokens(first, words[0], partial(word_texts, wrong)), Tokens(second, words[1], partial(word_texts, repair))
+
+
+_texts_of = lru_cache(maxsize=1)(token_texts)
 
 
 def _problems_of(line: int, values: dict[str, Any], vocabulary: int | None) -> Iterator[RowProblem]:
@@ -229,6 +232,8 @@ def _wrong_with_answer(value: Any, vocabulary: int | None) -> str | None:
     if not isinstance(value, list):
         return f"the type is {type(value).__name__}; give a text or a list of token ids"
     largest = MAX_TOKEN_ID if vocabulary is None else vocabulary - 1
+    if not value or ({*map(type, value)} == {int} and min(value) >= 0 and max(value) <= largest):
+        return None
     for position, token in enumerate(value):
         if type(token) is not int or not 0 <= token <= largest:
             return f"token {position} is {str(token)[:40]!r}; give integers from 0 to {largest} as token ids"

@@ -145,6 +145,12 @@ def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
 def _check_repairer(recipe: TrainRecipe) -> None:
     """Where the repairs come from: exactly one of a model, the policy, an embedded repairer, and a server."""
     via, endpoint, model = recipe.repairs.via, recipe.repairs.endpoint, recipe.repair_model
+    if recipe.scores_drafts and (via != "local" or model in EMBEDDED_REPAIRERS):
+        source = f"repairs.via: {via}" if via != "local" else f"repair_model: {model}"
+        raise ConfigError(
+            f"trl.weights: {recipe.trl['weights']} needs a repair model's probabilities of the policy's own tokens, "
+            f"which {source} does not give: name a folder or hub name in repair_model, or use trl.weights: mask."
+        )
     if via != "local":
         if endpoint is None:
             raise ConfigError(f"repairs.via: {via} needs repairs.endpoint, the url and model of the server.")

@@ -39,6 +39,7 @@ def check_host(recipe: TrainRecipe) -> None:
         "keep_wrong_answers": recipe.keep_wrong_answers > 0,
         "push_to_hub": recipe.push_to_hub is not None,
         f"repair_model: {recipe.repair_model}": recipe.repair_model in (*EMBEDDED_REPAIRERS, "policy"),
+        f"trl.weights: {recipe.trl.get('weights')}": recipe.scores_drafts,
     }
     for key in (key for key, is_set in ignored.items() if is_set):
         raise ConfigError(f"{key} has no counterpart on host: verl: leave it out, or use host: trl.")

@@ -9,7 +9,7 @@ def parse_line(line: bytes) -> dict[str, Any] | str | None:
     """The object that a line holds; what is wrong with the line, as a text; or None for an empty line."""
     try:
         text = line.decode().strip()
-        values = json.loads(text, object_pairs_hook=unique_keys) if text else None
+        values = _decode(text) if text else None
     except UnicodeDecodeError as error:
         return f"byte {error.start} is no UTF-8; save the file as UTF-8"
     except (ValueError, RecursionError) as error:
@@ -46,6 +46,15 @@ def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(name for name in names if names.count(name) > 1)
         raise ValueError(f"the key {twice[:80]!r} occurs twice: keep one")
     return values
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)  # made once, not for every line
+
+
+def _decode(text: str) -> Any:
+    if text.startswith("\ufeff"):  # `loads` has an error of its own for it
+        return json.loads(text)
+    return _DECODER.decode(text)
 
 
 HALF_PAIR = "a character is half of a surrogate pair: give the whole character"

@@ -99,7 +99,7 @@ def read_jsonl(path: Path) -> tuple[list[Row], list[RowProblem]]:
 
 def iterate_jsonl(path: Path) -> Iterator[Row | RowProblem]:
     """The lines of a file one after the other, as `read_jsonl` reads them."""
-    return (parsed for parsed, _ in _lines_of(path))
+    return (row for number, line in raw_lines(path) if (row := _parsed(number, line)))
 
 
 def count_lines(path: Path) -> int:
@@ -125,34 +125,68 @@ def read_input(path: Path) -> tuple[list[Row], list[RowProblem]]:
 
 def iterate_input(path: Path) -> Iterator[Row | RowProblem]:
     """The lines of a file one after the other, as `read_input` reads them. Raises as that, at its end."""
-    is_empty, first = True, None
-    for parsed, raw in _lines_of(path):
-        is_empty &= not isinstance(parsed, Row)
-        first = first or parsed
-        if isinstance(parsed, Row) and _HALF_OF_A_PAIR.search(raw) and (name := field_with_half_pair(parsed.values)):
-            parsed = RowProblem(parsed.line, name, HALF_PAIR)
-        yield parsed
-    if is_empty:
-        kind = path.suffix[1:].lower()
-        reason = f"it has no row ({first})" if first else "it has no row"
+    check = InputCheck(path)
+    for number, line in raw_lines(path):
+        if row := input_row(number, line):
+            check.see(row)
+            yield row
+    check.finish()
+
+
+class InputCheck:
+    """Whether a file that somebody names has any row."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.is_empty = True
+        self.first: Row | RowProblem | None = None
+
+    def see(self, row: Row | RowProblem) -> None:
+        """Take note of what a line holds."""
+        self.first = self.first or row
+        self.is_empty &= not is_row(row)
+
+    def finish(self) -> None:
+        """Raise `DataError` if no line was a row."""
+        if not self.is_empty:
+            return
+        kind = self._path.suffix[1:].lower()
+        reason = f"it has no row ({self.first})" if self.first else "it has no row"
         if kind and kind not in ("jsonl", "ndjson", "txt"):
             reason = f"a {kind} file is not read here"
-        raise DataError(f"{path}: {reason}. Give a file in JSON Lines, with one object on each line.")
+        raise DataError(f"{self._path}: {reason}. Give a file in JSON Lines, with one object on each line.")
+
+
+def is_row(parsed: Row | RowProblem) -> bool:
+    """Whether a line holds an object, be it one with a field that cannot be used."""
+    return isinstance(parsed, Row) or parsed.field is not None
+
+
+def input_row(number: int, line: bytes) -> Row | RowProblem | None:
+    """What a line of a file holds that somebody names; None for an empty line."""
+    parsed = _parsed(number, line)
+    if isinstance(parsed, Row) and _HALF_OF_A_PAIR.search(line) and (name := field_with_half_pair(parsed.values)):
+        return RowProblem(number, name, HALF_PAIR)
+    return parsed
 
 
 _HALF_OF_A_PAIR = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
-def _lines_of(path: Path) -> Iterator[tuple[Row | RowProblem, bytes]]:
-    """What each line holds, and its bytes; empty lines are left out."""
+def raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file as bytes, with their numbers. Raises `DataError` as `read_jsonl`."""
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                parsed = parse_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
-                if parsed is not None:
-                    yield Row(number, parsed) if isinstance(parsed, dict) else RowProblem(number, None, parsed), line
+            yield from enumerate(file, 1)
     except OSError as error:
         raise DataError(f"{explain(error, path, 'name a file that can be read')}.") from None
+
+
+def _parsed(number: int, line: bytes) -> Row | RowProblem | None:
+    values = parse_line(line.removeprefix(codecs.BOM_UTF8) if number == 1 else line)
+    if values is None:
+        return None
+    return Row(number, values) if isinstance(values, dict) else RowProblem(number, None, values)
 
 
 def _parted(lines: Iterable[Row | RowProblem]) -> tuple[list[Row], list[RowProblem]]:
@@ -198,15 +232,15 @@ def iterate_rows(path: Path) -> Iterator[dict[str, Any]]:
             cut_off = line
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Write the rows as `write_atomically` does, and return their number."""
+def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any] | str]) -> int:
+    """Write the rows, or rows that are JSON already, as `write_atomically` does, and return their number."""
     count = 0
 
     def lines() -> Iterator[str]:
         nonlocal count
-        for line in _lines(rows):
+        for row in rows:
             count += 1
-            yield line
+            yield f"{row if isinstance(row, str) else to_json(row)}\n"
 
     write_atomically(path, lines())
     return count
@@ -214,7 +248,10 @@ def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> int:
 
 def to_json(value: Any, indent: int | None = None) -> str:
     """`value` as JSON text. Arrays and tensors become lists, numbers that are not finite null."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    plain = _plain(value)
+    if indent is None:
+        return _ENCODER.encode(plain)
+    return json.dumps(plain, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def _lines(rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
@@ -241,7 +278,17 @@ def _mend(file: Any) -> int:
     return int(file.seek(0, os.SEEK_END))
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False)  # made once, not for every row
+_AS_THEY_ARE = {str, int, bool, type(None)}
+
+
 def _plain(value: Any) -> Any:
+    if type(value) in _AS_THEY_ARE:
+        return value
+    if type(value) is list:  # long ones hold tokens or numbers of one kind
+        kinds = set(map(type, value))
+        if kinds <= _AS_THEY_ARE or (kinds == {float} and all(map(math.isfinite, value))):
+            return value
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, float):

@@ -157,11 +157,13 @@ class RepairRLRecipe(QuestionRecipe, Published):
     """Stop once the share of right repairs no longer rises."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of TRL's `GRPOConfig`."""
+    """Settings of TRL's `GRPOConfig`, and `leave_out_rows`: false keeps rows without a gradient in the update."""
 
 
 EMBEDDED_REPAIRERS = ("oracle", "blind_rewriter", "reference")
 """What `repair_model` may name instead of a model, in the embedded world; see `repair.embedded`."""
+DRAFT_SCORES = ("log_ratio", "doubt")
+"""Values of `trl.weights` with which the repair model scores wrong answers; see `method.draft_scores`."""
 
 
 class TrainRecipe(QuestionRecipe, Published):
@@ -199,8 +201,8 @@ class TrainRecipe(QuestionRecipe, Published):
     """The same in GPU time: wall seconds times the GPUs that the run holds, its servers' included."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter). verl reads
-    those that it has a counterpart of."""
+    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter, and
+    `leave_out_rows`). verl reads those that it has a counterpart of."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """verl's own settings, with `host: verl`."""
 
@@ -211,9 +213,15 @@ class TrainRecipe(QuestionRecipe, Published):
 
     @property
     def needs_repairer(self) -> bool:
-        """Whether repairs are sampled for wrong answers, by the settings that `DFGRPOConfig` will read."""
+        """Whether wrong answers are repaired or scored, by the settings that `DFGRPOConfig` will read."""
         makes_pairs = self.trl.get("regroup", True) or self.trl.get("weights", "mask") != "ones"
-        return bool(self.method == "df-grpo" and makes_pairs and self.trl.get("num_repairs") != 0)
+        repairs = makes_pairs and self.trl.get("num_repairs") != 0
+        return bool(self.method == "df-grpo" and (repairs or self.scores_drafts))
+
+    @property
+    def scores_drafts(self) -> bool:
+        """Whether the repair model scores wrong answers, and makes no repairs."""
+        return self.method == "df-grpo" and self.trl.get("weights") in DRAFT_SCORES
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -13,11 +13,27 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import LengthNorm
 from difference_feedback.method.settings import PairSettings, option, refuse
 from difference_feedback.models.ranks import is_sharded
+from difference_feedback.trl.lean_update import check_lean
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, TRL_OBJECTIVES, trl_settings, with_objective
 
 
 @dataclass
-class DFGRPOConfig(PairSettings, GRPOConfig):
+class LeanGRPOConfig(GRPOConfig):
+    """TRL's `GRPOConfig`, and whether rows without a gradient are left out. See `lean_update.py`."""
+
+    leave_out_rows: bool | None = option(
+        None,
+        "Leave rows without a gradient out of the update, and spread the others evenly over micro-batches and ranks. "
+        "None: where the weights stay the same but for rounding. False: TRL's own update, bit for bit.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_lean(self)
+
+
+@dataclass
+class DFGRPOConfig(PairSettings, LeanGRPOConfig):
     """TRL's `GRPOConfig` with the settings of Difference Feedback. [DF, Sec. 3]
 
     `objective` sets TRL's loss, ratio, clipping range or temperatures, and scaling of advantages; a field of these that

@@ -15,7 +15,8 @@ from trl import DPOConfig, DPOTrainer
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.alignment import align
-from difference_feedback.method.settings import MaskSettings, TokenTexts, refuse, token_texts
+from difference_feedback.method.settings import MaskSettings, refuse
+from difference_feedback.method.token_texts import TokenTexts, token_texts
 
 
 @dataclass
@@ -32,7 +33,7 @@ class DFDPOConfig(MaskSettings, DPOConfig):
 
     def _problems(self) -> Iterator[str]:
         if self.weights not in ("mask", "ones"):
-            yield f"weights={self.weights!r}: preferences have no ablations of the mask; use mask or ones"
+            yield f"weights={self.weights!r}: preferences take no other weights; use mask or ones"
         if list(self.loss_type) != ["sigmoid"]:
             yield f"loss_type={self.loss_type!r}: weights are verified with ['sigmoid'] only"
         if self.f_divergence_type != "reverse_kl":

@@ -24,6 +24,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_pixel_values_by_grid, unsplit_pixel_values_by_grid
 
 from difference_feedback.errors import ConfigError
+from difference_feedback.models.images_once import images_once
 from difference_feedback.models.ranks import is_sharded
 from difference_feedback.trl.blank_row import add_blank_row, blank_row
 
@@ -50,6 +51,10 @@ class ImageRows(GRPOTrainer):
     model: Any
     _blank: dict[str, torch.Tensor] | None = None
     """The row that is added to micro-batches without images, where other ranks may have some."""
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        with images_once():  # for rollouts, their log-probabilities and repairs
+            return super()._prepare_inputs(generation_batch)
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
         outputs = list(super()._generate(prompts))

@@ -1,8 +1,9 @@
 """From TRL's batch of rollouts to a batch of the optimisation group: wrong answers and their repairs. [DF, Eqs. 14-18]
 
-Every rank makes the same number of rows, since gathers and micro-batches must agree. A rank that has fewer fills up
-with filler rows: a real prompt with its image, and a completion of no tokens. An empty completion mask takes such a row
-out of every sum that TRL makes. TRL's row means still count it, which `loss_scale` undoes.
+Every rank makes the same number of rows, since gathers and micro-batches must agree: `lean_update.py` moves rows
+between ranks, and a rank that still has fewer fills up with filler rows: a real prompt with its image, and a completion
+of no tokens. An empty completion mask takes such a row out of every sum that TRL makes. TRL's row means still count it,
+which `loss_scale` undoes.
 """
 
 import math
@@ -59,7 +60,7 @@ def rows_of_all(
 
 
 def members_here(rows: Iterable[GroupRow], rollouts: Rollouts, pairs: Mapping[int, WeightedPair]) -> list[Member]:
-    """This rank's members: a pair stays where its wrong answer was sampled, so that no image has to travel."""
+    """This rank's members: a pair is made where its wrong answer was sampled."""
     here = ((row, row.rollout - rollouts.offset) for row in rows)
     return [
         replace(row, rollout=i).member(rollouts.completion_ids[i], pairs.get(i))

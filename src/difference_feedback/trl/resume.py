@@ -36,6 +36,7 @@ from difference_feedback.runs.checkpoints import seal
 from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.trl.image_rows import ImageRows
+from difference_feedback.trl.lean_update import LeanUpdate
 from difference_feedback.trl.rollouts import unjudged
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 
@@ -165,7 +166,7 @@ class GoOn(TrainerCallback):
     on_log = on_step_end
 
 
-class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows):
+class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows, LeanUpdate):
     """`GRPOTrainer` whose `resume_from_checkpoint` continues the run that was interrupted."""
 
     args: GRPOConfig

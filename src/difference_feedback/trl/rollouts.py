@@ -91,6 +91,15 @@ def references_of_all(
     return references, skipped
 
 
+def requests_of(rollouts: Rollouts, references: Mapping[int, str]) -> list[RepairRequest]:
+    """What the repair model is asked for wrong answers (row -> reference), in their order."""
+    requests = []
+    for row, reference in references.items():
+        prompt, images = split_images(rollouts.prompts[row])
+        requests.append(RepairRequest(prompt, images, rollouts.completion_ids[row], reference))
+    return requests
+
+
 def sample_repairs(
     repairer: Repairer, rollouts: Rollouts, references: Mapping[int, str], num_repairs: int, limits: Limits
 ) -> tuple[dict[int, list[Repair]], Counter[str]]:
@@ -98,10 +107,7 @@ def sample_repairs(
 
     Raises `DataError` when the repairer does not answer every request.
     """
-    requests = []
-    for row, reference in references.items():
-        prompt, images = split_images(rollouts.prompts[row])
-        requests.append(RepairRequest(prompt, images, rollouts.completion_ids[row], reference))
+    requests = requests_of(rollouts, references)
     if not requests:
         return {}, Counter()
     with torch.no_grad():

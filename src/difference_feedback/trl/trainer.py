@@ -8,6 +8,7 @@ A generation step, in the order of the methods below:
       _measure_plausibility             the policy's probability of them, where `min_probability` is set
       choose_pair, rows_of_all          the method: `method.pairs`
       _regroup                          wrong answers and repairs in place of the rollouts
+      _weigh_drafts                     or, with `log_ratio` and `doubt`, weights of wrong answers without any repair
     _compute_loss                     TRL's own, on weighted inputs: `weighted_loss.py`
 
 Three fields carry a value through a method of TRL's that has no argument for it. They rely on TRL's order of calls:
@@ -34,13 +35,23 @@ from trl.trainer.utils import use_adapter
 from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.cost import CostMeter, Counts
+from difference_feedback.method.draft_scores import draft_weights
 from difference_feedback.method.groups import SkipReason, split_by_reward
+from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, Member, choose_pair
 from difference_feedback.method.repairs import Repair, Repairer
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.trl.callbacks import StepHooks
 from difference_feedback.trl.config import DFGRPOConfig, refuse_shared_shards
-from difference_feedback.trl.image_rows import FORWARD_FIELDS
+from difference_feedback.trl.draft_scores import (
+    ScoredDraft,
+    describe_drafts,
+    draft_metrics,
+    draft_sums,
+    refuse_unscorable,
+    score_drafts,
+    scored_members,
+)
 from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
@@ -100,6 +111,8 @@ class DFGRPOTrainer(ExactResume):
         zero_stage = plugin.zero_stage if plugin else 0
         refuse_shared_shards(repairer, self.model, self.accelerator.distributed_type, zero_stage)
         refuse_low_precision(self.model, self.is_deepspeed_enabled or self.is_fsdp_enabled)
+        if args.scores_drafts:
+            refuse_unscorable(repairer, self._tokenizer, args.weights)
         self.repairer = repairer
         if adopt := getattr(repairer, "adopt", None):  # what its user left open
             adopt(self.accelerator.device, compute_dtype(self), self.max_completion_length)
@@ -148,6 +161,8 @@ class DFGRPOTrainer(ExactResume):
 
     def _difference_feedback(self, batch: dict[str, Any], rollouts: Rollouts) -> dict[str, Any]:
         """Repair, pair and weigh: TRL's batch of rollouts -> the batch that its loss reads."""
+        if self.args.scores_drafts:
+            return self._weigh_drafts(batch, rollouts)
         args, group_size, offset = self.args, self.num_generations, rollouts.offset
         with self.cost.measure("repair"):
             references, skipped = self._choose_references(rollouts)
@@ -170,17 +185,16 @@ class DFGRPOTrainer(ExactResume):
             if args.regroup:
                 ranks = Counter(row.rollout // len(rollouts.prompts) for row in rows)
                 batch = self._regroup(batch, members, [ranks[r] for r in range(self.accelerator.num_processes)])
-                fillers = len(batch["prompt_ids"]) - len(members)
+                fillers = int((batch["completion_mask"].sum(1) == 0).sum())
             else:
                 batch["weights"] = weigh_rollouts(batch, members)
+                self._count_items(batch)
             self.last_pairs = describe_pairs(members, rollouts, pairs, group_size)
             counts = count_pairs(repairs, refused, pairs, requested=len(requested), filler_rows=fillers)
             unrepaired = {row // group_size for row in references} - {row // group_size for row in repair_rewards}
             self._note(pair_metrics(gather_object([counts]), skipped, len(unrepaired)))
             if self.log_completions and args.regroup:
                 log_repairs(self._logs, members, rollouts, self._tokenizer)
-        if args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES:
-            batch["num_items_in_batch"] = self.accelerator.gather(batch["weights"].sum()).sum()
         return batch
 
     # ---- repairs ----
@@ -246,28 +260,58 @@ class DFGRPOTrainer(ExactResume):
         rewards = {row: [answer.reward for answer in answers] for row, answers in candidates.items()}
         threshold = self.args.reward_threshold
         right = [(row, i) for row in candidates for i in split_by_reward(rewards[row], threshold).correct.tolist()]
-        sizes = gather_object([len(right)])
-        if not max(sizes):
+        logps = self._logps_of(batch, [(row, candidates[row][i].token_ids) for row, i in right])
+        if logps is None:
             return
-        no_weights = np.zeros(0, np.float32)
-        members = [Member(row, candidates[row][i].token_ids, no_weights, 0.0, True) for row, i in right]
-        scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
-        checkpointing: Any = self.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
-            logps = self._logps(self.model, scored)
-        lowest = logps.masked_fill(scored["completion_mask"] == 0, 0.0).amin(dim=1).exp().tolist()
-        for (row, i), probability in zip(right, lowest, strict=False):  # filler rows follow
+        lowest = [float(of_answer.min().exp()) for of_answer in logps]
+        for (row, i), probability in zip(right, lowest, strict=True):
             candidates[row][i] = replace(candidates[row][i], lowest_probability=probability)
-        implausible = sum(probability < self.args.min_probability for probability in lowest[: len(right)])
+        implausible = sum(probability < self.args.min_probability for probability in lowest)
         self._note({"implausible": sum(gather_object([implausible]))})
+
+    # ---- scores in place of repairs ----
+
+    def _weigh_drafts(self, batch: dict[str, Any], rollouts: Rollouts) -> dict[str, Any]:
+        """Weigh wrong answers by the repair model's probabilities of their tokens; the group stays as it is."""
+        args, group_size, offset = self.args, self.num_generations, rollouts.offset
+        scorer: Any = self.repairer
+        with self.cost.measure("repair"):
+            references, skipped = self._choose_references(rollouts)
+            here = range(offset, offset + len(rollouts.prompts))
+            requested = {row - offset: text for row, text in references.items() if row in here}
+            logps = score_drafts(scorer, rollouts, requested, self.temperature)
+            self.cost.window.counts += Counts(repaired=len(requested))
+            by_policy = args.weights == "log_ratio"
+            known = self._policy_scores(batch, rollouts, list(logps)) if by_policy else dict.fromkeys(logps)
+        with self.cost.measure("align"):
+            scored = {row: ScoredDraft(logps[row], known[row], draft_weights(logps[row], known[row])) for row in logps}
+            everywhere = gather_object([offset + row for row in scored])
+            rows = rows_of_all(rollouts.rewards, references, dict.fromkeys(everywhere), group_size, args)
+            members = scored_members(rows, rollouts, scored)
+            batch["weights"] = weigh_rollouts(batch, members)
+            self._count_items(batch)
+            self.last_pairs = describe_drafts(members, rollouts, scored, group_size)
+            sums = gather_object([draft_sums(scored, len(requested))])
+            self._note(draft_metrics(sums, skipped, by_policy))
+        return batch
+
+    def _policy_scores(self, batch: dict[str, Any], rollouts: Rollouts, rows: list[int]) -> dict[int, FloatArray]:
+        """The policy's log-probabilities `(T,)` of these answers under its own prompt, as TRL has or computes them."""
+        answers = [(row, rollouts.completion_ids[row]) for row in rows]
+        if (old := batch.get("old_per_token_logps")) is not None:
+            return {row: old[row, : len(ids)].float().cpu().numpy() for row, ids in answers}
+        logps = self._logps_of(batch, answers) or []
+        return {row: of_row.cpu().numpy() for row, of_row in zip(rows, logps, strict=True)}
 
     # ---- batch ----
 
     def _regroup(self, batch: dict[str, Any], members: list[Member], rank_sizes: list[int]) -> dict[str, Any]:
         """Put the members in place of the rollouts, with the log-probabilities that the loss will read."""
         num_rows = rows_per_rank(rank_sizes, self._steps_per_generation)
-        batch = self._rows(batch, members, num_rows)
-        batch["num_items_in_batch"] = self.accelerator.gather(batch["completion_mask"].sum()).sum()
+        batch = self._rows(batch, members, len(members) + 1 if self.lean else num_rows)
+        self._count_items(batch)
+        if self.lean:
+            batch = self.lean_batch(batch, num_rows, fillers=1)
         total: int = np.sum(rank_sizes).item()
         if self.loss_type in ROW_MEAN_LOSSES and total:
             # TRL's mean includes filler rows; this makes it the mean over members.
@@ -278,6 +322,30 @@ class DFGRPOTrainer(ExactResume):
 
     def _rows(self, batch: dict[str, Any], members: list[Member], num_rows: int) -> dict[str, Any]:
         return build_batch(batch, members, num_rows, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
+
+    def _count_items(self, batch: dict[str, Any]) -> None:
+        """The divisor of losses that are a mean over the tokens of all rows, on all ranks: TRL's are the rollouts'."""
+        by_weights = self.args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES
+        counted = batch["weights" if by_weights else "completion_mask"]
+        batch["num_items_in_batch"] = self.accelerator.gather(counted.sum()).sum()
+
+    def _logps_of(
+        self, batch: dict[str, Any], answers: Sequence[tuple[int, Sequence[int]]]
+    ) -> list[torch.Tensor] | None:
+        """The policy's log-probabilities `(T,)` of answers to rows of `batch`; None where no rank has any.
+
+        All ranks make this call, with any number of answers.
+        """
+        sizes = gather_object([len(answers)])
+        if not max(sizes):
+            return None
+        no_weights = np.zeros(0, np.float32)
+        members = [Member(row, ids, no_weights, 0.0, True) for row, ids in answers]
+        scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
+        checkpointing: Any = self.args.gradient_checkpointing_kwargs
+        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
+            logps = self._logps(self.model, scored).float()
+        return [of_row[: len(ids)] for of_row, (_, ids) in zip(logps, answers, strict=False)]  # filler rows follow
 
     def _score_policy(self, batch: dict[str, Any]) -> None:
         """Old and reference log-probabilities of the members, under the policy's own prompt, where TRL needs them."""
@@ -293,13 +361,6 @@ class DFGRPOTrainer(ExactResume):
                 policy = self.accelerator.unwrap_model(self.model)
                 with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
                     batch["ref_per_token_logps"] = self._logps(self.model, batch)
-
-    def _logps(self, model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        fields = {name: batch[name] for name in FORWARD_FIELDS if name in batch}
-        rows, width = len(ids) // self._steps_per_generation, batch["completion_ids"].size(1)
-        return self._get_per_token_logps_and_entropies(model, ids, mask, width, batch_size=rows, **fields)[0]
 
     # ---- loss ----
 
@@ -347,4 +408,4 @@ class DFGRPOTrainer(ExactResume):
         """Called after every optimiser step; a window ends with the last step on one batch of rollouts."""
         self.cost.window.steps += 1
         if self._step % self._generate_every == 0:
-            self._note(self.cost.close_window(gather_object).metrics(self.args.num_repairs))
+            self._note(self.cost.close_window(gather_object).metrics(self.args.passes_per_answer))

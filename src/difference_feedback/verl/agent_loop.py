@@ -21,8 +21,9 @@ from difference_feedback.method.groups import split_by_reward
 from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, PromptPairs, References, choose_references, pair_prompt
 from difference_feedback.method.repairs import Limits, Repair, RepairRequest, usable_repairs
-from difference_feedback.method.settings import token_texts
+from difference_feedback.method.token_texts import token_texts
 from difference_feedback.models.end_tokens import end_ids, written_end
+from difference_feedback.models.images_once import images_once
 from difference_feedback.models.outside_text import special_steering_tokens
 from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.verl.repair_queue import NAME
@@ -53,6 +54,10 @@ class DFAgentLoopWorker(_Worker):
             frozenset(special_steering_tokens(self.tokenizer).values()),
         )
         self.answers: dict[str, dict[int, tuple[AgentLoopOutput, dict[str, Any]]]] = {}
+
+    async def _run_prompt(self, *args: Any, **kwargs: Any) -> None:
+        with images_once():  # verl calls the processor twice for each of the prompt's answers, once for each repair
+            await super()._run_prompt(*args, **kwargs)
 
     async def _agent_loop_postprocess(self, output: Any, validate: bool, **kwargs: Any) -> None:
         await super()._agent_loop_postprocess(output, validate, **kwargs)

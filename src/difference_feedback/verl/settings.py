@@ -49,6 +49,11 @@ class VerlSettings(PairSettings):
 
     def __post_init__(self) -> None:
         self.check()
+        if self.scores_drafts:
+            raise ConfigError(
+                f"weights={self.weights!r}: on verl, wrong answers are repaired and not scored; use weights='mask', or "
+                "host: trl."
+            )
         if self.needs_repairer and self.via == "local" and not self.repair_model:
             raise ConfigError(
                 "repair_model is missing: give the folder or hub name of a repair model, via=endpoint, or "

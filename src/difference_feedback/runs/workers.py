@@ -1,0 +1,140 @@
+"""Work on the rows of a file that is spread over processes: the results come in the order of the rows.
+
+Each process gets one part of the file at a time, as bytes, so the memory does not grow with the file. The first parts
+are done without processes, which take a moment to start.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, TypeVar
+
+from difference_feedback.errors import DataError
+from difference_feedback.runs.safe_path import use_safe_path
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
+_ALONE = 16  # parts at the start that are done without processes
+_MOST = 16  # more processes than that wait for the one that reads and writes
+_QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: those that it is bound to, or the share that its container has."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for paths in (_QUOTAS[:1], _QUOTAS[1:]):
+        with suppress(OSError, ValueError):
+            quota, period = " ".join(Path(path).read_text() for path in paths).split()
+            if float(quota) > 0:  # "max" is no number, and -1 stands for it in the older form
+                return max(1, min(cores, int(float(quota) / float(period))))
+    return cores
+
+
+def in_order(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int | None) -> Iterator[Result]:
+    """`work(part)` of all parts, in their order, on `jobs` cores; None: on all that may be used.
+
+    With several cores and many parts, processes do the work, so `work` and the parts must be of the kind that can be
+    pickled.
+
+    Raises:
+        DataError: a process was killed, or ended before its time.
+    """
+    jobs = min(usable_cores(), _MOST) if jobs is None else jobs
+    parts = iter(parts)
+    yield from map(work, parts if jobs == 1 else islice(parts, _ALONE))
+    workers: list[_Worker] = []
+    busy = deque[_Worker]()  # in the order of their parts
+    try:
+        for part in parts:
+            if len(workers) < jobs:
+                workers.append(_Worker(work))
+                workers[-1].send(part)
+                busy.append(workers[-1])
+                continue
+            worker = busy.popleft()
+            result = worker.result()
+            worker.send(part)  # before the result is used, so that it need not wait for that
+            busy.append(worker)
+            yield result
+        yield from (worker.result() for worker in busy)
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+class _Worker:
+    """A process that does one part after the other. It ends with this process, however this one ends."""
+
+    def __init__(self, work: Callable[[Any], Any]) -> None:
+        use_safe_path()
+        processes = multiprocessing.get_context("spawn")
+        self._pipe, end = processes.Pipe()
+        self._process = processes.Process(target=_work, args=(work, end), daemon=True)
+        with _no_interrupts():
+            self._process.start()
+        end.close()  # the process has the only other one, so that its death closes the pipe
+
+    def send(self, part: Any) -> None:
+        """Let it work on a part. It must have none."""
+        with suppress(OSError):  # it was killed, which `result` tells
+            self._pipe.send(part)
+
+    def result(self) -> Any:
+        """What it has made of its part. Raises what went wrong there, and `DataError` where the process has ended."""
+        try:
+            done, result = self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"was killed by {_name(-code)}" if code < 0 else f"ended with exit code {code}"
+            raise DataError(
+                f"a process that worked on a part of the rows {how}, so no file was written. Systems kill processes "
+                "when memory runs out: free some, or run fewer with --jobs (1: none besides this one)"
+            ) from None
+        if not done:
+            raise result
+        return result
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        self._pipe.close()
+        self._process.terminate()
+        self._process.join()
+
+
+def _work(work: Callable[[Any], Any], pipe: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads and writes ends this one
+    with suppress(EOFError, OSError):  # it has ended
+        while True:
+            part = pipe.recv()
+            try:
+                result = True, work(part)
+            except Exception as error:
+                error.add_note(traceback.format_exc())  # which is not sent with it
+                result = False, error
+            pipe.send(result)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Processes that are started here ignore Ctrl+C from their first moment on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler if handler is not None else signal.SIG_DFL)
+
+
+def _name(number: int) -> str:
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
