@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-STEPS = 40  # of a training run
+STEPS = 25  # of a training run
 COMMON = [
     *(f"trl.max_steps={STEPS}", "trl.save_steps=100000", "trl.learning_rate=5e-5"),
     *("evaluation.every=100000", "evaluation.problems=12"),
@@ -77,9 +77,9 @@ def repairs(folder: Path) -> dict[str, float]:
     from difference_feedback.world import sample_problems
     from difference_feedback.world.nano import load_base
 
-    problems = sample_problems("rl", 200, seed=4)
+    problems = sample_problems("rl", 120, seed=4)
     drafts = held_out_drafts(*load_base(), problems, seed=4, progress=None, max_new_tokens=64)
-    requests = [draft.request for draft in drafts][:64]
+    requests = [draft.request for draft in drafts][:48]
     repairer = LocalRepairer.from_pretrained(repair_model(folder), style="nano", seed=3, batch_size=16)
     repairer.adopt(torch.device("cpu"), torch.float32, 64)
     repairer.repair(requests[:16])  # the first call is slower
@@ -234,7 +234,7 @@ def judge_images(folder: Path) -> dict[str, float]:
 def masks(folder: Path) -> dict[str, float]:
     """`difference-feedback mask` on pairs of 2,000 words."""
     figures = {}
-    for count in (400, 1600):
+    for count in (300, 1200):
         rows = folder / f"pairs_{count}.jsonl"
         if not rows.is_file():
             texts = ((i, words(i, 2000)) for i in range(count))
@@ -247,7 +247,7 @@ def masks(folder: Path) -> dict[str, float]:
 def grades(folder: Path) -> dict[str, float]:
     """`difference-feedback grade` on answers of several kinds."""
     figures = {}
-    for count in (10_000, 40_000):
+    for count in (10_000, 30_000):
         rows = folder / f"responses_{count}.jsonl"
         if not rows.is_file():
             write(rows, map(response, range(count)))

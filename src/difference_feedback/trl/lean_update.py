@@ -18,7 +18,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from trl import GRPOConfig, GRPOTrainer
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.models.images_once import images_once
 from difference_feedback.trl.image_rows import FORWARD_FIELDS, select_rows
 from difference_feedback.trl.objective import ROW_MEAN_LOSSES
 from difference_feedback.trl.row_exchange import exchange, join_rows
@@ -101,8 +100,7 @@ class LeanUpdate(GRPOTrainer):
             return super()._prepare_inputs(generation_batch)
         steps = self.args.steps_per_generation
         if self._step % (steps * self.num_iterations) == 0 or self._buffered_inputs is None:
-            with images_once():
-                batch = self._generate_and_score_completions(generation_batch)
+            batch = self._generate_and_score_completions(generation_batch)
             if "micro_batch" not in batch:
                 batch = self.lean_batch(batch, len(batch["prompt_ids"]))
             self._buffered_inputs = split_rows(batch, steps)
