@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from trl import GRPOConfig, GRPOTrainer
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.trl.image_rows import FORWARD_FIELDS, select_rows
+from difference_feedback.trl.image_rows import select_rows
 from difference_feedback.trl.objective import ROW_MEAN_LOSSES
 from difference_feedback.trl.row_exchange import exchange, join_rows
 from difference_feedback.trl.row_plan import Move, plan_rows
@@ -169,14 +169,6 @@ class LeanUpdate(GRPOTrainer):
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         scales = "row_scale" in inputs and self.loss_type in (*ROW_MEAN_LOSSES, "luspo")
         return loss * inputs["row_scale"][0] if scales else loss
-
-    def _logps(self, model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-        """Log-probabilities `(B, T)` of the completions of a batch, as many rows at once as in the update."""
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        fields = {name: batch[name] for name in FORWARD_FIELDS if name in batch}
-        rows, width = rows_at_once(batch, self.args.steps_per_generation), batch["completion_ids"].size(1)
-        return self._get_per_token_logps_and_entropies(model, ids, mask, width, batch_size=rows, **fields)[0]
 
     @property
     def _regroups(self) -> bool:
