@@ -71,7 +71,7 @@ class PolicyLogps(ExactResume):
         ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
         mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
         fields = {name: batch[name] for name in FORWARD_FIELDS if name in batch}
-        rows, width = rows_at_once(batch, self.args.steps_per_generation), batch["completion_ids"].size(1)
+        rows, width = rows_at_once(batch, self._steps_per_generation), batch["completion_ids"].size(1)
         return self._get_per_token_logps_and_entropies(model, ids, mask, width, batch_size=rows, **fields)[0]
 
     def _rows(self, batch: dict[str, Any], members: list[Member], num_rows: int) -> dict[str, Any]:
