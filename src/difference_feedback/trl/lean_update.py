@@ -86,14 +86,21 @@ class LeanUpdate(GRPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         choice = getattr(self.args, "leave_out_rows", None)
-        normalises = any(isinstance(module, _BatchNorm) for module in self.model.modules())
-        if choice and normalises:
-            raise ConfigError("leave_out_rows: the model normalises over all rows (BatchNorm): leave it out.")
+        reasons = [*refusals(self.args), *self._needs_all_rows()]
+        if choice and reasons:
+            raise ConfigError(f"leave_out_rows: {'; '.join(reasons)}: change that, or leave out leave_out_rows.")
         draws = draws_in_training(self.model) or bool(self.args.neftune_noise_alpha)
+        self.lean = choice is not False and not reasons and (bool(choice) or not draws)
+
+    def _needs_all_rows(self) -> Iterator[str]:
+        """What the model and the ranks say, beside `refusals` of the settings."""
+        if self.aux_loss_enabled:
+            yield "the model's auxiliary loss balances its experts over all rows"
+        if any(isinstance(module, _BatchNorm) for module in self.model.modules()):
+            yield "the model normalises over all rows (BatchNorm)"
         groups = getattr(self.accelerator, "parallelism_config", None)
-        shares_rows = groups is not None and groups.non_data_parallel_size > 1
-        refused = bool(list(refusals(self.args))) or self.aux_loss_enabled or normalises or shares_rows
-        self.lean = choice is not False and not refused and (bool(choice) or not draws)
+        if groups is not None and groups.non_data_parallel_size > 1:
+            yield "ranks share rows (tensor or context parallelism)"
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self.model.training or not self.lean or (self.beta != 0.0 and not self._regroups):
