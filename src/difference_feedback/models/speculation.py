@@ -21,8 +21,10 @@ from typing import Any
 import torch
 from transformers import (
     DynamicCache,
+    EosTokenCriteria,
     GenerationConfig,
     LogitsProcessorList,
+    MaxLengthCriteria,
     MinPLogitsWarper,
     PreTrainedModel,
     StoppingCriteriaList,
@@ -45,6 +47,7 @@ _CONTEXT_FREE = (
     TopKLogitsWarper,
     MinPLogitsWarper,
 )
+_ENDS = MaxLengthCriteria, EosTokenCriteria
 _LARGEST_LOGITS = 2**28
 """Numbers in the logits of one pass: 1 GiB in float32."""
 _DRAWN_AT_A_TIME = 2**24
@@ -65,9 +68,9 @@ def speculated(
 
     Args:
         inputs: of `B` prompts, padded on the left.
-        config: with `num_return_sequences=K` each prompt has `K` rows in turn. Beams and penalties that read what is
-            written already are not for this; such a call, and a model whose memory is more than keys and values in the
-            order of the tokens, is decoded plainly, by the same law.
+        config: with `num_return_sequences=K` each prompt has `K` rows in turn. Beams, penalties that read what is
+            written already, and ends other than tokens and a length are not for this; such a call, and a model whose
+            memory is more than keys and values in the order of the tokens, is decoded plainly, by the same law.
         texts: for each prompt, the texts that its rows will copy, likeliest first: token ids. Empty: no proposal.
         numbers: for each row the numbers in [0, 1) that draw its tokens, `(B * K, max_new_tokens)`; see
             `own_streams.own_numbers`. None takes the likeliest tokens, whatever `config.do_sample` says.
@@ -96,11 +99,12 @@ def speculates(model: PreTrainedModel, rows: int, wanted: bool | None) -> bool:
 def is_faster(model: PreTrainedModel, rows: int) -> bool:
     """Whether speculation is faster than plain decoding of so many rows, by what was measured.
 
-    It is where a first window pays: on an accelerator always (an estimate, not measured), on a CPU up to about 50 rows
-    of the nano model, 24 of one with 10 million parameters, and 10 of large ones. With more rows a pass on a CPU is
-    bound by arithmetic, of which speculation saves none.
+    It is where windows pay with one token in eight wrong: on an accelerator always (an estimate, not measured), on a CPU
+    up to about 50 rows of the nano model, 24 of one with 10 million parameters, and 10 of large ones. With more rows a
+    pass on a CPU is bound by arithmetic, of which speculation saves none.
     """
     text = Copying([[0] * 100])
+    text.tried, text.right = 1000.0, 880.0
     return window([text] * rows, [99] * rows, fixed_cost(model), 99) > 0
 
 
@@ -129,8 +133,9 @@ def _decode(
 ) -> list[list[int]]:
     """A decoding loop for `generate`, which has prepared what a loop needs. Returns each row's new tokens."""
     start, device = input_ids.shape[1], input_ids.device
-    context_free = all(type(processor) in _CONTEXT_FREE for processor in logits_processor)
-    if not context_free or not _can_take_back(model, model_kwargs):
+    plain_rules = all(type(processor) in _CONTEXT_FREE for processor in logits_processor)
+    plain_rules &= all(type(criterion) in _ENDS for criterion in stopping_criteria)
+    if not plain_rules or not _can_take_back(model, model_kwargs):
         if numbers is not None:
             logits_processor = LogitsProcessorList([*logits_processor, DrawnByNumbers(numbers)])
         sequences = model._sample(input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs)
@@ -193,7 +198,10 @@ def _slides(model: Any) -> bool:
     """Whether a layer has a sliding window."""
     text = model.config.get_text_config()
     layers = getattr(text, "layer_types", None)
-    return "sliding_attention" in layers if layers else getattr(text, "sliding_window", None) is not None
+    if layers:
+        return "sliding_attention" in layers
+    # `window_size` is GPT-Neo's name for it.
+    return any(getattr(text, name, None) is not None for name in ("sliding_window", "window_size"))
 
 
 def _can_take_back(model: Any, model_kwargs: Mapping[str, Any]) -> bool:
