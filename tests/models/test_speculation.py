@@ -237,8 +237,13 @@ def test_operations_and_tokens_are_counted(frozen: Any, questions: Any) -> None:
     plain = generate(*call, max_new_tokens=24, **GREEDY)
     with FlopMeter() as alone:
         generate(*call, max_new_tokens=24, **GREEDY)
+    rows: list[int] = []
+    tally: Counter[str] = Counter()
+    hook = frozen[0].register_forward_hook(lambda _, __, output: rows.append(len(output.logits)))
     with FlopMeter() as meter:
-        generate(*call, max_new_tokens=24, proposals=texts_for(plain), speculate=True, **GREEDY)
+        generate(*call, max_new_tokens=24, proposals=texts_for(plain), speculate=True, tally=tally, **GREEDY)
+    hook.remove()
+    assert tally == {"tokens": meter.work.generated_tokens, "passes": sum(rows)}
     assert meter.work.generated_tokens == sum(len(ids) for of_row in plain for ids in of_row)
     assert meter.work.forward > alone.work.forward * meter.work.generated_tokens / alone.work.generated_tokens
 

@@ -13,6 +13,7 @@ transformers' own assisted decoding and prompt lookup serve one row at a time.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
@@ -63,6 +64,7 @@ def speculated(
     numbers: torch.Tensor | None = None,
     *,
     fixed: float | None = None,
+    tally: Counter[str] | None = None,
 ) -> list[list[int]]:
     """`model.generate(**inputs, generation_config=config)` of texts that copy others: the new tokens of each row.
 
@@ -75,13 +77,16 @@ def speculated(
         numbers: for each row the numbers in [0, 1) that draw its tokens, `(B * K, max_new_tokens)`; see
             `own_streams.own_numbers`. None takes the likeliest tokens, whatever `config.do_sample` says.
         fixed: what a pass costs besides its tokens, in tokens. By default `fixed_cost` of the model.
+        tally: counts `tokens` written and `passes`, each of one row. Plain decoding is not counted.
     """
     embeddings: Any = model.get_input_embeddings()
     vocabulary = embeddings.weight.shape[0]
     never = frozenset(config.suppress_tokens or ())
     possible = [[[i for i in text if 0 <= i < vocabulary and i not in never] for text in of_row] for of_row in texts]
     rows = [copy(row) for row in map(Copying, possible) for _ in range(config.num_return_sequences or 1)]
-    decode = partial(_decode, rows=rows, numbers=numbers, fixed=fixed_cost(model) if fixed is None else fixed)
+    fixed = fixed_cost(model) if fixed is None else fixed
+    tally = Counter() if tally is None else tally
+    decode = partial(_decode, rows=rows, numbers=numbers, fixed=fixed, tally=tally)
     result: list[list[int]] = model.generate(  # type: ignore[operator]
         **inputs, generation_config=config, custom_generate=decode
     )
@@ -99,9 +104,9 @@ def speculates(model: PreTrainedModel, rows: int, wanted: bool | None) -> bool:
 def is_faster(model: PreTrainedModel, rows: int) -> bool:
     """Whether speculation is faster than plain decoding of so many rows, by what was measured.
 
-    It is where windows pay with one token in eight wrong: on an accelerator always (an estimate, not measured), on a CPU
-    up to about 50 rows of the nano model, 24 of one with 10 million parameters, and 10 of large ones. With more rows a
-    pass on a CPU is bound by arithmetic, of which speculation saves none.
+    It is where windows pay with one token in eight wrong: on an accelerator always (an estimate, not measured), on a
+    CPU up to about 50 rows of the nano model, 24 of one with 10 million parameters, and 10 of large ones. With more
+    rows a pass on a CPU is bound by arithmetic, of which speculation saves none.
     """
     text = Copying([[0] * 100])
     text.tried, text.right = 1000.0, 880.0
@@ -129,6 +134,7 @@ def _decode(
     rows: list[Copying],
     numbers: torch.Tensor | None,
     fixed: float,
+    tally: Counter[str],
     **model_kwargs: Any,
 ) -> list[list[int]]:
     """A decoding loop for `generate`, which has prepared what a loop needs. Returns each row's new tokens."""
@@ -166,7 +172,9 @@ def _decode(
         | {"logits_to_keep": width + 1},
     )
     logits = model(**inputs, return_dict=True).logits[:, -width - 1 :]
-    memory.add([count - 1 for count in writer.write(logits, proposals)], width)
+    counts = writer.write(logits, proposals)
+    tally.update(tokens=sum(counts), passes=len(counts))
+    memory.add([count - 1 for count in counts], width)
 
     settings = {key: value for key, value in model_kwargs.items() if not isinstance(value, torch.Tensor)}
     kinds = {kind: ids[:, -1:] for kind, ids in kinds.items()}
@@ -190,7 +198,9 @@ def _decode(
             | {"logits_to_keep": width, name: cache},
         )
         logits = model(**inputs, return_dict=True).logits[:, -width:]
-        memory.add(writer.write(logits, proposals), width)
+        counts = writer.write(logits, proposals)
+        tally.update(tokens=sum(counts), passes=len(counts))
+        memory.add(counts, width)
     return writer.written
 
 
