@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from trl import GRPOConfig
 
 from difference_feedback import world
 from difference_feedback.data.question import without_images
@@ -16,6 +15,7 @@ from difference_feedback.repair.rl import fit_rl
 from difference_feedback.repair.rl_data import rl_dataset, rl_drafts
 from difference_feedback.repair.rl_trainer import RepairGRPOTrainer
 from difference_feedback.runs.sections import TextOnly
+from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.world.mixture import stream_problems
 
 EOS = 2
@@ -76,11 +76,12 @@ def test_unjudged_blind_repairs_leave_the_factor_at_1(rows):
 
 
 def settings(folder):
-    return GRPOConfig(
+    return LeanGRPOConfig(
         **{"output_dir": str(folder), "per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 1},
         **{"max_completion_length": 6, "learning_rate": 1e-3, "logging_steps": 1, "beta": 0.0, "loss_type": "grpo"},
         **{"bf16": False, "use_cpu": True, "gradient_checkpointing": False, "report_to": "none"},
         **{"disable_tqdm": True, "save_strategy": "no", "seed": 0},
+        leave_out_rows=False,  # all rows are to be seen in the loss
     )
 
 

@@ -117,9 +117,8 @@ def main(base: Path, folder: Path) -> None:
     counting_bytes()
     for name, changes in VARIANTS.items():
         SENT.clear()
-        trainer = train(base, folder, Picky(), mixed_rows() if name.startswith("mixed") else None, **changes)
-        everywhere = gather_object([in_the_update(trainer)])
         trainer = train(base, folder, Scorer(), mixed_rows() if name.startswith("mixed") else None, **changes)
+        everywhere = gather_object([in_the_update(trainer)])
         if trainer.accelerator.is_main_process:
             (folder / f"{name}-ranks.json").write_text(json.dumps(everywhere))
             weights = {

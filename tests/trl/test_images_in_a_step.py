@@ -22,7 +22,7 @@ from difference_feedback.models.load import load_model
 from difference_feedback.models.processor import load_processor
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.runs.sections import Data
-from difference_feedback.trl import DFGRPOTrainer, image_rows, lean_update
+from difference_feedback.trl import DFGRPOTrainer, image_rows
 
 STEPS = 2
 
@@ -61,7 +61,7 @@ def test_updates_are_the_same_bits(
     """LLaVA-OneVision cuts the picture of a row into tiles where it is the only one."""
     name = "llava_onevision"
     once = run(checkpoint(name), tmp_path / "once", data)
-    for module in (generate, image_rows, lean_update):
+    for module in (generate, image_rows):
         monkeypatch.setattr(module, "images_once", contextlib.nullcontext)
     plain = run(checkpoint(name), tmp_path / "plain", data)
     assert sum(row.get("df/requested", 0) for row in once.state.log_history) > 0

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from trl import GRPOConfig, GRPOTrainer
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.trl.image_rows import FORWARD_FIELDS, select_rows
+from difference_feedback.trl.image_rows import select_rows
 from difference_feedback.trl.objective import ROW_MEAN_LOSSES
 from difference_feedback.trl.row_exchange import exchange, join_rows
 from difference_feedback.trl.row_plan import Move, plan_rows
@@ -87,14 +87,21 @@ class LeanUpdate(GRPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         choice = getattr(self.args, "leave_out_rows", None)
-        normalises = any(isinstance(module, _BatchNorm) for module in self.model.modules())
-        if choice and normalises:
-            raise ConfigError("leave_out_rows: the model normalises over all rows (BatchNorm): leave it out.")
+        reasons = [*refusals(self.args), *self._needs_all_rows()]
+        if choice and reasons:
+            raise ConfigError(f"leave_out_rows: {'; '.join(reasons)}: change that, or leave out leave_out_rows.")
         draws = draws_in_training(self.model) or bool(self.args.neftune_noise_alpha)
+        self.lean = choice is not False and not reasons and (bool(choice) or not draws)
+
+    def _needs_all_rows(self) -> Iterator[str]:
+        """What the model and the ranks say, beside `refusals` of the settings."""
+        if self.aux_loss_enabled:
+            yield "the model's auxiliary loss balances its experts over all rows"
+        if any(isinstance(module, _BatchNorm) for module in self.model.modules()):
+            yield "the model normalises over all rows (BatchNorm)"
         groups = getattr(self.accelerator, "parallelism_config", None)
-        shares_rows = groups is not None and groups.non_data_parallel_size > 1
-        refused = bool(list(refusals(self.args))) or self.aux_loss_enabled or normalises or shares_rows
-        self.lean = choice is not False and not refused and (bool(choice) or not draws)
+        if groups is not None and groups.non_data_parallel_size > 1:
+            yield "ranks share rows (tensor or context parallelism)"
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self.model.training or not self.lean or (self.beta != 0.0 and not self._regroups):
@@ -171,14 +178,6 @@ class LeanUpdate(GRPOTrainer):
         loss: torch.Tensor = super()._compute_loss(model, inputs)
         scales = "row_scale" in inputs and self.loss_type in (*ROW_MEAN_LOSSES, "luspo")
         return loss * inputs["row_scale"][0] if scales else loss
-
-    def _logps(self, model: nn.Module, batch: dict[str, Any]) -> torch.Tensor:
-        """Log-probabilities `(B, T)` of the completions of a batch, as many rows at once as in the update."""
-        ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], dim=1)
-        mask = torch.cat([batch["prompt_mask"], batch["completion_mask"]], dim=1)
-        fields = {name: batch[name] for name in FORWARD_FIELDS if name in batch}
-        rows, width = rows_at_once(batch, self.args.steps_per_generation), batch["completion_ids"].size(1)
-        return self._get_per_token_logps_and_entropies(model, ids, mask, width, batch_size=rows, **fields)[0]
 
     @property
     def _regroups(self) -> bool:

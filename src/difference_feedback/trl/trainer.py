@@ -29,15 +29,12 @@ from accelerate.utils import gather_object
 from torch import nn
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
-from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.utils import use_adapter
 
 from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.cost import CostMeter, Counts
 from difference_feedback.method.draft_scores import draft_weights
 from difference_feedback.method.groups import SkipReason, split_by_reward
-from difference_feedback.method.masks import FloatArray
 from difference_feedback.method.pairs import Answer, Member, choose_pair
 from difference_feedback.method.repairs import Repair, Repairer
 from difference_feedback.method.token_texts import token_texts
@@ -55,14 +52,13 @@ from difference_feedback.trl.draft_scores import (
 from difference_feedback.trl.metrics import count_pairs, describe_pairs, log_repairs, pair_metrics
 from difference_feedback.trl.objective import BATCH_MEAN_LOSSES, ROW_MEAN_LOSSES
 from difference_feedback.trl.pair_batch import (
-    build_batch,
     members_here,
     rows_of_all,
     rows_per_rank,
     weigh_rollouts,
 )
+from difference_feedback.trl.policy_logps import PolicyLogps
 from difference_feedback.trl.precision import compute_dtype, refuse_low_precision
-from difference_feedback.trl.resume import ExactResume
 from difference_feedback.trl.rollouts import (
     Rollouts,
     annotated_answers,
@@ -74,7 +70,7 @@ from difference_feedback.trl.rollouts import (
 from difference_feedback.trl.weighted_loss import WeightedLoss
 
 
-class DFGRPOTrainer(ExactResume):
+class DFGRPOTrainer(PolicyLogps):
     """`trl.GRPOTrainer` with Difference Feedback: the same constructor, and a `repairer`. [DF, Eqs. 11-23]
 
     `args` is a `DFGRPOConfig`; prompts must be chat conversations. `repairer` repairs wrong answers; it is needed
@@ -83,8 +79,6 @@ class DFGRPOTrainer(ExactResume):
     """
 
     args: DFGRPOConfig
-    processing_class: Any
-    pad_to_multiple_of: Any
     _logs: dict[str, Any]
 
     def __init__(
@@ -295,14 +289,6 @@ class DFGRPOTrainer(ExactResume):
             self._note(draft_metrics(sums, skipped, by_policy))
         return batch
 
-    def _policy_scores(self, batch: dict[str, Any], rollouts: Rollouts, rows: list[int]) -> dict[int, FloatArray]:
-        """The policy's log-probabilities `(T,)` of these answers under its own prompt, as TRL has or computes them."""
-        answers = [(row, rollouts.completion_ids[row]) for row in rows]
-        if (old := batch.get("old_per_token_logps")) is not None:
-            return {row: old[row, : len(ids)].float().cpu().numpy() for row, ids in answers}
-        logps = self._logps_of(batch, answers) or []
-        return {row: of_row.cpu().numpy() for row, of_row in zip(rows, logps, strict=True)}
-
     # ---- batch ----
 
     def _regroup(self, batch: dict[str, Any], members: list[Member], rank_sizes: list[int]) -> dict[str, Any]:
@@ -320,47 +306,11 @@ class DFGRPOTrainer(ExactResume):
             self._score_policy(batch)
         return batch
 
-    def _rows(self, batch: dict[str, Any], members: list[Member], num_rows: int) -> dict[str, Any]:
-        return build_batch(batch, members, num_rows, self._tokenizer.pad_token_id, self.pad_to_multiple_of)
-
     def _count_items(self, batch: dict[str, Any]) -> None:
         """The divisor of losses that are a mean over the tokens of all rows, on all ranks: TRL's are the rollouts'."""
         by_weights = self.args.length_norm == "weights" and self.loss_type in BATCH_MEAN_LOSSES
         counted = batch["weights" if by_weights else "completion_mask"]
         batch["num_items_in_batch"] = self.accelerator.gather(counted.sum()).sum()
-
-    def _logps_of(
-        self, batch: dict[str, Any], answers: Sequence[tuple[int, Sequence[int]]]
-    ) -> list[torch.Tensor] | None:
-        """The policy's log-probabilities `(T,)` of answers to rows of `batch`; None where no rank has any.
-
-        All ranks make this call, with any number of answers.
-        """
-        sizes = gather_object([len(answers)])
-        if not max(sizes):
-            return None
-        no_weights = np.zeros(0, np.float32)
-        members = [Member(row, ids, no_weights, 0.0, True) for row, ids in answers]
-        scored = self._rows(batch, members, rows_per_rank(sizes, self._steps_per_generation))
-        checkpointing: Any = self.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
-            logps = self._logps(self.model, scored).float()
-        return [of_row[: len(ids)] for of_row, (_, ids) in zip(logps, answers, strict=False)]  # filler rows follow
-
-    def _score_policy(self, batch: dict[str, Any]) -> None:
-        """Old and reference log-probabilities of the members, under the policy's own prompt, where TRL needs them."""
-        checkpointing: Any = self.args.gradient_checkpointing_kwargs
-        with torch.no_grad(), disable_gradient_checkpointing(self.model, checkpointing):
-            if self.args.gradient_accumulation_steps % self._generate_every != 0 or self._corrects_sampler:
-                batch["old_per_token_logps"] = self._logps(self.model, batch)
-            if self.beta == 0.0:
-                return
-            if self.ref_model is not None:
-                batch["ref_per_token_logps"] = self._logps(self.ref_model, batch)
-            else:
-                policy = self.accelerator.unwrap_model(self.model)
-                with use_adapter(policy, adapter_name="ref" if "ref" in policy.peft_config else None):
-                    batch["ref_per_token_logps"] = self._logps(self.model, batch)
 
     # ---- loss ----
 
@@ -395,10 +345,6 @@ class DFGRPOTrainer(ExactResume):
             return super().training_step(*args, **kwargs)
 
     # ---- small parts ----
-
-    @property
-    def _corrects_sampler(self) -> bool:
-        return self.use_vllm and self.vllm_importance_sampling_correction
 
     def _note(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():
