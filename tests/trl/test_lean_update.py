@@ -56,6 +56,7 @@ class Picky(trl_world.FlipParity):
 ACCUMULATED = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
 ROW_BY_ROW = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
 SEVERAL = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "steps_per_generation": 4}
+TWO_A_STEP = {"gradient_accumulation_steps": 2, "steps_per_generation": 8, "num_generations": 4}
 REPEATED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_iterations": 2}
 CASES: dict[str, tuple[type, str, dict[str, Any]]] = {
     "grpo": (PlainTrainer, "grpo", SEVERAL),
@@ -148,10 +149,10 @@ def test_the_nano_model_by_adam(make_trainer: Callable[..., Any]) -> None:
         (
             PlainTrainer,
             "grpo",
-            {"per_device_train_batch_size": 1, "steps_per_generation": 8, "num_generations": 4, "reward": none_right},
+            ROW_BY_ROW | TWO_A_STEP | {"reward": none_right},
         ),
     ],
-    ids=["fillers", "a row a step"],
+    ids=["fillers", "nothing right"],
 )
 def test_an_optimiser_that_moves_weights_by_a_gradient_of_0(
     make: Callable[..., Any], kind: type, objective: str, changes: dict[str, Any]
