@@ -60,8 +60,18 @@ def exif(turn: int) -> Image.Exif:
     return record
 
 
+def with_segment(marker: int, content: bytes, start: int = 2) -> bytes:
+    """A plain JPEG file that has this segment in the place of what is between its start and `start`."""
+    segment = bytes([0xFF, marker]) + (len(content) + 2).to_bytes(2, "big") + content
+    return jpeg()[:2] + segment + jpeg()[start:]
+
+
 FILES = {
     "plain": jpeg(),
+    "preview": with_segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\2\2at homeat ho", 20),
+    "second-preview": with_segment(0xE0, b"JFXX\0\x10at home"),
+    "others-segment": with_segment(0xEE, b"at homeat home"),
+    "long-adobe": with_segment(0xEE, b"Adobe\0d\0\0\0\0\1at home"),
     "progressive": jpeg(progressive=True, quality=95),
     "grey": jpeg(noise(mode="L")),
     "restarts": jpeg(restart_marker_blocks=2),

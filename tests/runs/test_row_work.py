@@ -76,6 +76,27 @@ def test_what_ends_a_process_ends_the_work(by, error, remedy):
         list(results)
 
 
+class Meeting:
+    """Work that each process has loaded only when as many processes as `count` load it."""
+
+    def __init__(self, folder, count):
+        self.folder, self.count = folder, count
+
+    def __setstate__(self, state):
+        vars(self).update(state)
+        (self.folder / str(os.getpid())).touch()
+        until(lambda: len(list(self.folder.iterdir())) >= self.count, seconds=20)
+
+    def __call__(self, part):
+        return len(part)
+
+
+def test_processes_load_their_work_at_the_same_time(tmp_path):
+    """Loading takes seconds where it imports much. The parts are larger than what a pipe holds."""
+    parts = (b"x" * 10**6 for _ in range(30))
+    assert list(in_order(Meeting(tmp_path, 3), parts, 3)) == [10**6] * 30
+
+
 def test_no_process_outlives_the_work():
     results = in_order(str, range(10**9), 2)
     assert list(islice(results, 20)) == [str(n) for n in range(20)]

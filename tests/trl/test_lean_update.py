@@ -22,6 +22,7 @@ from difference_feedback.models.load import load_model
 from difference_feedback.trl import ExactResume
 from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.trl.image_rows import ImageRows
+from difference_feedback.trl.lean_update import has_gradient
 from difference_feedback.trl.objective import trl_settings
 
 
@@ -40,6 +41,10 @@ def half_settled(prompts: list[Any], completion_ids: list[list[int]], **_: Any) 
     return [float(kind // 2) if kind % 2 else right for kind, right in zip(kinds, rights, strict=True)]
 
 
+def none_right(completion_ids: list[list[int]], **_: Any) -> list[float]:
+    return [0.0] * len(completion_ids)
+
+
 class Picky(trl_world.FlipParity):
     """Finds no repair for one draft in three."""
 
@@ -51,6 +56,7 @@ class Picky(trl_world.FlipParity):
 ACCUMULATED = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
 ROW_BY_ROW = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
 SEVERAL = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "steps_per_generation": 4}
+TWO_A_STEP = {"gradient_accumulation_steps": 2, "steps_per_generation": 8, "num_generations": 4}
 REPEATED = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "num_iterations": 2}
 CASES: dict[str, tuple[type, str, dict[str, Any]]] = {
     "grpo": (PlainTrainer, "grpo", SEVERAL),
@@ -134,6 +140,38 @@ def test_the_nano_model_by_adam(make_trainer: Callable[..., Any]) -> None:
     assert moved > 1e-3
     assert rows < 0.8 * all_rows
     assert_same(needed, every)
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "changes"),
+    [
+        (ScriptedTrainer, "dapo", SEVERAL | {"max_grad_norm": 0.05}),
+        (
+            PlainTrainer,
+            "grpo",
+            ROW_BY_ROW | TWO_A_STEP | {"reward": none_right},
+        ),
+    ],
+    ids=["fillers", "nothing right"],
+)
+def test_an_optimiser_that_moves_weights_by_a_gradient_of_0(
+    make: Callable[..., Any], kind: type, objective: str, changes: dict[str, Any]
+) -> None:
+    """The vision tower has one in a step with an image, if only in a row that is left out, and none in the others."""
+    adam = {"optim": "adamw_torch", "adam_epsilon": 1e-2, "weight_decay": 0.1, "learning_rate": 1e-2}
+    every, all_rows, moved = trained(make(kind, objective, leave_out_rows=False, **adam, **changes))
+    needed, rows, _ = trained(make(kind, objective, **adam, **changes))
+    assert moved > 1e-3
+    assert rows <= all_rows
+    assert_same(needed, every)
+
+
+def test_advantages_of_tokens() -> None:
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1], [1, 1, 0]])
+    advantages = torch.tensor([[0.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.5, 0.0, 0.0]])
+    batch = {"completion_mask": mask, "advantages": advantages}
+    assert has_gradient(batch, kl=False).tolist() == [False, True, True]
+    assert has_gradient(batch | {"weights": 1 - advantages.sign()}, kl=False).tolist() == [False, False, False]
 
 
 def test_switched_off_it_is_trl(make: Callable[..., Any]) -> None:

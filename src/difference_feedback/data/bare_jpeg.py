@@ -2,7 +2,9 @@
 
 _START, _END, _SCAN = 0xD8, 0xD9, 0xDA
 _ALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
-_KEPT = {0xE0, 0xEE}  # of the applications' segments: JFIF's, and Adobe's, which says how colours are stored
+_APP0, _COMMENT = 0xE0, 0xFE
+_KEPT = {_APP0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
+"""The applications' segments that say how colours are stored: how each begins, and how many bytes are kept."""
 
 
 def bare_jpeg(data: bytes) -> bytes:
@@ -22,12 +24,22 @@ def bare_jpeg(data: bytes) -> bytes:
             raise ValueError("a JPEG file that is cut off")
         if marker == _SCAN:
             end = _end_of_scan(data, end)
-        is_extra = 0xE0 <= marker <= 0xEF or marker == 0xFE  # applications' segments, and comments
-        if not is_extra or marker in _KEPT:
+        if not (0xE0 <= marker <= 0xEF or marker == _COMMENT):
             parts.append(data[place:end])
+        elif marker in _KEPT:
+            parts.append(_kept(marker, data[place + 4 : end]))
         if marker == _END:
             return b"".join(parts)
         place = end
+
+
+def _kept(marker: int, segment: bytes) -> bytes:
+    """What is kept of an application's segment: not a preview behind it, and nothing of another application's."""
+    start, size = _KEPT[marker]
+    if not segment.startswith(start) or len(segment) < size:
+        return b""
+    segment = segment[:12] + b"\0\0" if marker == _APP0 else segment[:size]  # the preview has 0 x 0 pixels
+    return bytes([0xFF, marker]) + (len(segment) + 2).to_bytes(2, "big") + segment
 
 
 def _end_of_scan(data: bytes, place: int) -> int:

@@ -50,15 +50,18 @@ def in_order(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int | 
     jobs = min(usable_cores(), _MOST) if jobs is None else jobs
     parts = iter(parts)
     yield from map(work, parts if jobs == 1 else islice(parts, _ALONE))
+    first = list(islice(parts, jobs))
     workers: list[_Worker] = []
-    busy = deque[_Worker]()  # in the order of their parts
     try:
+        for _ in first:
+            workers.append(_Worker())
+        for worker in workers:  # all load it at once, while they wait for their parts
+            worker.send(work)
+        for worker, part in zip(workers, first, strict=True):
+            worker.send(part)
+        first.clear()
+        busy = deque(workers)  # in the order of their parts
         for part in parts:
-            if len(workers) < jobs:
-                workers.append(_Worker(work))
-                workers[-1].send(part)
-                busy.append(workers[-1])
-                continue
             worker = busy.popleft()
             result = worker.result()
             worker.send(part)  # before the result is used, so that it need not wait for that
@@ -71,21 +74,24 @@ def in_order(work: Callable[[Part], Result], parts: Iterable[Part], jobs: int | 
 
 
 class _Worker:
-    """A process that does one part after the other. It ends with this process, however this one ends."""
+    """A process that gets the work to do, and then does one part after the other.
 
-    def __init__(self, work: Callable[[Any], Any]) -> None:
+    It ends with this process, however this one ends.
+    """
+
+    def __init__(self) -> None:
         use_safe_path()
         processes = multiprocessing.get_context("spawn")
         self._pipe, end = processes.Pipe()
-        self._process = processes.Process(target=_work, args=(work, end), daemon=True)
+        self._process = processes.Process(target=_work, args=(end,), daemon=True)
         with _no_interrupts():
             self._process.start()
         end.close()  # the process has the only other one, so that its death closes the pipe
 
-    def send(self, part: Any) -> None:
-        """Let it work on a part. It must have none."""
+    def send(self, message: Any) -> None:
+        """Send it the work, or a part while it has none."""
         with suppress(OSError):  # it was killed, which `result` tells
-            self._pipe.send(part)
+            self._pipe.send(message)
 
     def result(self) -> Any:
         """What it has made of its part. Raises what went wrong there, and `DataError` where the process has ended."""
@@ -110,9 +116,10 @@ class _Worker:
         self._process.join()
 
 
-def _work(work: Callable[[Any], Any], pipe: Connection) -> None:
+def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that reads and writes ends this one
     with suppress(EOFError, OSError):  # it has ended
+        work = pipe.recv()
         while True:
             part = pipe.recv()
             try:

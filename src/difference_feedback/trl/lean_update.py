@@ -60,7 +60,8 @@ def has_gradient(batch: dict[str, Any], *, kl: bool) -> torch.Tensor:
     mask = batch["completion_mask"] * batch.get("tool_mask", 1)
     if kl:
         return mask.any(dim=1)
-    return (mask * batch.get("weights", 1)).any(dim=1) & (batch["advantages"] != 0)
+    advantages = batch["advantages"].reshape(len(mask), -1)  # a trainer may have one for every token
+    return (mask * batch.get("weights", 1) * (advantages != 0)).any(dim=1)
 
 
 def rows_at_once(batch: dict[str, Any], steps_per_generation: int) -> int:
@@ -123,22 +124,23 @@ class LeanUpdate(GRPOTrainer):
         steps, order = self.args.steps_per_generation, torch.randperm(num_rows).tolist()  # TRL's own draw
         window, size = math.gcd(steps, self.args.gradient_accumulation_steps), num_rows // steps
         keeps = has_gradient(batch, kl=self.beta != 0.0).tolist()
-        places = {row: place // (size * window) for place, row in enumerate(order) if row < len(keeps) - fillers}
-        if self.accelerator.num_processes == 1:  # several ranks have blank images for this
-            _keep_an_image(keeps, places, batch.get("num_images"))
-        here = [[row for row in places if keeps[row] and places[row] == i] for i in range(steps // window)]
-        counts = gather_object([[len(rows) for rows in here]])
-        without: int = sum(gather_object([len(places)])) - sum(map(sum, counts))
+        windows = _windows([min(row, len(keeps) - 1) for row in order], size * window)
+        here = [[row for row in rows if keeps[row]] for rows in windows]
+        without: int = sum(gather_object([keeps[: len(keeps) - fillers].count(False)]))
         self._metrics["train"]["rows_without_gradient"].append(float(without))
+        num_images = batch.get("num_images") or [0] * len(keeps)
+        if self.accelerator.num_processes == 1:  # several ranks have blank images for this
+            _keep_an_image(here, windows, num_images)
+        counts = gather_object([[len(rows) for rows in here]])
         first = self._step % steps // window
         plan = plan_rows(counts, window, self.args.per_device_train_batch_size, first)
         if plan.moves:
             batch = self._move(batch, plan.moves, here)
-        filler = len(keeps) - 1 if fillers or all(keeps) else keeps.index(False)
         rows: list[int] = []
         for i, kept in enumerate(here):
-            needed = sum(plan.sizes[i * window : (i + 1) * window])
-            rows += [*kept, *[filler] * (needed - len(kept))]
+            missing = sum(plan.sizes[i * window : (i + 1) * window]) - len(kept)
+            spare = sorted((row for row in windows[i] if not keeps[row]), key=lambda row: (num_images[row], -row))
+            rows += [*kept, *spare[:1] * missing]
         batch, device = select_rows(batch, rows), batch["prompt_ids"].device
         sizes = torch.tensor(plan.sizes, device=device)
         batch["micro_batch"] = torch.arange(steps, device=device).repeat_interleave(sizes)
@@ -190,13 +192,16 @@ def split_rows(batch: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     return [select_rows(batch, of_step) if of_step else {} for of_step in rows]
 
 
-def _keep_an_image(keeps: list[bool], places: dict[int, int], num_images: Sequence[int] | None) -> None:
-    """Keep a row with images in each optimiser step that has some: else the vision tower would have no gradient at all,
-    and an optimiser with moments would leave it alone, where a gradient of 0 moves it.
+def _windows(rows: Sequence[int], size: int) -> list[list[int]]:
+    """The rows of each optimiser step."""
+    return [[*rows[start : start + size]] for start in range(0, len(rows), size)]
+
+
+def _keep_an_image(here: Sequence[list[int]], windows: Sequence[list[int]], num_images: Sequence[int]) -> None:
+    """Keep a row with images in each optimiser step that has some, if only in a filler: else the vision tower would
+    have no gradient at all, and an optimiser with moments would leave it alone, where a gradient of 0 moves it.
     """
-    if num_images is None or all(num_images):
-        return
-    for window in set(places.values()):
-        rows = [row for row, place in places.items() if place == window and num_images[row]]
-        if rows and not any(keeps[row] for row in rows):
-            keeps[rows[0]] = True
+    for kept, rows in zip(here, windows, strict=True):
+        pictured = [row for row in rows if num_images[row]]
+        if pictured and not any(num_images[row] for row in kept):
+            kept.append(pictured[0])
