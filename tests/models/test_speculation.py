@@ -282,6 +282,17 @@ def test_a_sharded_model_is_decoded_plainly(frozen: Any) -> None:
     assert not speculates(frozen[0], 1, False)
 
 
+def test_draws_do_not_depend_on_what_speculates(frozen: Any, questions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that share a model decode plainly, and a batch that is large for the machine does: all draw alike."""
+    settings: dict[str, Any] = {"temperature": 0.9, "num_samples": 2, "max_new_tokens": 16, "seed": 3}
+    texts: list[Any] = [[[9, 9]] for _ in questions[0]]
+    speculating = generate(*frozen, *questions, proposals=texts, speculate=True, **settings)
+    monkeypatch.setattr("difference_feedback.models.generate.speculates", lambda *_: False)
+    assert generate(*frozen, *questions, proposals=texts, **settings) == speculating
+    plain = generate(*frozen, *questions, **settings)
+    assert generate(*frozen, *questions, proposals=texts, speculate=False, **settings) == plain != speculating
+
+
 def test_where_proposals_go_on_after_an_edit() -> None:
     draft = list(range(10, 60))
 

@@ -64,7 +64,7 @@ def generate(
             Then several tokens may be written in one pass; see `models.speculation`. The law of the answers is the
             same. Without `seeds`, each conversation then has streams of its own that start at `seed`.
         speculate: whether `proposals` are used. None: where that is faster; see `models.speculation.is_faster`. A
-            model that is sharded over ranks is decoded plainly.
+            model that is sharded over ranks is decoded plainly, with the same draws. False: as without `proposals`.
         tally: counts the `tokens` that this process has written by speculation, and the `passes`, each of one row.
 
     Raises:
@@ -93,7 +93,9 @@ def generate(
             if proposals is not None and speculates(model, len(rows) * num_samples, speculate):
                 copied = [proposals[i] for i in rows]
             own_seeds = None
-            if temperature > 0 and (seeds is not None or copied is not None):
+            # So the draws of a batch do not depend on whether it speculates: several ranks draw what one draws.
+            streams = proposals is not None and speculate is not False and (copied is not None or top_p == 1)
+            if temperature > 0 and (seeds is not None or streams):
                 own_seeds = [stream_seed(seed, i) if seeds is None else seeds[i] for i in rows]
             part = [prompts[i] for i in rows], [images[i] for i in rows]
             with own_random_stream(model.device, seed if number == 0 else stream_seed(seed, number)):
