@@ -121,6 +121,7 @@ def test_a_checkpoints_own_sampling_settings_do_not_slip_in(nano_model, question
     prompts, images = questions
     plain = generate(model, processor, prompts, images, max_new_tokens=8)
     model.generation_config.update(top_k=1, repetition_penalty=3.0, temperature=0.01, top_p=0.1, min_p=0.9)
+    model.generation_config.update(epsilon_cutoff=0.9, eta_cutoff=0.9, typical_p=0.1, return_dict_in_generate=True)
     assert generate(model, processor, prompts, images, max_new_tokens=8) == plain
 
 

@@ -234,9 +234,9 @@ def _sampling(
 ) -> GenerationConfig:
     """All settings: `generate` would take those that are None from the checkpoint's own configuration."""
     tokenizer = processor.tokenizer
-    neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "typical_p": 1.0, "min_p": 0.0}
-    neutral |= {"epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "return_dict_in_generate": False}
+    neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "return_dict_in_generate": False}
     sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
+    sampled |= {"typical_p": 1.0, "min_p": 0.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
         num_return_sequences=num_samples,
