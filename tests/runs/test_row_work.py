@@ -34,6 +34,10 @@ def raise_value_error():
     raise ValueError("25")
 
 
+def end_by_exit():
+    os._exit(3)
+
+
 def end_by_signal():
     os.kill(os.getpid(), signal.SIGKILL)
 
