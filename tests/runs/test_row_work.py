@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from difference_feedback.errors import DataError
+from difference_feedback.errors import DataError, FieldError
 from difference_feedback.runs import row_work, workers
 from difference_feedback.runs.jsonl import Row, iterate_input
 from difference_feedback.runs.row_work import work_on_input
@@ -32,6 +32,10 @@ def fall(by, number):
 
 def raise_value_error():
     raise ValueError("25")
+
+
+def raise_field_error():
+    raise FieldError("image", "25")
 
 
 def end_by_exit():
