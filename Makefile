@@ -21,7 +21,7 @@ COPYING_STAMP := $(COPYING_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
-	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format bench-core bench-data bench-copying \
+	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format bench-core bench-data bench-speed bench-copying \
 	bench-small clean
 
 help: ## list the targets
@@ -139,6 +139,9 @@ $(COPYING_STAMP): $(STAMP)
 
 bench-copying: $(COPYING_STAMP) ## speculation by a small pretrained model, in .venv-copying (130 MB), ten minutes
 	PYTHONPATH=src HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false $(COPYING_VENV)/bin/python benchmarks/copying.py
+
+bench-speed: $(STAMP) ## an earlier commit against this tree: repairs, updates, images, masks, grades; some 20 quiet minutes
+	$(BIN)/python evidence/speed.py
 
 bench-small: $(STAMP) ## the main table of docs/evidence.md in half an hour on two cores
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2

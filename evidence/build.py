@@ -21,6 +21,7 @@ from hosts_page import hosts_picture, hosts_table
 from plots import compute_plot, forest_plot, mask_plot
 from recipe_keys import recipe_keys
 from sizing import sizing_table
+from speed_table import speed_table, step_table
 from tables import (
     cost_table,
     demo_table,
@@ -39,7 +40,7 @@ from tables import (
 
 ROOT = Path(__file__).parents[1]
 RESULTS, IMAGES = ROOT / "evidence" / "results", ROOT / "docs" / "images"
-PAGE_NAMES = ("annotate.md", "evidence.md", "hosts.md", "recipes.md", "repair.md", "run_on_gpus.md")
+PAGE_NAMES = ("annotate.md", "evidence.md", "hosts.md", "recipes.md", "repair.md", "run_on_gpus.md", "speed.md")
 PAGES = [
     ROOT / "README.md",
     *(ROOT / "docs" / name for name in PAGE_NAMES),
@@ -92,6 +93,8 @@ def blocks() -> dict[str, str]:
         "hosts": hosts_table(_values("hosts")),
         "recipe keys": recipe_keys(),
         "sizing": sizing_table(),
+        "speed": speed_table(_lines("speed")),
+        "step cost": step_table(_lines("speed")),
     }
 
 
@@ -135,6 +138,10 @@ def _rows(plan: str) -> list[ResultRow]:
 
 def _values(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (RESULTS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
 from transformers import (
     GenerationConfig,
+    GPTNeoConfig,
+    GPTNeoForCausalLM,
     LogitsProcessorList,
     MistralConfig,
     MistralForCausalLM,
@@ -158,10 +160,25 @@ def test_the_law_of_whole_answers_is_plain_samplings() -> None:
     assert chisquare(counts, np.array(expected) * draws / sum(expected)).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("sliding", [None, 6])
-def test_rows_that_drift_far_apart(sliding: int | None) -> None:
+def local(vocabulary: int) -> Any:
+    """A model whose configuration has a word of its own for a window of attention."""
+    torch.manual_seed(1)
+    config = GPTNeoConfig(
+        **{"vocab_size": vocabulary, "hidden_size": 16, "intermediate_size": 32, "num_layers": 2, "num_heads": 2},
+        **{"attention_types": [[["global", "local"], 1]], "window_size": 6, "eos_token_id": 1, "bos_token_id": 0},
+    )
+    model = GPTNeoForCausalLM(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(std=0.4)
+    return model
+
+
+@pytest.mark.parametrize("sliding", [None, 6, "local"])
+def test_rows_that_drift_far_apart(sliding: Any) -> None:
     """Long answers, some of them copied fast and some slowly; holes in the memory, and windows of attention."""
-    model, rows = tiny(40, sliding, layers=2, scale=0.4), 8
+    model, rows = local(40) if sliding == "local" else tiny(40, sliding, layers=2, scale=0.4), 8
     generator = torch.Generator().manual_seed(0)
     lengths = torch.randint(3, 20, (rows,), generator=generator).tolist()
     ids = torch.randint(2, 40, (rows, 20), generator=generator)
@@ -178,9 +195,10 @@ def test_rows_that_drift_far_apart(sliding: int | None) -> None:
         assert speculated(model, inputs, config, texts, own_numbers(seeds, 1, 70), fixed=fixed) == plain
 
 
-def test_processors_that_read_what_is_written_are_decoded_plainly() -> None:
+@pytest.mark.parametrize("rule", [{"repetition_penalty": 1.5}, {"max_time": 1e-9}])
+def test_rules_that_read_what_is_written_are_decoded_plainly(rule: dict[str, float]) -> None:
     model = tiny(40)
-    config = GenerationConfig(max_new_tokens=20, repetition_penalty=1.5, eos_token_id=1, pad_token_id=0)
+    config = GenerationConfig(max_new_tokens=20, eos_token_id=1, pad_token_id=0, **rule)
     inputs = {"input_ids": torch.tensor([[5, 6, 7]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
     plain = model.generate(**inputs, generation_config=config)[:, 3:].tolist()
     assert speculated(model, inputs, config, [plain]) == plain
@@ -219,8 +237,13 @@ def test_operations_and_tokens_are_counted(frozen: Any, questions: Any) -> None:
     plain = generate(*call, max_new_tokens=24, **GREEDY)
     with FlopMeter() as alone:
         generate(*call, max_new_tokens=24, **GREEDY)
+    rows: list[int] = []
+    tally: Counter[str] = Counter()
+    hook = frozen[0].register_forward_hook(lambda _, __, output: rows.append(len(output.logits)))
     with FlopMeter() as meter:
-        generate(*call, max_new_tokens=24, proposals=texts_for(plain), speculate=True, **GREEDY)
+        generate(*call, max_new_tokens=24, proposals=texts_for(plain), speculate=True, tally=tally, **GREEDY)
+    hook.remove()
+    assert tally == {"tokens": meter.work.generated_tokens, "passes": sum(rows)}
     assert meter.work.generated_tokens == sum(len(ids) for of_row in plain for ids in of_row)
     assert meter.work.forward > alone.work.forward * meter.work.generated_tokens / alone.work.generated_tokens
 
@@ -259,6 +282,17 @@ def test_a_sharded_model_is_decoded_plainly(frozen: Any) -> None:
     assert not speculates(frozen[0], 1, False)
 
 
+def test_draws_do_not_depend_on_what_speculates(frozen: Any, questions: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that share a model decode plainly, and a batch that is large for the machine does: all draw alike."""
+    settings: dict[str, Any] = {"temperature": 0.9, "num_samples": 2, "max_new_tokens": 16, "seed": 3}
+    texts: list[Any] = [[[9, 9]] for _ in questions[0]]
+    speculating = generate(*frozen, *questions, proposals=texts, speculate=True, **settings)
+    monkeypatch.setattr("difference_feedback.models.generate.speculates", lambda *_: False)
+    assert generate(*frozen, *questions, proposals=texts, **settings) == speculating
+    plain = generate(*frozen, *questions, **settings)
+    assert generate(*frozen, *questions, proposals=texts, speculate=False, **settings) == plain != speculating
+
+
 def test_where_proposals_go_on_after_an_edit() -> None:
     draft = list(range(10, 60))
 
@@ -294,3 +328,17 @@ def test_the_window_follows_acceptances_and_costs() -> None:
     assert window([row(60, 60)], [3], 1e6, 500) == 3
     assert window([row(60, 60)], [30], 1e6, 2) == 2
     assert window([row(60, 60)], [0], 1e6, 500) == 0
+
+
+@pytest.mark.parametrize(("rows", "length"), [(1, 20), (1, 100), (4, 100), (16, 60), (32, 40)])
+@pytest.mark.parametrize("fixed", [13.0, 39.0, 512.0])
+def test_drafts_that_are_not_copied_cost_little(rows: int, length: int, fixed: float) -> None:
+    """At most 4 % over plain decoding, by the costs that `window` states; the prompt's pass counts as any other."""
+    copies, lost, spent = [Copying([[5] * length]) for _ in range(rows)], 0.0, 0.0
+    for step in range(length):
+        size = window(copies, [copy.available for copy in copies], fixed, 500)
+        spent += fixed + rows * 1.5
+        lost += rows * size + (4 + rows) * (size > 0)
+        for copy in copies:
+            copy.follow([9] * (step + 1), 0)
+    assert lost <= 0.04 * spent

@@ -137,8 +137,9 @@ def test_drafts_are_scored_as_answers_to_their_repair_prompts(frozen, requests, 
     whole = [n + len(request.draft_ids) for n, request in zip(lengths, requests, strict=True)]
     limit = sorted(whole)[2]
     monkeypatch.setattr(model.config.text_config, "max_position_embeddings", limit)
-    some = local.score([*requests, replace(first, draft_ids=[10**6])])
-    assert [score is not None for score in some] == [*(n <= limit for n in whole), False]
+    impossible = [replace(first, draft_ids=ids) for ids in ([10**6], [model.config.image_token_id])]
+    some = local.score([*requests, *impossible])
+    assert [score is not None for score in some] == [*(n <= limit for n in whole), False, False]
 
 
 def test_drafts_in_other_tokens_are_not_scored(frozen, requests):

@@ -28,6 +28,7 @@ def test_a_model_repairs_and_the_policy_learns_from_it(make_trainer: Callable[..
     assert sum(row["df/pairs"] for row in rows) > 3
     assert 0.4 < sum(row["df/feasible_share"] for row in rows) / len(rows) <= 1.0
     assert all(row["df/eq29/num_repairs"] == 2 for row in rows)
+    assert all(row["df/repair_tokens_per_pass"] >= 1 for row in rows), "plain decoding writes one"
     assert any(not torch.equal(before[name], value) for name, value in weights_of(trainer.model).items())
     for pair in trainer.last_pairs:
         assert set(VISION_IDS).isdisjoint(pair["repair"]["token_ids"])

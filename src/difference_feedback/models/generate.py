@@ -3,6 +3,7 @@
 The same model may be in training, or share its weights with one that is.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -43,6 +44,7 @@ def generate(
     over_ranks: bool = False,
     proposals: Sequence[Sequence[Sequence[int]]] | None = None,
     speculate: bool | None = None,
+    tally: Counter[str] | None = None,
 ) -> list[list[list[int]]]:
     """Answer each conversation `num_samples` times; token ids in the order given, each with the token that ended it.
 
@@ -62,7 +64,8 @@ def generate(
             Then several tokens may be written in one pass; see `models.speculation`. The law of the answers is the
             same. Without `seeds`, each conversation then has streams of its own that start at `seed`.
         speculate: whether `proposals` are used. None: where that is faster; see `models.speculation.is_faster`. A
-            model that is sharded over ranks is decoded plainly.
+            model that is sharded over ranks is decoded plainly, with the same draws. False: as without `proposals`.
+        tally: counts the `tokens` that this process has written by speculation, and the `passes`, each of one row.
 
     Raises:
         ConfigError: several samples at temperature 0, which would all be the same.
@@ -90,11 +93,13 @@ def generate(
             if proposals is not None and speculates(model, len(rows) * num_samples, speculate):
                 copied = [proposals[i] for i in rows]
             own_seeds = None
-            if temperature > 0 and (seeds is not None or copied is not None):
+            # So the draws of a batch do not depend on whether it speculates: several ranks draw what one draws.
+            streams = proposals is not None and speculate is not False and (copied is not None or top_p == 1)
+            if temperature > 0 and (seeds is not None or streams):
                 own_seeds = [stream_seed(seed, i) if seeds is None else seeds[i] for i in rows]
             part = [prompts[i] for i in rows], [images[i] for i in rows]
             with own_random_stream(model.device, seed if number == 0 else stream_seed(seed, number)):
-                new = _generate_batch(model, processor, *part, config, own_seeds, copied)
+                new = _generate_batch(model, processor, *part, config, own_seeds, copied, tally)
             answers |= {row: new[k * num_samples : (k + 1) * num_samples] for k, row in enumerate(rows)}
             bar.advance(task, len(rows))
     everywhere = dict(gather_object(list(answers.items()))) if over_ranks else answers
@@ -230,6 +235,7 @@ def _sampling(
     """All settings: `generate` would take those that are None from the checkpoint's own configuration."""
     tokenizer = processor.tokenizer
     neutral = {"repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "num_beams": 1, "typical_p": 1.0, "min_p": 0.0}
+    neutral |= {"epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "return_dict_in_generate": False}
     sampled = {"do_sample": True, "temperature": temperature, "top_p": top_p, "top_k": 0}
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -251,6 +257,7 @@ def _generate_batch(
     config: GenerationConfig,
     seeds: list[int] | None,
     copied: list[Sequence[Sequence[int]]] | None,
+    tally: Counter[str] | None,
 ) -> list[list[int]]:
     inputs = processor(
         text=prompts,
@@ -262,7 +269,8 @@ def _generate_batch(
     ).to(model.device)
     sizes: tuple[int, int] = (config.num_return_sequences, config.max_new_tokens)
     if copied is not None:
-        new_tokens = speculated(model, inputs, config, copied, None if seeds is None else own_numbers(seeds, *sizes))
+        numbers = None if seeds is None else own_numbers(seeds, *sizes)
+        new_tokens = speculated(model, inputs, config, copied, numbers, tally=tally)
     else:
         draw = LogitsProcessorList()
         if seeds is not None:

@@ -7,9 +7,9 @@ import numpy as np
 _REACH = 32
 """Tokens around the expected place in which a text is searched after an edit."""
 _LONGEST_MATCH = 4
-_PRIOR = 6.0, 1.0
+_PRIOR = 3.0, 1.0
 """Right and wrong expectations that a batch is taken to have had before its first."""
-_OWN_WEIGHT = 3.0
+_OWN_WEIGHT = 2.0
 """Expectations of the batch's mean that are added to a row's own."""
 _MEMORY = 0.9
 """What is left of a row's counts after a pass, so that late passes count more than early ones."""
@@ -17,7 +17,9 @@ _PAST = 0.5
 """What a row costs in a pass besides its tokens, in tokens: the reading of its keys and values."""
 _WIDER = 4.0, 1.0
 """What a pass over several tokens costs more than one over a single token, besides the tokens: itself, and each row."""
-_GAIN = 1.1
+_SIZES = np.unique(np.geomspace(1, 2**16, 100, dtype=int)).tolist()
+"""Windows to choose from, besides the longest: all small ones, and one in nine of large ones."""
+_GAIN = 1.15
 """How much more a window must promise than plain decoding."""
 
 
@@ -67,9 +69,10 @@ class Copying:
         self.text, self.place = self._again(written)
 
     def _again(self, written: Sequence[int]) -> tuple[int, int]:
-        tokens, expected = self.texts[self.text], self.place + 1
-        around = range(max(1, expected - _REACH), min(len(tokens), expected + _REACH) + 1)
-        behind = [k for k in around if tokens[k - 1] == written[-1]]
+        tokens, expected, last = self.texts[self.text], self.place + 1, written[-1]
+        start = max(0, expected - _REACH - 1)
+        around = tokens[start : expected + _REACH]
+        behind = [k for k, token in enumerate(around, start + 1) if token == last] if last in around else []
         matches = ((_match(tokens, k, written), -abs(k - expected), k) for k in behind)
         length, _, place = max(matches, default=(0, 0, expected))
         if length >= 2 or (length and self.missed > 1):
@@ -98,12 +101,17 @@ def window(rows: Sequence[Copying], available: Sequence[int], fixed: float, most
     most = min(most, max(available, default=0))
     if most <= 0:
         return 0
-    tried, right = np.array([(row.tried, row.right) for row in rows]).T
-    mean = (right.sum() + _PRIOR[0]) / (tried.sum() + sum(_PRIOR))
-    share = ((right + _OWN_WEIGHT * mean) / (tried + _OWN_WEIGHT))[:, None]
-    sizes = np.arange(most + 1)
+    tried, right = sum(row.tried for row in rows), sum(row.right for row in rows)
+    mean = (right + _PRIOR[0]) / (tried + sum(_PRIOR))
+    shares = [(row.right + _OWN_WEIGHT * mean) / (row.tried + _OWN_WEIGHT) for row in rows]
+    plain = fixed + len(rows) * (_PAST + 1)  # what a pass over one token of each row costs
+    wider = plain + _WIDER[0] + len(rows) * _WIDER[1]
+    if sum(1 / (1 - share) for share in shares) / (wider + len(rows)) <= _GAIN * len(rows) / plain:
+        return 0  # no window could be long enough
+    share = np.array(shares)[:, None]
+    sizes = np.append([size for size in _SIZES if size < most], most)
     lengths = np.minimum(sizes, np.array(available)[:, None])
     written = ((1 - share ** (lengths + 1)) / (1 - share)).sum(0)
-    rate = written / (fixed + len(rows) * (_PAST + 1 + sizes) + (_WIDER[0] + len(rows) * _WIDER[1]) * (sizes > 0))
+    rate = written / (wider + len(rows) * sizes)
     best = int(rate.argmax())
-    return best if rate[best] > _GAIN * rate[0] else 0
+    return int(sizes[best]) if rate[best] > _GAIN * len(rows) / plain else 0

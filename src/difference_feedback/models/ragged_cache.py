@@ -38,9 +38,10 @@ class RaggedCache:
         if most < width:
             for layer in self._layers():
                 layer.keys, layer.values = layer.keys[:, :, : most - width], layer.values[:, :, : most - width]
-        self.mask = torch.cat([self.mask, self._first(kept, most)], dim=1)
+        holes = min(kept) < most
+        self.mask = torch.cat([self.mask, self._first(kept, most) if holes else self.mask.new_ones(len(kept), most)], 1)
         self.lengths = [length + more for length, more in zip(self.lengths, kept, strict=True)]
-        self._holes |= min(kept) < most
+        self._holes |= holes
 
     def keep(self, rows: Sequence[int]) -> None:
         """Keep these rows alone, and close holes where they cost more than to close them."""
@@ -67,7 +68,8 @@ class RaggedCache:
 
 def _moved(states: torch.Tensor, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """`(B, H, T, D)` -> `(len(rows), H, T', D)`, with `places` `(len(rows), T')` of each row."""
+    rows, places = rows.to(states.device), places.to(states.device)  # a model's layers may be on several devices
     heads, length, size = states.shape[1:]
-    first = (rows[:, None, None] * heads + torch.arange(heads, device=rows.device)[:, None]) * length
+    first = (rows[:, None, None] * heads + torch.arange(heads, device=states.device)[:, None]) * length
     index = (first + places[:, None]).flatten()
     return states.reshape(-1, size).index_select(0, index).view(len(rows), heads, -1, size)

@@ -13,6 +13,7 @@ transformers' own assisted decoding and prompt lookup serve one row at a time.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from functools import partial
@@ -21,8 +22,10 @@ from typing import Any
 import torch
 from transformers import (
     DynamicCache,
+    EosTokenCriteria,
     GenerationConfig,
     LogitsProcessorList,
+    MaxLengthCriteria,
     MinPLogitsWarper,
     PreTrainedModel,
     StoppingCriteriaList,
@@ -45,6 +48,7 @@ _CONTEXT_FREE = (
     TopKLogitsWarper,
     MinPLogitsWarper,
 )
+_ENDS = MaxLengthCriteria, EosTokenCriteria
 _LARGEST_LOGITS = 2**28
 """Numbers in the logits of one pass: 1 GiB in float32."""
 _DRAWN_AT_A_TIME = 2**24
@@ -60,25 +64,29 @@ def speculated(
     numbers: torch.Tensor | None = None,
     *,
     fixed: float | None = None,
+    tally: Counter[str] | None = None,
 ) -> list[list[int]]:
     """`model.generate(**inputs, generation_config=config)` of texts that copy others: the new tokens of each row.
 
     Args:
         inputs: of `B` prompts, padded on the left.
-        config: with `num_return_sequences=K` each prompt has `K` rows in turn. Beams and penalties that read what is
-            written already are not for this; such a call, and a model whose memory is more than keys and values in the
-            order of the tokens, is decoded plainly, by the same law.
+        config: with `num_return_sequences=K` each prompt has `K` rows in turn. Beams, penalties that read what is
+            written already, and ends other than tokens and a length are not for this; such a call, and a model whose
+            memory is more than keys and values in the order of the tokens, is decoded plainly, by the same law.
         texts: for each prompt, the texts that its rows will copy, likeliest first: token ids. Empty: no proposal.
         numbers: for each row the numbers in [0, 1) that draw its tokens, `(B * K, max_new_tokens)`; see
             `own_streams.own_numbers`. None takes the likeliest tokens, whatever `config.do_sample` says.
         fixed: what a pass costs besides its tokens, in tokens. By default `fixed_cost` of the model.
+        tally: counts `tokens` written and `passes`, each of one row. Plain decoding is not counted.
     """
     embeddings: Any = model.get_input_embeddings()
     vocabulary = embeddings.weight.shape[0]
     never = frozenset(config.suppress_tokens or ())
     possible = [[[i for i in text if 0 <= i < vocabulary and i not in never] for text in of_row] for of_row in texts]
     rows = [copy(row) for row in map(Copying, possible) for _ in range(config.num_return_sequences or 1)]
-    decode = partial(_decode, rows=rows, numbers=numbers, fixed=fixed_cost(model) if fixed is None else fixed)
+    fixed = fixed_cost(model) if fixed is None else fixed
+    tally = Counter() if tally is None else tally
+    decode = partial(_decode, rows=rows, numbers=numbers, fixed=fixed, tally=tally)
     result: list[list[int]] = model.generate(  # type: ignore[operator]
         **inputs, generation_config=config, custom_generate=decode
     )
@@ -96,11 +104,12 @@ def speculates(model: PreTrainedModel, rows: int, wanted: bool | None) -> bool:
 def is_faster(model: PreTrainedModel, rows: int) -> bool:
     """Whether speculation is faster than plain decoding of so many rows, by what was measured.
 
-    It is where a first window pays: on an accelerator always (an estimate, not measured), on a CPU up to about 50 rows
-    of the nano model, 24 of one with 10 million parameters, and 10 of large ones. With more rows a pass on a CPU is
-    bound by arithmetic, of which speculation saves none.
+    It is where windows pay with one token in eight wrong: on an accelerator always (an estimate, not measured), on a
+    CPU up to about 50 rows of the nano model, 24 of one with 10 million parameters, and 10 of large ones. With more
+    rows a pass on a CPU is bound by arithmetic, of which speculation saves none.
     """
     text = Copying([[0] * 100])
+    text.tried, text.right = 1000.0, 880.0
     return window([text] * rows, [99] * rows, fixed_cost(model), 99) > 0
 
 
@@ -125,12 +134,14 @@ def _decode(
     rows: list[Copying],
     numbers: torch.Tensor | None,
     fixed: float,
+    tally: Counter[str],
     **model_kwargs: Any,
 ) -> list[list[int]]:
     """A decoding loop for `generate`, which has prepared what a loop needs. Returns each row's new tokens."""
     start, device = input_ids.shape[1], input_ids.device
-    context_free = all(type(processor) in _CONTEXT_FREE for processor in logits_processor)
-    if not context_free or not _can_take_back(model, model_kwargs):
+    plain_rules = all(type(processor) in _CONTEXT_FREE for processor in logits_processor)
+    plain_rules &= all(type(criterion) in _ENDS for criterion in stopping_criteria)
+    if not plain_rules or not _can_take_back(model, model_kwargs):
         if numbers is not None:
             logits_processor = LogitsProcessorList([*logits_processor, DrawnByNumbers(numbers)])
         sequences = model._sample(input_ids, logits_processor, stopping_criteria, generation_config, **model_kwargs)
@@ -161,7 +172,9 @@ def _decode(
         | {"logits_to_keep": width + 1},
     )
     logits = model(**inputs, return_dict=True).logits[:, -width - 1 :]
-    memory.add([count - 1 for count in writer.write(logits, proposals)], width)
+    counts = writer.write(logits, proposals)
+    tally.update(tokens=sum(counts), passes=len(counts))
+    memory.add([count - 1 for count in counts], width)
 
     settings = {key: value for key, value in model_kwargs.items() if not isinstance(value, torch.Tensor)}
     kinds = {kind: ids[:, -1:] for kind, ids in kinds.items()}
@@ -185,7 +198,9 @@ def _decode(
             | {"logits_to_keep": width, name: cache},
         )
         logits = model(**inputs, return_dict=True).logits[:, -width:]
-        memory.add(writer.write(logits, proposals), width)
+        counts = writer.write(logits, proposals)
+        tally.update(tokens=sum(counts), passes=len(counts))
+        memory.add(counts, width)
     return writer.written
 
 
@@ -193,7 +208,10 @@ def _slides(model: Any) -> bool:
     """Whether a layer has a sliding window."""
     text = model.config.get_text_config()
     layers = getattr(text, "layer_types", None)
-    return "sliding_attention" in layers if layers else getattr(text, "sliding_window", None) is not None
+    if layers:
+        return "sliding_attention" in layers
+    # `window_size` is GPT-Neo's name for it.
+    return any(getattr(text, name, None) is not None for name in ("sliding_window", "window_size"))
 
 
 def _can_take_back(model: Any, model_kwargs: Mapping[str, Any]) -> bool:

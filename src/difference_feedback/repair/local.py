@@ -1,6 +1,7 @@
 """A repair model in this process, by transformers' `generate`. [DF, Eq. 5]"""
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from difference_feedback.models.outside_text import encode_text
 from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
 from difference_feedback.models.ranks import ranks
 from difference_feedback.models.scoring import answer_logps
+from difference_feedback.models.vision_tokens import vision_token_ids
 from difference_feedback.repair.projection import projected_repair
 from difference_feedback.repair.prompts import RepairPrompt, RepairTemplate, template_for
 from difference_feedback.repair.wrapping import unwrapped
@@ -73,6 +75,8 @@ class LocalRepairer:
         self.policy_tokenizer = policy_tokenizer
         self.over_ranks = over_ranks
         self.speculate = speculate
+        self.tally: Counter[str] = Counter()
+        """Of the last call in this process: `tokens` written by speculation, and `passes`, each of one row."""
         self._open: set[str] = set()  # which of device and dtype a trainer may still choose
 
     @classmethod
@@ -121,6 +125,7 @@ class LocalRepairer:
             repaired = dict(zip(fitting, self.repair([requests[i] for i in fitting], num_samples), strict=True))
             return [repaired.get(i, []) for i in range(len(requests))]
         limits = self._limits(requests)
+        self.tally.clear()
         seeds = [request.seed for request in requests if request.seed is not None]
         sampled = generate_texts(
             self.model,
@@ -137,6 +142,7 @@ class LocalRepairer:
             over_ranks=self.over_ranks,
             proposals=[self._proposals(*pair) for pair in zip(requests, drafts, strict=True)],
             speculate=self.speculate,
+            tally=self.tally,
         )
         self.calls += 1
         if seeds:  # a request's limit, too, is its own
@@ -167,8 +173,9 @@ class LocalRepairer:
             getattr(config, "max_position_embeddings", sys.maxsize) - len(request.draft_ids) for request in requests
         ]
         fits = self.lengths.fit(conversations, sizes_of(requests), rooms)
-        known = [max(request.draft_ids, default=0) < config.vocab_size for request in requests]
-        rows = [i for i in range(len(requests)) if fits[i] and known[i]]
+        # A vision token without an image, or an id that the model does not have, cannot be fed to it.
+        possible = set(range(config.vocab_size)) - vision_token_ids(self.model.config, self.processor.tokenizer)
+        rows = [i for i, request in enumerate(requests) if fits[i] and possible.issuperset(request.draft_ids)]
         logps = answer_logps(
             self.model,
             self.processor,

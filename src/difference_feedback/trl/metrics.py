@@ -43,6 +43,8 @@ def pair_metrics(
     metrics = {name: float(total[name]) for name in ("pairs", "requested", "projected", "filler_rows")}
     metrics |= {f"refused/{reason}": float(total[f"refused/{reason}"]) for reason in REFUSALS}
     metrics |= {f"skipped/{reason.value}": float(skips.get(reason, 0)) for reason in SkipReason}
+    if passes := total["speculated/passes"]:
+        metrics["repair_tokens_per_pass"] = total["speculated/tokens"] / passes
     if total["requested"]:
         metrics["feasible_share"] = pairs / total["requested"]
     if pairs:

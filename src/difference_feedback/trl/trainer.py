@@ -184,7 +184,10 @@ class DFGRPOTrainer(PolicyLogps):
                 batch["weights"] = weigh_rollouts(batch, members)
                 self._count_items(batch)
             self.last_pairs = describe_pairs(members, rollouts, pairs, group_size)
-            counts = count_pairs(repairs, refused, pairs, requested=len(requested), filler_rows=fillers)
+            more = {"requested": len(requested), "filler_rows": fillers}
+            if requested:  # else the tally is an earlier call's
+                more |= {f"speculated/{k}": n for k, n in getattr(self.repairer, "tally", {}).items()}
+            counts = count_pairs(repairs, refused, pairs, **more)
             unrepaired = {row // group_size for row in references} - {row // group_size for row in repair_rewards}
             self._note(pair_metrics(gather_object([counts]), skipped, len(unrepaired)))
             if self.log_completions and args.regroup:

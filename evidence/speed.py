@@ -1,6 +1,6 @@
 """Speed of an earlier commit against this tree: one table, each figure with its ratio and the spread of the runs.
 
-    python benchmarks/speed.py [--before 2f42703] [--runs 5] [--only repair masks] [--output runs/speed]
+    python evidence/speed.py [--before 2f42703] [--runs 5] [--only repair masks] [--output runs/speed]
 
 Every measure of `speed_measures.py` runs in a process of its own, with the code of the one tree and of the other in
 turns, so that what else the machine does meets both. A run that was interrupted goes on. Keep the machine quiet.
@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.progress import track
+
 from speed_measures import MEASURES
-from speed_table import table
+from speed_table import speed_table
 
 ROOT = Path(__file__).parents[1]
 BEFORE = "2f42703"
@@ -51,13 +52,13 @@ def main() -> None:
         rows.append(row)
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
-    print(table(rows))
+    print(speed_table(rows))
 
 
 def _measure(name: str, tree: Path, folder: Path) -> dict[str, float]:
     """The figures of one measure, made by the code of `tree` in a fresh process on one core."""
     settings = {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [sys.executable, "-W", "ignore", str(ROOT / "benchmarks" / "speed_measures.py"), name, str(folder)]
+    command = [sys.executable, "-W", "ignore", str(ROOT / "evidence" / "speed_measures.py"), name, str(folder)]
     result = subprocess.run(command, env=os.environ | settings, cwd=folder, capture_output=True, text=True, check=False)
     if result.returncode:
         raise SystemExit(f"{name} failed with the code of {tree}:\n{result.stderr[-4000:]}")

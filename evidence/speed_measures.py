@@ -1,6 +1,6 @@
 """What the speed benchmark measures. Each measure runs with the code of two commits, so it calls only what both have.
 
-    PYTHONPATH=src python benchmarks/speed_measures.py NAME FOLDER
+    PYTHONPATH=src python evidence/speed_measures.py NAME FOLDER
 
 prints the figures of one measure as a JSON object. Times are processor seconds unless a figure says otherwise.
 """
@@ -192,7 +192,7 @@ def images(folder: Path) -> dict[str, float]:
 
 
 def judge_images(folder: Path) -> dict[str, float]:
-    """A hundred questions about ten JPEG files of 1024 x 768 pixels, sent to a server on loopback."""
+    """Forty questions about ten JPEG files of 1024 x 768 pixels, sent to a server on loopback."""
     from difference_feedback.data.dataset import load_data
     from difference_feedback.judges.chat import ChatClient, ChatRequest
     from difference_feedback.runs.sections import Data, Endpoint
@@ -219,14 +219,14 @@ def judge_images(folder: Path) -> dict[str, float]:
     questions = load_data(Data(path=str(photo_rows(folder, 10)))).questions()
     client = ChatClient(Endpoint(url=f"http://127.0.0.1:{server.server_port}/v1", model="m", timeout=60.0))
     content = [{"type": "image"}, {"type": "text", "text": "Is it right?"}]
-    requests = [ChatRequest([{"role": "user", "content": content}], question.images) for question in questions * 10]
+    requests = [ChatRequest([{"role": "user", "content": content}], question.images) for question in questions * 4]
     with seconds() as spent:
         answers = client.ask(requests)
     if any(answer.texts != ["yes"] for answer in answers):
         raise SystemExit(f"no answer: {answers[0].error}")
     server.shutdown()
     return {
-        "100 questions to a judge about 10 images, s": spent(),
+        "40 questions to a judge about 10 images, s": spent(),
         "kB of a question": sum(sizes) / len(sizes) / 1000,
     }
 
@@ -234,7 +234,7 @@ def judge_images(folder: Path) -> dict[str, float]:
 def masks(folder: Path) -> dict[str, float]:
     """`difference-feedback mask` on pairs of 2,000 words."""
     figures = {}
-    for count in (300, 1200):
+    for count in (300, 900):
         rows = folder / f"pairs_{count}.jsonl"
         if not rows.is_file():
             texts = ((i, words(i, 2000)) for i in range(count))
