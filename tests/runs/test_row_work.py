@@ -75,7 +75,13 @@ def test_a_file_without_rows_is_refused_as_before(rows, text):
 
 
 @pytest.mark.parametrize(
-    ("by", "error", "remedy"), [(raise_value_error, ValueError, "25"), (end_by_signal, DataError, "SIGKILL.*--jobs")]
+    ("by", "error", "remedy"),
+    [
+        (raise_value_error, ValueError, "25"),
+        (raise_field_error, FieldError, "25"),
+        (end_by_signal, DataError, "SIGKILL.*memory.*--jobs"),
+        (end_by_exit, DataError, "exit code 3.*__main__.*--jobs"),
+    ],
 )
 def test_what_ends_a_process_ends_the_work(by, error, remedy):
     results = in_order(partial(fall, by), range(40), 2)
