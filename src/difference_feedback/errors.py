@@ -16,6 +16,9 @@ class FieldError(DataError):
         super().__init__(message)
         self.field = field
 
+    def __reduce__(self) -> tuple[type["FieldError"], tuple[str, str]]:
+        return type(self), (self.field, str(self))  # for the processes that it passes between
+
 
 class ConfigError(DifferenceFeedbackError, ValueError):
     """A recipe, option or combination of options that cannot work. The message says what to use instead."""

@@ -5,6 +5,7 @@ import copy
 import json
 import os
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from multiprocessing.reduction import ForkingPickler
@@ -76,7 +77,7 @@ def test_what_is_drawn_on_an_image_stays_with_it(load: Callable[..., LoadedData]
     assert pixels(question.images[0]) == before
 
 
-@pytest.mark.parametrize("how", ["written", "moved", "same time and size"])
+@pytest.mark.parametrize("how", ["written", "moved", "same time and size", "in place"])
 def test_a_file_that_is_replaced_is_opened_anew(load: Callable[..., LoadedData], tmp_path: Path, how: str) -> None:
     path = tmp_path / "a.bmp"  # all of a size
     picture("red").save(path)
@@ -86,6 +87,11 @@ def test_a_file_that_is_replaced_is_opened_anew(load: Callable[..., LoadedData],
     if how == "written":
         picture("blue").save(path)
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns + 1))
+    elif how == "in place":  # as `rsync --inplace --times` does
+        time.sleep(0.02)  # longer than a tick of the file system's clock
+        path.write_bytes(encoded("blue", "BMP"))
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+        assert (path.stat().st_ino, path.stat().st_size) == (state.st_ino, state.st_size)
     else:
         picture("blue").save(tmp_path / "b.bmp")
         if how == "same time and size":

@@ -11,7 +11,7 @@ from itertools import islice
 
 import pytest
 
-from difference_feedback.errors import DataError
+from difference_feedback.errors import DataError, FieldError
 from difference_feedback.runs import row_work, workers
 from difference_feedback.runs.jsonl import Row, iterate_input
 from difference_feedback.runs.row_work import work_on_input
@@ -32,6 +32,14 @@ def fall(by, number):
 
 def raise_value_error():
     raise ValueError("25")
+
+
+def raise_field_error():
+    raise FieldError("image", "25")
+
+
+def end_by_exit():
+    os._exit(3)
 
 
 def end_by_signal():
@@ -67,7 +75,13 @@ def test_a_file_without_rows_is_refused_as_before(rows, text):
 
 
 @pytest.mark.parametrize(
-    ("by", "error", "remedy"), [(raise_value_error, ValueError, "25"), (end_by_signal, DataError, "SIGKILL.*--jobs")]
+    ("by", "error", "remedy"),
+    [
+        (raise_value_error, ValueError, "25"),
+        (raise_field_error, FieldError, "25"),
+        (end_by_signal, DataError, "SIGKILL.*memory.*--jobs"),
+        (end_by_exit, DataError, "exit code 3.*__main__.*--jobs"),
+    ],
 )
 def test_what_ends_a_process_ends_the_work(by, error, remedy):
     results = in_order(partial(fall, by), range(40), 2)

@@ -164,7 +164,7 @@ def _state_of(picture: Picture) -> tuple[Any, ...] | None:
         state = os.stat(picture["path"])
     except (OSError, ValueError):
         return None
-    content = picture["path"], state.st_mtime_ns, state.st_size, state.st_ino
+    content = picture["path"], state.st_mtime_ns, state.st_ctime_ns, state.st_size, state.st_ino
     return *content, picture["frame"], picture["height"], picture["width"]
 
 

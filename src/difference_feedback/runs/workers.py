@@ -24,6 +24,7 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 _ALONE = 16  # parts at the start that are done without processes
 _MOST = 16  # more processes than that wait for the one that reads and writes
+_GUARD = '`if __name__ == "__main__":`'  # each process loads the program that starts it
 _QUOTAS = ("/sys/fs/cgroup/cpu.max", "/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us")
 
 
@@ -100,10 +101,14 @@ class _Worker:
         except (EOFError, OSError):
             self._process.join()
             code = self._process.exitcode or 0
-            how = f"was killed by {_name(-code)}" if code < 0 else f"ended with exit code {code}"
+            if code < 0:
+                how, remedy = f"was killed by {_name(-code)}", "Systems kill processes when memory runs out: free some"
+            else:
+                how = f"ended with exit code {code}"
+                remedy = f"Its error is printed above. A Python program is to call this under {_GUARD} in a file"
             raise DataError(
-                f"a process that worked on a part of the rows {how}, so no file was written. Systems kill processes "
-                "when memory runs out: free some, or run fewer with --jobs (1: none besides this one)"
+                f"a process that worked on a part of the rows {how}, so no file was written. "
+                f"{remedy}, or run fewer with --jobs (1: none besides this one)"
             ) from None
         if not done:
             raise result
