@@ -87,11 +87,10 @@ def test_no_proposal_and_no_batch_changes_an_answer(frozen: Any, questions: Any,
     settings: dict[str, Any] = {"temperature": 0.9, "top_p": top_p, "num_samples": 2, "max_new_tokens": 24, "seed": 3}
     none = [[] for _ in prompts]
     first = generate(model, processor, prompts, images, proposals=none, speculate=True, **settings)
-    for shift in (0, 6):
-        for size in (64, 4):
-            texts = texts_for(first, shift)
-            call: dict[str, Any] = {"proposals": texts, "speculate": True, "batch_size": size, **settings}
-            assert generate(model, processor, prompts, images, **call) == first
+    for shift, size in ((0, 64), (6, 4)):
+        texts = texts_for(first, shift)
+        call: dict[str, Any] = {"proposals": texts, "speculate": True, "batch_size": size, **settings}
+        assert generate(model, processor, prompts, images, **call) == first
     assert len({tuple(ids) for of_row in first for ids in of_row}) > len(KINDS)
 
 
