@@ -224,6 +224,18 @@ def render_prompts(
     return rendered
 
 
+def prompt_inputs(processor: Any, prompts: list[str], images: Sequence[Sequence[Image.Image]]) -> Any:
+    """What a model reads of rendered prompts, padded on the left, and of the images of each."""
+    return processor(
+        text=prompts,
+        images=[list(of_row) for of_row in images] if any(images) else None,
+        padding=True,
+        padding_side="left",
+        add_special_tokens=False,  # the chat template has put them
+        return_tensors="pt",
+    )
+
+
 def _sampling(
     model: PreTrainedModel,
     processor: ProcessorMixin,
@@ -259,14 +271,7 @@ def _generate_batch(
     copied: list[Sequence[Sequence[int]]] | None,
     tally: Counter[str] | None,
 ) -> list[list[int]]:
-    inputs = processor(
-        text=prompts,
-        images=[list(of_row) for of_row in images] if any(images) else None,
-        padding=True,
-        padding_side="left",
-        add_special_tokens=False,  # the chat template has put them
-        return_tensors="pt",
-    ).to(model.device)
+    inputs = prompt_inputs(processor, prompts, images).to(model.device)
     sizes: tuple[int, int] = (config.num_return_sequences, config.max_new_tokens)
     if copied is not None:
         numbers = None if seeds is None else own_numbers(seeds, *sizes)

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation
 from difference_feedback.method.masks import FloatArray
-from difference_feedback.models.generate import render_prompts, unchanged
+from difference_feedback.models.generate import prompt_inputs, render_prompts, unchanged
 from difference_feedback.models.images_once import images_once
 
 _MOST_LOGITS = 2**29
@@ -80,14 +80,7 @@ def _score_batch(
     answers: list[list[int]],
     temperature: float,
 ) -> list[FloatArray]:
-    inputs = processor(
-        text=prompts,
-        images=[list(of_row) for of_row in images] if any(images) else None,
-        padding=True,
-        padding_side="left",
-        add_special_tokens=False,  # the chat template has put them
-        return_tensors="pt",
-    ).to(model.device)
+    inputs = prompt_inputs(processor, prompts, images).to(model.device)
     width = max(map(len, answers))
     pad = processor.tokenizer.pad_token_id
     device = inputs["input_ids"].device

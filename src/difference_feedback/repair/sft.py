@@ -19,6 +19,7 @@ from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.questions import labelled_problems
 from difference_feedback.models.end_tokens import end_ids, written_end
 from difference_feedback.models.fitting import fitting, room_for_prompts
+from difference_feedback.models.generate import prompt_inputs
 from difference_feedback.models.images_once import images_once
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
@@ -72,14 +73,7 @@ class RepairCollator:
             [row[:-1] for row in messages], add_generation_prompt=True, tokenize=False
         )
         with images_once():  # several drafts of a question may be in a batch
-            inputs = self.processor(
-                text=prompts,
-                images=images if any(images) else None,
-                padding=True,
-                padding_side="left",
-                add_special_tokens=False,
-                return_tensors="pt",
-            )
+            inputs = prompt_inputs(self.processor, prompts, images)
         whole = self.processor.apply_chat_template(messages, tokenize=False)
         completions = [self._ids(*texts) for texts in zip(prompts, whole, messages, strict=True)]
         width = max(map(len, completions))
