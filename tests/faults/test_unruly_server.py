@@ -475,7 +475,7 @@ def test_a_format_alone_makes_no_answer_right(tmp_path):
     seen = []
     trainer.watch = lambda inputs, completions, rewards: seen.append(rewards)
     trainer.train()
-    assert batches[0]["advantages"].tolist() == [0.0] * 4
+    assert set(batches[0]["advantages"].tolist()) == {0.0}  # those that the update has: others have no gradient either
     assert torch.isnan(seen[0]).all()
     assert trainer.state.log_history[0]["reward"] is None
 
