@@ -8,7 +8,7 @@ _KEPT = {_APP0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
 
 
 def bare_jpeg(data: bytes) -> bytes:
-    """The file's picture, its pixels not decoded. Raises `ValueError` where the file is none, or is cut off."""
+    """The file's picture, its pixels not decoded. Raises `ValueError` where it is no JPEG file, or is cut off."""
     if data[:2] != bytes([0xFF, _START]):
         raise ValueError("no JPEG file")
     parts, place = [data[:2]], 2

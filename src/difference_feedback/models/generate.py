@@ -236,6 +236,18 @@ def prompt_inputs(processor: Any, prompts: list[str], images: Sequence[Sequence[
     )
 
 
+def with_answers(inputs: Any, answers: Sequence[Sequence[int]], pad_id: int) -> dict[str, Any]:
+    """What a model reads of prompts, as `prompt_inputs` gives it, and of their answers behind them, padded on the
+    right: the prompts' ends and the answers' starts meet.
+    """
+    width, device = max(map(len, answers)), inputs["input_ids"].device
+    ids = torch.tensor([[*tokens, *[pad_id] * (width - len(tokens))] for tokens in answers], device=device)
+    mask = torch.tensor([[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in answers], device=device)
+    behind = {"input_ids": ids, "attention_mask": mask}
+    behind |= {name: torch.zeros_like(ids) for name in ("mm_token_type_ids", "token_type_ids") if name in inputs}
+    return dict(inputs) | {name: torch.cat([inputs[name], of_answers], dim=1) for name, of_answers in behind.items()}
+
+
 def _sampling(
     model: PreTrainedModel,
     processor: ProcessorMixin,

@@ -157,7 +157,7 @@ class _Call:
     def _fitting(
         self, together: BatchFeature | None, alone: Sequence[BatchFeature | None], filling: _Filling
     ) -> _Layout | None:
-        """The layout by which the outputs of single rows become that of the call; None if there is none."""
+        """The layout by which the outputs of single rows become that of the call; None if they cannot."""
         if together is None:
             return None
         try:

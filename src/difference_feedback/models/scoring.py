@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from difference_feedback.data.conversations import Conversation
 from difference_feedback.method.masks import FloatArray
-from difference_feedback.models.generate import prompt_inputs, render_prompts, unchanged
+from difference_feedback.models.generate import prompt_inputs, render_prompts, unchanged, with_answers
 from difference_feedback.models.images_once import images_once
 
 _MOST_LOGITS = 2**29
@@ -81,20 +81,12 @@ def _score_batch(
     temperature: float,
 ) -> list[FloatArray]:
     inputs = prompt_inputs(processor, prompts, images).to(model.device)
+    inputs = with_answers(inputs, answers, processor.tokenizer.pad_token_id)
     width = max(map(len, answers))
-    pad = processor.tokenizer.pad_token_id
-    device = inputs["input_ids"].device
-    ids = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in answers], device=device)
-    mask = torch.tensor([[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in answers], device=device)
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)  # the prompts' ends and the answers' starts meet
-    inputs["attention_mask"] = torch.cat([inputs["attention_mask"], mask], dim=1)
-    for name in ("mm_token_type_ids", "token_type_ids"):
-        if name in inputs:
-            inputs[name] = torch.cat([inputs[name], torch.zeros_like(ids)], dim=1)
     logits = model(**inputs, use_cache=False, logits_to_keep=width + 1).logits[:, -width - 1 : -1]
     logps = []
     for of_row, tokens in zip(logits, answers, strict=True):  # row by row: a copy in float32 of all would be large
         scaled = of_row[: len(tokens)].float() / temperature
-        chosen = scaled.gather(1, torch.tensor(tokens, device=device)[:, None]).squeeze(1)
+        chosen = scaled.gather(1, torch.tensor(tokens, device=logits.device)[:, None]).squeeze(1)
         logps.append((chosen - scaled.logsumexp(-1)).cpu().numpy())
     return logps

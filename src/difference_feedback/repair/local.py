@@ -174,8 +174,9 @@ class LocalRepairer:
         ]
         fits = self.lengths.fit(conversations, sizes_of(requests), rooms)
         # A vision token without an image, or an id that the model does not have, cannot be fed to it.
-        possible = set(range(config.vocab_size)) - vision_token_ids(self.model.config, self.processor.tokenizer)
-        rows = [i for i, request in enumerate(requests) if fits[i] and possible.issuperset(request.draft_ids)]
+        never = vision_token_ids(self.model.config, self.processor.tokenizer)
+        known = [all(0 <= k < config.vocab_size and k not in never for k in r.draft_ids) for r in requests]
+        rows = [i for i in range(len(requests)) if fits[i] and known[i]]
         logps = answer_logps(
             self.model,
             self.processor,

@@ -76,7 +76,7 @@ class _Boundaries:
     def within(self, start: int, stop: int) -> tuple[tuple[int, int], tuple[int, int]]:
         """The first boundary and the last one from `start` to `stop`, as the number of tokens before it and its place.
 
-        Two equal ones if there is none.
+        Two equal ones where no boundary lies between them.
         """
         if self._ordered:
             first, last = bisect_left(self._places, start), bisect_right(self._places, stop) - 1

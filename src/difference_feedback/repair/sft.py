@@ -19,7 +19,7 @@ from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.questions import labelled_problems
 from difference_feedback.models.end_tokens import end_ids, written_end
 from difference_feedback.models.fitting import fitting, room_for_prompts
-from difference_feedback.models.generate import prompt_inputs
+from difference_feedback.models.generate import prompt_inputs, with_answers
 from difference_feedback.models.images_once import images_once
 from difference_feedback.models.processor import load_processor
 from difference_feedback.models.prompt_lengths import PromptLengths, sizes_of
@@ -76,20 +76,11 @@ class RepairCollator:
             inputs = prompt_inputs(self.processor, prompts, images)
         whole = self.processor.apply_chat_template(messages, tokenize=False)
         completions = [self._ids(*texts) for texts in zip(prompts, whole, messages, strict=True)]
-        width = max(map(len, completions))
-        pad = self.tokenizer.pad_token_id
-        ids = torch.tensor([tokens + [pad] * (width - len(tokens)) for tokens in completions])
-        mask = torch.tensor([[1] * len(tokens) + [0] * (width - len(tokens)) for tokens in completions])
-        prompt_labels = torch.full_like(inputs["input_ids"], -100)
-        batch = dict(inputs)
-        batch["labels"] = torch.cat([prompt_labels, ids.masked_fill(mask == 0, -100)], dim=1)
+        batch = with_answers(inputs, completions, self.tokenizer.pad_token_id)
+        batch["labels"] = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+        batch["labels"][:, : inputs["input_ids"].shape[1]] = -100
         if lent:
             batch["labels"][-1] = -100
-        batch["input_ids"] = torch.cat([inputs["input_ids"], ids], dim=1)
-        batch["attention_mask"] = torch.cat([inputs["attention_mask"], mask], dim=1)
-        for name in ("mm_token_type_ids", "token_type_ids"):
-            if name in inputs:
-                batch[name] = torch.cat([inputs[name], torch.zeros_like(ids)], dim=1)
         return batch
 
     def _ids(self, prompt: str, whole: str, messages: list[dict[str, Any]]) -> list[int]:

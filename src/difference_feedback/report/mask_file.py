@@ -74,7 +74,7 @@ def mask_file(
     console: Console | None = None,
     jobs: int | None = 1,
 ) -> MaskedFile:
-    """Mask the pairs of `path` by `mask`, and write them to `output`. If there is none, no file is written.
+    """Mask the pairs of `path` by `mask`, and write them to `output`. Without any pair, no file is written.
 
     Token ids must be below `vocabulary`. Pairs are kept for a page only with `show`. `jobs` is that of `work_on_input`,
     and with several, `mask` must be of the kind that can be pickled.

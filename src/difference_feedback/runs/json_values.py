@@ -72,7 +72,7 @@ def is_unicode(text: str) -> bool:
 
 
 def field_with_half_pair(values: Mapping[str, Any]) -> str | None:
-    """The first field with half of a surrogate pair, such as `"\\ud83d"`; None if there is none."""
+    """The first field with half of a surrogate pair, such as `"\\ud83d"`; None without such a field."""
     for name, value in values.items():
         try:
             text = json.dumps(value, ensure_ascii=False, default=str)
