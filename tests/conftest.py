@@ -33,9 +33,17 @@ def openai_server(_served: OpenAIServer) -> OpenAIServer:
     return _served
 
 
+@pytest.fixture
+def browser(_chromium: Any) -> Any:
+    """A real headless Chromium on an empty page, without the messages of the page before."""
+    _chromium.get("about:blank")  # which ends the scripts of the page before
+    _chromium.get_log("browser")
+    return _chromium
+
+
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A real headless Chromium; its tests are skipped with the reason where there is none."""
+def _chromium() -> Iterator[Any]:
+    """Its tests are skipped with the reason where there is none."""
     binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     driver = shutil.which("chromedriver")
     if not binary or not driver:
