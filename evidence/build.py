@@ -40,7 +40,16 @@ from tables import (
 
 ROOT = Path(__file__).parents[1]
 RESULTS, IMAGES = ROOT / "evidence" / "results", ROOT / "docs" / "images"
-PAGE_NAMES = ("annotate.md", "evidence.md", "hosts.md", "recipes.md", "repair.md", "run_on_gpus.md", "speed.md")
+PAGE_NAMES = (
+    "annotate.md",
+    "evidence.md",
+    "hosts.md",
+    "index.md",
+    "reference/recipe_keys.md",
+    "repair.md",
+    "run_on_gpus.md",
+    "speed.md",
+)
 PAGES = [
     ROOT / "README.md",
     *(ROOT / "docs" / name for name in PAGE_NAMES),
