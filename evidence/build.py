@@ -18,6 +18,7 @@ from difference_feedback.bench.tables import accuracy_table, difference_table
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
 from hosts_page import hosts_picture, hosts_table
+from metrics_page import metrics_list
 from plots import compute_plot, forest_plot, mask_plot
 from recipe_keys import recipe_keys
 from sizing import sizing_table
@@ -40,7 +41,10 @@ from tables import (
 
 ROOT = Path(__file__).parents[1]
 RESULTS, IMAGES = ROOT / "evidence" / "results", ROOT / "docs" / "images"
-PAGE_NAMES = ("annotate.md", "evidence.md", "hosts.md", "recipes.md", "repair.md", "run_on_gpus.md", "speed.md")
+PAGE_NAMES = (
+    *("annotate.md", "evidence.md", "hosts.md", "recipes.md", "reference/metrics.md", "repair.md", "run_on_gpus.md"),
+    "speed.md",
+)
 PAGES = [
     ROOT / "README.md",
     *(ROOT / "docs" / name for name in PAGE_NAMES),
@@ -92,6 +96,7 @@ def blocks() -> dict[str, str]:
         "repair factors": factor_table(_values("repair_factors")),
         "hosts": hosts_table(_values("hosts")),
         "recipe keys": recipe_keys(),
+        "metrics": metrics_list(),
         "sizing": sizing_table(),
         "speed": speed_table(_lines("speed")),
         "step cost": step_table(_lines("speed")),

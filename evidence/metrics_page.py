@@ -18,6 +18,6 @@ def _entry(metric: Metric) -> str:
     """The metric's name, unit and hosts in one line, and what it is, its range and the remedy below it."""
     logged = ", ".join(KINDS[kind] for kind in metric.kinds)
     condition = f"; {metric.when}" if metric.when else ""
-    lines = [f"- **`{metric.name}`** ({metric.unit}; logged by {logged}{condition})", f"  - {metric.text}"]
-    lines.append(f"  - {metric.healthy}" if metric.healthy == UNKNOWN else f"  - *Healthy:* {metric.healthy}")
-    return "\n".join([*lines, f"  - *If not:* {metric.remedy}"] if metric.remedy else lines)
+    lines = [f"- **`{metric.name}`** ({metric.unit}; {logged}{condition})", f"    - {metric.text}"]
+    lines.append(f"    - {metric.healthy}" if metric.healthy == UNKNOWN else f"    - *Healthy:* {metric.healthy}")
+    return "\n".join([*lines, f"    - *If not:* {metric.remedy}"] if metric.remedy else lines)

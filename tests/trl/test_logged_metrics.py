@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trl_world
 from datasets import Dataset
-from test_draft_scores_in_trl import SCORED, Known
+from test_draft_scores_in_trl import Known
 from test_lean_update import PlainTrainer
 from trl import SFTConfig
 from trl.trainer import dpo_trainer, grpo_trainer, sft_trainer
@@ -31,7 +31,7 @@ from difference_feedback.repair.quality import RepairQuality
 from difference_feedback.repair.rl import fit_rl
 from difference_feedback.repair.rl_data import rl_dataset
 from difference_feedback.repair.sft import fit_sft, sft_dataset
-from difference_feedback.report.metrics.metric import Kind, Metric
+from difference_feedback.report.metrics.metric import UNKNOWN, Kind, Metric
 from difference_feedback.report.metrics.registry import TOPICS, metric_of, metrics_of
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.trl import DFDPOConfig, DFDPOTrainer, MetricsToJsonl, StopAtBudget
@@ -45,11 +45,8 @@ Callbacks = list[Any]
 class Speculating(FlipParity):
     """A repair model that counts its passes."""
 
-    tally = {"passes": 4, "tokens": 10}
-
-
-class AlwaysRight:
-    """The embedded auditor, for an answer that the grader of these tests calls right."""
+    def __init__(self) -> None:
+        self.tally = {"passes": 4, "tokens": 10}
 
 
 def right(completions: list[Any], **_: Any) -> list[float]:
@@ -174,9 +171,7 @@ def code() -> str:
 
 def names_of(metric: Metric) -> Iterator[str]:
     """The names of a family, but for the parts that may be any text."""
-    parts = [
-        part[1:-1].split(",") if part.startswith("{") else [part] for part in re.split(r"(\{.*?\})", metric.name)
-    ]
+    parts = [part[1:-1].split(",") if part.startswith("{") else [part] for part in re.split(r"(\{.*?\})", metric.name)]
     return ("".join(chosen) for chosen in product(*parts))
 
 
@@ -208,5 +203,6 @@ def test_limits_have_their_reason_in_words() -> None:
     for topic in TOPICS:
         for metric in topic.metrics:
             if metric.low is not None or metric.high is not None:
-                assert metric.healthy and metric.remedy, metric.name
+                assert metric.healthy != UNKNOWN, metric.name
+                assert metric.remedy, metric.name
                 assert metric.problem(metric.low if metric.low is not None else metric.high or 0.0) is None

@@ -10,11 +10,11 @@ COST = Topic(
     metrics=(
         Metric(
             name="cpu_seconds",
-            kinds=TRAINERS[:-1],
+            kinds=TRAINERS,
             unit="seconds",
             text=(
                 "Processor seconds of all ranks so far, those of the repair model's training (`setup_cpu_seconds`) "
-                "included. Null in the summary of a run on verl, whose processes cannot be measured."
+                "included. `StopAtBudget` logs it. Null in the summary of a run on verl, where nothing measures it."
             ),
             healthy="Up to `budget_cpu_seconds`.",
             remedy="Set a budget.",

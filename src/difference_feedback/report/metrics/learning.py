@@ -28,7 +28,7 @@ LEARNING = Topic(
             kinds=MEASURED,
             unit="pair of shares",
             text="Wilson's 95 % interval of `accuracy`.",
-            healthy="From the definition: 500 questions at 60 % give plus or minus 4 points.",
+            healthy="Narrower than the difference that you look for: 500 questions at 60 % leave 4 points.",
             remedy="Measure on more questions: `evaluation.problems`, or a larger `test_data`.",
         ),
         Metric(

@@ -6,18 +6,18 @@ from functools import cached_property
 from typing import Literal
 
 Kind = Literal["grpo", "df-grpo", "verl", "repair-sft", "repair-rl", "dpo", "evaluate", "bench"]
-"""What logs it: `train` by method on TRL, `train` on verl, both stages of the repair model, DF-DPO, measurements of
-held-out questions, and a bench in its cells."""
 KINDS: dict[Kind, str] = {
-    "grpo": "`train`, `method: grpo`",
-    "df-grpo": "`train`, `method: df-grpo`",
-    "verl": "`train`, `host: verl`",
-    "repair-sft": "`repair sft`",
-    "repair-rl": "`repair rl`",
-    "dpo": "`DFDPOTrainer`",
-    "evaluate": "measurements",
-    "bench": "`bench`, `demo`, `base`",
+    "grpo": "GRPO",
+    "df-grpo": "DF-GRPO",
+    "verl": "verl",
+    "repair-sft": "stage 1",
+    "repair-rl": "stage 2",
+    "dpo": "DF-DPO",
+    "evaluate": "evaluate",
+    "bench": "bench",
 }
+"""What logs it: `train` on TRL by its method, `train` on verl, both stages of the repair model, `DFDPOTrainer`,
+`evaluate`, and what a bench adds in its cells."""
 UNKNOWN = "No range known; watch its change."
 
 
@@ -51,7 +51,7 @@ class Metric:
                 pattern += "[^/]+" if part.startswith("<") else re.escape(part)
         return re.compile(pattern)
 
-    def problem(self, value: float) -> str | None:
+    def problem(self, value: float) -> Literal["below", "above"] | None:
         """ "below" or "above" the range; None for a value within it."""
         if self.low is not None and value < self.low:
             return "below"
