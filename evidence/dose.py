@@ -2,9 +2,9 @@
 
     python evidence/dose.py RESULTS.jsonl
 
-The rows are those of `grpo` and of the oracle's repairs degraded to known shares: `oracle_70_75` has 70 % right repairs,
-of which 75 % are clean. Gains are paired by seed with `grpo`. The slope is what GRPO gains by each doubling of its
-processor time, by its own curves from a quarter of the budget on. Writes src/difference_feedback/report/dose.json.
+The rows are those of `grpo` and of the oracle's repairs degraded to known shares: `oracle_70_75` has 70 % right
+repairs, of which 75 % are clean. Gains are paired by seed with `grpo`. The slope is what GRPO gains by each doubling of
+its processor time, by its own curves from a quarter of the budget on. Writes src/difference_feedback/report/dose.json.
 """
 
 import argparse
@@ -26,7 +26,7 @@ DEGRADED = re.compile(r"oracle_(\d+)_(\d+)")
 def dose_of(
     rows: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[float, float]] | None = None
 ) -> dict[str, Any]:
-    """The values of dose.json. `names` has the shares of methods whose names do not say them; `grpo` is the baseline."""
+    """The values of dose.json. `names` has the shares of methods whose names do not say them."""
     by_method: defaultdict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
         if not row.get("settings"):

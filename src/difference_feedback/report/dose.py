@@ -30,7 +30,7 @@ _EVEN = 1.959964
 Vector = npt.NDArray[np.float64]
 
 
-class Share(NamedTuple):
+class MeasuredShare(NamedTuple):
     """A measured value with its 95 % interval."""
 
     value: float
@@ -82,7 +82,7 @@ class Dose:
     def __init__(
         self,
         points: list[DosePoint],
-        slope: Share,
+        slope: MeasuredShare,
         budget_cpu_seconds: float | None = None,
         provisional: bool = False,
     ) -> None:
@@ -121,12 +121,12 @@ class Dose:
         right, clean = [p.right for p in self.points], [p.clean for p in self.points]
         return (min(right), max(right)), (min(clean), max(clean))
 
-    def gain(self, right: float | Share, clean: float | Share, overhead: float = 0.0) -> Gain:
+    def gain(self, right: float | MeasuredShare, clean: float | MeasuredShare, overhead: float = 0.0) -> Gain:
         """The expected gain of repairs with these shares, where a step costs `1 + overhead` times GRPO's.
 
-        A `Share` brings the error of its own measurement along.
+        A `MeasuredShare` brings the error of its own measurement along.
         """
-        right, clean = (Share(s, s, s) if not isinstance(s, Share) else s for s in (right, clean))
+        right, clean = (MeasuredShare(s, s, s) if not isinstance(s, MeasuredShare) else s for s in (right, clean))
         x = np.array(_terms(right.value, clean.value))
         _, b, c = self.coefficients
         doublings = math.log2(1 + overhead)
@@ -163,7 +163,7 @@ def load_dose(path: Path = SHIPPED) -> Dose:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         points = [DosePoint(**point_of(point)) for point in values["points"]]
-        slope = Share(values["slope"], *values["slope_interval"])
+        slope = MeasuredShare(values["slope"], *values["slope_interval"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no points of dose and response ({error}): make it by evidence/dose.py.") from None
     return Dose(points, slope, values.get("budget_cpu_seconds"), bool(values.get("provisional")))

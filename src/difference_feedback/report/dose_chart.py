@@ -161,7 +161,8 @@ class _Chart:
             )
             colour = PAYS if point.low > 0 else COSTS if point.high < 0 else GREY
             self.parts.append(
-                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}" stroke="#ffffff"><title>{about}</title></circle>'
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6" fill="{colour}" stroke="#ffffff">'
+                f"<title>{about}</title></circle>"
             )
             end = x > WIDTH - RIGHT - 50
             text = f"{point.gain:+.1f}".replace("-", "−")

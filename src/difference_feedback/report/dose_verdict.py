@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from difference_feedback.report.dose import Dose, Gain, Share
+from difference_feedback.report.dose import Dose, Gain, MeasuredShare
 
 HEADS = {"pays": "Likely to pay", "costs": "Likely to cost", "open": "Cannot be told"}
 CAVEAT = (
@@ -17,9 +17,9 @@ class Placed:
     """A repair model's place on the chart."""
 
     name: str
-    right: Share
+    right: MeasuredShare
     """Of the wrong answers, those that get a right repair which training would use."""
-    clean: Share | None
+    clean: MeasuredShare | None
     """Of these repairs, those that state no wrong value; None: nobody knows."""
     overhead: float | None = None
     """How much more a step costs than GRPO's, as a share; None: unknown, and taken as 0."""
@@ -30,7 +30,7 @@ class Placed:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class DoseVerdict:
     """What the chart says of a model. `ends` are the gains with no clean repair and with all clean, where unknown."""
 
     kind: str
@@ -56,18 +56,18 @@ class Verdict:
         return f"{HEADS[self.kind]}: {expected}{remedy}."
 
 
-def judge(dose: Dose, model: Placed) -> Verdict:
+def judge(dose: Dose, model: Placed) -> DoseVerdict:
     """Place a model, and say what would have to improve."""
     notes = _notes(dose, model)
     if model.clean is None:
         ends = tuple(dose.gain(model.right, clean, model.price) for clean in (0.0, 1.0))
         kind = "pays" if ends[0].verdict == "pays" else "costs" if ends[1].verdict == "costs" else "open"
-        remedies = [] if kind == "pays" else _remedies(dose, replace(model, clean=Share(0.0, 0.0, 0.0)))
+        remedies = [] if kind == "pays" else _remedies(dose, replace(model, clean=MeasuredShare(0.0, 0.0, 0.0)))
         if kind == "open":
             remedies = remedies[:1]  # that of clean repairs: the others rest on a share that nobody knows
-        return Verdict(kind, None, (ends[0], ends[1]), remedies, notes)
+        return DoseVerdict(kind, None, (ends[0], ends[1]), remedies, notes)
     gain = dose.gain(model.right, model.clean, model.price)
-    return Verdict(gain.verdict, gain, None, _remedies(dose, model) if gain.verdict != "pays" else [], notes)
+    return DoseVerdict(gain.verdict, gain, None, _remedies(dose, model) if gain.verdict != "pays" else [], notes)
 
 
 def points(gain: Gain) -> str:

@@ -53,7 +53,7 @@ class RepairCheckRecipe(Questions, Recipe):
     """A JSONL file of your policy's wrong answers, with `question`, `image`, `answer`, `draft` and `reference`, or a
     folder with one: of `keep_wrong_answers`, of `repair collect`, of `annotate`. By default the policy answers `data`
     here."""
-    drafts: ProblemCount = 200
+    drafts: ProblemCount = 300
     """Number of wrong answers to repair. Of a file with more, so many are drawn."""
     sampling: Sampling = Sampling()
     num_repairs: Annotated[int, Field(ge=1, le=64)] = 2
@@ -75,7 +75,7 @@ class RepairCheckRecipe(Questions, Recipe):
     audit: Audit | None = None
     """An auditor that says which right repairs are clean. The embedded world knows without one."""
     run: PathOrName | None = None
-    """Folder of a finished training run, by GRPO or DF-GRPO: its C_base and p_err say what a step with repairs costs."""
+    """Folder of a finished training run, GRPO or DF-GRPO: its C_base and p_err say what a step costs with repairs."""
     base_seconds: Seconds | None = None
     """C_base of Eq. 29 where there is no such run: wall seconds to sample one answer and to update on it."""
     p_err: Share | None = None

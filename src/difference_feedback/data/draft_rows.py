@@ -7,6 +7,9 @@ final answer by which repairs are graded. Where it is missing, the final answer 
 is read as `image`.
 """
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,11 +23,11 @@ from difference_feedback.data.repair_set import read_example
 from difference_feedback.errors import DataError, FieldError
 from difference_feedback.runs.jsonl import RowProblem, read_input
 
-IMAGES = "image"
+_FIELD = re.compile(r"field '(\w+)': ")  # how errors of `read_example` begin
 
 
 @dataclass(frozen=True)
-class WrongAnswer:
+class DraftRow:
     """A question with a wrong answer to it, and a right one. It is a `data.question.Question`."""
 
     id: str
@@ -42,19 +45,21 @@ class WrongAnswer:
     """By what the answers of the row were graded, where the row says so."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     """The row's own fields, images excepted."""
+    asked: str = ""
+    """The same for all rows with this question on these images, and for no other."""
 
 
 @dataclass(frozen=True)
-class WrongAnswers:
+class DraftRows:
     """The rows that can be used, and for each of the others where it stands and what is wrong with it."""
 
-    rows: list[WrongAnswer]
+    rows: list[DraftRow]
     problems: list[RowProblem]
     repeated: int
     """Rows with the wrong answer of an earlier row: several people repaired it."""
 
 
-def load_wrong_answers(path: Path, system: str | None = None, max_pixels: int = 1_003_520) -> WrongAnswers:
+def load_draft_rows(path: Path, system: str | None = None, max_pixels: int = 1_003_520) -> DraftRows:
     """Read a JSONL file. Images are measured, and opened when they are taken; larger ones are scaled down.
 
     `system` is the system message of rows that do not say in which conversation the wrong answer was given.
@@ -63,7 +68,7 @@ def load_wrong_answers(path: Path, system: str | None = None, max_pixels: int = 
     """
     found, problems = read_input(path)
     opener = Opener(None, str(path), path.parent, 28, max_pixels)
-    rows: dict[str, WrongAnswer] = {}
+    rows: dict[str, DraftRow] = {}
     repeated = 0
     for line, values in found:
         try:
@@ -75,19 +80,20 @@ def load_wrong_answers(path: Path, system: str | None = None, max_pixels: int = 
             problems.append(RowProblem(line, error.field, str(error)))
             continue
         except DataError as error:
-            problems.append(RowProblem(line, None, str(error)))
+            named = _FIELD.match(str(error))
+            problems.append(RowProblem(line, named and named[1], str(error)[named.end() if named else 0 :]))
             continue
         repeated += before is not None
         rows.setdefault(row.id, row)
     if not rows:
         listed = "; ".join(str(problem) for problem in problems[:5])
         raise DataError(f"{path}: no row can be used: {listed}")
-    return WrongAnswers(list(rows.values()), sorted(problems, key=lambda problem: problem.line), repeated)
+    return DraftRows(list(rows.values()), sorted(problems, key=lambda problem: problem.line), repeated)
 
 
-def _read(values: Mapping[str, Any], line: int, opener: Opener, system: str | None) -> WrongAnswer:
+def _read(values: Mapping[str, Any], line: int, opener: Opener, system: str | None) -> DraftRow:
     row = {name: value for name, value in values.items() if name not in ("repair", "repaired", "annotator", "images")}
-    row.setdefault(IMAGES, values.get("images"))
+    row.setdefault("image", values.get("images"))
     example = read_example(row | {"repaired": values.get("draft")}, line, opener)
     answer = values.get("answer")
     if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
@@ -99,7 +105,7 @@ def _read(values: Mapping[str, Any], line: int, opener: Opener, system: str | No
     if not text and not (example.reference or "").strip():
         raise FieldError("answer", "missing, and there is no reference; give the right final answer")
     rule, task = values.get("rule"), values.get("task")
-    return WrongAnswer(
+    return DraftRow(
         id=example.id,
         line=line,
         question=example.question,
@@ -111,5 +117,6 @@ def _read(values: Mapping[str, Any], line: int, opener: Opener, system: str | No
         options=tuple(map(str, options)),
         task=task if isinstance(task, str) else "",
         rule=rule if isinstance(rule, str) else None,
+        asked=hashlib.sha1(json.dumps([example.question, row["image"]]).encode()).hexdigest()[:12],
         columns={name: value for name, value in values.items() if name not in ("image", "images")},
     )
