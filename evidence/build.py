@@ -18,6 +18,7 @@ from difference_feedback.bench.tables import accuracy_table, difference_table
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
 from hosts_page import hosts_picture, hosts_table
+from metrics_page import metrics_list
 from plots import compute_plot, forest_plot, mask_plot
 from recipe_keys import recipe_keys
 from sizing import sizing_table
@@ -48,6 +49,7 @@ PAGE_NAMES = (
     "reference/recipe_keys.md",
     "repair.md",
     "run_on_gpus.md",
+    "reference/metrics.md",
     "speed.md",
 )
 PAGES = [
@@ -101,6 +103,7 @@ def blocks() -> dict[str, str]:
         "repair factors": factor_table(_values("repair_factors")),
         "hosts": hosts_table(_values("hosts")),
         "recipe keys": recipe_keys(),
+        "metrics": metrics_list(),
         "sizing": sizing_table(),
         "speed": speed_table(_lines("speed")),
         "step cost": step_table(_lines("speed")),

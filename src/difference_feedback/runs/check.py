@@ -93,8 +93,10 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
 
 def _check_train(recipe: TrainRecipe) -> None:
     _refuse_policy_server(recipe)
-    if recipe.method == "grpo" and recipe.repair_model:
-        raise ConfigError("repair_model is set, but GRPO repairs nothing: use method: df-grpo, or leave it out.")
+    if recipe.method != "df-grpo" and recipe.repair_model:
+        raise ConfigError(
+            f"repair_model is set, but method {recipe.method} repairs nothing: use method: df-grpo, or leave it out."
+        )
     if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
         raise ConfigError(
             "repairs.endpoint names a server, but via: local asks no server: set via to endpoint or vllm."
@@ -145,6 +147,9 @@ def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
 def _check_repairer(recipe: TrainRecipe) -> None:
     """Where the repairs come from: exactly one of a model, the policy, an embedded repairer, and a server."""
     via, endpoint, model = recipe.repairs.via, recipe.repairs.endpoint, recipe.repair_model
+    for key in ("oracle_right", "oracle_clean"):
+        if getattr(recipe.repairs, key) < 1 and model != "oracle":
+            raise ConfigError(f"repairs.{key} makes repair_model: oracle worse, and here it is {model}: leave it out.")
     if recipe.scores_drafts and (via != "local" or model in EMBEDDED_REPAIRERS):
         source = f"repairs.via: {via}" if via != "local" else f"repair_model: {model}"
         raise ConfigError(
