@@ -45,7 +45,6 @@ PAGE_NAMES = (
     "annotate.md",
     "evidence.md",
     "hosts.md",
-    "index.md",
     "reference/recipe_keys.md",
     "repair.md",
     "run_on_gpus.md",
