@@ -374,3 +374,10 @@ def test_trl_s_vllm_server_must_answer(monkeypatch, openai_server):
     ):
         with pytest.raises(ConfigError, match=key):
             check(recipe(**places))
+
+
+@pytest.mark.parametrize("key", ["oracle_right", "oracle_clean"])
+def test_flaws_belong_to_the_oracle(key):
+    check(TrainRecipe(repair_model="oracle", repairs={key: 0.5}))
+    with pytest.raises(ConfigError, match=f"repairs.{key}"):
+        check(TrainRecipe(repair_model="blind_rewriter", repairs={key: 0.5}))

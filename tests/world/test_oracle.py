@@ -10,7 +10,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.method.alignment import align
 from difference_feedback.repair.drafts import oracle_repairs
 from difference_feedback.world.nano import build_processor
-from difference_feedback.world.oracle import error_tokens, oracle_repair, other_correct_answer
+from difference_feedback.world.oracle import Flaws, error_tokens, flawed_repair, oracle_repair, other_correct_answer
 
 TOKENIZER = build_processor().tokenizer
 TASKS = list(world.TASKS)
@@ -41,6 +41,33 @@ def test_a_correct_answer_is_its_own_repair():
     for problem in world.sample_problems("rl", 24, 0):
         for answer in world.correct_answers(problem):
             assert oracle_repair(problem, f" {answer} ", TOKENIZER) == answer
+
+
+@pytest.mark.parametrize(("right", "clean"), [(1.0, 1.0), (0.7, 0.5), (0.4, 1.0), (0.0, 0.5)])
+def test_flawed_repairs_have_their_shares(right, clean):
+    rng = np.random.default_rng(1)
+    problems = world.sample_problems("rl", 1200, 1)
+    drafts = [misread(problem, rng, 1 + i % 3)[1] for i, problem in enumerate(problems)]
+    pairs = [(p, d) for p, d in zip(problems, drafts, strict=True) if not world.is_correct(p, d)]
+    repairs = [flawed_repair(p, d, TOKENIZER, Flaws(right, clean, seed=3)) for p, d in pairs]
+    ends_right = [world.is_correct(p, r) for (p, _), r in zip(pairs, repairs, strict=True)]
+    is_clean = [world.error_spans(p, r) == [] for (p, _), r in zip(pairs, repairs, strict=True)]
+    right_and_clean = [a and b for a, b in zip(ends_right, is_clean, strict=True)]
+    spread = 4 * 0.5 / len(pairs) ** 0.5
+    assert np.mean(ends_right) == pytest.approx(right, abs=spread)
+    assert np.mean(right_and_clean) == pytest.approx(right * clean, abs=spread)
+    for (problem, draft), repair, ends, cleaned in zip(pairs, repairs, ends_right, is_clean, strict=True):
+        assert repair == flawed_repair(problem, draft, TOKENIZER, Flaws(right, clean, seed=3))
+        if not ends:
+            assert repair == draft
+        elif not cleaned:  # one wrong reading, and everything else is right
+            assert len(world.error_spans(problem, repair)) == 1
+
+
+def test_flaws_change_with_the_seed():
+    pairs = [(p, misread(p, np.random.default_rng(0), 1)[1]) for p in world.sample_problems("rl", 60, 2)]
+    first, second = ([flawed_repair(p, d, TOKENIZER, Flaws(0.5, 0.5, seed)) for p, d in pairs] for seed in (0, 1))
+    assert first != second
 
 
 def test_any_text_is_repaired():

@@ -34,6 +34,7 @@ from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.trl.objective import with_objective
 from difference_feedback.trl.precision import load_to_train, machine_settings
 from difference_feedback.trl.trainer_config import check_first_batch, refused_settings, trainer_config
+from difference_feedback.world.oracle import Flaws
 
 
 @with_servers
@@ -189,7 +190,8 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
     assert recipe.repair_model is not None
     if recipe.repair_model in EMBEDDED_REPAIRERS:
         problems = [] if recipe.data else training_problems(recipe)
-        return embedded_repairer(recipe.repair_model, processor.tokenizer, problems)
+        flaws = Flaws(source.oracle_right, source.oracle_clean, recipe.seed)
+        return embedded_repairer(recipe.repair_model, processor.tokenizer, problems, flaws)
     settings: dict[str, Any] = {
         "temperature": source.temperature,
         "batch_size": source.batch_size,

@@ -17,7 +17,7 @@ from difference_feedback.models.outside_text import encode_text
 from difference_feedback.repair.projection import begin_as
 from difference_feedback.world import Problem
 from difference_feedback.world.blind_rewriter import rewrite_blind
-from difference_feedback.world.oracle import oracle_repair
+from difference_feedback.world.oracle import FLAWLESS, Flaws, flawed_repair
 
 
 class ReferenceRepairer:
@@ -35,12 +35,14 @@ class OracleRepairer:
     """The embedded oracle's repairs: the closest right answer. A ceiling, since it knows the truth.
 
     `problems` are those that the policy is trained on; a request's problem is found by its question and its image.
+    `flaws` make known shares of the repairs worse.
     """
 
     name = "oracle"
 
-    def __init__(self, tokenizer: Any, problems: Sequence[Problem]) -> None:
+    def __init__(self, tokenizer: Any, problems: Sequence[Problem], flaws: Flaws = FLAWLESS) -> None:
         self.tokenizer = tokenizer
+        self.flaws = flaws
         self.problems = {_key(problem.question, problem.images): problem for problem in problems}
 
     def repair(self, requests: Sequence[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
@@ -65,7 +67,7 @@ class OracleRepairer:
 
     def write(self, problem: Problem, draft: str, request: RepairRequest) -> str | None:
         """The repair of one draft."""
-        return oracle_repair(problem, draft, self.tokenizer)
+        return flawed_repair(problem, draft, self.tokenizer, self.flaws)
 
 
 class BlindRewriter(OracleRepairer):
@@ -77,12 +79,12 @@ class BlindRewriter(OracleRepairer):
         return rewrite_blind(problem, draft, _reference(request), self.tokenizer)
 
 
-def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem]) -> Repairer:
+def embedded_repairer(name: str, tokenizer: Any, problems: Sequence[Problem], flaws: Flaws = FLAWLESS) -> Repairer:
     """The repairer of that name, one of `EMBEDDED_REPAIRERS`. `problems` are the embedded ones trained on."""
     if name == "reference":
         return ReferenceRepairer(tokenizer)
     kinds: dict[str, type[OracleRepairer]] = {kind.name: kind for kind in (OracleRepairer, BlindRewriter)}
-    return kinds[name](tokenizer, problems)
+    return kinds[name](tokenizer, problems, flaws)
 
 
 def _reference(request: RepairRequest) -> str:

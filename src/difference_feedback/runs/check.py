@@ -145,6 +145,9 @@ def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
 def _check_repairer(recipe: TrainRecipe) -> None:
     """Where the repairs come from: exactly one of a model, the policy, an embedded repairer, and a server."""
     via, endpoint, model = recipe.repairs.via, recipe.repairs.endpoint, recipe.repair_model
+    for key in ("oracle_right", "oracle_clean"):
+        if getattr(recipe.repairs, key) < 1 and model != "oracle":
+            raise ConfigError(f"repairs.{key} makes repair_model: oracle worse, and here it is {model}: leave it out.")
     if recipe.scores_drafts and (via != "local" or model in EMBEDDED_REPAIRERS):
         source = f"repairs.via: {via}" if via != "local" else f"repair_model: {model}"
         raise ConfigError(

@@ -212,6 +212,11 @@ class Repairs(Section):
     speculate: bool | None = None
     """Whether a model in this process writes several tokens of a repair in one pass, by speculation from the draft. By
     default where that is faster. The law of the repairs is the same."""
+    oracle_right: Share = 1.0
+    """In the embedded world, the share of the oracle's repairs that end right. It makes the oracle worse, to measure
+    how good a repair model must be."""
+    oracle_clean: Share = 1.0
+    """The share, among these, of the oracle's repairs that state no wrong value."""
     placement: Literal["pool", "own", "cpu"] | None = None
     """On verl, where the copies of `repair_model` are: on the policy's GPUs (`pool`, the default), on GPUs of their
     own, or on the CPU."""

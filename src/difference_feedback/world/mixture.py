@@ -55,7 +55,12 @@ def final_answer(response: str) -> list[str]:
 
 def correct_answers(problem: Problem) -> list[str]:
     """The right answer in every surface form."""
-    return list(dict.fromkeys(form.write() for form in TASKS[problem.task].forms(problem.facts)))
+    return list(dict.fromkeys(form.write() for form in forms_of(problem)))
+
+
+def forms_of(problem: Problem) -> list[Form]:
+    """The ways to write the right answer."""
+    return TASKS[problem.task].forms(problem.facts)
 
 
 def caption(problem: Problem) -> str:
@@ -65,7 +70,7 @@ def caption(problem: Problem) -> str:
 
 def error_spans(problem: Problem, response: str) -> list[ErrorSpan] | None:
     """The wrong values in a response, in reading order; None when the response has no known form."""
-    by_form = [form.error_spans(response.strip()) for form in TASKS[problem.task].forms(problem.facts)]
+    by_form = [form.error_spans(response.strip()) for form in forms_of(problem)]
     return min((spans for spans in by_form if spans is not None), key=len, default=None)
 
 

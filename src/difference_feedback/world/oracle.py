@@ -1,5 +1,7 @@
 """The oracle of the embedded world: it knows the truth, repairs wrong answers and marks errors. [DF, Sec. 3, Eq. 1]"""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,45 @@ from difference_feedback.world import Problem
 def oracle_repair(problem: Problem, draft: str, tokenizer: Any) -> str:
     """The correct answer that is `closest` to the draft: in practice the draft's own form with its errors corrected."""
     return closest(draft, world.correct_answers(problem), tokenizer)
+
+
+@dataclass(frozen=True)
+class Flaws:
+    """Known shares of flawed repairs, to measure how good repairs must be."""
+
+    right: float = 1.0
+    """Share of repairs that end right. The others are the draft itself."""
+    clean: float = 1.0
+    """Share, among those that end right, of repairs that state no wrong value."""
+    seed: int = 0
+
+
+FLAWLESS = Flaws()
+
+
+def flawed_repair(problem: Problem, draft: str, tokenizer: Any, flaws: Flaws) -> str:
+    """The oracle's repair, or a flawed one with the probabilities of `flaws`.
+
+    A repair that ends right and is not clean states one reading wrongly, one that the draft has wrong if there are any.
+    What follows from that reading is right, so that the error shows in no other place. The draw depends on the seed,
+    the problem and the draft alone, and not on what is repaired beside it.
+    """
+    key = json.dumps([flaws.seed, problem.question, problem.facts, draft.strip()], sort_keys=True)
+    rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
+    if rng.random() >= flaws.right:
+        return draft.strip()
+    repair = oracle_repair(problem, draft, tokenizer)
+    return repair if rng.random() < flaws.clean else _with_wrong_reading(problem, draft, repair, rng)
+
+
+def _with_wrong_reading(problem: Problem, draft: str, repair: str, rng: np.random.Generator) -> str:
+    form = next(form for form in world.forms_of(problem) if form.write() == repair)
+    truth, stated = form.stated(repair), form.stated(draft.strip()) or {}
+    assert truth is not None
+    wrong = [slot for slot in form.readings if stated.get(slot.name, truth[slot.name]) != truth[slot.name]]
+    slots = wrong or list(form.readings)
+    slot = slots[rng.integers(len(slots))]
+    return form.write(truth | {slot.name: slot.misreadings[rng.integers(len(slot.misreadings))]})
 
 
 def closest(draft: str, answers: Sequence[str], tokenizer: Any) -> str:
