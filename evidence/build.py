@@ -12,9 +12,12 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
-from context import PAGES, context, fair_studies, is_shown, render
+from context import PAGES, context, dose_rule, dose_values, fair_studies, is_shown, render
 from difference_feedback.bench.results import load_results
+from difference_feedback.report.dose import SHIPPED
+from difference_feedback.report.dose_chart import dose_chart
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
 from plots import compute_plot, difference_plot, hosts_plot
@@ -64,7 +67,10 @@ def blocks(kept: Kept) -> dict[str, str]:
 def plots(kept: Kept) -> dict[str, str]:
     """File name in docs/images -> SVG."""
     shown = [study for study in fair_studies(kept) if is_shown(study)]
-    made = {"hosts.svg": hosts_plot(kept.values("hosts"))}
+    made = {
+        "hosts.svg": hosts_plot(kept.values("hosts")),
+        "when_it_pays.svg": dose_chart(dose_rule(kept)),
+    }
     if shown:
         pairs = [(method, baseline_of(method)) for method in CURVES if method not in ("grpo", "gspo")]
         made["evidence_main.svg"] = difference_plot(shown, pairs)
@@ -95,8 +101,14 @@ def keep(folder: Path, plan: str, anew: bool, results: Path = RESULTS) -> None:
     print(f"{len(rows)} cells kept in {kept}")
 
 
+def to_json(values: Any) -> str:
+    """The text of a file of values."""
+    return json.dumps(values, indent=1) + "\n"
+
+
 def write(kept: Kept) -> None:
     """Make all files anew. A plot that no page shows any more is removed."""
+    SHIPPED.write_text(to_json(dose_values(kept)), encoding="utf-8")
     made = plots(kept)
     for path in IMAGES.glob("evidence_*.svg"):
         if path.name not in made:

@@ -12,7 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import script_tables
 import tables
-from difference_feedback.report.dose import Dose, load_dose
+from difference_feedback.report.dose import SHIPPED, Dose, dose_from
+from dose import dose_of
 from speed_measures import STEPS
 from speed_table import medians, step_ratios, step_table
 from study import Kept, Study, verdict
@@ -121,6 +122,8 @@ def _fair(kept: Kept) -> dict[str, Any]:
     base = json.loads(BASE.read_text(encoding="utf-8"))
     return {
         "fair_studies": studies,
+        "fair": studies[0],
+        "long": studies[1],
         "shown": shown,
         "fair_pairs": FAIR_PAIRS,
         "repairs": tables.REPAIRS,
@@ -168,8 +171,21 @@ def _paper(kept: Kept) -> dict[str, Any]:
     }
 
 
+def dose_values(kept: Kept) -> dict[str, Any]:
+    """The values of dose.json: those of `bench_dose` as soon as enough of it is finished, else those that it has."""
+    study = Study("bench_dose", kept.rows("bench_dose"))
+    if study.has("grpo") and len(study.methods) > 4:
+        return dose_of(study.rows)
+    return json.loads(SHIPPED.read_text(encoding="utf-8"))
+
+
+def dose_rule(kept: Kept) -> Dose:
+    """The rule of dose and response by today's results."""
+    return dose_from(dose_values(kept))
+
+
 def _dose(kept: Kept) -> dict[str, Any]:
-    rule = load_dose()
+    rule = dose_rule(kept)
     return {
         "dose": Study("bench_dose", kept.rows("bench_dose")),
         "rule": rule,

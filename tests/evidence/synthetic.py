@@ -8,26 +8,12 @@ from typing import Any
 import numpy as np
 
 import study
-from difference_feedback.runs.recipes import BenchRecipe
 
 TASKS = ("chart", "count", "order")
 FAIR = ("base", "grpo", "gspo", "df_grpo", "df_gspo", "sibling", "blind_rewriter", "oracle", "supervised")
 GAINS = {"grpo": 6.0, "gspo": 6.2, "df_grpo": 4.0, "df_gspo": 6.5, "sibling": 6.1, "blind_rewriter": 9.0}
 GAINS |= {"oracle": 14.0, "supervised": 25.0, "base": 0.0}
 LABELS = {"grpo": "GRPO", "gspo": "GSPO", "df_grpo": "DF-GRPO", "df_gspo": "DF-GSPO", "base": "base"}
-
-
-def plan_of(methods: Sequence[str], seeds: int = 5, seconds: float = 120.0) -> BenchRecipe:
-    """A plan with these methods."""
-    kinds = {"base": {"kind": "base"}, "supervised": {"kind": "supervised"}}
-    return BenchRecipe.model_validate(
-        {
-            "kind": "bench",
-            "seeds": list(range(seeds)),
-            "budget_cpu_seconds": seconds,
-            "methods": {name: {"label": name, **kinds.get(name, {})} for name in methods},
-        }
-    )
 
 
 def row(method: str, seed: int, seconds: float = 120.0, gains: Mapping[str, float] = GAINS) -> dict[str, Any]:
