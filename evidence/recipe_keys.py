@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 RUNS = Path(__file__).parents[1] / "src" / "difference_feedback" / "runs"
-FILES = ("recipes.py", "sections.py", "plan.py")
+FILES = ("recipes.py", "repair_check.py", "sections.py", "plan.py")
 TYPES = (
     (r"Annotated\[(\w+|list\[\w+\]), BeforeValidator\(.*\)\]", r"\1"),
     (r"Annotated\[str, Field\(min_length=1\)\]", "text"),
@@ -74,8 +74,7 @@ def keys_of(node: ast.ClassDef) -> Iterator[tuple[str, str, str, str]]:
 def listed(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> str:
     """A class's part of the page."""
     lines = [f"### {title(node)}", "", " ".join((ast.get_docstring(node) or "").split()), ""]
-    bases = [known[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in known]
-    if shared := [link(base) for base in bases if base.name != "Section" and list(keys_of(base))]:
+    if shared := [link(base) for base in bases_of(node, known)]:
         lines += [f"It has the keys of {' and '.join(shared)} as well.", ""]
     for name, kind, default, text in keys_of(node):
         if name == "kind":
@@ -84,6 +83,12 @@ def listed(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> str:
         about = kind + (f"; default `{default}`" if default not in ("", "None") else "")
         lines.append(f"- `{name}` ({about}){': ' + text if text else ''}")
     return "\n".join(lines) + "\n"
+
+
+def bases_of(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> list[ast.ClassDef]:
+    """The classes whose keys a class has as well. In place of one without keys of its own, its bases."""
+    bases = [known[base.id] for base in node.bases if isinstance(base, ast.Name) and base.id in known]
+    return [each for base in bases for each in ([base] if list(keys_of(base)) else bases_of(base, known))]
 
 
 def title(node: ast.ClassDef) -> str:

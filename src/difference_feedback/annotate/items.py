@@ -61,7 +61,8 @@ class WorkFile:
             except FieldError as error:
                 problems.append(RowProblem(line, error.field, str(error)))
                 continue
-            if self._needed == "draft" or values.get("verdict"):  # audits without a verdict are outages
+            waits = "auditor" in values and values["auditor"] is None  # for people, since there is no auditor
+            if self._needed == "draft" or waits or values.get("verdict"):  # other audits without a verdict are outages
                 places[name] = len(rows)
                 rows.append(values | {"id": name})
         if not rows:

@@ -22,7 +22,7 @@ class ReviewProject(Project):
     def __init__(self, work: WorkFile) -> None:
         super().__init__(work, JsonLines(work.path.with_name("reviews.jsonl")))
         self.reviews = self.output
-        self._audited: dict[str, str] = {}
+        self._audited: dict[str, str | None] = {}
         self._hide(0)
         self._file = FollowedFile(self.output.path)
         self._verdicts: dict[str, dict[str, str]] = {}
@@ -88,7 +88,7 @@ class ReviewProject(Project):
     def _hide(self, start: int) -> None:
         """Keep the auditor's verdicts on the items from `start` on, and take its fields out of what the page has."""
         for item in self.items[start:]:
-            self._audited[item["id"]] = item["verdict"]
+            self._audited[item["id"]] = item.get("verdict")
             for name in HIDDEN:
                 item.pop(name, None)
 
@@ -96,10 +96,11 @@ class ReviewProject(Project):
         """Count a verdict; an annotator's last one on an item counts."""
         of_annotator = self._verdicts.setdefault(annotator, {})
         if name in self._audited:
-            if of_annotator.get(name):
-                self._pairs[self._audited[name], of_annotator[name]] -= 1
-            if verdict:
-                self._pairs[self._audited[name], verdict] += 1
+            audited = self._audited[name]  # None: there was no auditor to agree with
+            if audited and of_annotator.get(name):
+                self._pairs[audited, of_annotator[name]] -= 1
+            if audited and verdict:
+                self._pairs[audited, verdict] += 1
             self._pairs = +self._pairs  # without pairs that no longer occur
             self._remaining.close(self.work.places[name], annotator)
         of_annotator[name] = verdict

@@ -133,13 +133,13 @@ def open_run(
     Raises `ConfigError` as `load_recipe`, `check_folder`, `check`, `check_settings` and `Run`.
     """
     from difference_feedback.runs.check import check as check_recipe
+    from difference_feedback.runs.check_repair import NO_MODEL
     from difference_feedback.runs.file_names import bare_name
     from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.folder import Run
     from difference_feedback.runs.hub import check_on_hub
     from difference_feedback.runs.loading import MODELS, load_recipe
     from difference_feedback.runs.lock import check_free
-    from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS
 
     try:
         os.getcwd()
@@ -156,7 +156,7 @@ def open_run(
     if overwrite or not (path / "summary.json").is_file():
         (check or check_recipe)(recipe)
         for key in MODELS:
-            if isinstance(model := getattr(recipe, key, None), str) and model not in (*EMBEDDED_REPAIRERS, "policy"):
+            if isinstance(model := getattr(recipe, key, None), str) and model not in NO_MODEL:
                 check_on_hub(model, key)
         if check_settings:
             check_settings(recipe)
@@ -172,7 +172,7 @@ def open_run(
 
 def _keep_what_is_read(recipe: "Recipe", folder: Path) -> None:
     """Raise `ConfigError` where `--overwrite` would remove a model or data that the recipe names."""
-    for key in ("model", "repair_model", "policy", "data", "test_data"):
+    for key in ("model", "repair_model", "policy", "data", "test_data", "wrong_answers", "run"):
         value = getattr(recipe, key, None)
         name = getattr(value, "path", value)
         path = Path(str(name)).expanduser()

@@ -1,12 +1,14 @@
-"""`difference-feedback repair sft` and `repair rl`: the repair model's two stages."""
+"""`difference-feedback repair`: collect what it learns from, train it in two stages, and check what it is worth."""
 
 import typer
 
 from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run, publish, say_results
+from difference_feedback.commands.check import check
 from difference_feedback.commands.collect import collect
 
 repair_app = typer.Typer(
-    help="Train the repair model: supervised on repaired answers ([bold]sft[/]), then by RL ([bold]rl[/]).",
+    help="Train the repair model: supervised on repaired answers ([bold]sft[/]), then by RL ([bold]rl[/]). Find out "
+    "whether training with it is likely to pay ([bold]check[/]).",
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
@@ -15,6 +17,7 @@ USAGE = "train RECIPE method=df-grpo repair_model="
 
 
 repair_app.command("collect")(collect)
+repair_app.command("check")(check)
 
 
 @repair_app.command("sft")

@@ -5,7 +5,8 @@
     {"id", "step", "question", "image": ["audit_images/….png"], "draft", "repair", "reference",
      "verdict", "evidence", "reason", "auditor"}
 
-A verdict of null is an outage: the auditor gave no usable verdict.
+A verdict of null is an outage: the auditor gave no usable verdict. An auditor of null is none at all: the repair waits
+for people.
 """
 
 import hashlib
@@ -33,8 +34,13 @@ class AuditLog:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "audits.jsonl"
 
-    def write(self, step: int, auditor: str, cases: Sequence[AuditCase], results: Sequence[AuditResult]) -> None:
-        """Append one row for each case, all in a single write."""
+    def write(
+        self, step: int, auditor: str | None, cases: Sequence[AuditCase], results: Sequence[AuditResult]
+    ) -> list[str]:
+        """Append one row for each case, all in a single write, and return their ids.
+
+        Without an `auditor` the rows wait for people.
+        """
         rows = [
             {
                 "id": _digest("\0".join([str(step), case.question, case.draft, case.repair]).encode("utf-8", ESCAPE)),
@@ -51,6 +57,7 @@ class AuditLog:
         ]
         if rows:
             JsonLines(self.path).append(*rows)
+        return [str(row["id"]) for row in rows]
 
     def rewind(self, step: int) -> None:
         """Delete the audits from `step` on, because a resumed run makes them again."""

@@ -144,10 +144,12 @@ def labelled_problems(recipe: RepairSFTRecipe) -> Iterator[world.Problem]:
     return _in_form(recipe, stream_problems("repair", recipe.seed))
 
 
-def draft_questions(recipe: RepairRLRecipe) -> Iterator[Question]:
-    """The questions to draw wrong answers from for a repair model's training, in random order."""
+def draft_questions(recipe: RepairRLRecipe | EvaluateRecipe) -> Iterator[Question]:
+    """The questions to draw wrong answers from, in random order: for a repair model's training, or to measure one."""
     if recipe.data is None:
-        return _in_form(recipe, stream_problems("rl", recipe.seed))
+        measured = isinstance(recipe, EvaluateRecipe)  # on images that no model is trained on
+        tasks = recipe.tasks if isinstance(recipe, EvaluateRecipe) else None
+        return _in_form(recipe, stream_problems("test" if measured else "rl", recipe.seed, tasks))
     questions = _fitting_rows(recipe, recipe.data, recipe.evaluation.max_new_tokens).questions()
     order = np.random.default_rng(recipe.seed).permutation(len(questions))
     return (questions[i] for i in order)

@@ -61,7 +61,7 @@ class AuditFactor:
         cases: dict[tuple[str, str], AuditCase] = {}
         for i, text in enumerate(texts):
             key = draft_id[i], text
-            if correct[i] >= 1.0 and key not in cases and _chosen(key, self.rate):
+            if correct[i] >= 1.0 and key not in cases and is_audited(key, self.rate):
                 cases[key] = _case(i, text, columns)
         results = dict(zip(cases, self._ask(list(cases.values())), strict=True))
         step = columns["trainer_state"].global_step if columns.get("trainer_state") else 0
@@ -108,7 +108,8 @@ def _case(i: int, text: str, columns: Mapping[str, Any]) -> AuditCase:
     return AuditCase(question, images, columns["draft"][i], text, columns["reference"][i], truth)
 
 
-def _chosen(key: tuple[str, str], rate: float) -> bool:
+def is_audited(key: tuple[str, str], rate: float) -> bool:
+    """Whether a repair, by its draft's id and its text, is in the share `rate` that is audited."""
     digest = hashlib.sha1("\0".join(key).encode("utf-8", "backslashreplace")).digest()
     return int.from_bytes(digest[:8], "big") < rate * 2**64
 

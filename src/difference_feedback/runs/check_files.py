@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.file_names import beside, repairs_file
+from difference_feedback.runs.file_names import beside, repairs_file, wrong_answers_file
 from difference_feedback.runs.model_folder import check_hub_name, is_local, local_path
 from difference_feedback.runs.renamed import repair_field
 from difference_feedback.runs.sections import Data
@@ -62,6 +62,19 @@ def check_repairs(name: str) -> None:
         else f"which does not exist yet: difference-feedback annotate {name}"
     )
     raise ConfigError(f"data: {name} holds answers that nobody has repaired. The repairs go to {annotated}, {remedy}.")
+
+
+def check_wrong_answers(name: str) -> None:
+    """Raise `ConfigError` where a file holds no wrong answers: what `repair check` repairs."""
+    try:
+        path = wrong_answers_file(local_path(name))
+    except ConfigError as error:
+        raise ConfigError(f"wrong_answers: {error}") from None
+    if not any("draft" in row for row in _check_rows(str(path), "wrong_answers")):
+        raise ConfigError(
+            f"wrong_answers: {path}: none of its first rows has the field draft: give rows with question, image, "
+            "answer, draft (the wrong answer) and reference (a right one)."
+        )
 
 
 def _check_rows(name: str, key: str) -> list[Mapping[str, Any]]:

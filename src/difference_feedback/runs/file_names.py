@@ -35,3 +35,22 @@ def repairs_file(path: Path) -> Path:
     if len(files) > 1:
         raise ConfigError(f"{path} holds several files of repairs: name one of {', '.join(map(str, files))}.")
     return files[0]
+
+
+def wrong_answers_file(path: Path) -> Path:
+    """The file itself, or the one with wrong answers in a folder of `train`, `repair collect`, `repair sft` or people.
+
+    Raises `ConfigError` for a folder that holds none.
+    """
+    if not path.is_dir():
+        return path
+    for name in ("items.jsonl", "oracle_repairs.jsonl"):
+        if (path / name).is_file():
+            return path / name
+    try:
+        return repairs_file(path)
+    except ConfigError:
+        raise ConfigError(
+            f"{path} holds no wrong answers, as items.jsonl: make them by `train ... keep_wrong_answers=N` or by "
+            "`difference-feedback repair collect`."
+        ) from None

@@ -27,6 +27,8 @@ FILES = START | {
     "metrics.jsonl",
     "oracle_repairs.jsonl",
     "predictions.jsonl",
+    "repair_check.html",
+    "repairs.jsonl",
     "report.html",
     "requests.jsonl",
     "requests.jsonl.partial",

@@ -92,8 +92,8 @@ class Published(Section):
         return [names] if isinstance(names, str) else list(names)
 
 
-class QuestionRecipe(ModelRecipe):
-    """A recipe whose model answers questions and is graded."""
+class Questions(Section):
+    """The questions that a model answers, how they are put to it, and how its answers are graded."""
 
     data: Data | None = None
     """Your own questions instead of the embedded ones."""
@@ -109,6 +109,10 @@ class QuestionRecipe(ModelRecipe):
     reward_threshold: float | None = None
     """An answer is right if its (summed) reward is at least this, in training and on held-out questions; by default
     1.0."""
+
+
+class QuestionRecipe(Questions, ModelRecipe):
+    """A recipe whose model answers questions and is graded."""
 
 
 class RepairSFTRecipe(ModelRecipe, Published):

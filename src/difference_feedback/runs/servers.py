@@ -21,6 +21,7 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
+from difference_feedback.runs.repair_check import RepairCheckRecipe
 from difference_feedback.runs.sections import Endpoint, PolicyEndpoint, Serve
 from difference_feedback.runs.value_types import base_url
 
@@ -79,6 +80,14 @@ def endpoints_of(recipe: Recipe) -> dict[str, Endpoint]:
             if recipe.audit.enabled and recipe.audit.auditor == "endpoint":
                 endpoints["audit.endpoint"] = recipe.audit.endpoint
             endpoints["evaluation.endpoint"] = named(recipe.evaluation.endpoint, recipe.policy)
+        case RepairCheckRecipe():
+            if recipe.repairs.via != "local":
+                endpoints["repairs.endpoint"] = recipe.repairs.endpoint
+            if recipe.audit is not None and recipe.audit.enabled:
+                endpoints["audit.endpoint"] = recipe.audit.endpoint
+            endpoints["judge.endpoint"] = recipe.judge.endpoint if recipe.judge else None
+            if recipe.wrong_answers is None:
+                endpoints["sampling.endpoint"] = named(recipe.sampling.endpoint, recipe.policy)
     return {key: endpoint for key, endpoint in endpoints.items() if endpoint is not None}
 
 
