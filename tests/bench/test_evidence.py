@@ -5,10 +5,14 @@ from typing import Any
 import pytest
 
 from difference_feedback.bench.curves import gains, matches_final_at, overtakes_at
-from difference_feedback.bench.evidence import evidence
-from difference_feedback.bench.tables import accuracy_table, difference_table
+from difference_feedback.bench.evidence import evidence, finished_methods
+from difference_feedback.bench.tables import accuracy_table, difference_table, repair_table, unfinished_list
+from difference_feedback.runs.loading import build_recipe
+from difference_feedback.runs.recipes import BenchRecipe
 
 MASKS = {"precision": 0.5, "recall": 0.4, "f1": 0.44, "first_error": 0.3, "density": 0.2, "drafts": 9}
+REPAIRS = {"accuracy_at_1": 0.5, "accuracy_at_2": 0.6, "edit_cost": None, "blind_share": 0.1, "audit_survival": 0.9}
+REPAIRS["drafts"] = 60
 COST = {
     **{"base": 1.0, "wrong": 30.0, "repaired": 20.0, "num_repairs": 2.0, "repair": 0.005},
     **{"predicted": 1.3, "measured": 1.25},
@@ -41,8 +45,8 @@ ROWS = [
     row("grpo", 0, 0.50, 0.70),
     row("grpo", 1, 0.54, 0.70),
     row("grpo", 2, 0.10, 0.20),
-    row("df", 1, 0.60, 0.72, masks={"all": MASKS, "thirds": [MASKS, None, MASKS]}, cost=COST),
-    row("df", 0, 0.52, 0.74, masks={"all": MASKS, "thirds": [MASKS, MASKS, MASKS]}, cost=COST),
+    row("df", 1, 0.60, 0.72, masks={"all": MASKS, "thirds": [MASKS, None, MASKS]}, cost=COST, repairs=REPAIRS),
+    row("df", 0, 0.52, 0.74, masks={"all": MASKS, "thirds": [MASKS, MASKS, MASKS]}, cost=COST, repairs=REPAIRS),
 ]
 FOUND = evidence(ROWS, {"grpo": ["base"], "df": ["base", "grpo", "absent"]})
 
@@ -52,9 +56,9 @@ def test_differences_are_paired_by_seed() -> None:
     assert comparison["seeds"] == [0, 1]
     assert comparison["per_seed"] == pytest.approx([0.03, 0.04])
     assert comparison["difference"] == pytest.approx(0.035)
-    assert comparison["low"] <= comparison["difference"] <= comparison["high"]
-    assert comparison["by_task"]["left"]["difference"] == pytest.approx(0.04)
-    assert comparison["probability_of_improvement"]["value"] == pytest.approx((0.75 + 1.0) / 2)
+    half = 12.706 * 0.005  # Student's t at 97.5 % with one degree of freedom, times the standard error
+    assert comparison["low"] == pytest.approx(0.035 - half, abs=1e-4)
+    assert comparison["high"] == pytest.approx(0.035 + half, abs=1e-4)
     assert [(c["method"], c["against"]) for c in FOUND["comparisons"]] == [
         ("grpo", "base"),
         ("df", "base"),
@@ -91,6 +95,7 @@ def test_figures_of_a_method() -> None:
     assert df["teraflops"] == pytest.approx(3.0)
     assert df["masks"]["all"]["f1"] == pytest.approx(0.44)
     assert df["cost"] == pytest.approx(COST)
+    assert (grpo["repairs"], df["repairs"]["accuracy_at_2"]) == (None, pytest.approx(0.6))
 
 
 def test_gains_are_measured_against_the_start_on_the_same_problems() -> None:
@@ -122,5 +127,20 @@ def test_printed_tables_have_a_row_for_every_method_and_comparison() -> None:
     assert [line.split("|")[1].strip() for line in accuracy_table(FOUND).splitlines()[2:]] == ["BASE", "GRPO", "DF"]
     assert "+3.5" in difference_table(FOUND)
     assert len(difference_table(FOUND, [("df", "grpo")]).splitlines()) == 3
-    for table in (accuracy_table, difference_table):
+    assert [line.split("|")[1].strip() for line in repair_table(FOUND).splitlines()[2:]] == ["DF"]
+    for table in (accuracy_table, difference_table, repair_table):
         assert len({line.count("|") for line in table(FOUND).splitlines()}) == 1
+
+
+def test_only_methods_with_all_seeds_and_tasks_are_results() -> None:
+    labels = {"base": "BASE", "grpo": "GRPO", "df": "DF", "absent": "never begun"}
+    methods = {name: {"label": label, "kind": "base" if name == "base" else "train"} for name, label in labels.items()}
+    values = {"kind": "bench", "seeds": [0, 1, 2], "budget_cpu_seconds": 100.0, "methods": methods}
+    finished, unfinished = finished_methods(ROWS, build_recipe(BenchRecipe, values))
+    assert {run["method"] for run in finished} == {"base", "grpo"}
+    assert unfinished == {"never begun": 0, "DF": 2}
+    assert unfinished_list(unfinished, 3).splitlines()[1] == "- DF: unfinished, 2 of 3 seeds"
+    tasks = {"mixture": None, "charts": ["chart"]}
+    finished, unfinished = finished_methods(ROWS, build_recipe(BenchRecipe, values | {"tasks": tasks}))
+    assert not finished
+    assert unfinished == {"never begun": 0, "BASE": 0, "GRPO": 0, "DF": 0}

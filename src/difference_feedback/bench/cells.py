@@ -117,9 +117,11 @@ def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: i
     evaluation = plan.evaluation.model_dump(exclude_unset=True)
     if method.kind == "train":
         if method.repair_model or method.oracle_repairs_first:
-            parts["sft"] = _recipe(RepairSFTRecipe, "nano_repair_sft", [plan.repair_sft], seed, (), source)
+            changes = [plan.repair_sft, method.repair_sft]
+            parts["sft"] = _recipe(RepairSFTRecipe, "nano_repair_sft", changes, seed, (), f"{source}, repair_sft")
         if method.repair_model == "rl":
-            parts["rl"] = _recipe(RepairRLRecipe, "nano_repair_rl", [plan.repair_rl], seed, (), source)
+            changes = [plan.repair_rl, method.repair_rl]
+            parts["rl"] = _recipe(RepairRLRecipe, "nano_repair_rl", changes, seed, (), f"{source}, repair_rl")
         changes = [plan.train, {"evaluation": evaluation, "tasks": plan.tasks[tasks]}, method.set]
         budget = {"budget_cpu_seconds": plan.budget_cpu_seconds, "trl": {"max_steps": 1_000_000}}
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
@@ -128,9 +130,17 @@ def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: i
         raise ConfigError(
             f"{source}: kind {method.kind} has no recipe: leave out set, repair_model and oracle_repairs_first."
         )
+    for part, changes, made_by in (
+        ("sft", method.repair_sft, "repair_model, sft or rl"),
+        ("rl", method.repair_rl, "repair_model: rl"),
+    ):
+        if changes and part not in parts:
+            raise ConfigError(f"{source}.repair_{part}: this method has no such stage: give {made_by}, or leave it out.")
     design: dict[str, Any] = {
         "method": method.model_dump(
-            mode="json", exclude={"label", "group", "against", "recipe", "set"}, exclude_defaults=True
+            mode="json",
+            exclude={"label", "group", "against", "recipe", "set", "repair_sft", "repair_rl"},
+            exclude_defaults=True,
         ),
         "tasks": plan.tasks[tasks],
         "seed": seed,

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from difference_feedback.bench.curves import matches_final_at, overtakes_at
-from difference_feedback.bench.results import ResultRow
-from difference_feedback.bench.statistics import Estimate, Scores, bootstrap, paired_t, probability_of_improvement
+from difference_feedback.bench.results import REPAIR_FIGURES, ResultRow
+from difference_feedback.bench.statistics import Scores, paired_t
+from difference_feedback.runs.recipes import BenchRecipe
 
 COST_TERMS = ("base", "wrong", "repaired", "num_repairs", "repair", "predicted", "measured")
 COLLAPSE = 0.05
@@ -21,7 +22,8 @@ COLLAPSE = 0.05
 def evidence(rows: Sequence[ResultRow], against: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """Figures of every method, and of every comparison `method -> others` that share at least one seed.
 
-    Accuracies are shares, 0 to 1. Intervals are 95 % intervals; they are null if there are too few seeds.
+    Accuracies are shares, 0 to 1. Intervals are `statistics.paired_t`'s, of 95 %; they are null if there are too few
+    seeds.
     """
     by_method: dict[str, list[ResultRow]] = {}
     for row in rows:
@@ -36,6 +38,27 @@ def evidence(rows: Sequence[ResultRow], against: Mapping[str, Sequence[str]]) ->
         if (comparison := _comparison(name, counterpart, by_method, base))
     ]
     return {"budget_cpu_seconds": _budget(rows), "base": base, "methods": methods, "comparisons": comparisons}
+
+
+def finished_methods(rows: Sequence[ResultRow], plan: BenchRecipe) -> tuple[list[ResultRow], dict[str, int]]:
+    """The rows of the methods that have run on all seeds of the plan, and how many seeds the others have, by label.
+
+    Only the former are results to compare. A seed counts once it has run on every set of tasks. The base needs one.
+    """
+    by_method: dict[str, list[ResultRow]] = {}
+    for row in rows:
+        by_method.setdefault(name_of(row), []).append(row)
+    done: list[ResultRow] = []
+    begun = {runs[0]["method"] for runs in by_method.values()}
+    unfinished = {method.label: 0 for name, method in plan.methods.items() if name not in begun}
+    for runs in by_method.values():
+        cells = {(row["seed"], row["tasks"]) for row in runs}
+        seeds = [seed for seed in plan.seeds if all((seed, tasks) in cells for tasks in plan.tasks)]
+        if len(seeds) >= (1 if _is_base(runs) else len(plan.seeds)):
+            done += runs
+        else:
+            unfinished[name_of(runs[0], "label")] = len(seeds)
+    return done, unfinished
 
 
 def name_of(row: ResultRow, title: str = "method") -> str:
@@ -75,7 +98,7 @@ def scores_of(rows: Sequence[ResultRow]) -> tuple[Scores, list[int]]:
     return np.array(table, np.float64), seeds
 
 
-def task_names(rows: Sequence[ResultRow]) -> list[str]:
+def _task_names(rows: Sequence[ResultRow]) -> list[str]:
     """The columns of `scores_of`."""
     sets = {row["tasks"]: sorted(row["by_task"]) for row in rows}
     return [task for name in sorted(sets) for task in sets[name]]
@@ -84,17 +107,16 @@ def task_names(rows: Sequence[ResultRow]) -> list[str]:
 def _figures(rows: Sequence[ResultRow], base: float | None) -> dict[str, Any]:
     scores, seeds = scores_of(rows)
     means = scores.mean(axis=1)
-    mean = bootstrap(scores)
     return {
         "label": name_of(rows[0], "label"),
         "group": rows[0]["group"],
         "settings": rows[0]["settings"],
-        **_bounds("mean", mean),
+        **_interval("mean", scores),
         "seeds": seeds,
         "per_seed": means.tolist(),
         "spread": float(means.std(ddof=1)) if len(means) > 1 else None,
         "collapsed": sum(m < base - COLLAPSE for m in means.tolist()) if base is not None else None,
-        "by_task": {task: _bounds("mean", bootstrap(scores[:, [i]])) for i, task in enumerate(task_names(rows))},
+        "by_task": {task: _interval("mean", scores[:, [i]]) for i, task in enumerate(_task_names(rows))},
         "problems": rows[0]["problems"],
         "cpu_seconds": _mean([row["cpu_seconds"] for row in rows]),
         "setup_cpu_seconds": _mean([row["setup_cpu_seconds"] for row in rows]),
@@ -105,6 +127,7 @@ def _figures(rows: Sequence[ResultRow], base: float | None) -> dict[str, Any]:
         "kl_from_start": _mean([row.get("kl_from_start") for row in rows]),
         "masks": _masks(rows),
         "cost": _cost(rows),
+        "repairs": _repairs(rows),
     }
 
 
@@ -130,6 +153,12 @@ def _cost(rows: Sequence[ResultRow]) -> dict[str, float | None] | None:
     return {term: _mean([cost[term] for cost in costs]) for term in COST_TERMS} if costs else None
 
 
+def _repairs(rows: Sequence[ResultRow]) -> dict[str, float | None] | None:
+    """Means over seeds of what `bench.results.repair_figures` returns."""
+    repairs = [row["repairs"] for row in rows if row.get("repairs")]
+    return {name: _mean([figures[name] for figures in repairs]) for name in REPAIR_FIGURES} if repairs else None
+
+
 def _comparison(
     name: str, other: str, by_method: Mapping[str, Sequence[ResultRow]], base: float | None
 ) -> dict[str, Any] | None:
@@ -143,21 +172,16 @@ def _comparison(
     a = first[[seeds.index(seed) for seed in shared]]
     b = second[[other_seeds.index(seed) for seed in shared]]
     difference = a - b
+    interval = _interval("difference", difference)
     return {
         "method": name,
         "against": other,
         "labels": [name_of(by_method[key][0], "label") for key in (name, other)],
-        **_bounds("difference", bootstrap(difference)),
-        "whole_runs": _bounds("difference", bootstrap(difference, stratified=False)),
-        "paired_t": _bounds("difference", paired_t(difference)),
+        **interval,
+        "paired_t": interval,
         "seeds": shared,
         "per_seed": difference.mean(axis=1).tolist(),
-        "by_task": {
-            task: _bounds("difference", bootstrap(difference[:, [i]]))
-            for i, task in enumerate(task_names(by_method[name]))
-        },
         **_overtaken(by_method[name], by_method[other], shared, base),
-        "probability_of_improvement": _bounds("value", probability_of_improvement(a, b)),
     }
 
 
@@ -171,9 +195,9 @@ def _overtaken(
     return {"overtakes_at": overtakes_at(here, there, base), "matches_final_at": matches_final_at(here, there, base)}
 
 
-def _bounds(name: str, estimate: Estimate) -> dict[str, float | None]:
-    low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    return {name: estimate.value, "low": low, "high": high}
+def _interval(name: str, scores: Scores) -> dict[str, float | None]:
+    value, low, high = paired_t(scores)
+    return {name: value} | {end: None if math.isnan(bound) else bound for end, bound in (("low", low), ("high", high))}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

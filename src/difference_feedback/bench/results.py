@@ -12,9 +12,11 @@ entropy                 of the policy, in nats a token: means over its first and
 kl_from_start           KL divergence from the base, in nats a token
 masks                   how well the weighted tokens match the known errors: see `mask_figures`
 cost                    `method.cost.CostTerms` in processor seconds; null for a run that repairs nothing
+repairs                 of the cell's own repair model on held-out drafts: see `repair_figures`; null without one
 versions, machine       the packages, and the machine
 """
 
+import json
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -69,6 +71,19 @@ def _figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
         "density": sums["weight"] / sums["tokens"],
         "drafts": sums["drafts"],
     }
+
+
+REPAIR_FIGURES = ("accuracy_at_1", "accuracy_at_2", "edit_cost", "blind_share", "audit_survival", "drafts")
+
+
+def repair_figures(folder: Path) -> dict[str, float | None]:
+    """What the last stage of a repair model's training, a run in `folder`, measured after it.
+
+    `accuracy_at_1` and `accuracy_at_2` (right repairs with one and with two samples), `edit_cost`, `blind_share` and
+    `audit_survival` are those of `repair.quality.RepairQuality`, on its held-out `drafts`.
+    """
+    after = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["after"]
+    return {name: after[name] for name in REPAIR_FIGURES}
 
 
 def machine() -> dict[str, Any]:

@@ -16,7 +16,7 @@ from difference_feedback.bench.base import measure, train_upper_bound
 from difference_feedback.bench.cells import Cell
 from difference_feedback.bench.drift import kl_from_start
 from difference_feedback.bench.policy_sft import train_policy_sft
-from difference_feedback.bench.results import mask_figures
+from difference_feedback.bench.results import mask_figures, repair_figures
 from difference_feedback.bench.watch import CountWork, MeasureMasks, work_of
 from difference_feedback.errors import DataError
 from difference_feedback.models.flops import FlopMeter, Work
@@ -73,6 +73,7 @@ def _supervised(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
 def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
     method = plan.methods[cell.method]
     setup: list[Setup] = []
+    repair_model: Path | None = None
     recipe = cell.parts["train"]
     assert isinstance(recipe, TrainRecipe)
     if method.oracle_repairs_first:
@@ -82,7 +83,8 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
         recipe = recipe.model_copy(update={"model": str(setup[-1][0])})
     if method.repair_model:
         stages = _repair_model(cell.parts, root)
-        recipe = recipe.model_copy(update={"repair_model": str(stages[-1][0])})
+        repair_model = stages[-1][0]
+        recipe = recipe.model_copy(update={"repair_model": str(repair_model)})
         setup += stages
     run = Run(root / "cells" / cell.name, recipe)
     if not run.finished:
@@ -99,7 +101,11 @@ def _train(plan: BenchRecipe, cell: Cell, root: Path) -> dict[str, Any]:
         work += work_of(rows[-1])
     summary = run.summary()
     cost = summary.get("cost", {}).get("cpu")
-    figures = {"masks": mask_figures(run.metrics()), "cost": cost if cost and cost["repaired"] else None}
+    figures = {
+        "masks": mask_figures(run.metrics()),
+        "cost": cost if cost and cost["repaired"] else None,
+        "repairs": repair_model and repair_figures(repair_model.parent),
+    }
     return _row(run, summary, work) | {"kl_from_start": drift} | figures
 
 

@@ -29,8 +29,8 @@ def accuracy_table(comparison: Evidence, groups: Sequence[str] | None = None) ->
 
 
 def difference_table(comparison: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
-    """A row a comparison: the difference in points, three intervals, and the probability of improvement."""
-    columns = ["", "difference", "stratified", "whole runs", "paired t", "P(improvement)", "seeds", "seed by seed"]
+    """A row a comparison: the difference in points, paired by seed, with its interval."""
+    columns = ["", "difference", "95 % interval", "seeds", "seed by seed"]
     rows = []
     for pair in comparison["comparisons"]:
         if pairs is not None and (pair["method"], pair["against"]) not in pairs:
@@ -40,14 +40,30 @@ def difference_table(comparison: Evidence, pairs: Sequence[tuple[str, str]] | No
             [
                 " minus ".join(pair["labels"]),
                 f"{100 * pair['difference']:+.1f}",
-                *(_interval(bounds, sign=True) for bounds in (pair, pair["whole_runs"], pair["paired_t"])),
-                f"{pair['probability_of_improvement']['value']:.2f}",
+                _interval(pair, sign=True),
                 str(len(pair["seeds"])),
                 ", ".join(f"{100 * value:+.1f}" for value in pair["per_seed"]),
                 *("" if seconds is None else f"{seconds:.0f} CPU s" for seconds in times),
             ]
         )
     return markdown_table([*columns, "overtakes at", "matches final at"], rows)
+
+
+def repair_table(comparison: Evidence) -> str:
+    """A row a method with a repair model of its own, measured on held-out drafts. Empty if there is none."""
+    rows = []
+    for method in comparison["methods"].values():
+        if figures := method["repairs"]:
+            shares = [f"{100 * figures[name]:.1f} %" for name in ("accuracy_at_1", "accuracy_at_2")]
+            cost = "" if figures["edit_cost"] is None else f"{figures['edit_cost']:.3f}"
+            rows.append([method["label"], *shares, cost, f"{100 * method['mean']:.1f} %"])
+    columns = ["", "right repairs, one sample", "better of two", "edit cost", "the policy's accuracy"]
+    return markdown_table(columns, rows) if rows else ""
+
+
+def unfinished_list(unfinished: Mapping[str, int], seeds: int) -> str:
+    """A line a method that is not in the tables yet; empty if there is none."""
+    return "\n".join(f"- {label}: unfinished, {count} of {seeds} seeds" for label, count in unfinished.items())
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -26,8 +26,8 @@ def bench(
 ) -> None:
     """Compare methods with the same compute: run every method of a plan for every seed and set of tasks.
 
-    Each combination is a cell, a run of its own. Its result is a row of results.jsonl in the bench's folder, and the
-    tables are made from that file. The same command continues an interrupted bench, and runs the cells that were added
+    Each combination is a cell, a run of its own. Its result is a row of results.jsonl in the bench's folder. The tables
+    show the methods that have run on all seeds; the others are listed below them. The same command continues an interrupted bench, and runs the cells that were added
     to its plan.
 
     [bold]Example:[/] difference-feedback bench bench_small --jobs 2
@@ -53,13 +53,15 @@ def bench(
     rows = run_bench(plan, root, jobs, only)
     from rich.markdown import Markdown
 
-    from difference_feedback.bench.evidence import evidence
-    from difference_feedback.bench.tables import accuracy_table, difference_table
+    from difference_feedback.bench.evidence import evidence, finished_methods
+    from difference_feedback.bench.tables import accuracy_table, difference_table, repair_table, unfinished_list
     from difference_feedback.runs.terminal import Terminal
 
     against = {name: method.against for name, method in plan.methods.items()}
-    comparison = evidence(rows, against)
-    console = Terminal(emoji=False)
-    console.print(Markdown(accuracy_table(comparison)))
-    console.print(Markdown(difference_table(comparison)))
+    finished, unfinished = finished_methods(rows, plan)
+    comparison, console = evidence(finished, against), Terminal(emoji=False)
+    parts = [accuracy_table(comparison), difference_table(comparison), repair_table(comparison)]
+    for part in [*parts, unfinished_list(unfinished, len(plan.seeds))]:
+        if part:
+            console.print(Markdown(part))
     echo(f"Results: {root / 'results.jsonl'}")

@@ -1,4 +1,4 @@
-"""Run a `train` recipe: the policy by GRPO or DF-GRPO, with budget, evaluation, checkpoints and resume."""
+"""Run a `train` recipe: the policy by GRPO, DF-GRPO or a peer, with budget, evaluation, checkpoints and resume."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,10 +28,10 @@ from difference_feedback.runs.rewards import rewards_of, threshold_of
 from difference_feedback.runs.servers import endpoints_of
 from difference_feedback.runs.serving import with_servers
 from difference_feedback.runs.terminal import Terminal
-from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, ExactResume, MetricsToJsonl, StopAtBudget
+from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.callbacks import ShowProgress, StopWhenDiverged, check_gpu_budget
-from difference_feedback.trl.config import LeanGRPOConfig
 from difference_feedback.trl.objective import with_objective
+from difference_feedback.trl.peers import GRPO_TRAINERS, PRIMEConfig
 from difference_feedback.trl.precision import load_to_train, machine_settings
 from difference_feedback.trl.trainer_config import check_first_batch, refused_settings, trainer_config
 from difference_feedback.world.oracle import Flaws
@@ -84,7 +84,7 @@ def train(
             trainer = DFGRPOTrainer(**common, repairer=repairer)
     else:
         with refused_settings():
-            trainer = ExactResume(**common)
+            trainer = GRPO_TRAINERS[recipe.method][1](**common)
     trainer.remove_callback(PrinterCallback)
     for watcher in watchers:
         watcher.trainer, watcher.budget = trainer, budget
@@ -138,7 +138,9 @@ def host_config(recipe: TrainRecipe, output_dir: Path = Path("checkpoints")) -> 
         config: Any = trainer_config(DFGRPOConfig, settings, **fixed)
         _refuse_equal_repairs(recipe, config)
     else:
-        config = trainer_config(LeanGRPOConfig, defaults | with_objective(recipe.objective, trl), **fixed)
+        kind = GRPO_TRAINERS[recipe.method][0]
+        threshold = {"reward_threshold": threshold_of(recipe)} if issubclass(kind, PRIMEConfig) else {}
+        config = trainer_config(kind, defaults | with_objective(recipe.objective, trl) | threshold, **fixed)
     if recipe.data is None:
         check_first_batch(recipe.problems, config, "problems", "problems")
     elif recipe.data.limit is not None:

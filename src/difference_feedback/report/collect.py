@@ -29,7 +29,7 @@ from difference_feedback.runs.jsonl import iterate_rows
 from difference_feedback.runs.yaml_text import parse_mapping, read_text
 
 M = TypeVar("M", bound=BaseModel)
-NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO"}
+NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO", "ar-grpo": "AR-GRPO", "prime": "PRIME"}
 STAGES = {"repair_sft": "SFT", "repair_rl": "RL"}
 """Repair models that a bench's cells share, in the order of their training."""
 POINTS = 60  # of a reward curve

@@ -93,8 +93,10 @@ def check_compared(recipe: Recipe, place: str, made: Collection[str] = ()) -> No
 
 def _check_train(recipe: TrainRecipe) -> None:
     _refuse_policy_server(recipe)
-    if recipe.method == "grpo" and recipe.repair_model:
-        raise ConfigError("repair_model is set, but GRPO repairs nothing: use method: df-grpo, or leave it out.")
+    if recipe.method != "df-grpo" and recipe.repair_model:
+        raise ConfigError(
+            f"repair_model is set, but method {recipe.method} repairs nothing: use method: df-grpo, or leave it out."
+        )
     if recipe.repairs.endpoint is not None and recipe.repairs.via == "local":
         raise ConfigError(
             "repairs.endpoint names a server, but via: local asks no server: set via to endpoint or vllm."

@@ -4,6 +4,7 @@ from collections.abc import Collection
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.hub import check_hub
+from difference_feedback.runs.model_folder import adapter_base
 from difference_feedback.runs.packages import TRACKERS, VERL_TRACKERS, is_installed
 from difference_feedback.runs.recipes import EMBEDDED_REPAIRERS, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
 from difference_feedback.runs.rewards import JUDGE, rewards_of
@@ -14,6 +15,8 @@ HOST_OBJECTIVES = {
     "verl": ("grpo", "gspo", "dapo", "dr_grpo", "ppo"),
 }
 """The objectives that each host computes; on verl, those whose weights were verified."""
+PEERS = ("ar-grpo", "prime")
+"""Methods to compare with, which have an advantage for every token; see `trl.peers`."""
 
 
 def check_host(recipe: TrainRecipe) -> None:
@@ -26,12 +29,23 @@ def check_host(recipe: TrainRecipe) -> None:
             f"objective: {recipe.objective} does not run on host: {recipe.host}, which has "
             f"{', '.join(HOST_OBJECTIVES[recipe.host])}: choose one of them, or host: {others[0]}."
         )
+    if recipe.method in PEERS and recipe.objective == "gspo":
+        raise ConfigError(
+            f"objective: gspo has one ratio for an answer, and method {recipe.method} an advantage for every token: "
+            "use objective: grpo, or another with a ratio for every token."
+        )
+    if recipe.method == "prime" and (recipe.lora is not None or adapter_base(recipe.model) is not None):
+        raise ConfigError(
+            "method: prime trains a process reward model, a copy of the whole policy: leave lora out, and give a model "
+            "that is no adapter."
+        )
     if recipe.host == "trl":
         for key in ("placement", "replicas"):
             if getattr(recipe.repairs, key) is not None:
                 raise ConfigError(f"repairs.{key} is for host: verl alone: leave it out, or set host: verl.")
         return
     ignored = {
+        f"method: {recipe.method}": recipe.method in PEERS,
         "reward: llm-judge": JUDGE in rewards_of(recipe),
         "judge": recipe.judge is not None,
         "budget_cpu_seconds": recipe.budget_cpu_seconds is not None,

@@ -27,6 +27,10 @@ class BenchMethod(Section):
     """Values of this method, nested as in the recipe."""
     repair_model: Literal["sft", "rl"] | None = None
     """Train a repair model first: `sft` by stage 1, `rl` by both stages. Its processor time counts for the method."""
+    repair_sft: dict[str, Any] = Field(default_factory=dict)
+    """Values of this method for stage 1 of its repair model, over those of the plan."""
+    repair_rl: dict[str, Any] = Field(default_factory=dict)
+    """The same for stage 2, with `repair_model: rl`."""
     oracle_repairs_first: bool = False
     """Train the policy first on the oracle's repairs of stage 1, as on ordinary answers. This time counts as well."""
     steps: PositiveInt = 400

@@ -174,8 +174,9 @@ class TrainRecipe(QuestionRecipe, Published):
     """The policy, with Difference Feedback or by the plain objective. [DF, Eqs. 11-28]"""
 
     kind: Literal["train"] = "train"
-    method: Literal["grpo", "df-grpo"] = "df-grpo"
-    """`grpo`: without Difference Feedback, by the `objective`."""
+    method: Literal["grpo", "df-grpo", "ar-grpo", "prime"] = "df-grpo"
+    """`grpo`: without Difference Feedback, by the `objective`. To compare with, on TRL alone: `ar-grpo` (advantages
+    reweighted by the tokens' probabilities) and `prime` (an implicit process reward model, trained online)."""
     objective: ObjectiveName = "grpo"
     host: Literal["trl", "verl"] = "trl"
     """The trainer. verl needs an environment of its own."""
@@ -205,8 +206,8 @@ class TrainRecipe(QuestionRecipe, Published):
     """The same in GPU time: wall seconds times the GPUs that the run holds, its servers' included."""
     evaluation: EvaluationSettings = EvaluationSettings()
     trl: dict[str, Any] = Field(default_factory=dict)
-    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (GRPO takes only the latter, and
-    `leave_out_rows`). verl reads those that it has a counterpart of."""
+    """Settings of `DFGRPOConfig`, which include those of TRL's `GRPOConfig` (the other methods take only the latter,
+    `leave_out_rows`, and settings of their own). verl reads those that it has a counterpart of."""
     verl: dict[str, Any] = Field(default_factory=dict)
     """verl's own settings, with `host: verl`."""
 
