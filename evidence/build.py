@@ -14,7 +14,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from context import PAGES, context, dose_rule, dose_values, fair_studies, is_shown, render
+from context import PAGES, context, dose_rule, dose_values, render
 from difference_feedback.bench.results import load_results
 from difference_feedback.report.dose import SHIPPED
 from difference_feedback.report.dose_chart import dose_chart
@@ -66,7 +66,7 @@ def blocks(kept: Kept) -> dict[str, str]:
 
 def plots(kept: Kept) -> dict[str, str]:
     """File name in docs/images -> SVG."""
-    shown = [study for study in fair_studies(kept) if is_shown(study)]
+    shown = context(kept)["shown"]
     made = {
         "hosts.svg": hosts_plot(kept.values("hosts")),
         "when_it_pays.svg": dose_chart(dose_rule(kept)),

@@ -54,7 +54,9 @@ def environment() -> Environment:
         "cost_table": tables.cost_table,
         "difference_table": tables.difference_table,
         "mask_table": tables.mask_table,
+        "paper_table": tables.paper_table,
         "plan_table": tables.plan_table,
+        "repair_table": tables.repair_table,
         "task_table": tables.task_table,
     }
     return made
@@ -95,14 +97,9 @@ def fair_studies(kept: Kept) -> list[Study]:
     return [Study(name, kept.rows(name)) for name in ("bench_fair", "bench_fair_long")]
 
 
-def is_shown(study: Study) -> bool:
-    """Whether the baseline and a method beside it are finished."""
-    return study.has("grpo") and any(study.pair(method, "grpo") for method in study.methods if method != "base")
-
-
 def _fair(kept: Kept) -> dict[str, Any]:
     studies = fair_studies(kept)
-    shown = [study for study in studies if is_shown(study)]
+    shown = [study for study in studies if study.shown and study.has("grpo")]
 
     def compared(method: str, against: str) -> list[Study]:
         return [study for study in shown if study.pair(method, against)]
@@ -156,16 +153,10 @@ def _same(shown: Sequence[Study]) -> str:
 
 
 def _paper(kept: Kept) -> dict[str, Any]:
-    paper = kept.values("paper")
-    studies = {
-        "ablations": "bench_ablations",
-        "edit_cost": "bench_edit_cost",
-        "several": "bench_repairs",
-        "peers": "bench_peers",
-    }
+    plans = ("bench_ablations", "bench_edit_cost", "bench_repairs", "bench_peers")
     return {
-        **{name: Study(plan, kept.rows(plan)) for name, plan in studies.items()},
-        "paper": paper,
+        **{plan: Study(plan, kept.rows(plan)) for plan in plans},
+        "claims": kept.values("paper"),
         "full": Study("bench_full", kept.rows("bench_full"), partial=True),
         "weights": WEIGHTS,
     }

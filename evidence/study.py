@@ -91,6 +91,11 @@ class Study:
             return f"`{self.name}` has not been run yet: {command} runs it."
         return f"`{self.name}` is unfinished, with {self.done} of {self.wanted} seeds done: {command} goes on."
 
+    @property
+    def shown(self) -> bool:
+        """Whether there is something to compare: two finished methods beside the base."""
+        return len(set(self.methods) - {"base"}) > 1
+
     def has(self, *methods: str) -> bool:
         """Whether these methods are finished."""
         return set(methods) <= set(self.methods)
@@ -147,8 +152,7 @@ class Study:
     def bounds(self, method: str, against: str) -> tuple[float, float] | None:
         """The interval of a difference, as shares; None for fewer than two seeds."""
         pair = self.pair(method, against)
-        interval = pair and pair.get("paired_t", pair)
-        return None if interval is None or interval["low"] is None else (interval["low"], interval["high"])
+        return None if pair is None or pair["low"] is None else (pair["low"], pair["high"])
 
     def points(self, method: str, against: str) -> str:
         """`+2.3`; empty where the two cannot be compared."""

@@ -1,8 +1,10 @@
 """The tables of the pages, as Markdown. Each takes a `Study`, or the kept results of one script."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from difference_feedback.bench import tables
 from difference_feedback.bench.results import ResultRow
 from difference_feedback.bench.tables import markdown_table
 from difference_feedback.report.dose import DosePoint
@@ -79,8 +81,12 @@ def difference_table(study: Study, pairs: Sequence[tuple[str, str]]) -> str:
     return markdown_table(columns, lines)
 
 
-def plan_table(study: Study, baselines: Sequence[str], methods: Sequence[str] | None = None) -> str:
-    """A row a finished method, of `methods` or of all: accuracy, and the difference to each baseline."""
+def plan_table(study: Study, baselines: Sequence[str] | None = None, methods: Sequence[str] | None = None) -> str:
+    """A row a finished method, of `methods` or of all: accuracy, and the difference to each baseline.
+
+    Baselines are by default those that the plan names.
+    """
+    baselines = compared_with(study) if baselines is None else baselines
     lines = [
         [
             study.label(method),
@@ -93,6 +99,39 @@ def plan_table(study: Study, baselines: Sequence[str], methods: Sequence[str] | 
     ]
     titles = [f"minus {study.label(baseline)}" for baseline in baselines]
     return markdown_table(["", "accuracy", *titles, "seeds"], lines)
+
+
+def compared_with(study: Study) -> list[str]:
+    """What the plan compares its finished methods with, but the base, in its order."""
+    plan = study.plan
+    named = [other for method in study.methods for other in plan.methods[method].against] if plan else []
+    return [other for other in dict.fromkeys(named) if other != "base" and study.has(other)]
+
+
+def paper_table(study: Study, claims: Mapping[str, Mapping[str, Any]]) -> str:
+    """`plan_table` beside what the paper says of each method, and whether the direction was found here, too.
+
+    A claim has the paper's words (`says`), the method that it compares with (`against`, by its name in the plan), and
+    the sign of the difference (`sign`).
+    """
+    baselines = compared_with(study)
+    lines = []
+    for method in study.methods:
+        claim = claims.get(method)
+        pair = claim and study.pair(method, claim["against"])
+        found = "cannot be tested here" if not pair else "not reproduced"
+        if claim and pair and study.outcome(method, claim["against"]) == claim["sign"]:
+            found = "reproduced"
+        words = [claim["says"], found] if claim else ["not at hand", ""]
+        differences = [study.difference(method, baseline) for baseline in baselines]
+        lines.append([study.label(method), study.accuracy(method), *differences, *words])
+    titles = [f"minus {study.label(baseline)}" for baseline in baselines]
+    return markdown_table(["", "accuracy", *titles, "the paper says", "here"], lines)
+
+
+def repair_table(study: Study) -> str:
+    """A row a method with a repair model of its own, measured on held-out drafts. Empty if there is none."""
+    return tables.repair_table({"methods": study.figures})
 
 
 def dose_table(points: Sequence[DosePoint]) -> str:
