@@ -40,7 +40,9 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return f"[{link['label']}]({posixpath.relpath(on_site, folder or '.')}{link['anchor'] or ''})"
         if not (ROOT / path).exists():
             return link[0]
-        return f"[{link['label']}]({config.repo_url.rstrip('/')}/blob/main/{path})" if config.repo_url else link["label"]
+        return (
+            f"[{link['label']}]({config.repo_url.rstrip('/')}/blob/main/{path})" if config.repo_url else link["label"]
+        )
 
     parts = FENCE.split(markdown)
     return "".join(part if FENCE.fullmatch(part) else LINK.sub(led, part) for part in parts)

@@ -42,7 +42,9 @@ def _prose(page: Path) -> str:
 def _anchors(page: Path) -> list[str]:
     """Its headings as GitHub and the site name them in addresses."""
     text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    headings = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ +(.*)$", text, re.MULTILINE))
+    headings = (
+        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
+    )
     return [re.sub(r"[^\w -]", "", title.strip().lower()).replace(" ", "-") for title in headings]
 
 
