@@ -161,7 +161,7 @@ bench-copying: $(COPYING_STAMP) ## speculation by a small pretrained model, in .
 bench-speed: $(STAMP) ## an earlier commit against this tree: repairs, updates, images, masks, grades; some 20 quiet minutes
 	$(BIN)/python evidence/speed.py
 
-bench-small: $(STAMP) ## the main table of docs/evidence.md in half an hour on two cores
+bench-small: $(STAMP) ## a small comparison of GRPO and DF in half an hour on two cores
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
 
 clean: ## remove the environments, caches and build files (runs/ stays)

@@ -1,85 +1,89 @@
-"""Plots of the evidence as self-contained SVG: gain against compute, a forest of comparisons, fidelity of the masks."""
+"""The pictures of the pages as SVG: differences with their intervals, and curves over compute or steps."""
 
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from difference_feedback.bench.curves import gains
-from difference_feedback.bench.evidence import name_of
-from difference_feedback.bench.results import ResultRow
-from svg import COLOURS, Canvas
+from study import Study
+from svg import DASHES, SERIES, Canvas
 
-Evidence = Mapping[str, Any]
-
-
-def compute_plot(rows: Sequence[ResultRow], methods: Sequence[str]) -> str:
-    """Gain over the start, in points, against billed CPU seconds: mean over seeds, and the band from least to most.
-
-    See `curves.gains`.
-    """
-    base = next((row["accuracy"] for row in rows if row["method"] == "base"), None)
-    curves = {}
-    for name in methods:
-        for variant in dict.fromkeys(name_of(row, "label") for row in rows if row["method"] == name):
-            runs = [row for row in rows if name_of(row, "label") == variant and len(row["curve"]) > 1]
-            if runs and base is not None:
-                curves[variant] = gains(runs, base)
-    canvas = Canvas(900, 400, left=56, right=300, top=16, bottom=48)
-    if not curves:
-        return canvas.finish()
-    values = np.concatenate([np.ravel(band) for _, band in curves.values()])
-    end = max(float(seconds[-1]) for seconds, _ in curves.values())
-    canvas.x_axis(0.0, end, "CPU seconds, all that the method needs")
-    canvas.y_axis(min(0.0, float(values.min())), float(values.max()), "gain over the start, points")
-    labels = []
-    for colour, (label, (seconds, band)) in zip(COLOURS, curves.items(), strict=False):
-        canvas.band(seconds, band.min(axis=0), band.max(axis=0), colour)
-        mean = band.mean(axis=0)
-        canvas.line(seconds, mean, colour)
-        labels.append((label, float(mean[-1]), colour))
-    canvas.labels(labels)
-    return canvas.finish()
+WINDOW = 10  # steps that a point of a host's curve averages
 
 
-def forest_plot(comparison: Evidence, pairs: Sequence[tuple[str, str]] | None = None) -> str:
-    """Differences in points, one a line, with the stratified bootstrap's interval and every seed as a dot."""
-    chosen = [pair for pair in comparison["comparisons"] if pairs is None or (pair["method"], pair["against"]) in pairs]
-    canvas = Canvas(900, 70 + 26 * len(chosen), left=480, right=80, top=16, bottom=48)
-    if not chosen:
-        return canvas.finish()
-    ends = [100 * x for pair in chosen for x in (pair["low"], pair["high"], *pair["per_seed"]) if x is not None]
-    canvas.x_axis(min(0.0, *ends), max(0.0, *ends), "difference in points")
+def difference_plot(studies: Sequence[Study], pairs: Sequence[tuple[str, str]]) -> str:
+    """A method a block, a study a bar: the difference in points with its interval, and every seed as a small dot."""
+    drawn = [
+        (pair, [(i, study) for i, study in enumerate(studies) if study.pair(*pair)])
+        for pair in pairs
+        if any(study.pair(*pair) for study in studies)
+    ]
+    height = sum(30 + 22 * len(bars) for _, bars in drawn)
+    canvas = Canvas(560, 70 + height, left=60, right=184, top=16, bottom=54)
+    ends = [0.0]
+    for pair, bars in drawn:
+        for _, study in bars:
+            ends += [100 * x for x in (*study.pair(*pair)["per_seed"], *(study.bounds(*pair) or ()))]
+    canvas.x_axis(min(ends), max(ends), "points of held-out accuracy")
     canvas.vertical(0.0)
-    for i, pair in enumerate(chosen):
-        y = 26.0 * i + 32
-        colour = COLOURS[0] if pair["difference"] >= 0 else COLOURS[1]
-        canvas.text(470, y + 4, " minus ".join(pair["labels"]), anchor="end")
-        if pair["low"] is not None:
-            canvas.horizontal(100 * pair["low"], 100 * pair["high"], y, colour)
-        for value in pair["per_seed"]:
-            canvas.dot(100 * value, y, colour, radius=2.5, faint=True)
-        canvas.dot(100 * pair["difference"], y, colour, radius=5)
-        canvas.text(830, y + 4, f"{100 * pair['difference']:+.1f}")
-    return canvas.finish()
+    y = 34.0
+    for pair, bars in drawn:
+        study = bars[0][1]
+        canvas.text(8, y, f"{study.label(pair[0])} minus {study.label(pair[1])}")
+        y += 20
+        for series, study in bars:
+            comparison, bounds = study.pair(*pair), study.bounds(*pair)
+            canvas.text(8, y + 4, f"{study.seconds} s", kind="grey")
+            if bounds:
+                canvas.horizontal(100 * bounds[0], 100 * bounds[1], y, series)
+            for value in comparison["per_seed"]:
+                canvas.dot(100 * value, y, series, radius=2.5, faint=True)
+            canvas.dot(100 * comparison["difference"], y, series, radius=5)
+            canvas.text(canvas.right + 12, y + 4, study.difference(*pair))
+            y += 22
+        y += 10
+    return canvas.finish("Differences in accuracy between methods, with 95 % intervals and every seed")
 
 
-def mask_plot(comparison: Evidence) -> str:
-    """F1 of the marked tokens against the wrong values, by thirds of training, for every method with masks."""
-    canvas = Canvas(860, 360, left=56, right=250, top=16, bottom=48)
-    weighted = [figures for figures in comparison["methods"].values() if figures["masks"]]
-    if not weighted:
-        return canvas.finish()
-    canvas.x_axis(1.0, 3.0, "third of training", ticks=[1, 2, 3])
-    canvas.y_axis(0.0, 1.0, "F1 of the marked tokens")
+def compute_plot(study: Study, methods: Sequence[str]) -> str:
+    """Gain over the start, in points, against billed CPU seconds: mean over seeds, and the band from least to most."""
+    base = next(row["accuracy"] for row in study.rows if row["method"] == "base")
+    curves = {name: gains(study.of(name), base) for name in methods if study.has(name)}
+    canvas = Canvas(600, 400, left=44, right=184, top=36, bottom=52)
+    values = [float(value) for _, band in curves.values() for value in band.ravel()]
+    canvas.x_axis(
+        0.0, max(float(seconds[-1]) for seconds, _ in curves.values()), "CPU seconds, all that the method needs"
+    )
+    canvas.y_axis(min(0.0, *values), max(values), "gain over the start, points")
     labels = []
-    for i, figures in enumerate(weighted):
-        colour = COLOURS[i % len(COLOURS)]
-        points = [(k + 1.0, third["f1"]) for k, third in enumerate(figures["masks"]["thirds"]) if third]
-        if not points:
-            continue
-        x, y = np.array(points, np.float64).T
-        canvas.line(x, y, colour)
-        labels.append((figures["label"], float(y[-1]), colour))
-    canvas.labels(labels, gap=16)
-    return canvas.finish()
+    for i, (name, (seconds, band)) in enumerate(curves.items()):
+        series = i % len(SERIES)
+        canvas.band(seconds, band.min(axis=0), band.max(axis=0), series)
+        mean = band.mean(axis=0)
+        canvas.line(seconds, mean, series, DASHES[i % len(DASHES)])
+        labels.append((study.label(name), float(mean[-1]), series))
+    canvas.labels(labels)
+    return canvas.finish("Gain in accuracy over the start against processor time, a line a method")
+
+
+def hosts_plot(rows: Sequence[dict[str, Any]]) -> str:
+    """Running means of the reward: a line a run, TRL's solid and verl's dashed."""
+    curves = [(row["cell"], _running_mean(row["rewards"])) for row in rows]
+    methods = list(dict.fromkeys(cell.split(", ")[0] for cell, _ in curves))
+    canvas = Canvas(600, 360, left=56, right=140, top=36, bottom=52)
+    canvas.x_axis(0.0, max(len(row["rewards"]) for row in rows), f"step (each point a mean of {WINDOW})")
+    canvas.y_axis(
+        min(min(c) for _, c in curves), max(max(c) for _, c in curves), "reward of the policy's answers", ".0%"
+    )
+    labels = []
+    for cell, curve in curves:
+        method, host = cell.split(", ")
+        series = methods.index(method)
+        canvas.line([i + WINDOW for i in range(len(curve))], curve, series, DASHES[1] if host == "verl" else "")
+        labels.append((cell, curve[-1], series))
+    canvas.labels(labels)
+    return canvas.finish("Reward over the steps of training, a line a method and host; verl's lines are dashed")
+
+
+def _running_mean(values: Sequence[float]) -> list[float]:
+    return [statistics.mean(values[i : i + WINDOW]) for i in range(len(values) - WINDOW + 1)]

@@ -17,6 +17,23 @@ def speed_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def medians(rows: Sequence[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Figure -> its medians, before and now."""
+    return {
+        figure: (median(before for before, _ in pairs), median(now for _, now in pairs))
+        for (_, figure), pairs in _figures(rows).items()
+    }
+
+
+def step_ratios(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
+    """A step of DF-GRPO over one of GRPO, run by run: before and now."""
+    figures = _figures(rows)
+    (grpo,) = (pairs for (measure, _), pairs in figures.items() if measure == "grpo")
+    df = next(pairs for (measure, _), pairs in figures.items() if measure == "df_grpo")
+    before, now = ([d[tree] / g[tree] for d, g in zip(df, grpo, strict=True)] for tree in (0, 1))
+    return before, now
+
+
 def step_table(rows: Sequence[dict[str, Any]]) -> str:
     """What a training step of DF-GRPO costs over one of GRPO, and where it goes. [DF, Eq. 29]"""
     figures = _figures(rows)
@@ -29,8 +46,7 @@ def step_table(rows: Sequence[dict[str, Any]]) -> str:
         share = f"{median(now for _, now in pairs) / whole:.0%}"
         both = " | ".join(_shown(_of_tree(pairs, tree)) for tree in (0, 1))
         lines.append(f"| {figure.removesuffix(', s')} | {both} | {share} |")
-    over = [[d[tree] / g[tree] for d, g in zip(df[0][1], grpo, strict=True)] for tree in (0, 1)]
-    both = " | ".join(f"{median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" for ratios in over)
+    both = " | ".join(f"{median(over):.2f} ({min(over):.2f} to {max(over):.2f})" for over in step_ratios(rows))
     lines.append(f"| DF-GRPO over GRPO | {both} | |")
     return "\n".join(lines)
 

@@ -1,214 +1,200 @@
-"""The tables of the pages that no command prints, as Markdown. Each takes the kept results of one kind."""
+"""The tables of the pages, as Markdown. Each takes a `Study`, or the kept results of one script."""
 
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from difference_feedback.bench import tables
 from difference_feedback.bench.results import ResultRow
 from difference_feedback.bench.tables import markdown_table
+from difference_feedback.report.dose import DosePoint
+from study import Study
 
-FACTOR_FIGURES = {
-    "right, one sample": "accuracy_at_1",
-    "right, better of two": "accuracy_at_2",
-    "edit cost": "edit_cost",
-    "mask F1": "f1",
-    "right without the image": "blind_share",
-    "right ones found clean": "audit_survival",
-    "right and clean": "right_and_clean",
-    "CPU s": "cpu_seconds",
+REPAIRS = {
+    "grpo": "none",
+    "gspo": "none",
+    "df_grpo": "a model trained for it; billed",
+    "df_gspo": "a model trained for it; billed",
+    "sibling": "the closest right answer of the group; free",
+    "blind_rewriter": "perfect sentences, never sees the image; not billed",
+    "oracle": "knows the truth; not billed",
+    "supervised": "none: trained on the labels",
 }
-"""Column of the table of `repair_factors.py` -> key of its rows."""
-
-Comparison = Mapping[str, Any]
-"""As `bench.evidence.evidence` returns it."""
+"""Method of the fair plans -> who repairs its wrong answers."""
 
 
-def task_table(comparison: Comparison) -> str:
+def baseline_of(method: str) -> str:
+    """What a method of the fair plans is compared with: the same objective without Difference Feedback."""
+    return "gspo" if method == "df_gspo" else "grpo"
+
+
+def summary_table(studies: Sequence[Study]) -> str:
+    """A row a method: who repairs, and for each study the accuracy and the difference with its interval."""
+    shown = [method for method in REPAIRS if any(study.has(method) for study in studies)]
+    columns = [f"{title} {study.seconds} s" for study in studies for title in ("accuracy,", "minus baseline,")]
+    lines = []
+    for method in shown:
+        study = next(study for study in studies if study.has(method))
+        cells = []
+        for study in studies:
+            against = baseline_of(method)
+            cells += [study.accuracy(method), study.difference(method, against)] if study.has(method) else ["", ""]
+        study = next(study for study in studies if study.has(method))
+        lines.append([study.label(method), REPAIRS[method], *cells])
+    return markdown_table(["method", "repairs", *columns], lines)
+
+
+def accuracy_table(study: Study) -> str:
+    """A row a method: accuracy and both measures of compute, means over seeds."""
+    lines = []
+    for method in study.methods:
+        counts = [len(study.of(method)), study.mean(method, "steps")]
+        seconds = [study.mean(method, key) for key in ("cpu_seconds", "setup_cpu_seconds")]
+        work = [row["work"] for row in study.of(method)]
+        flops = statistics.mean(each["forward"] + each["backward"] for each in work) / 1e12
+        tokens = statistics.mean(each["generated_tokens"] for each in work) / 1e3
+        compute = [*(_number(x) for x in seconds), f"{flops:.1f}", f"{tokens:.0f} k"] if seconds[0] else [""] * 4
+        lines.append([study.label(method), study.accuracy(method), *(_number(x) for x in counts), *compute])
+    columns = ["", "accuracy", "seeds", "updates", "CPU s", "of them setup", "TFLOP", "tokens"]
+    return markdown_table(columns, lines)
+
+
+def difference_table(study: Study, pairs: Sequence[tuple[str, str]]) -> str:
+    """A row a comparison of two finished methods: the difference with its interval, seed by seed, and when."""
+    lines = []
+    for method, against in pairs:
+        pair = study.pair(method, against)
+        if pair is None:
+            continue
+        seeds = ", ".join(f"{100 * value:+.1f}" for value in pair["per_seed"])
+        times = [pair[key] for key in ("overtakes_at", "matches_final_at")]
+        lines.append(
+            [
+                f"{study.label(method)} minus {study.label(against)}",
+                study.points(method, against),
+                study.interval(method, against),
+                seeds,
+                *("" if seconds is None else f"{seconds:.0f} s" for seconds in times),
+            ]
+        )
+    columns = ["", "difference", "95 % interval", "seed by seed", "overtakes at", "matches final at"]
+    return markdown_table(columns, lines)
+
+
+def plan_table(study: Study, baselines: Sequence[str] | None = None, methods: Sequence[str] | None = None) -> str:
+    """A row a finished method, of `methods` or of all: accuracy, and the difference to each baseline.
+
+    Baselines are by default those that the plan names.
+    """
+    baselines = compared_with(study) if baselines is None else baselines
+    lines = [
+        [
+            study.label(method),
+            study.accuracy(method),
+            *(study.difference(method, baseline) for baseline in baselines),
+            str(len(study.of(method))),
+        ]
+        for method in methods or study.methods
+        if study.has(method)
+    ]
+    titles = [f"minus {study.label(baseline)}" for baseline in baselines]
+    return markdown_table(["", "accuracy", *titles, "seeds"], lines)
+
+
+def compared_with(study: Study) -> list[str]:
+    """What the plan compares its finished methods with, but the base, in its order."""
+    plan = study.plan
+    named = [other for method in study.methods for other in plan.methods[method].against] if plan else []
+    return [other for other in dict.fromkeys(named) if other != "base" and study.has(other)]
+
+
+def paper_table(study: Study, claims: Mapping[str, Mapping[str, Any]]) -> str:
+    """`plan_table` beside what the paper says of each method, and whether the direction was found here, too.
+
+    A claim has the paper's words (`says`), the method that it compares with (`against`, by its name in the plan), and
+    the sign of the difference (`sign`).
+    """
+    baselines = compared_with(study)
+    lines = []
+    for method in study.methods:
+        claim = claims.get(method)
+        pair = claim and study.pair(method, claim["against"])
+        found = "cannot be tested here" if not pair else "not reproduced"
+        if claim and pair and study.outcome(method, claim["against"]) == claim["sign"]:
+            found = "reproduced"
+        words = [claim["says"], found] if claim else ["not at hand", ""]
+        differences = [study.difference(method, baseline) for baseline in baselines]
+        lines.append([study.label(method), study.accuracy(method), *differences, *words])
+    titles = [f"minus {study.label(baseline)}" for baseline in baselines]
+    return markdown_table(["", "accuracy", *titles, "the paper says", "here"], lines)
+
+
+def repair_table(study: Study) -> str:
+    """A row a method with a repair model of its own, measured on held-out drafts. Empty if there is none."""
+    return tables.repair_table({"methods": study.figures})
+
+
+def dose_table(points: Sequence[DosePoint]) -> str:
+    """A row a share of right repairs, a column a share of clean ones among them: the gain over GRPO in points."""
+    cells = {(p.right, p.clean): f"{p.gain:+.1f} ({p.low:+.1f} to {p.high:+.1f})" for p in points}
+    right, clean = (sorted({shares[i] for shares in cells}) for i in (0, 1))
+    lines = [[f"{100 * share:.0f} % right", *(cells.get((share, other), "") for other in clean)] for share in right]
+    return markdown_table(["", *(f"{100 * share:.0f} % clean" for share in clean)], lines)
+
+
+def task_table(study: Study) -> str:
     """A row a method, a column a task: accuracy in %, mean over seeds."""
-    methods = list(comparison["methods"].values())
-    tasks = list(methods[0]["by_task"])
-    return markdown_table(
-        ["", *tasks],
-        [[method["label"], *(f"{100 * method['by_task'][task]['mean']:.1f}" for task in tasks)] for method in methods],
-    )
+
+    def cells(method: str) -> list[str]:
+        return [
+            f"{100 * statistics.mean(row['by_task'][task] for row in study.of(method)):.1f}" for task in study.tasks
+        ]
+
+    return markdown_table(["", *study.tasks], [[study.label(method), *cells(method)] for method in study.methods])
 
 
-def mask_table(comparison: Comparison) -> str:
+def mask_table(study: Study) -> str:
     """A row a method with masks: the marked tokens against those that state a wrong value."""
-    rows = []
-    for method in comparison["methods"].values():
-        if not method["masks"]:
-            continue
-        whole = method["masks"]["all"]
-        shares = [_share(whole[key]) for key in ("precision", "recall", "f1", "first_error", "density")]
-        thirds = " → ".join(_share(third.get("f1")) for third in method["masks"]["thirds"])
-        rows.append([method["label"], *shares, thirds])
+    lines = []
+    for method in study.methods:
+        masks = study.figures[method]["masks"]
+        if masks:
+            shares = [_share(masks["all"][key]) for key in ("precision", "recall", "f1", "first_error", "density")]
+            thirds = " → ".join(_share(third.get("f1")) for third in masks["thirds"])
+            lines.append([study.label(method), *shares, thirds])
     columns = ["", "precision", "recall", "F1", "first error met", "density", "F1 by thirds of training"]
-    return markdown_table(columns, rows)
+    return markdown_table(columns, lines)
 
 
-def stability_table(comparison: Comparison) -> str:
-    """A row a trained method: spread over seeds, collapsed runs, entropy and distance from the start at the end."""
-    rows = []
-    for method in comparison["methods"].values():
-        if method["kl_from_start"] is None:
-            continue
-        spread = "" if method["spread"] is None else f"{100 * method['spread']:.1f}"
-        collapsed = f"{method['collapsed']} of {len(method['seeds'])}"
-        ends = [f"{method['entropy']:.3f}", f"{method['kl_from_start']:.3f}"]
-        rows.append([method["label"], spread, collapsed, *ends])
-    columns = ["", "spread over seeds (points)", "collapsed runs", "entropy at the end", "KL from the start"]
-    return markdown_table(columns, rows)
-
-
-def cost_table(comparison: Comparison) -> str:
+def cost_table(study: Study) -> str:
     """A row a method: the terms of Eq. 29 in CPU seconds an update, what they add up to, and what was measured."""
-    rows = []
-    for method in comparison["methods"].values():
-        cost = method["cost"]
+    lines = []
+    for method in study.methods:
+        cost = study.figures[method]["cost"]
         if not cost:
             continue
         counts = [f"{cost['wrong']:.1f}", f"{cost['repaired']:.1f}", f"{cost['num_repairs']:.0f}"]
         sums = [f"{1000 * cost['repair']:.1f} ms", f"{cost['predicted']:.3f} s", f"{cost['measured']:.3f} s"]
-        setup = f"{method['setup_cpu_seconds']:.0f} s"
-        rows.append([method["label"], f"{cost['base']:.3f} s", *counts, *sums, setup])
+        setup = f"{study.mean(method, 'setup_cpu_seconds'):.0f} s"
+        lines.append([study.label(method), f"{cost['base']:.3f} s", *counts, *sums, setup])
     columns = ["", "C_base", "wrong answers", "of them repaired", "K", "C_repair", "predicted", "measured", "setup"]
-    return markdown_table(columns, rows)
+    return markdown_table(columns, lines)
 
 
-def tuning_table(rows: Sequence[ResultRow]) -> str:
-    """A row a cell of `bench_tune`."""
+def tuning_table(rows: Sequence[ResultRow], key: str = "trl.learning_rate") -> str:
+    """A row a method, a column a value of the swept `key`: accuracy in %, the best of each method in bold.
+
+    Empty if nothing was swept.
+    """
+    values = sorted({row["settings"][key] for row in rows if key in row["settings"]})
     lines = []
-    for row in sorted(rows, key=lambda row: (row["method"], str(row["settings"]))):
-        settings = ", ".join(f"`{key}` {value:g}" for key, value in row["settings"].items())
-        lines.append([row["label"], settings, f"{100 * row['accuracy']:.1f} %"])
-    return markdown_table(["", "settings", "accuracy on the tuning images"], lines)
-
-
-def tried_table(rows: Sequence[ResultRow]) -> str:
-    """A row a cell of `bench_tried`, in the plan's order."""
-    lines = []
-    for row in rows:
-        kl = "" if row.get("kl_from_start") is None else f"{row['kl_from_start']:.2f}"
-        lines.append([row["label"], f"{100 * row['accuracy']:.1f} %", str(row["steps"] or ""), kl])
-    return markdown_table(["", "accuracy on the tuning images", "updates", "KL from the start"], lines)
-
-
-def gradient_table(results: Mapping[str, Any]) -> str:
-    """A row a method of `gradients.py`, for every repair model that it was run with."""
-    rows = []
-    for repairs, result in results.items():
-        for name, figures in result["figures"].items():
-            noise = "no signal seen" if figures["noise_scale"] is None else f"{figures['noise_scale']:.1f}"
-            cosines = [f"{figures[key]:.2f}" for key in ("cosine_one_batch", "cosine_mean")]
-            rows.append([name, repairs, *cosines, noise])
-    return markdown_table(
-        ["", "repairs", "cosine, one batch", "cosine, mean of all batches", "noise scale, batches"], rows
-    )
-
-
-def plausible_table(results: Mapping[str, Any]) -> str:
-    """A row a threshold of `plausible_repairs.py`, for every repair model that it was run with."""
-    rows = []
-    for repairs, result in results.items():
-        for row in result["thresholds"]:
-            shares = [f"{100 * row[name]:.0f} %" for name in ("kept", "clean", "clean_kept")]
-            label = f"{repairs} ({result['right']} right of {result['drafts']})"
-            rows.append([label, f"{row['threshold']:g}", *shares])
-    return markdown_table(
-        ["repairs", "least probable token at least", "kept", "clean of those", "of the clean kept"], rows
-    )
-
-
-def reference_table(results: Mapping[str, Any]) -> str:
-    """A row a repairer of `reference_use.py`; shares in %."""
-    references = {
-        "sibling": "a right sibling",
-        "flawless": "a flawless answer",
-        "foreign": "another question's",
-        "none": "none",
-    }
-    shares = {
-        "clean": "clean of those",
-        "right_edits": "with right edits",
-        "taught_known": "known: right edits",
-        "taught_unknown": "not known: right edits",
-        "cancelling": "of unedited, before the first edit",
-    }
-    rows = []
-    for name, result in (
-        results["models"] | {name: {"sibling": row} for name, row in results["without"].items()}
-    ).items():
-        right = [f"{100 * result[kind]['right']:.0f}" if kind in result else "" for kind in references]
-        rows.append([name, *right, *(f"{100 * result['sibling'][key]:.0f}" for key in shares)])
-    return markdown_table(["", *(f"right, shown {name}" for name in references.values()), *shares.values()], rows)
-
-
-def log_ratio_table(results: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """A row a way of `log_ratio.py` to weigh tokens: means over the seeds, for average precision with the range."""
-    by_model = {
-        "doubt": "`doubt` of {}",
-        "log_ratio": "`log_ratio` of {}",
-        "repair_of_two": "mask of the right one of two repairs by {}",
-        "one_repair": "mask of a repair by {}",
-    }
-    alike = {
-        "sibling": "mask of the closest right sibling",
-        "oracle": "mask of the oracle's repair",
-        "policy": "doubt of the policy itself",
-        "random": "random tokens",
-    }
-    ways = [(way, name.format(label), runs) for way, name in by_model.items() for label, runs in results.items()]
-    ways += [(way, name, list(results.values())[-1]) for way, name in alike.items()]
-    lines = []
-    for way, name, runs in ways:
-        figures = {key: [run["ways"][way][key] for run in runs] for key in runs[0]["ways"][way]}
-        means = {key: f"{statistics.mean(values):.2f}" for key, values in figures.items()}
-        for key in ("average_precision", "root_average_precision"):
-            means[key] += f" ({min(figures[key]):.2f}–{max(figures[key]):.2f})"
-        seconds = statistics.mean(figures["seconds"])
-        shown = ["precision", "recall", "average_precision", "root_recall", "root_average_precision", "density"]
-        lines.append([name, *(means[key] for key in shown), f"{1000 * seconds:.1f}" if seconds else ""])
-    columns = ["precision", "recall", "average precision", "roots: recall", "roots: average precision"]
-    columns += ["density", "CPU ms"]
-    some = next(iter(results.values()))
-    return (
-        f"{markdown_table(['', *columns], lines)}\n\nMean over {len(some)} seeds, in brackets the lowest and "
-        f"the highest; {', '.join(str(run['drafts']) for run in some)} drafts."
-    )
-
-
-def drafted_table(results: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """A row a drafter of `drafted_repairs.py`: means over the seeds, and the range of the seeds for the ratios."""
-    lines = []
-    for name, runs in results.items():
-
-        def mean(key: str, runs: Sequence[Mapping[str, float]] = runs) -> float:
-            return statistics.mean(run[key] for run in runs)
-
-        def ratio(key: str, runs: Sequence[Mapping[str, float]] = runs) -> str:
-            values = [run[key] / run["edits_by_hand"] for run in runs]
-            return f"{statistics.mean(values):.2f} ({min(values):.2f} to {max(values):.2f})"
-
-        shares = [f"{100 * mean(key):.0f} %" for key in ("right", "ready", "deceptive")]
-        edits = [f"{mean(key):.1f}" for key in ("edits_by_hand", "edits_corrected")]
-        lines.append([name, *shares, *edits, ratio("edits_corrected"), ratio("edits_better_start")])
-    columns = ["right", "ready", "deceptive", "edits by hand", "edits of the drafted", "ratio", "ratio, better start"]
-    return markdown_table(["drafted by", *columns], lines)
-
-
-def factor_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """A row a variant of `repair_factors.py`: mean and range over the seeds, and what to make of it."""
-    lines = []
-    for variant in dict.fromkeys(row["variant"] for row in rows):
-        runs = [row for row in rows if row["variant"] == variant]
-        cells = [_mean_and_range([run[key] for run in runs], key) for key in FACTOR_FIGURES.values()]
-        lines.append([variant, *cells])
-    return (
-        f"{markdown_table(['', *FACTOR_FIGURES], lines)}\n\nMean over {len({row['seed'] for row in rows})} seeds, in "
-        f"brackets the lowest and the highest; {rows[0]['drafts']} held-out drafts, the same for all, two samples "
-        "each. CPU seconds are those of stage 2."
-    )
+    for method in dict.fromkeys(row["method"] for row in rows if key in row["settings"]):
+        runs = [row for row in rows if row["method"] == method]
+        by_value = {row["settings"][key]: 100 * row["accuracy"] for row in runs}
+        best = max(by_value.values())
+        shown = {value: f"{score:.1f}" if score < best else f"**{score:.1f}**" for value, score in by_value.items()}
+        lines.append([runs[0]["label"], *(shown.get(value, "") for value in values)])
+    return markdown_table(["", *(f"{value:g}" for value in values)], lines) if lines else ""
 
 
 def demo_table(rows: Sequence[ResultRow], more_steps: int, more_bound: float) -> str:
@@ -248,11 +234,8 @@ def _margins(first: Sequence[ResultRow], second: Sequence[ResultRow]) -> str:
     return ", ".join(f"{100 * (row['accuracy'] - others[row['seed']]):+.1f}" for row in first)
 
 
-def _mean_and_range(values: Sequence[float], key: str) -> str:
-    form = "{:.0f}" if key == "cpu_seconds" else "{:.3f}" if key == "edit_cost" else "{:.1f}"
-    scale = 1 if key in ("cpu_seconds", "edit_cost") else 100
-    low, mean, high = (form.format(scale * f(values)) for f in (min, statistics.mean, max))
-    return f"{mean} ({low}–{high})"
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
 
 
 def _share(value: float | None) -> str:

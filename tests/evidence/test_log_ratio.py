@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-import build
 from log_ratio import average_precision, figures
-from tables import log_ratio_table
+from script_tables import log_ratio_table
+from study import Kept
 
 ERRORS = np.array([1.0, 0.0, 1.0, 0.0, 0.0])
 
@@ -44,7 +44,7 @@ def test_figures_of_soft_weights_and_of_none() -> None:
 
 
 def test_the_table_is_of_means_over_seeds() -> None:
-    results = build._values("log_ratio")
+    results = Kept().values("log_ratio")
     table = log_ratio_table(results)
     row = next(line for line in table.splitlines() if line.startswith("| `doubt` of stage 2"))
     mean = np.mean([run["ways"]["doubt"]["recall"] for run in results["stage 2"]])

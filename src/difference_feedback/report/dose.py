@@ -161,11 +161,15 @@ class Dose:
 def load_dose(path: Path = SHIPPED) -> Dose:
     """The points that the package ships. Raises `DataError` for a file of another form."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        points = [DosePoint(**point_of(point)) for point in values["points"]]
-        slope = MeasuredShare(values["slope"], *values["slope_interval"])
+        return dose_from(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: no points of dose and response ({error}): make it by evidence/dose.py.") from None
+
+
+def dose_from(values: Mapping[str, Any]) -> Dose:
+    """The rule by the values of such a file."""
+    points = [DosePoint(**point_of(point)) for point in values["points"]]
+    slope = MeasuredShare(values["slope"], *values["slope_interval"])
     return Dose(points, slope, values.get("budget_cpu_seconds"), bool(values.get("provisional")))
 
 

@@ -1,0 +1,70 @@
+"""The figures of a study against SciPy's paired t-test, and the words that they become."""
+
+import pytest
+from scipy import stats
+from synthetic import FAIR, row
+
+from context import dose_rule
+from study import Kept, Study, signed, verdict
+from tables import baseline_of, dose_table, tuning_table
+
+ROWS = [row(name, seed) for seed in range(5) for name in FAIR if name != "base" or seed == 0]
+STUDY = Study("bench_fair", ROWS)
+
+
+@pytest.mark.parametrize("method", [name for name in FAIR if name not in ("base", "grpo")])
+def test_differences_are_those_of_the_paired_t_test(method: str) -> None:
+    against = baseline_of(method)
+    values = [[100 * each["accuracy"] for each in STUDY.of(name)] for name in (method, against)]
+    gaps = [a - b for a, b in zip(*values, strict=True)]
+    low, high = stats.ttest_rel(*values).confidence_interval(0.95)
+    assert float(STUDY.points(method, against)) == pytest.approx(sum(gaps) / 5, abs=0.051)
+    assert [100 * bound for bound in STUDY.bounds(method, against)] == pytest.approx([low, high], abs=1e-6)
+    assert STUDY.outcome(method, against) == int(low > 0) - int(high < 0)
+    assert STUDY.interval(method, against) == f"{low:+.1f} to {high:+.1f}".replace("-0.0", "+0.0")
+
+
+def test_sentences_name_the_side_and_say_when_nothing_is_measurable() -> None:
+    assert STUDY.ends("oracle", "grpo").startswith(STUDY.points("oracle", "grpo").lstrip("+") + " points above GRPO (")
+    assert STUDY.ends("grpo", "oracle").split(" points ")[1].startswith("below oracle (")
+    assert STUDY.ends("sibling", "grpo").endswith("no measurable difference)")
+    assert "measurable" not in STUDY.ends("oracle", "grpo")
+
+
+def test_a_method_without_all_seeds_is_not_finished() -> None:
+    study = Study("bench_fair", [each for each in ROWS if (each["method"], each["seed"]) != ("gspo", 4)])
+    assert not study.has("gspo")
+    assert study.has("grpo", "base", "df_gspo")
+    assert study.pair("df_gspo", "gspo") is None
+    assert (study.done, study.wanted, study.finished) == (4, 5, False)
+    assert "4 of 5" in study.state
+    assert Study("bench_fair", ROWS[:-1], partial=True).has("gspo")
+    assert STUDY.state == ""
+    assert Study("bench_fair", []).state.endswith("runs it.")
+    assert Study("no such plan", ROWS).methods == []
+
+
+def test_nothing_rounds_to_minus_zero() -> None:
+    assert (signed(-0.0004), signed(0.023), signed(-0.023)) == ("+0.0", "+2.3", "-2.3")
+
+
+def test_verdicts_do_not_depend_on_order_and_cover_all_outcomes() -> None:
+    some = [[], [0], [1], [-1], [0, 1], [0, -1], [1, -1], [1, 0, -1]]
+    assert len({verdict(outcomes) for outcomes in some}) == len(some) - 1, "mixed signs say the same with and without 0"
+    assert all(verdict(outcomes) == verdict([*outcomes, *outcomes[::-1]]) for outcomes in some)
+
+
+def test_the_best_rate_of_each_method_is_bold() -> None:
+    rows = [
+        {"method": name, "label": name, "accuracy": accuracy, "settings": {"trl.learning_rate": rate}}
+        for name, rate, accuracy in (("a", 1e-4, 0.6), ("a", 2e-4, 0.7), ("b", 1e-4, 0.5))
+    ]
+    lines = tuning_table([{**rows[0], "method": "base", "settings": {}}, *rows]).splitlines()
+    assert lines[0] == "|  | 0.0001 | 0.0002 |"
+    assert lines[2:] == ["| a | 60.0 | **70.0** |", "| b | **50.0** |  |"]
+
+
+def test_dose_points_stand_by_their_shares() -> None:
+    points = dose_rule(Kept()).points
+    cells = [cell.strip() for line in dose_table(points).splitlines()[2:] for cell in line.split("|")]
+    assert sum(cell.startswith(("+", "-")) for cell in cells) == len(points)
