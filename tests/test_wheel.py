@@ -85,9 +85,9 @@ def test_the_command_line_runs_from_it(installed: Path, tmp_path: Path) -> None:
 def test_masks_and_grades_need_neither_torch_nor_a_trainer(installed: Path, tmp_path: Path) -> None:
     """Nor a library of data sets, pages or servers. The page of masks comes from the wheel's own template."""
     heavy = "torch,torchvision,transformers,trl,accelerate,datasets,peft,gradio,httpx,sklearn,scipy"
-    (tmp_path / "pairs.jsonl").write_text('{"id": 1, "wrong": "it is 4", "repair": "it is 5"}\n')
-    run(installed, "mask", "pairs.jsonl", "--html", "masks.html", cwd=tmp_path, without=heavy)
-    assert '<mark class="edit">' in (tmp_path / "masks.html").read_text(encoding="utf-8")
+    arguments = [str(ROOT / "examples" / "pairs.jsonl"), "--output", "masks.jsonl", "--html", "masks.html"]
+    run(installed, "mask", *arguments, cwd=tmp_path, without=heavy)
+    assert (tmp_path / "masks.html").read_text(encoding="utf-8").count("<article>") == 3
     (tmp_path / "answers.jsonl").write_text('{"question": "2 + 2?", "answer": "4", "response": "It is 4."}\n')
     assert "1 correct" in run(installed, "grade", "answers.jsonl", cwd=tmp_path, without=heavy)
 
