@@ -157,7 +157,12 @@ def test_training_on_a_file_of_real_questions(tmp_path: Path) -> None:
     ("name", "overrides", "says"),
     [
         ("nano_df_grpo", ["repair_model=null"], "needs repair_model"),
-        ("nano_grpo", ["repair_model=nano"], "GRPO repairs nothing"),
+        ("nano_grpo", ["repair_model=nano"], "grpo repairs nothing"),
+        ("nano_grpo", ["method=prime", "repair_model=nano"], "prime repairs nothing"),
+        ("nano_grpo", ["method=ar-grpo", "objective=gspo"], "objective: gspo"),
+        ("nano_grpo", ["method=prime", "lora={}"], "lora"),
+        ("nano_grpo", ["method=prime", "trl.ar_alpha=0.1"], "ar_alpha"),
+        ("nano_grpo", ["method=prime", "trl.prm_gamma=2.0"], "prm_gamma"),
         ("nano_grpo", ["data={path: none.jsonl}"], "none.jsonl"),
         ("nano_grpo", ["host=verl"], "host: verl"),
         ("nano_grpo", ["trl.seed=3"], "set by the run itself"),
