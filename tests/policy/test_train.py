@@ -122,6 +122,24 @@ def test_a_repair_model_with_other_tokens_scores_nothing(tmp_path: Path) -> None
     assert not (tmp_path / "refused").exists()
 
 
+def test_the_process_reward_model_of_prime_learns_to_tell_right_answers_from_wrong_ones(tmp_path: Path) -> None:
+    """Four questions again and again, on a policy that stands still. At first all rewards are 0, which is chance."""
+    recipe = recipe_of(
+        *("nano_grpo", "method=prime", "problems=4", "evaluation.problems=1", "evaluation.every=0"),
+        *("trl.max_steps=10", "trl.save_strategy=no", "trl.learning_rate=1e-9", "trl.prompt_accuracy_high=1.0"),
+        *("trl.per_device_train_batch_size=32", "trl.num_generations=8", "trl.prompt_accuracy_low=0.0"),
+        *("trl.prm_beta=1.0", "trl.prm_learning_rate=1e-3"),
+    )
+    run = Run(tmp_path / "run", recipe)
+    summary = train(recipe, run)
+    rows = [row for row in run.metrics() if "prime/prm_loss" in row]
+    assert rows[0]["prime/prm_loss"] == pytest.approx(0.6931, abs=1e-4)
+    shares = [row.get("prime/ordered_share") for row in rows]
+    assert min(share for share in shares[-3:] if share is not None) > 0.9
+    assert summary["method"] == "prime"
+    assert summary["cpu_seconds"] > 0
+
+
 def test_a_budget_ends_the_run_and_what_was_spent_before_counts(tmp_path: Path) -> None:
     recipe = recipe_of("nano_grpo", "budget_cpu_seconds=100.5", "trl.max_steps=50", "evaluation.every=0")
     run = Run(tmp_path, recipe)
