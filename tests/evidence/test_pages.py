@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from synthetic import FAIR, kept_with, row
+from synthetic import FAIR, kept_with, row, rows_of_plans
 
 import build
 from context import PAGES, dose_values, filled
@@ -31,7 +31,7 @@ def fair_rows(seconds: float, seeds: int) -> list[dict]:
 @pytest.fixture(params=["all", "short", "none"])
 def kept(request, tmp_path) -> tuple[str, Kept]:
     plans = {
-        "all": {"bench_fair": fair_rows(120, 5), "bench_fair_long": fair_rows(600, 5)},
+        "all": {"bench_fair": fair_rows(120, 5), "bench_fair_long": fair_rows(600, 5)} | rows_of_plans(),
         "short": {"bench_fair": fair_rows(120, 5), "bench_fair_long": fair_rows(600, 2)},
         "none": {},
     }
