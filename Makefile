@@ -16,12 +16,14 @@ VERL_STAMP := $(VERL_VENV)/.difference-feedback-installed
 HARNESS_VENV ?= .venv-harness
 HARNESS_PINS := tests/benchmarks/requirements.txt
 HARNESS_STAMP := $(HARNESS_VENV)/.difference-feedback-installed
+DOCS_VENV ?= .venv-docs
+DOCS_STAMP := $(DOCS_VENV)/.difference-feedback-installed
 COPYING_VENV ?= .venv-copying
 COPYING_STAMP := $(COPYING_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
-	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format bench-core bench-data bench-speed bench-copying \
+	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format docs docs-serve bench-core bench-data bench-speed bench-copying \
 	bench-small clean
 
 help: ## list the targets
@@ -123,6 +125,22 @@ format: $(STAMP) ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# The site reads the source and does not import it, so its tools have a small environment of their own.
+$(DOCS_STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+		> $(DOCS_VENV)/requirements.txt
+	$(DOCS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $(DOCS_VENV)/requirements.txt
+	@touch $@
+
+docs: $(DOCS_STAMP) ## the documentation site in site/; fails on any warning (190 MB on first use)
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict
+	@echo "Open site/index.html"
+
+docs-serve: $(DOCS_STAMP) ## the site on http://127.0.0.1:8000, made anew when a page changes
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs serve --watch src --watch CONTRIBUTING.md --watch CHANGELOG.md
+
 bench-core: $(STAMP) ## throughput of alignment and masks
 	$(BIN)/python benchmarks/core.py
 
@@ -147,5 +165,5 @@ bench-small: $(STAMP) ## a small comparison of GRPO and DF in half an hour on tw
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
 
 clean: ## remove the environments, caches and build files (runs/ stays)
-	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) $(HARNESS_VENV) $(COPYING_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) $(HARNESS_VENV) $(COPYING_VENV) $(DOCS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -10,6 +10,7 @@ already is replaced. `--anew` drops what was kept.
 
 import argparse
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from difference_feedback.report.dose import SHIPPED
 from difference_feedback.report.dose_chart import dose_chart
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
+from metrics_page import metrics_list
 from plots import compute_plot, difference_plot, hosts_plot
 from recipe_keys import recipe_keys
 from script_tables import drafted_table, factor_table, hosts_table
@@ -58,6 +60,7 @@ def blocks(kept: Kept) -> dict[str, str]:
         "drafted repairs": drafted_table(kept.values("drafted_repairs")),
         "repair factors": factor_table(kept.values("repair_factors")),
         "hosts": hosts_table(kept.values("hosts")),
+        "metrics": metrics_list(),
         "recipe keys": recipe_keys(),
         "sizing": sizing_table(),
         "speed": speed_table(kept.lines("speed")),
@@ -85,6 +88,15 @@ def generated(page: str) -> dict[str, str]:
 def with_blocks(page: str, texts: dict[str, str]) -> str:
     """The page with its generated blocks made anew."""
     return BLOCK.sub(lambda match: f"{match['begin']}\n{texts[match['name']]}\n{match['end']}", page)
+
+
+def seen_from(path: Path, texts: dict[str, str]) -> dict[str, str]:
+    """The blocks with their links, which start at the repository's root, as the page at `path` needs them."""
+
+    def link(match: re.Match[str]) -> str:
+        return f"]({os.path.relpath(ROOT / match[1], path.parent)})"
+
+    return {name: re.sub(r"\]\((docs/[^)]*)\)", link, text) for name, text in texts.items()}
 
 
 def pages_with_blocks() -> list[Path]:
@@ -119,7 +131,8 @@ def write(kept: Kept) -> None:
         (EVIDENCE / name).write_text(page, encoding="utf-8")
     texts = blocks(kept)
     for path in pages_with_blocks():
-        path.write_text(with_blocks(path.read_text(encoding="utf-8"), texts), encoding="utf-8")
+        page = with_blocks(path.read_text(encoding="utf-8"), seen_from(path, texts))
+        path.write_text(page, encoding="utf-8")
 
 
 def main() -> None:

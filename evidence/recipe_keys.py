@@ -1,4 +1,4 @@
-"""The list of keys in docs/recipes.md, from the docstrings in runs/."""
+"""The list of keys in docs/reference/recipe_keys.md, from the docstrings in runs/."""
 
 import ast
 import re
@@ -73,7 +73,7 @@ def keys_of(node: ast.ClassDef) -> Iterator[tuple[str, str, str, str]]:
 
 def listed(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> str:
     """A class's part of the page."""
-    lines = [f"### {title(node)}", "", " ".join((ast.get_docstring(node) or "").split()), ""]
+    lines = [f"## {title(node)}", "", " ".join((ast.get_docstring(node) or "").split()), ""]
     if shared := [link(base) for base in bases_of(node, known)]:
         lines += [f"It has the keys of {' and '.join(shared)} as well.", ""]
     for name, kind, default, text in keys_of(node):

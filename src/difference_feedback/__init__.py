@@ -16,7 +16,7 @@ if sys.argv[:1] == ["-m"] and sys.path[:1] == [os.getcwd()]:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError

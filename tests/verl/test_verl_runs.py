@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.method.objectives import surrogate_loss
 from difference_feedback.report.collect import load_report
+from difference_feedback.report.metrics.registry import metric_of
 from difference_feedback.report.page import write_report
 from difference_feedback.runs.sections import EvaluationSettings
 from difference_feedback.world import sample_problems
@@ -43,7 +44,13 @@ def train(
     """The metrics of a run's steps, and the tensors of each as its update read them."""
     dump = folder / "dump"
     rows, _ = runs.run(MAIN, folder, *repairs, f"+difference_feedback.dump={dump}", *changes, **sizes)
+    check_names(rows)
     return rows, [load_file(dump / f"step_{row['step']}.safetensors") for row in rows]
+
+
+def check_names(rows: list[dict[str, Any]]) -> None:
+    """docs/reference/metrics.md describes all that is logged."""
+    assert not {name for row in rows for name in row if metric_of(name, "verl") is None}
 
 
 def check_loss(row: dict[str, Any], tensors: dict[str, torch.Tensor], objective: str) -> None:
@@ -200,6 +207,7 @@ def test_a_train_recipe_runs_on_verl_as_on_trl(tmp_path: Path) -> None:
         2,
     )
     start, *rows = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    check_names([start, *rows])
     assert [row["step"] for row in rows] == [1, 2]
     assert all(row["df/answers"] == 16 and 0 <= row["reward"] <= 1 for row in rows)
     assert sum(row["df/pairs"] for row in rows) > 0

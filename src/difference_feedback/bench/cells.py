@@ -135,7 +135,9 @@ def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: i
         ("rl", method.repair_rl, "repair_model: rl"),
     ):
         if changes and part not in parts:
-            raise ConfigError(f"{source}.repair_{part}: this method has no such stage: give {made_by}, or leave it out.")
+            raise ConfigError(
+                f"{source}.repair_{part}: this method has no such stage: give {made_by}, or leave it out."
+            )
     design: dict[str, Any] = {
         "method": method.model_dump(
             mode="json",

@@ -3,7 +3,7 @@
 Their public code finds the final answer by a language model (MathVista, MathVerse), by a search for letters (MMMU), or
 at the start of the response (MMStar). Here `extraction` finds it. How it is compared with the annotated answer is the
 benchmark's: precision, truncation, lists, indices, several accepted answers. A guess (MMMU draws a letter at random
-when a response names none) is not right. docs/grading.md has the table with sources.
+when a response names none) is not right. docs/reference/grading.md has the table with sources.
 """
 
 import ast

@@ -2,7 +2,7 @@
 
 An answer names options, says yes or no, or has a value; `choices` and `values` read it. In training, a wrong answer
 taken for right does more harm than a right one taken for wrong, so an answer that no rule can read safely is not
-correct. Nothing here raises an error, and the time for an answer is limited. The rules stand in docs/grading.md.
+correct. Nothing here raises an error, and the time for an answer is limited. The rules stand in docs/reference/grading.md.
 """
 
 import math
@@ -66,7 +66,7 @@ class Grading:
     where: str | None
     """How the final answer was found; see `extraction.Extracted`."""
     rule: str
-    """What decided; the table in docs/grading.md names all. `none`: no rule can compare the two."""
+    """What decided; the table in docs/reference/grading.md names all. `none`: no rule can compare the two."""
 
 
 def grade(response: str, answer: str, options: Sequence[str] | None = None) -> Grading:

@@ -50,8 +50,11 @@ def choose_repair(
     Args:
         draft_ids: the wrong answer as sampled.
         candidates: token ids of the `K` repairs sampled for it.
-        rewards, threshold, usable: as for `feasible_candidates`.
-        method, anchor_gaps: as for `align`; they shape the alignment, never the choice.
+        rewards: as for `feasible_candidates`.
+        threshold: as for `feasible_candidates`.
+        usable: as for `feasible_candidates`.
+        method: as for `align`; it shapes the alignment, never the choice.
+        anchor_gaps: as `method`.
 
     Raises:
         DataError: as many rewards as candidates are needed.

@@ -12,6 +12,7 @@ from difference_feedback.errors import DataError
 from difference_feedback.judges.agreement import run_agreement
 from difference_feedback.report.benchmarks import benchmark_folders, name_of
 from difference_feedback.report.data import (
+    LARGEST,
     BenchCell,
     BenchmarkScore,
     BenchPlan,
@@ -24,6 +25,7 @@ from difference_feedback.report.data import (
     RewardPoint,
     Summary,
 )
+from difference_feedback.report.health import kind_of, readings
 from difference_feedback.report.shown import SpreadSample
 from difference_feedback.runs.jsonl import iterate_rows
 from difference_feedback.runs.yaml_text import parse_mapping, read_text
@@ -33,7 +35,6 @@ NAMES = {"grpo": "GRPO", "df-grpo": "DF-GRPO", "ar-grpo": "AR-GRPO", "prime": "P
 STAGES = {"repair_sft": "SFT", "repair_rl": "RL"}
 """Repair models that a bench's cells share, in the order of their training."""
 POINTS = 60  # of a reward curve
-LARGEST = 1e100
 
 
 def load_report(folders: Sequence[Path]) -> ReportData:
@@ -111,6 +112,8 @@ def _add_run(data: ReportData, name: str, method: str | None, run: Path, summary
         data.factors[name] = summary.factors.model_copy(update={"agreement": agreement} if agreement else {})
     data.configs[name] = read_text(run / "config.yaml")
     recipe = parse_mapping(data.configs[name], str(run / "config.yaml"))
+    if (kind := kind_of(recipe)) and (measured := readings(iterate_rows(run / "metrics.jsonl"), kind)):
+        data.health[name] = measured
     if recipe.get("kind") == "evaluate" and method is None:
         method = f"{run.name} ({recipe.get('model')})"
     if (run / "versions.json").is_file():

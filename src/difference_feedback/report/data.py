@@ -22,6 +22,8 @@ from difference_feedback.judges.agreement import Agreement
 from difference_feedback.judges.audit_log import AuditStatistics
 from difference_feedback.method.cost import CostTerms
 
+LARGEST = 1e100
+"""Numbers beyond it are no measurements, and sums of their squares overflow."""
 DATA_URL = re.compile(r"data:image/(png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*")
 
 
@@ -154,6 +156,21 @@ class RewardPoint(Schema):
 
     step: Step = 0
     reward: float | None = None
+
+
+class ShownMetric(Schema):
+    """A metric that has a range, of one run. The texts are those of `report.metrics`."""
+
+    name: str
+    text: str
+    healthy: str
+    remedy: str
+    first: float
+    """Mean over the first fifth of its steps."""
+    last: float
+    """Mean over the last fifth."""
+    problem: Literal["below", "above"] | None
+    """On which side of the range the last fifth lies."""
 
 
 class ShownMethod(Schema):
@@ -289,6 +306,8 @@ class ReportData(Schema):
     repair: RepairFigures | None = None
     factors: dict[str, FactorFigures] = {}
     costs: dict[str, dict[Clock, CostTerms]] = {}
+    health: dict[str, list[ShownMetric]] = {}
+    """Name of a run -> its metrics that have a range."""
     examples: list[Example] = []
     """Those of the runs, or of very many a part, evenly spread."""
     example_count: int = 0

@@ -15,6 +15,7 @@ from difference_feedback.report.benchmarks import benchmark_table
 from difference_feedback.report.chart import learning_chart, reward_chart
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Example, MethodResult, ReportData, ShownAnswer
+from difference_feedback.report.health import about, marked
 from difference_feedback.report.page_size import fitting, is_small
 from difference_feedback.runs.outputs import write_atomically
 
@@ -73,6 +74,7 @@ def render(data: ReportData) -> str:
     )
     environment.filters["percent"] = lambda value: f"{100 * value:.1f} %"
     environment.filters["signed"] = lambda value: f"{value:+.2f}".replace("-", "−")
+    environment.filters["marked"] = marked
     environment.filters["seconds"] = lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
     script = (HERE / "script.js").read_text(encoding="utf-8")
     levels = {"upper bound": data.upper_bound, "start": data.base_accuracy}
@@ -87,6 +89,7 @@ def render(data: ReportData) -> str:
         tasks=sorted({task for result in data.methods.values() for task in result.tasks if task}),
         example_tasks=sorted({example.task for example in shown if example.task}),
         survives=_survivals(data),
+        about=about,
         verdict=verdict(data.methods),
         version=__version__,
         style=Markup((HERE / "style.css").read_text(encoding="utf-8")),

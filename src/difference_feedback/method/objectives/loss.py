@@ -45,12 +45,14 @@ def surrogate_loss(
         mask: `(B, T)`, 1 at completion tokens (the end-of-sequence token included), 0 at padding. A row of padding
             alone has no effect, not even on the mean over rows.
         objective: a name in `OBJECTIVES`.
-        clip_low, clip_high: the ratio is clipped to `[1 - clip_low, 1 + clip_high]`.
+        clip_low: the ratio is clipped to `[1 - clip_low, 1 + clip_high]`.
+        clip_high: see `clip_low`.
         length_norm: the divisor of a sum over tokens (our decision). "tokens": the number of completion tokens, as in
             the papers. A sparse mask then gives a small gradient, so an answer with one error moves the policy less
             than one that is wrong throughout. "weights": the sum of the weights, which for a hard mask is the number of
             marked tokens. Every answer then moves the policy alike, however few its edits. A sum of 0 gives 0.
-        tau_positive, tau_negative: temperatures of "sapo".
+        tau_positive: temperature of "sapo" where the advantage is above 0.
+        tau_negative: the same elsewhere.
         beta: of "dpo".
         max_tokens: for "dr_grpo", the constant that replaces an answer's length, usually the generation limit.
         pairs: for "dpo", integers `(B,)`: two rows with the same number are a pair.

@@ -75,6 +75,7 @@ class Objective:
 
 
 OBJECTIVES: dict[str, Objective] = {}
+"""Every objective by its name: its surrogate, its way of averaging, and the settings of its own paper."""
 
 
 def register(

@@ -8,7 +8,6 @@ an update. The advantage of each token, of right and wrong answers alike, is mul
 with the probability under the policy that sampled it. It has no gradient, and needs no further forward pass.
 """
 
-
 from dataclasses import dataclass
 from typing import Any
 

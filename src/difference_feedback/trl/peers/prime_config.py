@@ -1,6 +1,5 @@
 """Settings of PRIME."""
 
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 
