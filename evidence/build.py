@@ -17,6 +17,7 @@ from difference_feedback.bench.results import ResultRow, load_results
 from difference_feedback.bench.tables import accuracy_table, difference_table
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
+from fields import field_tables
 from hosts_page import hosts_picture, hosts_table
 from metrics_page import metrics_list
 from plots import compute_plot, forest_plot, mask_plot
@@ -42,8 +43,8 @@ from tables import (
 ROOT = Path(__file__).parents[1]
 RESULTS, IMAGES = ROOT / "evidence" / "results", ROOT / "docs" / "images"
 PAGE_NAMES = (
-    *("annotate.md", "evidence.md", "hosts.md", "recipes.md", "reference/metrics.md", "repair.md", "run_on_gpus.md"),
-    "speed.md",
+    *("annotate.md", "evidence.md", "hosts.md", "recipes.md", "reference/file_formats.md", "reference/metrics.md"),
+    *("repair.md", "run_on_gpus.md", "speed.md"),
 )
 PAGES = [
     ROOT / "README.md",
@@ -97,6 +98,7 @@ def blocks() -> dict[str, str]:
         "hosts": hosts_table(_values("hosts")),
         "recipe keys": recipe_keys(),
         "metrics": metrics_list(),
+        **field_tables(),
         "sizing": sizing_table(),
         "speed": speed_table(_lines("speed")),
         "step cost": step_table(_lines("speed")),
