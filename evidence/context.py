@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import script_tables
@@ -188,14 +189,18 @@ def _dose(kept: Kept) -> dict[str, Any]:
 def dose_sentence(rule: Dose, right: float = 0.8) -> str:
     """How many of the right repairs must be clean, where the share `right` of all repairs is right."""
     clean = rule.break_even(right)
+    sure = next((c for c in np.linspace(0, 1, 101) if rule.gain(right, float(c)).verdict == "pays"), None)
     if clean is None or clean > 1:
-        needed = "DF does not gain on GRPO, however clean they are."
-    elif clean <= 0:
-        needed = "DF gains on GRPO, however clean they are."
+        needed = "DF does not gain on GRPO, however clean they are"
+    elif sure is None:
+        needed = f"DF gains on GRPO from {100 * clean:.0f} % clean ones among them, but at no share for sure"
+    elif sure == 0:
+        needed = "DF gains on GRPO, however few of them are clean"
     else:
-        needed = f"DF gains on GRPO from {100 * clean:.0f} % clean ones among them."
+        least = f"from {100 * clean:.0f} % clean ones among them" if clean > 0 else "however few of them are clean"
+        needed = f"DF gains on GRPO {least}, and by its 95 % interval for sure from {100 * sure:.0f} %"
     early = "By a first rule, from " if rule.provisional else "By the rule fitted to "
-    return f"{early}{len(rule.points)} measured points: where {100 * right:.0f} % of the repairs end right, {needed}"
+    return f"{early}{len(rule.points)} measured points: where {100 * right:.0f} % of the repairs end right, {needed}."
 
 
 def _why(kept: Kept) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import statistics
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ Pair = dict[str, Any]
 """A comparison, as `bench.evidence.evidence` returns it."""
 
 
+@cache
 def load_plan(name: str) -> BenchRecipe | None:
     """The shipped plan of that name; None where there is none."""
     try:
@@ -181,11 +182,19 @@ class Study:
         points = abs(round(100 * pair["difference"], 1))
         return f"{points} points {'above' if pair['difference'] > 0 else 'below'}" if points else "level with"
 
-    def ends(self, method: str, against: str) -> str:
-        """`2.3 points above GRPO (+0.5 to +4.1)`, to be read after "ends"."""
-        interval = self.interval(method, against)
+    def ends(self, method: str, against: str, name: str | None = None) -> str:
+        """`2.3 points above GRPO (+0.5 to +4.1)`, to be read after "ends"; `name` replaces the other's label."""
+        name, interval = name or self.label(against), self.interval(method, against)
         none = "" if self.outcome(method, against) or not interval else ", no measurable difference"
-        return f"{self.side(method, against)} {self.label(against)} ({interval + none if interval else 'one seed'})"
+        return f"{self.side(method, against)} {name} ({interval + none if interval else 'one seed'})"
+
+    def sorted_out(self, against: str) -> str:
+        """One sentence on which finished methods differ measurably from another, and which do not."""
+        others = [method for method in self.methods if method != "base" and self.pair(method, against)]
+        differ, alike = ([m for m in others if bool(self.outcome(m, against)) == wanted] for wanted in (True, False))
+        parts = [f"{self.label(method)} ({self.points(method, against)})" for method in differ]
+        first = f"Measurably different from {self.label(against)}: {'; '.join(parts) or 'none'}."
+        return f"{first} No measurable difference: {'; '.join(map(self.label, alike)) or 'none'}."
 
 
 def signed(share: float) -> str:

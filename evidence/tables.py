@@ -91,7 +91,7 @@ def plan_table(study: Study, baselines: Sequence[str] | None = None, methods: Se
         [
             study.label(method),
             study.accuracy(method),
-            *(study.difference(method, baseline) for baseline in baselines),
+            *("" if method == "base" else study.difference(method, baseline) for baseline in baselines),
             str(len(study.of(method))),
         ]
         for method in methods or study.methods
@@ -122,8 +122,8 @@ def paper_table(study: Study, claims: Mapping[str, Mapping[str, Any]]) -> str:
         found = "cannot be tested here" if not pair else "not reproduced"
         if claim and pair and study.outcome(method, claim["against"]) == claim["sign"]:
             found = "reproduced"
-        words = [claim["says"], found] if claim else ["not at hand", ""]
-        differences = [study.difference(method, baseline) for baseline in baselines]
+        words = [claim["says"], found] if claim else ["" if method in ("base", "grpo") else "not at hand", ""]
+        differences = ["" if method == "base" else study.difference(method, baseline) for baseline in baselines]
         lines.append([study.label(method), study.accuracy(method), *differences, *words])
     titles = [f"minus {study.label(baseline)}" for baseline in baselines]
     return markdown_table(["", "accuracy", *titles, "the paper says", "here"], lines)

@@ -1,6 +1,7 @@
 """Plans and rows of benches that never ran, for tests of the pages."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,14 @@ GAINS |= {"oracle": 14.0, "supervised": 25.0, "base": 0.0}
 LABELS = {"grpo": "GRPO", "gspo": "GSPO", "df_grpo": "DF-GRPO", "df_gspo": "DF-GSPO", "base": "base"}
 
 
+REPAIRS = {"accuracy_at_1": 0.52, "accuracy_at_2": 0.66, "edit_cost": 0.24, "blind_share": 0.2, "audit_survival": 0.4}
+REPAIRS |= {"drafts": 120}
+"""Of a repair model, as `bench.results.repair_figures` writes them."""
+
+
 def row(method: str, seed: int, seconds: float = 120.0, gains: Mapping[str, float] = GAINS) -> dict[str, Any]:
     """A row as a bench writes it. Its gain over the start is that of the method, and noise of the seed."""
-    rng = np.random.default_rng([seed, len(method)])
+    rng = np.random.default_rng([seed, *map(ord, method)])
     gain = gains[method] * (seconds / 120) ** 0.2
     by_task = {task: 0.5 + 0.1 * i + (gain + rng.normal(0, 0.7)) / 100 for i, task in enumerate(TASKS)}
     if method == "base":
@@ -49,6 +55,26 @@ def row(method: str, seed: int, seconds: float = 120.0, gains: Mapping[str, floa
         "masks": None,
         "cost": {**cost, "measured": 0.6} if method.startswith("df_") else None,
     }
+
+
+def rows_of_plans(names: Sequence[str] = ("dose", "ablations", "edit_cost", "repairs", "peers")) -> dict[str, Any]:
+    """Finished rows of the other plans that this package ships, by plan. Degraded repairs gain what the rule says."""
+    plans = {f"bench_{name}": study.load_plan(f"bench_{name}") for name in names}
+    rows: dict[str, Any] = {}
+    for name, plan in plans.items():
+        if plan is None:
+            continue
+        gains = {method: GAINS.get(method, 5.0) for method in plan.methods}
+        for method in plan.methods:
+            if shares := re.fullmatch(r"oracle_(\d+)_(\d+)", method):
+                right, clean = (int(share) / 100 for share in shares.groups())
+                gains[method] = GAINS["grpo"] - 3 + 2 * right + 7 * right * clean
+        rows[name] = [
+            {**row(method, seed, 300.0, gains), "repairs": REPAIRS if plan.methods[method].repair_model else None}
+            for method, of in plan.methods.items()
+            for seed in (plan.seeds if of.kind != "base" else plan.seeds[:1])
+        ]
+    return rows
 
 
 def kept_with(folder: Path, plans: Mapping[str, Sequence[Mapping[str, Any]]]) -> study.Kept:

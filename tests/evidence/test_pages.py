@@ -3,9 +3,10 @@
 import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from synthetic import FAIR, kept_with, row
+from synthetic import FAIR, kept_with, row, rows_of_plans
 
 import build
 from context import PAGES, dose_values, filled
@@ -28,14 +29,24 @@ def fair_rows(seconds: float, seeds: int) -> list[dict]:
     return [row(name, seed, seconds) for seed in range(seeds) for name in FAIR if name != "base" or seed == 0]
 
 
-@pytest.fixture(params=["all", "short", "none"])
-def kept(request, tmp_path) -> tuple[str, Kept]:
+class Made(NamedTuple):
+    """All that is made from one set of results, named by what of it is finished."""
+
+    name: str
+    pages: dict[str, str]
+    plots: dict[str, str]
+    found: str
+
+
+@pytest.fixture(params=["all", "short", "none"], scope="module")
+def made(request, tmp_path_factory) -> Made:
     plans = {
-        "all": {"bench_fair": fair_rows(120, 5), "bench_fair_long": fair_rows(600, 5)},
+        "all": {"bench_fair": fair_rows(120, 5), "bench_fair_long": fair_rows(600, 5)} | rows_of_plans(),
         "short": {"bench_fair": fair_rows(120, 5), "bench_fair_long": fair_rows(600, 2)},
         "none": {},
     }
-    return request.param, kept_with(tmp_path, plans[request.param])
+    kept = kept_with(tmp_path_factory.mktemp("results"), plans[request.param])
+    return Made(request.param, build.pages(kept), build.plots(kept), build.render("found.md", build.context(kept)))
 
 
 def row_of(table: str, label: str) -> list[str]:
@@ -43,9 +54,8 @@ def row_of(table: str, label: str) -> list[str]:
     return next(line for line in lines if line[0] == label)
 
 
-def test_the_first_page_is_short_and_says_what_is_not_finished(kept) -> None:
-    name, results = kept
-    page = build.pages(results)["index.md"]
+def test_the_first_page_is_short_and_says_what_is_not_finished(made: Made) -> None:
+    name, page = made.name, made.pages["index.md"]
     assert len(page.splitlines()) <= 100
     assert page.count("![") == len(re.findall(r"^\|---", page, re.MULTILINE)) == (name != "none")
     unfinished = [plan for plan in ("bench_fair", "bench_fair_long") if f"`difference-feedback bench {plan}`" in page]
@@ -54,25 +64,22 @@ def test_the_first_page_is_short_and_says_what_is_not_finished(kept) -> None:
     assert ("after 600 s" in page) == (name == "all"), "an unfinished plan shows nothing but its state"
 
 
-def test_all_pages_are_made_whatever_is_finished(kept) -> None:
-    name, results = kept
-    plots = build.plots(results)
-    pages = build.pages(results)
-    shown = {image for page in pages.values() for image in re.findall(r"images/([\w.]+)\)", page)}
-    assert shown == set(plots) - {"hosts.svg"}
-    for page in [*pages.values(), build.blocks(results)["found"]]:
+def test_all_pages_are_made_whatever_is_finished(made: Made) -> None:
+    shown = {image for page in made.pages.values() for image in re.findall(r"images/([\w.]+)\)", page)}
+    assert shown == set(made.plots) - {"hosts.svg"}
+    for page in [*made.pages.values(), made.found]:
         assert not re.search(r"\bNone\b|\bnan\b|\{\{|\{%|-0\.0\b|\n\n\n", page), re.search(r".*\bNone\b.*", page)
         tables = re.findall(r"(?:^\|.*\n)+", page, re.MULTILINE)
         assert all(len({line.count("|") for line in table.splitlines()}) == 1 for table in tables)
-    for svg in plots.values():
+    for svg in made.plots.values():
         assert ET.fromstring(svg).tag.endswith("svg")
         assert "nan" not in svg
-    assert ("evidence_fair_long.svg" in plots) == (name == "all")
+    assert ("evidence_fair_long.svg" in made.plots) == (made.name == "all")
 
 
 def test_only_methods_with_all_seeds_stand_in_the_table(tmp_path) -> None:
     rows = [each for each in fair_rows(120, 5) if (each["method"], each["seed"]) != ("df_gspo", 3)]
-    page = build.pages(kept_with(tmp_path, {"bench_fair": rows}))["index.md"]
+    page = build.render("index.md", build.context(kept_with(tmp_path, {"bench_fair": rows})))
     assert "| DF-GRPO |" in page
     assert "DF-GSPO" not in page.replace("The baseline is GSPO for DF-GSPO", "")
     assert "4 of 5 seeds" in page
