@@ -23,8 +23,8 @@ COPYING_STAMP := $(COPYING_VENV)/.difference-feedback-installed
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
-	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format docs docs-serve bench-core bench-data bench-speed bench-copying \
-	bench-small clean
+	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format docs docs-serve bench-core \
+	bench-data bench-speed bench-copying bench-small dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -163,6 +163,14 @@ bench-speed: $(STAMP) ## an earlier commit against this tree: repairs, updates, 
 
 bench-small: $(STAMP) ## a small comparison of GRPO and DF in half an hour on two cores
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
+
+# From what is committed alone: what lies about in a checkout does not get into a release.
+dist: $(STAMP) ## wheel and source distribution of the commit, in dist/, checked as a registry would
+	@test -z "$$(git status --porcelain)" || { echo "Commit or remove these first:"; git status --short; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet 'build>=1.2' 'twine>=6.1'
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
 clean: ## remove the environments, caches and build files (runs/ stays)
 	rm -rf $(VENV) $(VLLM_VENV) $(VERL_VENV) $(HARNESS_VENV) $(COPYING_VENV) $(DOCS_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist site

@@ -1,8 +1,8 @@
 """A hook of the site: links that work on GitHub lead to the right place on the site, too.
 
 Pages of the repository's root that belong on the site are put there. A link to another file of the repository leads to
-`repo_url`; where there is none, only its text stays. A link to a file that does not exist is left to mkdocs, whose strict
-build fails on it.
+`repo_url`; where there is none, only its text stays. A link to a file that does not exist is left to mkdocs, whose
+strict build fails on it.
 """
 
 import posixpath
@@ -40,9 +40,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return f"[{link['label']}]({posixpath.relpath(on_site, folder or '.')}{link['anchor'] or ''})"
         if not (ROOT / path).exists():
             return link[0]
-        return (
-            f"[{link['label']}]({config.repo_url.rstrip('/')}/blob/main/{path})" if config.repo_url else link["label"]
-        )
+        address = config.repo_url and f"{config.repo_url.rstrip('/')}/blob/main/{path}"
+        return f"[{link['label']}]({address})" if address else link["label"]
 
     parts = FENCE.split(markdown)
     return "".join(part if FENCE.fullmatch(part) else LINK.sub(led, part) for part in parts)

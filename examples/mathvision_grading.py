@@ -3,7 +3,8 @@
     python examples/mathvision_grading.py FOLDER
 
 FOLDER holds `testmini.jsonl` (`id, answer, options`) and `responses/*.jsonl` (`id, model, response, model_answer,
-correct`), prepared from MATH-Vision (see `mathvision_pairs.py` for the source). The table is in docs/reference/grading.md.
+correct`), prepared from MATH-Vision (see `mathvision_pairs.py` for the source). The table is in
+docs/reference/grading.md.
 """
 
 import argparse

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from difference_feedback.bench.cells import cells_of, check_cell
+from difference_feedback.bench.cells import cells_of, check_plan, check_settings
 from difference_feedback.bench.runner import run_bench
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.loading import build_recipe, load_recipe
+from difference_feedback.runs.loading import build_recipe, load_recipe, shipped_recipes
 from difference_feedback.runs.recipes import BenchRecipe
 
 METHODS = {
@@ -49,6 +49,16 @@ def test_what_stands_nearer_to_the_method_wins() -> None:
     assert (sft.seed, sft.drafts) == (3, 9)
 
 
+def test_a_method_may_have_a_repair_model_of_its_own_kind() -> None:
+    common = METHODS["df"] | {"repair_model": "rl"}
+    mild = common | {"repair_rl": {"edit_cost_weight": 0.2}, "repair_sft": {"drafts": 7}}
+    made = plan(seeds=[0], repair_sft={"drafts": 9}, methods={"df": common, "mild": mild, "same": common})
+    df, other, same = cells_of(made)
+    assert (other.parts["sft"].drafts, other.parts["rl"].edit_cost_weight) == (7, 0.2)
+    assert (df.parts["sft"].drafts, df.parts["rl"].edit_cost_weight) == (9, 0.5)
+    assert df.hash == same.hash != other.hash
+
+
 def test_a_sweep_multiplies_the_trained_methods() -> None:
     made = plan(seeds=[0], sweep={"trl.learning_rate": [1e-4, 2e-4], "trl.epsilon": [0.1, 0.2]})
     cells = cells_of(made)
@@ -85,6 +95,8 @@ def test_a_hash_changes_with_what_shapes_the_result_and_nothing_else() -> None:
         ({"methods": {"x": {"label": "x", "kind": "base", "set": {"seed": 1}}}}, ["methods.x", "set"]),
         ({"methods": {"x": {"label": "x", "recipe": "nano_grop"}}}, ["nano_grop", "nano_grpo"]),
         ({"train": {"problem": 3}}, ["methods.grpo", "'problem'", "'problems'"]),
+        ({"methods": {"x": METHODS["df"] | {"repair_rl": {"drafts": 9}}}}, ["methods.x.repair_rl", "repair_model: rl"]),
+        ({"methods": {"x": METHODS["df"] | {"repair_sft": {"draft": 9}}}}, ["methods.x, repair_sft", "'drafts'"]),
     ],
 )
 def test_a_mistake_is_reported_before_anything_runs(changes: dict[str, Any], parts: list[str]) -> None:
@@ -106,15 +118,14 @@ def test_shipped_plans_resolve_and_their_main_tables_are_the_same(name: str) -> 
     assert small <= {cell.hash for cell in cells_of(made)}
 
 
-def test_every_shipped_method_can_be_configured(tmp_path: Path) -> None:
-    from difference_feedback.policy.train import host_config
-
-    for name in ("bench_full", "bench_long"):
-        shipped = load_recipe(name, BenchRecipe, ["seeds=[0]"])
-        for cell in cells_of(shipped):
-            check_cell(cell, shipped.methods[cell.method])
-            if "train" in cell.parts:
-                host_config(cell.parts["train"])
+def test_every_shipped_method_can_be_configured() -> None:
+    names = [name for name in shipped_recipes() if name.startswith("bench_")]
+    assert len(names) > 5
+    for name in names:
+        shipped = load_recipe(name, BenchRecipe)
+        cells = [cell for cell in cells_of(shipped) if cell.seed == shipped.seeds[0]]
+        check_plan(shipped, cells)
+        check_settings(shipped, cells)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,9 @@ def test_help_shows_the_commands_in_the_method_s_order() -> None:
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("command", [*[(name,) for name in COMMANDS], ("repair", "sft"), ("repair", "rl")])
+@pytest.mark.parametrize(
+    "command", [*[(name,) for name in COMMANDS], ("repair", "sft"), ("repair", "rl"), ("repair", "check")]
+)
 def test_every_command_has_help_with_an_example(command: tuple[str, ...]) -> None:
     code, text = run(*command, "--help")
     assert code == 0

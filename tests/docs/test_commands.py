@@ -1,4 +1,4 @@
-"""Every command line on a page can be given: its command, its options, its recipe and its keys exist and fit together."""
+"""Every command line on a page can be given: its command, options, recipe and keys exist, and fit together."""
 
 import re
 import shlex

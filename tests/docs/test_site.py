@@ -33,23 +33,25 @@ def _leaves(nav: Any) -> Iterator[str]:
         yield from _leaves(item)
 
 
+def _without_blocks(page: Path) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
 def _prose(page: Path) -> str:
     """A page without its blocks and spans of code."""
-    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"`[^`\n]+`", "`code`", text)
+    return re.sub(r"`[^`\n]+`", "`code`", _without_blocks(page))
 
 
 def _anchors(page: Path) -> list[str]:
     """Its headings as GitHub and the site name them in addresses."""
-    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    headings = (
-        re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in re.findall(r"^#+ +(.*)$", text, re.MULTILINE)
-    )
-    return [re.sub(r"[^\w -]", "", title.strip().lower()).replace(" ", "-") for title in headings]
+    titles = re.findall(r"^#+ +(.*)$", _without_blocks(page), re.MULTILINE)
+    headings = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", title) for title in titles)
+    return [re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-") for heading in headings]
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
-    nav = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)["nav"]  # noqa: S506 - it is a SafeLoader
+    nav = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)["nav"]
     pages = [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")]
     assert sorted(_leaves(nav)) == sorted([*pages, *ROOT_PAGES.values()])
 
@@ -74,7 +76,7 @@ def test_pages_that_the_code_names_exist() -> None:
 
 
 def test_pages_load_nothing_from_other_servers() -> None:
-    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)  # noqa: S506 - it is a SafeLoader
+    settings = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), _Loader)
     assert settings["theme"]["font"] is False
     for page in PAGES:
         assert not re.search(r"!\[[^\]]*\]\(https?:|<(script|iframe|link|img)\b", _prose(page)), page

@@ -122,6 +122,24 @@ def test_a_repair_model_with_other_tokens_scores_nothing(tmp_path: Path) -> None
     assert not (tmp_path / "refused").exists()
 
 
+def test_the_process_reward_model_of_prime_learns_to_tell_right_answers_from_wrong_ones(tmp_path: Path) -> None:
+    """Four questions again and again, on a policy that stands still. At first all rewards are 0, which is chance."""
+    recipe = recipe_of(
+        *("nano_grpo", "method=prime", "problems=4", "evaluation.problems=1", "evaluation.every=0"),
+        *("trl.max_steps=10", "trl.save_strategy=no", "trl.learning_rate=1e-9", "trl.prompt_accuracy_high=1.0"),
+        *("trl.per_device_train_batch_size=32", "trl.num_generations=8", "trl.prompt_accuracy_low=0.0"),
+        *("trl.prm_beta=1.0", "trl.prm_learning_rate=1e-3"),
+    )
+    run = Run(tmp_path / "run", recipe)
+    summary = train(recipe, run)
+    rows = [row for row in run.metrics() if "prime/prm_loss" in row]
+    assert rows[0]["prime/prm_loss"] == pytest.approx(0.6931, abs=1e-4)
+    shares = [row.get("prime/ordered_share") for row in rows]
+    assert min(share for share in shares[-3:] if share is not None) > 0.9
+    assert summary["method"] == "prime"
+    assert summary["cpu_seconds"] > 0
+
+
 def test_a_budget_ends_the_run_and_what_was_spent_before_counts(tmp_path: Path) -> None:
     recipe = recipe_of("nano_grpo", "budget_cpu_seconds=100.5", "trl.max_steps=50", "evaluation.every=0")
     run = Run(tmp_path, recipe)
@@ -157,7 +175,12 @@ def test_training_on_a_file_of_real_questions(tmp_path: Path) -> None:
     ("name", "overrides", "says"),
     [
         ("nano_df_grpo", ["repair_model=null"], "needs repair_model"),
-        ("nano_grpo", ["repair_model=nano"], "GRPO repairs nothing"),
+        ("nano_grpo", ["repair_model=nano"], "grpo repairs nothing"),
+        ("nano_grpo", ["method=prime", "repair_model=nano"], "prime repairs nothing"),
+        ("nano_grpo", ["method=ar-grpo", "objective=gspo"], "objective: gspo"),
+        ("nano_grpo", ["method=prime", "lora={}"], "lora"),
+        ("nano_grpo", ["method=prime", "trl.ar_alpha=0.1"], "ar_alpha"),
+        ("nano_grpo", ["method=prime", "trl.prm_gamma=2.0"], "prm_gamma"),
         ("nano_grpo", ["data={path: none.jsonl}"], "none.jsonl"),
         ("nano_grpo", ["host=verl"], "host: verl"),
         ("nano_grpo", ["trl.seed=3"], "set by the run itself"),

@@ -210,7 +210,9 @@ def test_a_mistake_is_found_before_anything_is_loaded_or_made(outcomes: list[lis
     assert seconds < 3
 
 
-@pytest.mark.parametrize("name", [name for name in shipped_recipes() if name.startswith("nano_")])
+@pytest.mark.parametrize(
+    "name", [name for name in shipped_recipes() if name.startswith("nano_") and name != "nano_repair_check"]
+)
 def test_shipped_recipes_pass(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     kinds = {"repair_sft": RepairSFTRecipe, "repair_rl": RepairRLRecipe, "evaluate": EvaluateRecipe}
     from difference_feedback.runs.recipes import BaseRecipe

@@ -15,10 +15,11 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
+from difference_feedback.runs.repair_check import RepairCheckRecipe
 from difference_feedback.runs.validation import build_config
 from difference_feedback.runs.yaml_text import parse_yaml
 
-CLASSES = (BaseRecipe, RepairSFTRecipe, RepairRLRecipe, TrainRecipe, EvaluateRecipe, BenchRecipe)
+CLASSES = (BaseRecipe, RepairSFTRecipe, RepairRLRecipe, TrainRecipe, EvaluateRecipe, BenchRecipe, RepairCheckRecipe)
 RECIPES = {recipe.model_fields["kind"].default: recipe for recipe in CLASSES}
 
 

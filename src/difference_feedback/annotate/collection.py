@@ -113,6 +113,7 @@ def _without_answer(questions: Sequence[VisualQuestion], responses: Sequence[Res
     if not any(texts):
         return ""
     return (
-        f" {len(texts)} of {len(responses)} responses state no final answer that the rule can read (docs/reference/grading.md); "
-        f"one ends in {max(texts, key=len)[-80:]!r}. Ask for an answer by data.instruction, or grade by reward."
+        f" {len(texts)} of {len(responses)} responses state no final answer that the rule can read "
+        f"(docs/reference/grading.md); one ends in {max(texts, key=len)[-80:]!r}. Ask for an answer by "
+        "data.instruction, or grade by reward."
     )

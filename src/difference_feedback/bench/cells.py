@@ -117,11 +117,11 @@ def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: i
     evaluation = plan.evaluation.model_dump(exclude_unset=True)
     if method.kind == "train":
         if method.repair_model or method.oracle_repairs_first:
-            changes = [plan.repair_sft, method.repair_sft]
-            parts["sft"] = _recipe(RepairSFTRecipe, "nano_repair_sft", changes, seed, (), f"{source}, repair_sft")
+            stage = [plan.repair_sft, method.repair_sft]
+            parts["sft"] = _recipe(RepairSFTRecipe, "nano_repair_sft", stage, seed, (), f"{source}, repair_sft")
         if method.repair_model == "rl":
-            changes = [plan.repair_rl, method.repair_rl]
-            parts["rl"] = _recipe(RepairRLRecipe, "nano_repair_rl", changes, seed, (), f"{source}, repair_rl")
+            stage = [plan.repair_rl, method.repair_rl]
+            parts["rl"] = _recipe(RepairRLRecipe, "nano_repair_rl", stage, seed, (), f"{source}, repair_rl")
         changes = [plan.train, {"evaluation": evaluation, "tasks": plan.tasks[tasks]}, method.set]
         budget = {"budget_cpu_seconds": plan.budget_cpu_seconds, "trl": {"max_steps": 1_000_000}}
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
@@ -130,13 +130,10 @@ def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: i
         raise ConfigError(
             f"{source}: kind {method.kind} has no recipe: leave out set, repair_model and oracle_repairs_first."
         )
-    for part, changes, made_by in (
-        ("sft", method.repair_sft, "repair_model, sft or rl"),
-        ("rl", method.repair_rl, "repair_model: rl"),
-    ):
-        if changes and part not in parts:
+    for part, values in (("sft", method.repair_sft), ("rl", method.repair_rl)):
+        if values and part not in parts:
             raise ConfigError(
-                f"{source}.repair_{part}: this method has no such stage: give {made_by}, or leave it out."
+                f"{source}.repair_{part}: this method has no such stage: give repair_model: {part}, or leave it out."
             )
     design: dict[str, Any] = {
         "method": method.model_dump(

@@ -172,13 +172,11 @@ def _comparison(
     a = first[[seeds.index(seed) for seed in shared]]
     b = second[[other_seeds.index(seed) for seed in shared]]
     difference = a - b
-    interval = _interval("difference", difference)
     return {
         "method": name,
         "against": other,
         "labels": [name_of(by_method[key][0], "label") for key in (name, other)],
-        **interval,
-        "paired_t": interval,
+        **_interval("difference", difference),
         "seeds": shared,
         "per_seed": difference.mean(axis=1).tolist(),
         **_overtaken(by_method[name], by_method[other], shared, base),

@@ -76,14 +76,14 @@ def _figures(rows: Iterable[Mapping[str, Any]]) -> dict[str, float] | None:
 REPAIR_FIGURES = ("accuracy_at_1", "accuracy_at_2", "edit_cost", "blind_share", "audit_survival", "drafts")
 
 
-def repair_figures(folder: Path) -> dict[str, float | None]:
-    """What the last stage of a repair model's training, a run in `folder`, measured after it.
+def repair_figures(folder: Path) -> dict[str, float | None] | None:
+    """What the last stage of a repair model's training, a run in `folder`, measured after it. None: nothing.
 
     `accuracy_at_1` and `accuracy_at_2` (right repairs with one and with two samples), `edit_cost`, `blind_share` and
     `audit_survival` are those of `repair.quality.RepairQuality`, on its held-out `drafts`.
     """
-    after = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["after"]
-    return {name: after[name] for name in REPAIR_FIGURES}
+    after = json.loads((folder / "summary.json").read_text(encoding="utf-8")).get("after")
+    return after and {name: after.get(name) for name in REPAIR_FIGURES}
 
 
 def machine() -> dict[str, Any]:

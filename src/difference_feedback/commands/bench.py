@@ -27,8 +27,8 @@ def bench(
     """Compare methods with the same compute: run every method of a plan for every seed and set of tasks.
 
     Each combination is a cell, a run of its own. Its result is a row of results.jsonl in the bench's folder. The tables
-    show the methods that have run on all seeds; the others are listed below them. The same command continues an interrupted bench, and runs the cells that were added
-    to its plan.
+    show the methods that have run on all seeds; the others are listed below them. The same command continues an
+    interrupted bench, and runs the cells that were added to its plan.
 
     [bold]Example:[/] difference-feedback bench bench_small --jobs 2
 

@@ -1,5 +1,7 @@
 """`difference-feedback repair check`: is training with this repair model likely to pay?"""
 
+import os
+
 from difference_feedback.commands.arguments import Arguments, Output, Overwrite, open_run
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.terminal import echo
@@ -25,11 +27,10 @@ def check(arguments: Arguments = None, output: Output = None, overwrite: Overwri
     repairs.via=endpoint repairs.endpoint.url=http://127.0.0.1:8000/v1 repairs.endpoint.model=repair
     """
     from difference_feedback.runs.check_repair import check_repair_check
-    from difference_feedback.runs.first_rank import is_first_rank
     from difference_feedback.runs.repair_check import RepairCheckRecipe
     from difference_feedback.runs.terminal import Terminal
 
-    if not is_first_rank():
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ConfigError("repair check runs in one process: start it without `accelerate launch` or `torchrun`.")
     recipe, run = open_run(
         arguments, RepairCheckRecipe, "nano_repair_check", output, overwrite, check=check_repair_check

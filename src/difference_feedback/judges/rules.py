@@ -2,7 +2,8 @@
 
 An answer names options, says yes or no, or has a value; `choices` and `values` read it. In training, a wrong answer
 taken for right does more harm than a right one taken for wrong, so an answer that no rule can read safely is not
-correct. Nothing here raises an error, and the time for an answer is limited. The rules stand in docs/reference/grading.md.
+correct. Nothing here raises an error, and the time for an answer is limited. The rules stand in
+docs/reference/grading.md.
 """
 
 import math

@@ -9,10 +9,10 @@ import numpy as np
 
 from difference_feedback.data.draft_rows import DraftRow, load_draft_rows
 from difference_feedback.data.question import Question
-from difference_feedback.errors import DataError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.answers import Rollout
 from difference_feedback.judges.extraction import final_answer
-from difference_feedback.judges.questions import EMBEDDED, Grader, draft_questions, grader_of
+from difference_feedback.judges.questions import EMBEDDED, FINAL_ANSWER, Grader, draft_questions, grader_of
 from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.repairs import RepairRequest
 from difference_feedback.models.end_tokens import written_end
@@ -133,7 +133,7 @@ class _Sampled:
                 if not group.correct and given is None:
                     alone += 1
                     continue
-                reference = group.correct[rng.integers(len(group.correct))].text if group.correct else given
+                reference = group.correct[rng.integers(len(group.correct))].text if group.correct else str(given)
                 siblings = tuple(group.correct)
                 drafts.append(
                     Draft(f"{name}-{k}", name, group.problem, wrong.token_ids, wrong.text, reference, siblings)
@@ -156,11 +156,17 @@ class _FromFile:
         self.recipe, self.name = recipe, recipe.wrong_answers
         self.remedy = "Its rows are right by the grader: look at `answer` and at `reward`."
         weights = recipe.repair_model == "policy" or recipe.min_probability > 0
+        self.policy: Any
         self.policy, self.processor = _load(recipe) if weights else (None, load_processor(recipe.policy))
         file = load_draft_rows(
             wrong_answers_file(local_path(recipe.wrong_answers)), prompt_form(recipe.system_prompt).system
         )
-        embedded = recipe.reward is None and all(row.rule == EMBEDDED.name for row in file.rows)
+        rules = {row.rule for row in file.rows} - {None}
+        embedded = recipe.reward is None and rules == {EMBEDDED.name}
+        if recipe.reward is None and not embedded and (others := sorted(rules - {FINAL_ANSWER.name})):
+            raise ConfigError(
+                f"reward: rows of {self.name} were graded by {others[0]}: give that as reward, or reward=final-answer."
+            )
         self.grader: Grader = EMBEDDED if embedded else grader_of(recipe.asking)
         self.problems = list(file.problems)
         self.rows = [row for row in map(self._with_answer, file.rows) if row is not None]

@@ -103,7 +103,7 @@ class Dose:
                 f"dose: {len(points)} points with {len(self.seeds)} seeds do not determine the rule: give at least "
                 "three points that differ in both shares, each with at least two seeds."
             )
-        self.coefficients: Vector = np.linalg.lstsq(design, gains, rcond=None)[0]
+        self.coefficients: Vector = np.asarray(np.linalg.lstsq(design, gains, rcond=None)[0], np.float64)
         """`a`, `b`, `c`."""
         self._inverse = np.linalg.inv(design.T @ design)
         self._rows = n

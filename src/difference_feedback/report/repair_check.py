@@ -90,7 +90,9 @@ def placed(recipe: RepairCheckRecipe, figures: Mapping[str, Any], cost: Mapping[
     name = recipe.repairs.endpoint.model if recipe.repairs.endpoint else str(recipe.repair_model)
     clean = figures["clean_chosen"]
     known = clean is not None and clean["share"] is not None
-    return Placed(name, _measured(figures["usable"]), _measured(clean) if known else None, cost and cost["overhead"])
+    return Placed(
+        name, _measured(figures["usable"]), _measured(clean) if known else None, cost["overhead"] if cost else None
+    )
 
 
 def show_check(summary: Mapping[str, Any], console: Console) -> None:

@@ -37,7 +37,7 @@ def repair_figures(rows: Repairs, rounds: Sequence[Mapping[str, Any]], reviews: 
     right = [row for row in answered if row["right"]]
     chosen = [row for row in answered if row["chosen"]]
     source, is_clean = _who_knows(right, reviews)
-    usable = [of[0] | {"usable": any(row["chosen"] for row in of)} for of in judged.values()]
+    usable = [{**of[0], "usable": any(row["chosen"] for row in of)} for of in judged.values()]
     compared = [row for row in answered if row.get("right_without_image") is not None and row["right"] is not None]
     counts = Counter(row["refused"] for row in rows if row["refused"])
     return {
@@ -121,7 +121,8 @@ def _without_image(rows: Repairs) -> dict[str, Any] | None:
         for of in _grouped(rows, "question_id").values()
     ]
     fall, interval = _mean(falls)
-    seen, blank = (_share(rows, lambda row, name=name: row[name]) for name in ("right", "right_without_image"))
+    seen = _share(rows, lambda row: row["right"])
+    blank = _share(rows, lambda row: row["right_without_image"])
     return {"with": seen, "without": blank, "fall": fall, "interval": interval}
 
 

@@ -130,7 +130,7 @@ class PRIMETrainer(ExactResume):
         losses, count = torch.zeros((), device=rewards.device), kept.sum()
         if self.prm is None or not count:
             return rewards
-        for part in rows.split(self.args.per_device_train_batch_size):
+        for part in rows.split(self.args.per_device_train_batch_size) if len(rows) else ():
             selected = select_rows(batch, part.tolist())
             with torch.no_grad():
                 reference = self._answer_logps(self.reference, selected)

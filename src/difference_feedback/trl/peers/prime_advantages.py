@@ -50,10 +50,12 @@ def prime_advantages(
             writes `r_phi(y)`, which is the sum elsewhere; its text and the authors' code take the average.
         outcomes, outcome_baselines: an answer's reward, and the mean of its siblings', `(B,)`.
 
-    Rows with a baseline that is NaN have no siblings to be compared with: their advantages are 0.
+    Rows whose outcome or its baseline is NaN are compared with nothing: their advantages are 0. Rewards that are no
+    numbers stay so, which ends the run.
     """
     process = discounted_returns((rewards - reward_baselines[:, None]) * mask, gamma)
-    return torch.nan_to_num((process + (outcomes - outcome_baselines)[:, None]) * mask, nan=0.0)
+    outcome = (outcomes - outcome_baselines)[:, None]
+    return torch.where(outcome.isfinite(), (process + outcome) * mask, 0.0)
 
 
 def prm_loss(answer_rewards: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
