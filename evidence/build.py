@@ -20,6 +20,7 @@ from difference_feedback.report.dose import SHIPPED
 from difference_feedback.report.dose_chart import dose_chart
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
+from fields import field_tables
 from metrics_page import metrics_list
 from plots import compute_plot, difference_plot, hosts_plot
 from recipe_keys import recipe_keys
@@ -61,6 +62,7 @@ def blocks(kept: Kept) -> dict[str, str]:
         "hosts": hosts_table(kept.values("hosts")),
         "metrics": metrics_list(),
         "recipe keys": recipe_keys(),
+        **field_tables(),
         "sizing": sizing_table(),
         "speed": speed_table(kept.lines("speed")),
     }

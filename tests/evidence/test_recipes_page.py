@@ -15,13 +15,16 @@ from difference_feedback.runs.recipes import (
     RepairSFTRecipe,
     TrainRecipe,
 )
+from difference_feedback.runs.repair_check import RepairCheckRecipe
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = (DOCS / "reference" / "recipe_keys.md").read_text(encoding="utf-8")
 GUIDE = (DOCS / "recipes.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("kind", [TrainRecipe, EvaluateRecipe, BenchmarksRecipe, RepairSFTRecipe, RepairRLRecipe])
+@pytest.mark.parametrize(
+    "kind", [TrainRecipe, EvaluateRecipe, BenchmarksRecipe, RepairSFTRecipe, RepairRLRecipe, RepairCheckRecipe]
+)
 def test_every_key_is_listed(kind: Any) -> None:
     for name in set(kind.model_fields) - {"kind"}:
         assert f"- `{name}` (" in KEYS

@@ -159,9 +159,8 @@ def test_a_user_s_file_a_server_and_people_who_review(
     words += [f"repairs.endpoint.url={openai_server.url}", "repairs.endpoint.model=nano", "num_repairs=1"]
     words += ["reward=" + str(tmp_path / "lenient.py") + ":right", "blank_image=false", f"--output={tmp_path / 'run'}"]
     drafts = [row["draft"] for row in rows_of_a_user()[:4]]
-    (tmp_path / "lenient.py").write_text(
-        f"def right(completions, **columns):\n    return [float(c[-1]['content'] not in {drafts!r}) for c in completions]\n"
-    )
+    known = f"[float(c[-1]['content'] not in {drafts!r}) for c in completions]"
+    (tmp_path / "lenient.py").write_text(f"def right(completions, **columns):\n    return {known}\n")
     code, said = command(*words)
     assert code == 0, said
     said = " ".join(said.split())

@@ -78,11 +78,13 @@ class AuditStatistics:
     """What an auditor found in one run. Shares refer to the repairs that it judged."""
 
     judged: int
+    """Repairs with a verdict."""
     outages: int = 0
     """Repairs without a verdict, because the auditor failed."""
     hits: dict[str, int] = field(default_factory=dict)
     """Number of repairs by failure mode, without `clean`."""
     hit_rate: float | None = None
+    """Share of the judged repairs with a fault."""
     hit_rate_interval: tuple[float, float] | None = None
     """95 % interval, Wilson's."""
 

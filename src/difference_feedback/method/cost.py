@@ -179,6 +179,7 @@ class CostTerms:
     answers: float
     """Sampled for a step."""
     p_err: float
+    """Wrong answers over judged answers."""
     repaired: float
     """Wrong answers of a step for which repairs were requested."""
     num_repairs: float

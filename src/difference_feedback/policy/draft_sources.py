@@ -161,9 +161,13 @@ class _FromFile:
         file = load_draft_rows(
             wrong_answers_file(local_path(recipe.wrong_answers)), prompt_form(recipe.system_prompt).system
         )
-        rules = {row.rule for row in file.rows} - {None}
+        rules = {row.rule for row in file.rows if row.rule is not None}
         embedded = recipe.reward is None and rules == {EMBEDDED.name}
-        if recipe.reward is None and not embedded and (others := sorted(rules - {FINAL_ANSWER.name})):
+        if (
+            recipe.reward is None
+            and not embedded
+            and (others := sorted(rule for rule in rules if rule != FINAL_ANSWER.name))
+        ):
             raise ConfigError(
                 f"reward: rows of {self.name} were graded by {others[0]}: give that as reward, or reward=final-answer."
             )

@@ -74,11 +74,14 @@ def measure_repairs(recipe: RepairCheckRecipe, run: Run) -> None:
     if source.problems:
         console.print(f"{len(source.problems)} rows cannot be used:")
         print_problems(source.problems, console)
+        if not any(row.get("kind") == "rows" for row in run.metrics()):
+            run.log(step=0, kind="rows", left_out=[str(problem) for problem in source.problems])
     checker = _Checker(recipe, run, source.policy, source.processor, source.grader)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Repairing wrong answers", total=recipe.drafts, completed=known)
         for number, drafts in source.rounds(done, recipe.drafts - known):
             checker.measure(number, drafts)
+            print_problems(drafts.left_out, console)
             known += len(drafts.drafts)
             progress.update(task, completed=known)
     if not known:

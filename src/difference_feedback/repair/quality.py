@@ -29,7 +29,9 @@ class RepairQuality:
     """Shares are of all drafts; edit costs and masks are of the drafts with a feasible repair, the chosen one each."""
 
     drafts: int
+    """Held-out wrong answers."""
     num_samples: int
+    """Repairs of each draft."""
     accuracy_at_1: float | None
     """Expected for one sampled repair: the share of correct ones among all that were judged. None: none was."""
     accuracy_at_2: float | None
@@ -37,10 +39,13 @@ class RepairQuality:
     feasible_share: float | None
     """At least one of the `num_samples` is right. [DF, Eq. 6]"""
     edit_cost: float | None
+    """Mean edit cost of the chosen repairs. [DF, Eq. 2]"""
     oracle_edit_cost: float | None
     """Of the oracle's repairs of the same drafts."""
     mask: MaskQuality | None
+    """How well the tokens that the repairs change match those that state a wrong value."""
     oracle_mask: MaskQuality | None
+    """The same of the oracle's repairs."""
     mask_drafts: int
     """Drafts whose error positions are known and that have a feasible repair."""
     cpu_seconds: float

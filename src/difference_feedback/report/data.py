@@ -89,6 +89,7 @@ class RepairStage(Schema):
     cpu_seconds: float | None = None
     """Processor time of the training since the stage before."""
     gpu_seconds: float | None = None
+    """The same of GPU time."""
 
 
 class RepairFigures(Schema):
@@ -103,7 +104,9 @@ class FactorFigures(Schema):
     """The factors of the repair reward, Eq. 4: means over the steps of a run."""
 
     reward_without_factors: float | None = None
+    """`R - λ C_edit`."""
     reward_with_factors: float | None = None
+    """The same times the factors: the reward of Eq. 4."""
     visual_kept: Accuracy | None = None
     """Share of repairs with the factor `g_vis` = 1; None: switched off."""
     audit_kept: Accuracy | None = None
@@ -111,6 +114,7 @@ class FactorFigures(Schema):
     right_without_image: Accuracy | None = None
     """Share of the blank-image repairs that were right."""
     audit: AuditStatistics | None = None
+    """What the auditor found."""
     agreement: Agreement | None = None
     """Not in the file: the report computes it from reviews.jsonl in the run's folder."""
 
@@ -121,9 +125,13 @@ class Summary(Schema):
     base_accuracy: Accuracy | None = None
     """The policy before any reinforcement learning."""
     before: RepairStage | None = None
+    """A repair model before its training."""
     after: RepairStage | None = None
+    """The same after it."""
     cpu_seconds: float | None = None
+    """Processor seconds of the training."""
     gpu_seconds: float | None = None
+    """GPU seconds of the training. None: the run held no GPU."""
     factors: FactorFigures | None = None
     """The factors of a `repair rl` run."""
     cost: dict[Clock, CostTerms] | None = None
@@ -140,6 +148,7 @@ class CurvePoint(Schema):
     """A row of metrics.jsonl that has an accuracy."""
 
     step: Step = 0
+    """Updates so far."""
     cpu_seconds: float | None = None
     """Processor time of the method so far: `setup_cpu_seconds` included, evaluations not counted."""
     gpu_seconds: float | None = None
@@ -148,14 +157,18 @@ class CurvePoint(Schema):
     """Wall time of the steps so far, where the host cannot measure processor time. The chart shows it only when no
     curve of the report has GPU or processor seconds."""
     accuracy: Accuracy
+    """Needed. Held-out accuracy at this step."""
     interval: Interval | None = None
+    """95 % interval of the accuracy."""
 
 
 class RewardPoint(Schema):
     """Any row of metrics.jsonl."""
 
     step: Step = 0
+    """Updates so far."""
     reward: float | None = None
+    """Mean reward of the sampled answers."""
 
 
 class ShownMetric(Schema):
@@ -215,6 +228,7 @@ class ShownAnswer(Schema):
     roots: list[bool] | None = None
     """The tokens of `errors` that do not follow from an earlier error."""
     reward: float | None = None
+    """Its reward."""
 
     @model_validator(mode="after")
     def _equal_lengths(self) -> "ShownAnswer":
@@ -229,20 +243,23 @@ class Example(Schema):
     """A row of examples.jsonl."""
 
     id: str = ""
+    """Of the question."""
     task: str = ""
+    """Of the question."""
     question: str
-    """Needed."""
+    """Needed. Its text."""
     images: list[ImageURL] = []
-    """Data URLs."""
+    """Of the question: PNG, JPEG, WebP or GIF."""
     answer: str | None = None
     """The right answer."""
     reference: str | None = None
     """The right answer that the repair model saw."""
     wrong: ShownAnswer
-    """Needed."""
+    """Needed. The wrong answer."""
     repair: ShownAnswer = Field(validation_alias=AliasChoices("repair", "repaired"))
-    """Needed. Files of earlier versions call it `repaired`."""
+    """Needed. The repair. Files of earlier versions call it `repaired`."""
     edit_cost: float | None = None
+    """The share of tokens that the repair changes, Eq. 2."""
 
 
 class Curve(Schema):
@@ -258,7 +275,7 @@ class BenchmarkScore(Schema):
     task: str
     """Needed. The harness's name of the task."""
     model: str
-    """Needed."""
+    """Needed. A folder or a name on the hub."""
     benchmark: str | None = None
     """The benchmark whose own answer rule `score` goes by."""
     problems: int
@@ -266,15 +283,19 @@ class BenchmarkScore(Schema):
     score: Accuracy | None = None
     """Share of right answers by this package's form of the benchmark's rule."""
     interval: Interval | None = None
+    """95 % interval of `score`."""
     rule: str | None = None
+    """The benchmark by whose rule `score` was graded."""
     unjudged: int = 0
     """Answers without a verdict, which do not count."""
     harness_metric: str | None = None
+    """The name of the harness's own measure."""
     harness_value: float | None = None
     """The harness's own score, as it gives it."""
     harness_score: Accuracy | None = None
     """The same as a share; None for a measure that is none."""
     harness_interval: Interval | None = None
+    """95 % interval of `harness_score`."""
     harness_left_out: str | None = None
     """Why the harness has no score of its own."""
     judge: str | None = None

@@ -30,18 +30,19 @@ SHOWN = 4
 """Examples of each kind on the page."""
 
 
-def finish_check(recipe: RepairCheckRecipe, run: Run, problems: Sequence[str] = ()) -> dict[str, Any]:
+def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
     """Write summary.json and the page from the rows of a measured run, and return the summary.
 
     People may review its audits.jsonl afterwards: another call takes what they say into account.
     """
     rows = read_rows(run.folder / "repairs.jsonl")
-    rounds = [row for row in run.metrics() if row.get("kind") == "round"]
+    metrics = run.metrics()
+    rounds = [row for row in metrics if row.get("kind") == "round"]
     figures = repair_figures(rows, rounds, reviews_of(run.folder))
     cost = step_cost(recipe, figures)
     dose, model = load_dose(), placed(recipe, figures, cost)
     verdict = judge(dose, model)
-    left_out = [*problems, *(text for row in rounds for text in row.get("left_out") or ())]
+    left_out = [text for row in metrics for text in row.get("left_out") or ()]
     summary = {
         "repair_model": model.name,
         "policy": recipe.policy,
@@ -120,9 +121,9 @@ def figure_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
     ]
     rows = [
         _of_share("right repairs", summary["right"]),
-        _of_share(f"wrong answers with a usable one of {k}", summary["usable"]),
-        _of_share(f"clean among the right{by}", summary["clean"]),
-        _of_share("clean among the usable", summary["clean_chosen"]),
+        _of_share(f"wrong answers repaired (K = {k})", summary["usable"]),
+        _of_share(f"clean among right{by}", summary["clean"]),
+        _of_share("clean among usable", summary["clean_chosen"]),
     ]
     if cost := summary["edit_cost"]:
         low, middle, high = cost["quartiles"]

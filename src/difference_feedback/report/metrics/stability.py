@@ -92,7 +92,8 @@ STABILITY = Topic(
             unit="nats",
             text="Difference between vLLM and the trainer in the log-probability of a sampled token: mean and largest.",
             healthy=(
-                "Mean up to 0.1. The nano base: 0.006 in bfloat16 and 0.00002 in float32; 0.69 with another prompt."
+                "Mean up to 0.1; 0.01 is rounding. The nano base: 0.006 in bfloat16, 0.00002 in float32, and 0.69 with "
+                "another prompt."
             ),
             remedy=(
                 "Above: vLLM has other weights, another prompt or another precision than the trainer. See [rollouts by"
