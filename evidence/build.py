@@ -13,7 +13,6 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 from context import PAGES, context, dose_rule, dose_values, render
 from difference_feedback.bench.results import load_results
@@ -28,7 +27,7 @@ from recipe_keys import recipe_keys
 from script_tables import drafted_table, factor_table, hosts_table
 from sizing import sizing_table
 from speed_table import speed_table
-from study import RESULTS, Kept
+from study import RESULTS, Kept, to_json
 from tables import REPAIRS, baseline_of, demo_table
 
 ROOT = Path(__file__).parents[1]
@@ -113,11 +112,6 @@ def keep(folder: Path, plan: str, anew: bool, results: Path = RESULTS) -> None:
     rows = {row["hash"]: row for path in sources for row in load_results(path)}
     kept.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8")
     print(f"{len(rows)} cells kept in {kept}")
-
-
-def to_json(values: Any) -> str:
-    """The text of a file of values."""
-    return json.dumps(values, indent=1) + "\n"
 
 
 def write(kept: Kept) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 import script_tables
@@ -140,6 +139,8 @@ def _fair(kept: Kept) -> dict[str, Any]:
     }
 
 
+RIGHT = 0.8
+"""The share of right repairs that the sentence about dose and response is about: the paper reports 0.81."""
 ANSWERS = 64
 """Sampled for one update in all plans of the bench."""
 
@@ -186,21 +187,29 @@ def _dose(kept: Kept) -> dict[str, Any]:
     }
 
 
-def dose_sentence(rule: Dose, right: float = 0.8) -> str:
-    """How many of the right repairs must be clean, where the share `right` of all repairs is right."""
-    clean = rule.break_even(right)
-    sure = next((c for c in np.linspace(0, 1, 101) if rule.gain(right, float(c)).verdict == "pays"), None)
-    if clean is None or clean > 1:
-        needed = "DF does not gain on GRPO, however clean they are"
-    elif sure is None:
-        needed = f"DF gains on GRPO from {100 * clean:.0f} % clean ones among them, but at no share for sure"
-    elif sure == 0:
-        needed = "DF gains on GRPO, however few of them are clean"
-    else:
-        least = f"from {100 * clean:.0f} % clean ones among them" if clean > 0 else "however few of them are clean"
-        needed = f"DF gains on GRPO {least}, and by its 95 % interval for sure from {100 * sure:.0f} %"
+def dose_sentence(rule: Dose) -> str:
+    """How many of the right repairs must be clean, where `RIGHT` of all repairs are right; else, where all are."""
     early = "By a first rule, from " if rule.provisional else "By the rule fitted to "
-    return f"{early}{len(rule.points)} measured points: where {100 * right:.0f} % of the repairs end right, {needed}."
+    text = f"{early}{len(rule.points)} measured points: {_needed(rule, RIGHT)}"
+    clean = rule.break_even(RIGHT)
+    return text if clean is not None and clean <= 1 else f"{text} {_capital(_needed(rule, 1.0))}"
+
+
+def _needed(rule: Dose, right: float) -> str:
+    """From which share of clean ones on repairs pay, where the share `right` of all repairs is right."""
+    clean = rule.break_even(right)
+    sure = next((share for share in range(101) if rule.gain(right, share / 100).verdict == "pays"), None)
+    where = f"where {100 * right:.0f} % of the repairs end right, DF"
+    if clean is None or clean > 1:
+        return f"{where} does not gain on GRPO, however clean they are."
+    least = f"from {100 * clean:.0f} % clean ones among them" if clean > 0 else "however few of them are clean"
+    if sure is None:
+        return f"{where} gains on GRPO {least}, but the 95 % interval includes 0 everywhere."
+    return f"{where} gains on GRPO {least}; the 95 % interval excludes 0 from {sure} %."
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def _why(kept: Kept) -> dict[str, Any]:

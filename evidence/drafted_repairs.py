@@ -32,8 +32,8 @@ from difference_feedback.repair.drafts import sample_groups, wrong_drafts
 from difference_feedback.runs.jsonl import write_jsonl
 from difference_feedback.world import is_correct, sample_problems
 from difference_feedback.world.oracle import oracle_repair
+from study import Kept
 
-OUT = Path(__file__).parent / "results" / "drafted_repairs.json"
 BATCH = 32
 
 
@@ -94,8 +94,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             runs.append(measure(where, options.questions, seed, Path(folder)))
         print(options.label, seed, json.dumps(runs[-1]), flush=True)
-    results = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    OUT.write_text(json.dumps(results | {options.label: runs}, indent=1) + "\n", encoding="utf-8")
+    Kept().add("drafted_repairs", options.label, runs)
 
 
 if __name__ == "__main__":

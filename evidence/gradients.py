@@ -29,8 +29,8 @@ from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.trl import DFGRPOTrainer
 from difference_feedback.world import correct_answers, sample_problems, to_dataset
 from gradient_noise import cosine, flat_gradient, noise_figures
+from study import Kept
 
-OUT = Path(__file__).parent / "results" / "gradients.json"
 ARMS: dict[str, list[str]] = {
     "GRPO": ["trl.weights=ones", "trl.regroup=false"],
     "weights off": ["trl.weights=ones"],
@@ -105,10 +105,8 @@ def main() -> None:
             if figures[name]["noise_scale"] == float("inf"):
                 figures[name]["noise_scale"] = None
             print(name, json.dumps(figures[name]), flush=True)
-    before = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
     kept_settings = {"batches": options.groups, "questions": options.questions, "answers": 8 * options.questions}
-    after = before | {options.label: {"settings": kept_settings, "figures": figures}}
-    OUT.write_text(json.dumps(after, indent=1) + "\n", encoding="utf-8")
+    Kept().add("gradients", options.label, {"settings": kept_settings, "figures": figures})
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -40,8 +39,8 @@ from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.runs.model_folder import model_of
 from difference_feedback.world import Problem, is_correct, sample_problems
 from difference_feedback.world.oracle import error_tokens, oracle_repair
+from study import Kept
 
-OUT = Path(__file__).parent / "results" / "log_ratio.json"
 Drafts = Sequence[WrongDraft[Problem]]
 
 
@@ -140,8 +139,7 @@ def main() -> None:
     for seed, folder in enumerate(options.folders):
         runs.append(measure(folder, options.questions, seed))
         print(options.label, seed, json.dumps(runs[-1]), flush=True)
-    results = json.loads(OUT.read_text(encoding="utf-8")) if OUT.is_file() else {}
-    OUT.write_text(json.dumps(results | {options.label: runs}, indent=1) + "\n", encoding="utf-8")
+    Kept().add("log_ratio", options.label, runs)
 
 
 if __name__ == "__main__":

@@ -11,35 +11,20 @@ how many of the clean ones that keeps. Results go to evidence/results/plausible_
 
 import argparse
 import json
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import rankdata
 
-from difference_feedback.bench.supervised import SupervisedExample, collate
 from difference_feedback.models.load import load_model
+from difference_feedback.models.scoring import answer_logps
 from difference_feedback.repair.drafts import sample_groups, wrong_drafts
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.world import error_spans, is_correct, sample_problems
+from study import Kept
 
-OUT = Path(__file__).parent / "results" / "plausible_repairs.json"
 THRESHOLDS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2)
-BATCH = 64
-
-
-@torch.no_grad()
-def lowest_probabilities(policy: Any, processor: Any, examples: Sequence[SupervisedExample]) -> list[float]:
-    """Of each repair, the smallest probability that the policy gives one of its tokens, under its own prompt."""
-    lowest: list[float] = []
-    for start in range(0, len(examples), BATCH):
-        inputs = collate(processor, examples[start : start + BATCH])
-        labels = inputs.pop("labels")[:, 1:]
-        logps = policy(**inputs).logits[:, :-1].log_softmax(-1).gather(2, labels.clamp(min=0)[:, :, None]).squeeze(2)
-        lowest += logps.masked_fill(labels == -100, 0.0).amin(dim=1).exp().tolist()
-    return lowest
 
 
 def separation(scores: np.ndarray, clean: np.ndarray) -> float:
@@ -69,8 +54,10 @@ def main() -> None:
             if is_correct(draft.problem, repair.text)
         ]
         clean = np.array([error_spans(draft.problem, repair.text) == [] for draft, repair in right])
-        examples = [SupervisedExample(draft.problem, draft.problem.prompt, repair.text) for draft, repair in right]
-        lowest = np.array(lowest_probabilities(policy, processor, examples))
+        questions = [draft.problem for draft, _ in right]
+        prompts, images = [question.prompt for question in questions], [question.images for question in questions]
+        logps = answer_logps(policy, processor, prompts, images, [repair.token_ids for _, repair in right])
+        lowest = np.array([np.exp(each.min()) for each in logps])
         rows = [
             {
                 "threshold": threshold,
@@ -87,7 +74,7 @@ def main() -> None:
             "thresholds": rows,
         }
         print(label, json.dumps(results[label]), flush=True)
-    OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    Kept().write("plausible_repairs", results)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ def difference_plot(studies: Sequence[Study], pairs: Sequence[tuple[str, str]]) 
         if any(study.pair(*pair) for study in studies)
     ]
     height = sum(30 + 22 * len(bars) for _, bars in drawn)
-    canvas = Canvas(560, 70 + height, left=60, right=184, top=16, bottom=54)
+    canvas = Canvas(576, 70 + height, left=60, right=200, top=16, bottom=54)
     ends = [0.0]
     for pair, bars in drawn:
         for _, study in bars:

@@ -15,7 +15,6 @@ import argparse
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,8 +28,8 @@ from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.world import Problem, is_correct, sample_problems
 from difference_feedback.world.blind_rewriter import rewrite_blind
 from difference_feedback.world.oracle import oracle_repair, other_correct_answer
+from study import Kept
 
-OUT = Path(__file__).parent / "results" / "reference_use.json"
 Drafts = Sequence[WrongDraft[Problem]]
 
 
@@ -127,7 +126,7 @@ def main() -> None:
     for name, repairs in without_a_model(groups, drafts, processor.tokenizer).items():
         results["without"][name] = figures(drafts, repairs, known)
         print(name, json.dumps(results["without"][name]), flush=True)
-    OUT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    Kept().write("reference_use", results)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from difference_feedback.repair.sft import train_sft
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import RepairRLRecipe, RepairSFTRecipe
+from study import Kept
 
-RESULTS = Path(__file__).parent / "results" / "repair_factors.json"
 COMMON = [
     *("evaluation.problems=600", "drafts=640", "trl.max_steps=150", "trl.lr_scheduler_type=constant"),
     "trl.logging_steps=1",
@@ -72,7 +72,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # so that processor seconds are comparable
     rows = [row for seed in options.seeds for row in run_seed(options.folder, seed)]
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    Kept().write("repair_factors", rows)
 
 
 if __name__ == "__main__":

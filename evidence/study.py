@@ -18,6 +18,11 @@ Pair = dict[str, Any]
 """A comparison, as `bench.evidence.evidence` returns it."""
 
 
+def to_json(values: Any) -> str:
+    """The text of a file of values."""
+    return json.dumps(values, indent=1) + "\n"
+
+
 @cache
 def load_plan(name: str) -> BenchRecipe | None:
     """The shipped plan of that name; None where there is none."""
@@ -40,6 +45,15 @@ class Kept:
     def values(self, name: str) -> Any:
         """What a script of this folder wrote."""
         return json.loads((self.folder / f"{name}.json").read_text(encoding="utf-8"))
+
+    def write(self, name: str, values: Any) -> None:
+        """Keep what a script measured."""
+        (self.folder / f"{name}.json").write_text(to_json(values), encoding="utf-8")
+
+    def add(self, name: str, label: str, values: Any) -> None:
+        """Keep what a script measured under a label, beside what it kept under others."""
+        before = self.values(name) if (self.folder / f"{name}.json").is_file() else {}
+        self.write(name, before | {label: values})
 
     def lines(self, name: str) -> list[dict[str, Any]]:
         """The measures of the speed benchmark."""

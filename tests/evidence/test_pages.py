@@ -13,7 +13,7 @@ from context import PAGES, dose_values, filled
 from difference_feedback.bench.results import load_results
 from difference_feedback.report.dose import SHIPPED
 from difference_feedback.runs.jsonl import JsonLines
-from study import Kept, Study
+from study import Kept, Study, to_json
 from tables import cost_table, demo_table, mask_table, task_table
 
 FULL = Study("bench_full", Kept().rows("bench_full"), partial=True)
@@ -142,11 +142,11 @@ def test_every_plot_is_what_the_results_say() -> None:
     assert {path.name for path in build.IMAGES.glob("evidence_*.svg")} <= set(plots)
     for name, svg in plots.items():
         assert (build.IMAGES / name).read_text(encoding="utf-8") == svg, f"{name}: run python evidence/build.py"
-    assert build.to_json(dose_values(Kept())) == SHIPPED.read_text(encoding="utf-8")
+    assert to_json(dose_values(Kept())) == SHIPPED.read_text(encoding="utf-8")
 
 
 def test_a_page_made_anew_changes_between_its_marks_alone() -> None:
-    page = (build.ROOT / "README.md").read_text(encoding="utf-8")
+    page = (build.DOCS / "quickstart.md").read_text(encoding="utf-8")
     texts = build.generated(page)
     changed = build.with_blocks(page, texts | {"demo": "new figures"})
     assert build.generated(changed) == texts | {"demo": "new figures"}

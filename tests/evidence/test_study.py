@@ -4,7 +4,8 @@ import pytest
 from scipy import stats
 from synthetic import FAIR, row
 
-from context import dose_rule
+from context import dose_rule, dose_sentence
+from difference_feedback.report.dose import Dose, dose_from
 from study import Kept, Study, signed, verdict
 from tables import baseline_of, dose_table, tuning_table
 
@@ -68,3 +69,27 @@ def test_dose_points_stand_by_their_shares() -> None:
     points = dose_rule(Kept()).points
     cells = [cell.strip() for line in dose_table(points).splitlines()[2:] for cell in line.split("|")]
     assert sum(cell.startswith(("+", "-")) for cell in cells) == len(points)
+
+
+def dose(gains: list[tuple[float, float, float]]) -> Dose:
+    """The rule of points `(right, clean, gain)`, each with two seeds that differ little."""
+    by_seed = [{"0": gain - 0.01, "1": gain + 0.01} for *_, gain in gains]
+    points = [
+        {"right": right, "clean": clean, "gain": gain, "low": gain, "high": gain, "by_seed": seeds}
+        for (right, clean, gain), seeds in zip(gains, by_seed, strict=True)
+    ]
+    return dose_from({"points": points, "slope": 2.0, "slope_interval": [1.9, 2.1]})
+
+
+def test_the_sentence_on_dose_is_the_rule_solved_by_hand() -> None:
+    def points(a: float, b: float, c: float) -> list[tuple[float, float, float]]:
+        places = [(0.4, 0.5), (0.4, 1.0), (0.7, 0.75), (1.0, 0.5), (1.0, 1.0)]
+        return [(right, clean, a + b * right + c * right * clean) for right, clean in places]
+
+    reached = dose_sentence(dose(points(-2.88, 0.0, 6.0)))  # 0 at clean = 2.88 / (6 * 0.8)
+    assert "80 % of the repairs end right, DF gains on GRPO from 60 % clean" in reached
+    assert 60 < int(reached.split("excludes 0 from ")[1].split(" %")[0]) < 70
+    perfect = dose_sentence(dose(points(-5.4, 0.0, 6.0)))  # out of reach at 0.8; at 1, 0 at clean = 0.9
+    assert "80 % of the repairs end right, DF does not gain" in perfect
+    assert "Where 100 % of the repairs end right, DF gains on GRPO from 90 % clean" in perfect
+    assert "however few of them are clean" in dose_sentence(dose(points(1.0, 0.0, 2.0)))
