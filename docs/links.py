@@ -2,7 +2,7 @@
 
 Pages of the repository's root that belong on the site are put there. A link to another file of the repository leads to
 `repo_url`; where there is none, only its text stays. A link to a file that does not exist is left to mkdocs, whose
-strict build fails on it.
+strict build fails on it. Where the text of a link is the name of a page's file, the page's title stands for it.
 """
 
 import posixpath
@@ -37,7 +37,10 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link["path"]))
         on_site = path.removeprefix("docs/") if path.startswith("docs/") else PAGES.get(path)
         if on_site:
-            return f"[{link['label']}]({posixpath.relpath(on_site, folder or '.')}{link['anchor'] or ''})"
+            goal = files.get_file_from_path(on_site)
+            is_name = posixpath.basename(link["label"]) == posixpath.basename(path)
+            label = goal.page.title if is_name and goal and goal.page and goal.page.title else link["label"]
+            return f"[{label}]({posixpath.relpath(on_site, folder or '.')}{link['anchor'] or ''})"
         if not (ROOT / path).exists():
             return link[0]
         address = config.repo_url and f"{config.repo_url.rstrip('/')}/blob/main/{path}"

@@ -49,14 +49,13 @@ def description(wheel: Path) -> email.message.Message:
 
 
 def test_it_holds_every_file_of_the_package_and_every_recipe_and_nothing_else(wheel: Path) -> None:
-    tracked = subprocess.run(["git", "ls-files", "src", "recipes"], cwd=ROOT, capture_output=True, text=True)
-    if tracked.returncode:  # a source distribution
-        files = [path.relative_to(ROOT).as_posix() for top in ("src", "recipes") for path in (ROOT / top).rglob("*")]
-        paths = {path for path in files if (ROOT / path).is_file() and not path.endswith(".pyc")}
-    else:
-        paths = set(tracked.stdout.splitlines())
+    listing = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src", "recipes"]
+    paths = subprocess.run(listing, cwd=ROOT, capture_output=True, text=True).stdout.splitlines()
+    if not paths:  # an unpacked source distribution
+        paths = [path.relative_to(ROOT).as_posix() for top in ("src", "recipes") for path in (ROOT / top).rglob("*")]
+    files = {path for path in paths if (ROOT / path).is_file() and not path.endswith(".pyc")}
     expected = {
-        re.sub("^recipes/", "difference_feedback/shipped_recipes/", path.removeprefix("src/")) for path in paths
+        re.sub("^recipes/", "difference_feedback/shipped_recipes/", path.removeprefix("src/")) for path in files
     }
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -116,6 +116,8 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert df["work"]["generated_tokens"] > 1000
     assert set(df["by_task"]) == {"chart", "count", "digits-max", "digits-sum", "grid-lookup", "order"}
     assert df["kl_from_start"] >= 0
+    assert oracle["repairs"] is None
+    assert 0 <= df["repairs"]["accuracy_at_1"] <= df["repairs"]["accuracy_at_2"] <= 1
     assert df["machine"]["cores"]
     assert oracle["masks"]["all"]["precision"] < 0.7, "random tokens miss the errors"
 

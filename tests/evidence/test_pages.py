@@ -146,7 +146,7 @@ def test_every_plot_is_what_the_results_say() -> None:
 
 
 def test_a_page_made_anew_changes_between_its_marks_alone() -> None:
-    page = (build.ROOT / "README.md").read_text(encoding="utf-8")
+    page = (build.DOCS / "quickstart.md").read_text(encoding="utf-8")
     texts = build.generated(page)
     changed = build.with_blocks(page, texts | {"demo": "new figures"})
     assert build.generated(changed) == texts | {"demo": "new figures"}

@@ -59,7 +59,8 @@ def test_the_page_says_in_words_what_is_out_of_range_and_what_to_do(tmp_path: Pa
     assert [reading.name for reading in data.health["run"]] == ["df/feasible_share", "df/wrong_share", "df/pairs"]
     page = write_report(run.folder).read_text(encoding="utf-8")
     assert "1 of 3 metrics out of range: df/feasible_share" in page
-    assert "It ends below its range." in page
+    assert "<b>below its range</b>" in page
+    assert page.count("within its range") == 2
     assert "<code>trl.num_repairs</code>" in page
 
 

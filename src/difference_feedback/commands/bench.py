@@ -60,8 +60,10 @@ def bench(
     against = {name: method.against for name, method in plan.methods.items()}
     finished, unfinished = finished_methods(rows, plan)
     comparison, console = evidence(finished, against), Terminal(emoji=False)
-    parts = [accuracy_table(comparison), difference_table(comparison), repair_table(comparison)]
-    for part in [*parts, unfinished_list(unfinished, len(plan.seeds))]:
+    tables = [accuracy_table(comparison)] if finished else []
+    if comparison["comparisons"]:
+        tables.append(difference_table(comparison))
+    for part in (*tables, repair_table(comparison), unfinished_list(unfinished, len(plan.seeds))):
         if part:
             console.print(Markdown(part))
     echo(f"Results: {root / 'results.jsonl'}")

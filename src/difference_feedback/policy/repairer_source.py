@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from difference_feedback.judges.served_model import ServedModel
 from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.method.repairs import Repair, Repairer, RepairRequest
 from difference_feedback.models.processor import load_processor
@@ -68,7 +69,7 @@ class RepairerSource:
             "style": source.style or template_for(model),
             "max_new_tokens": recipe.sampling.max_new_tokens,
         }
-        if policy is not None and model == recipe.policy:
+        if policy is not None and model == recipe.policy and not isinstance(policy, ServedModel):
             return LocalRepairer(policy, self.processor, **shared)
         tokenizer, own = self.processor.tokenizer, load_processor(model).tokenizer
         if other_token(tokenizer, own) is not None or other_token(own, tokenizer) is not None:

@@ -89,11 +89,11 @@ def step_cost(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> dict[str
 def placed(recipe: RepairCheckRecipe, figures: Mapping[str, Any], cost: Mapping[str, Any] | None) -> Placed:
     """The model's place on the chart: wrong answers with a usable repair, and the clean ones among these repairs."""
     name = recipe.repairs.endpoint.model if recipe.repairs.endpoint else str(recipe.repair_model)
-    clean = figures["clean_chosen"]
+    usable, clean, overhead = figures["usable"], figures["clean_chosen"], cost["overhead"] if cost else None
+    if not usable["count"]:  # then nothing depends on it
+        return Placed(name, _measured(usable), MeasuredShare(0.0, 0.0, 1.0), overhead)
     known = clean is not None and clean["share"] is not None
-    return Placed(
-        name, _measured(figures["usable"]), _measured(clean) if known else None, cost["overhead"] if cost else None
-    )
+    return Placed(name, _measured(usable), _measured(clean) if known else None, overhead)
 
 
 def show_check(summary: Mapping[str, Any], console: Console) -> None:

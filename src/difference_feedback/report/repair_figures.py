@@ -1,6 +1,6 @@
 """From the rows of `repair check` to its figures: right, clean, edit cost, seconds, each with a 95 % interval.
 
-Repairs of answers to one question are alike, so all intervals take a question's repairs as one cluster.
+RepairRows of answers to one question are alike, so all intervals take a question's repairs as one cluster.
 """
 
 import math
@@ -16,12 +16,14 @@ from difference_feedback.judges.audit import VERDICTS
 from difference_feedback.judges.intervals import clustered_interval
 from difference_feedback.runs.jsonl import Row, iterate_jsonl
 
-Repairs = Sequence[Mapping[str, Any]]
+RepairRows = Sequence[Mapping[str, Any]]
 UNCLEAN = "unseen_evidence"
 """The verdict on a repair that states what the image does not show. The chart calls every other right repair clean."""
 
 
-def repair_figures(rows: Repairs, rounds: Sequence[Mapping[str, Any]], reviews: Mapping[str, bool]) -> dict[str, Any]:
+def repair_figures(
+    rows: RepairRows, rounds: Sequence[Mapping[str, Any]], reviews: Mapping[str, bool]
+) -> dict[str, Any]:
     """The measured part of summary.json.
 
     Args:
@@ -78,7 +80,7 @@ def reviews_of(folder: Path) -> dict[str, bool]:
 
 
 def _who_knows(
-    right: Repairs, reviews: Mapping[str, bool]
+    right: RepairRows, reviews: Mapping[str, bool]
 ) -> tuple[str | None, Callable[[Mapping[str, Any]], bool | None]]:
     """Who says whether right repairs are clean: the truth, or whoever has judged more of them, people or auditor."""
     if any(row.get("clean") is not None for row in right):
@@ -103,7 +105,7 @@ def _share(rows: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, Any]
     return {"share": hits / total if total else None, "interval": [low, high], "count": hits, "of": total}
 
 
-def _edit_cost(rows: Repairs) -> dict[str, Any] | None:
+def _edit_cost(rows: RepairRows) -> dict[str, Any] | None:
     if not rows:
         return None
     costs = [row["edit_cost"] for row in rows]
@@ -112,7 +114,7 @@ def _edit_cost(rows: Repairs) -> dict[str, Any] | None:
     return {"mean": mean, "interval": interval, "quartiles": quartiles, "of": len(costs)}
 
 
-def _without_image(rows: Repairs) -> dict[str, Any] | None:
+def _without_image(rows: RepairRows) -> dict[str, Any] | None:
     """How much the share of right repairs falls, by the first repair of each wrong answer with images."""
     if not rows:
         return None
@@ -164,7 +166,7 @@ def _mean(
     return mean, (mean - half, mean + half)
 
 
-def _grouped(rows: Repairs, key: str) -> dict[str, list[Mapping[str, Any]]]:
+def _grouped(rows: RepairRows, key: str) -> dict[str, list[Mapping[str, Any]]]:
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         groups.setdefault(row[key], []).append(row)

@@ -24,7 +24,6 @@ MASKS = Topic(
             remedy=(
                 "Above 0.5 the mask says little about where the error is: see `df/edit_cost`. With `sigma`, lower it."
             ),
-            high=0.5,
         ),
         Metric(
             name="df/weight_density",
@@ -33,7 +32,6 @@ MASKS = Topic(
             text="Tokens with a weight above 0, among all tokens of the update's rows.",
             healthy="As on TRL.",
             remedy="As on TRL.",
-            high=0.5,
         ),
         Metric(
             name="df/weighted_tokens",

@@ -22,7 +22,7 @@ REPAIRS = Topic(
                 "2 lost (its Table 3). In the embedded world a trained model has 0.6 and loses 1.2 to 1.5 points."
             ),
             remedy=(
-                "Below: raise `trl.num_repairs`; train the repair model longer, or on drafts of this policy; or use "
+                "Raise `trl.num_repairs`; train the repair model longer, or on drafts of this policy; or use "
                 "`trl.sibling_repairs`. Where it falls during the run, the repair model no longer knows the policy's "
                 "errors."
             ),
@@ -38,7 +38,7 @@ REPAIRS = Topic(
                 "model. Above 0.5 more tokens change than stay: that is another answer, by the definition."
             ),
             remedy=(
-                "Above: set `trl.max_edit_cost`, raise `edit_cost_weight` (λ) in stage 2, or train stage 1 on repairs "
+                "Set `trl.max_edit_cost`, raise `edit_cost_weight` (λ) in stage 2, or train stage 1 on repairs "
                 "with fewer edits."
             ),
             high=0.5,

@@ -96,7 +96,7 @@ STABILITY = Topic(
                 "another prompt."
             ),
             remedy=(
-                "Above: vLLM has other weights, another prompt or another precision than the trainer. See [rollouts by"
+                "vLLM has other weights, another prompt or another precision than the trainer. See [rollouts by"
                 " vLLM](../trl.md#rollouts-by-vllm)."
             ),
             when="`trl.use_vllm`",
