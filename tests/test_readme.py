@@ -1,4 +1,4 @@
-"""The quickstart's code runs, and the README's tree is the package's. Its links: `tests/docs`; its figures: `tests/evidence`."""
+"""The quickstart's code runs, the README's tree is the package's. Links: `tests/docs`; figures: `tests/evidence`."""
 
 import re
 from pathlib import Path
