@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from difference_feedback.bench.curves import gains
-from study import Study
+from study import Pair, Study
 from svg import DASHES, SERIES, Canvas
 
 WINDOW = 10  # steps that a point of a host's curve averages
@@ -23,7 +23,7 @@ def difference_plot(studies: Sequence[Study], pairs: Sequence[tuple[str, str]]) 
     ends = [0.0]
     for pair, bars in drawn:
         for _, study in bars:
-            ends += [100 * x for x in (*study.pair(*pair)["per_seed"], *(study.bounds(*pair) or ()))]
+            ends += [100 * x for x in (*study.pair(*pair)["per_seed"], *_ends(study.pair(*pair)))]
     canvas.x_axis(min(ends), max(ends), "points of held-out accuracy")
     canvas.vertical(0.0)
     y = 34.0
@@ -32,9 +32,9 @@ def difference_plot(studies: Sequence[Study], pairs: Sequence[tuple[str, str]]) 
         canvas.text(8, y, f"{study.label(pair[0])} minus {study.label(pair[1])}")
         y += 20
         for series, study in bars:
-            comparison, bounds = study.pair(*pair), study.bounds(*pair)
+            comparison = study.pair(*pair)
             canvas.text(8, y + 4, f"{study.seconds} s", kind="grey")
-            if bounds:
+            if bounds := _ends(comparison):
                 canvas.horizontal(100 * bounds[0], 100 * bounds[1], y, series)
             for value in comparison["per_seed"]:
                 canvas.dot(100 * value, y, series, radius=2.5, faint=True)
@@ -43,6 +43,11 @@ def difference_plot(studies: Sequence[Study], pairs: Sequence[tuple[str, str]]) 
             y += 22
         y += 10
     return canvas.finish("Differences in accuracy between methods, with 95 % intervals and every seed")
+
+
+def _ends(pair: Pair) -> tuple[float, ...]:
+    """Both ends of its interval; none where there are too few seeds."""
+    return () if pair["low"] is None else (pair["low"], pair["high"])
 
 
 def compute_plot(study: Study, methods: Sequence[str]) -> str:

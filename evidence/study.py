@@ -9,6 +9,7 @@ from typing import Any
 
 from difference_feedback.bench.evidence import evidence
 from difference_feedback.bench.results import ResultRow, load_results
+from difference_feedback.bench.tables import interval, points
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.loading import load_recipe
 from difference_feedback.runs.recipes import BenchRecipe
@@ -164,43 +165,39 @@ class Study:
             self._pairs[key] = compared[0] if compared else None
         return self._pairs[key]
 
-    def bounds(self, method: str, against: str) -> tuple[float, float] | None:
-        """The interval of a difference, as shares; None for fewer than two seeds."""
-        pair = self.pair(method, against)
-        return None if pair is None or pair["low"] is None else (pair["low"], pair["high"])
-
     def points(self, method: str, against: str) -> str:
         """`+2.3`; empty where the two cannot be compared."""
         pair = self.pair(method, against)
-        return "" if pair is None else signed(pair["difference"])
+        return "" if pair is None else points(pair["difference"])
 
     def interval(self, method: str, against: str) -> str:
         """`+0.5 to +4.1`; empty where there is none."""
-        bounds = self.bounds(method, against)
-        return "" if bounds is None else " to ".join(map(signed, bounds))
+        pair = self.pair(method, against)
+        return "" if pair is None else interval(pair)
 
     def difference(self, method: str, against: str) -> str:
         """`+2.3 (+0.5 to +4.1)`."""
-        interval = self.interval(method, against)
-        return self.points(method, against) + (f" ({interval})" if interval else "")
+        bounds = self.interval(method, against)
+        return self.points(method, against) + (f" ({bounds})" if bounds else "")
 
     def outcome(self, method: str, against: str) -> int:
         """1 or -1 if the whole interval is above or below 0; 0 for no measurable difference."""
-        low, high = self.bounds(method, against) or (0.0, 0.0)
-        return int(low > 0) - int(high < 0)
+        pair = self.pair(method, against)
+        return 0 if pair is None or pair["low"] is None else int(pair["low"] > 0) - int(pair["high"] < 0)
 
     def side(self, method: str, against: str) -> str:
         """`2.3 points above`, or `level with`, to be read before the other method's name."""
         pair = self.pair(method, against)
         assert pair is not None, (self.name, method, against)
-        points = abs(round(100 * pair["difference"], 1))
-        return f"{points} points {'above' if pair['difference'] > 0 else 'below'}" if points else "level with"
+        gap = abs(round(100 * pair["difference"], 1))
+        return f"{gap} points {'above' if pair['difference'] > 0 else 'below'}" if gap else "level with"
 
     def ends(self, method: str, against: str, name: str | None = None) -> str:
         """`2.3 points above GRPO (+0.5 to +4.1)`, to be read after "ends"; `name` replaces the other's label."""
-        name, interval = name or self.label(against), self.interval(method, against)
-        none = "" if self.outcome(method, against) or not interval else ", no measurable difference"
-        return f"{self.side(method, against)} {name} ({interval + none if interval else 'one seed'})"
+        bounds = self.interval(method, against)
+        none = "" if self.outcome(method, against) or not bounds else ", no measurable difference"
+        place = f"{self.side(method, against)} {name or self.label(against)}"
+        return f"{place} ({bounds + none if bounds else 'one seed'})"
 
     def sorted_out(self, against: str) -> str:
         """One sentence on which finished methods differ measurably from another, and which do not."""
@@ -209,11 +206,6 @@ class Study:
         parts = [f"{self.label(method)} ({self.points(method, against)})" for method in differ]
         first = f"Measurably different from {self.label(against)}: {'; '.join(parts) or 'none'}."
         return f"{first} No measurable difference: {'; '.join(map(self.label, alike)) or 'none'}."
-
-
-def signed(share: float) -> str:
-    """A difference in points, `+2.3`; nothing rounds to `-0.0`."""
-    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
 def verdict(outcomes: Sequence[int]) -> str:

@@ -45,40 +45,14 @@ def summary_table(studies: Sequence[Study]) -> str:
 
 
 def accuracy_table(study: Study) -> str:
-    """A row a method: accuracy and both measures of compute, means over seeds."""
-    lines = []
-    for method in study.methods:
-        counts = [len(study.of(method)), study.mean(method, "steps")]
-        seconds = [study.mean(method, key) for key in ("cpu_seconds", "setup_cpu_seconds")]
-        work = [row["work"] for row in study.of(method)]
-        flops = statistics.mean(each["forward"] + each["backward"] for each in work) / 1e12
-        tokens = statistics.mean(each["generated_tokens"] for each in work) / 1e3
-        compute = [*(_number(x) for x in seconds), f"{flops:.1f}", f"{tokens:.0f} k"] if seconds[0] else [""] * 4
-        lines.append([study.label(method), study.accuracy(method), *(_number(x) for x in counts), *compute])
-    columns = ["", "accuracy", "seeds", "updates", "CPU s", "of them setup", "TFLOP", "tokens"]
-    return markdown_table(columns, lines)
+    """A row a finished method: accuracy, seeds, updates, and both measures of compute."""
+    return tables.accuracy_table({"methods": study.figures})
 
 
 def difference_table(study: Study, pairs: Sequence[tuple[str, str]]) -> str:
     """A row a comparison of two finished methods: the difference with its interval, seed by seed, and when."""
-    lines = []
-    for method, against in pairs:
-        pair = study.pair(method, against)
-        if pair is None:
-            continue
-        seeds = ", ".join(f"{100 * value:+.1f}" for value in pair["per_seed"])
-        times = [pair[key] for key in ("overtakes_at", "matches_final_at")]
-        lines.append(
-            [
-                f"{study.label(method)} minus {study.label(against)}",
-                study.points(method, against),
-                study.interval(method, against),
-                seeds,
-                *("" if seconds is None else f"{seconds:.0f} s" for seconds in times),
-            ]
-        )
-    columns = ["", "difference", "95 % interval", "seed by seed", "overtakes at", "matches final at"]
-    return markdown_table(columns, lines)
+    compared = [study.pair(*names) for names in pairs]
+    return tables.difference_table({"comparisons": [pair for pair in compared if pair]})
 
 
 def plan_table(study: Study, baselines: Sequence[str] | None = None, methods: Sequence[str] | None = None) -> str:
@@ -232,10 +206,6 @@ def demo_table(rows: Sequence[ResultRow], more_steps: int, more_bound: float) ->
 def _margins(first: Sequence[ResultRow], second: Sequence[ResultRow]) -> str:
     others = {row["seed"]: row["accuracy"] for row in second}
     return ", ".join(f"{100 * (row['accuracy'] - others[row['seed']]):+.1f}" for row in first)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.0f}"
 
 
 def _share(value: float | None) -> str:

@@ -5,8 +5,9 @@ from scipy import stats
 from synthetic import FAIR, row
 
 from context import dose_rule, dose_sentence
+from difference_feedback.bench.tables import points
 from difference_feedback.report.dose import Dose, dose_from
-from study import Kept, Study, signed, verdict
+from study import Kept, Study, verdict
 from tables import baseline_of, dose_table, tuning_table
 
 ROWS = [row(name, seed) for seed in range(5) for name in FAIR if name != "base" or seed == 0]
@@ -20,7 +21,8 @@ def test_differences_are_those_of_the_paired_t_test(method: str) -> None:
     gaps = [a - b for a, b in zip(*values, strict=True)]
     low, high = stats.ttest_rel(*values).confidence_interval(0.95)
     assert float(STUDY.points(method, against)) == pytest.approx(sum(gaps) / 5, abs=0.051)
-    assert [100 * bound for bound in STUDY.bounds(method, against)] == pytest.approx([low, high], abs=1e-6)
+    pair = STUDY.pair(method, against)
+    assert [100 * pair["low"], 100 * pair["high"]] == pytest.approx([low, high], abs=1e-6)
     assert STUDY.outcome(method, against) == int(low > 0) - int(high < 0)
     assert STUDY.interval(method, against) == f"{low:+.1f} to {high:+.1f}".replace("-0.0", "+0.0")
 
@@ -46,7 +48,7 @@ def test_a_method_without_all_seeds_is_not_finished() -> None:
 
 
 def test_nothing_rounds_to_minus_zero() -> None:
-    assert (signed(-0.0004), signed(0.023), signed(-0.023)) == ("+0.0", "+2.3", "-2.3")
+    assert (points(-0.0004), points(0.023), points(-0.023)) == ("+0.0", "+2.3", "-2.3")
 
 
 def test_verdicts_do_not_depend_on_order_and_cover_all_outcomes() -> None:
@@ -66,30 +68,30 @@ def test_the_best_rate_of_each_method_is_bold() -> None:
 
 
 def test_dose_points_stand_by_their_shares() -> None:
-    points = dose_rule(Kept()).points
-    cells = [cell.strip() for line in dose_table(points).splitlines()[2:] for cell in line.split("|")]
-    assert sum(cell.startswith(("+", "-")) for cell in cells) == len(points)
+    measured = dose_rule(Kept()).points
+    cells = [cell.strip() for line in dose_table(measured).splitlines()[2:] for cell in line.split("|")]
+    assert sum(cell.startswith(("+", "-")) for cell in cells) == len(measured)
 
 
 def dose(gains: list[tuple[float, float, float]]) -> Dose:
     """The rule of points `(right, clean, gain)`, each with two seeds that differ little."""
     by_seed = [{"0": gain - 0.01, "1": gain + 0.01} for *_, gain in gains]
-    points = [
+    measured = [
         {"right": right, "clean": clean, "gain": gain, "low": gain, "high": gain, "by_seed": seeds}
         for (right, clean, gain), seeds in zip(gains, by_seed, strict=True)
     ]
-    return dose_from({"points": points, "slope": 2.0, "slope_interval": [1.9, 2.1]})
+    return dose_from({"points": measured, "slope": 2.0, "slope_interval": [1.9, 2.1]})
 
 
 def test_the_sentence_on_dose_is_the_rule_solved_by_hand() -> None:
-    def points(a: float, b: float, c: float) -> list[tuple[float, float, float]]:
+    def exact(a: float, b: float, c: float) -> list[tuple[float, float, float]]:
         places = [(0.4, 0.5), (0.4, 1.0), (0.7, 0.75), (1.0, 0.5), (1.0, 1.0)]
         return [(right, clean, a + b * right + c * right * clean) for right, clean in places]
 
-    reached = dose_sentence(dose(points(-2.88, 0.0, 6.0)))  # 0 at clean = 2.88 / (6 * 0.8)
+    reached = dose_sentence(dose(exact(-2.88, 0.0, 6.0)))  # 0 at clean = 2.88 / (6 * 0.8)
     assert "80 % of the repairs end right, DF gains on GRPO from 60 % clean" in reached
     assert 60 < int(reached.split("excludes 0 from ")[1].split(" %")[0]) < 70
-    perfect = dose_sentence(dose(points(-5.4, 0.0, 6.0)))  # out of reach at 0.8; at 1, 0 at clean = 0.9
+    perfect = dose_sentence(dose(exact(-5.4, 0.0, 6.0)))  # out of reach at 0.8; at 1, 0 at clean = 0.9
     assert "80 % of the repairs end right, DF does not gain" in perfect
     assert "Where 100 % of the repairs end right, DF gains on GRPO from 90 % clean" in perfect
-    assert "however few of them are clean" in dose_sentence(dose(points(1.0, 0.0, 2.0)))
+    assert "however few of them are clean" in dose_sentence(dose(exact(1.0, 0.0, 2.0)))

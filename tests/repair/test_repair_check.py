@@ -1,7 +1,6 @@
 """`repair check` against what is known: the oracle, the blind rewriter, degraded repairs, a server, bad rows."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from difference_feedback.annotate.items import find_work
@@ -32,7 +32,7 @@ from difference_feedback.world import error_spans
 from difference_feedback.world.oracle import oracle_repair
 
 STARTER = Path(__file__).parents[2] / "examples" / "mathvision_starter"
-NANO = load_values("nano_repair_check", RepairCheckRecipe) | {"drafts": 120, "blank_image": False}
+NANO = load_values("nano_repair_check", RepairCheckRecipe) | {"drafts": 90, "blank_image": False}
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def test_the_auditor_s_clean_is_the_truth_s(sampled: Any) -> None:
     """Of repairs in a known form: with the verdict that it goes by, an auditor says what the chart's axis means."""
     from difference_feedback.judges.audit import AuditCase
 
-    drafts = [draft for _, of in sampled.rounds(0, 120) for draft in of.drafts][:100]
+    drafts = [draft for _, of in sampled.rounds(0, 90) for draft in of.drafts][:100]
     cases = [AuditCase(d.question.question, (), d.text, d.reference, None, d.question) for d in drafts]
     verdicts = [result.verdict for result in EmbeddedAuditor().audit(cases)]
     spans = [error_spans(draft.question, draft.reference) for draft in drafts]
@@ -140,7 +140,7 @@ def users_file(tmp_path: Path) -> Path:
     (tmp_path / "images").mkdir()
     for row in rows_of_a_user()[:4]:
         for name in row["image"]:
-            shutil.copyfile(STARTER / name, tmp_path / name)
+            Image.new("RGB", (56, 56), "white").save(tmp_path / name)  # small ones take little time
     lines = [row if isinstance(row, str) else json.dumps(row) for row in rows_of_a_user()]
     path.write_text("\n".join(lines), encoding="utf-8")
     return path
@@ -187,10 +187,12 @@ def test_a_user_s_file_a_server_and_people_who_review(
     assert summary["clean"]["count"] == right - 1
 
 
-def test_a_check_that_was_stopped_ends_as_one_that_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_check_that_was_stopped_ends_as_one_that_was_not(
+    users_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(draft_sources, "ROUND", 2)
     values = {
-        "wrong_answers": str(STARTER),
+        "wrong_answers": str(users_file),
         "drafts": 4,
         "repair_model": "nano",
         "kind": "repair-check",

@@ -48,13 +48,13 @@ def test_a_plane_without_noise_is_found_exactly() -> None:
 
 @pytest.mark.parametrize("of_seed", [0.0, 1.0, 3.0])
 def test_the_interval_covers_the_true_gain_also_where_seeds_share_their_baseline(of_seed: float) -> None:
-    """95 of 100 over 600 simulated measurements; the tolerance is three standard errors, and a little for few seeds."""
+    """95 of 100 over 400 simulated measurements; the tolerance is three standard errors, and a little for few seeds."""
     rng, hits, places = np.random.default_rng(1), 0, ((0.9, 0.9), (0.55, 0.7), (1.0, 0.5))
-    for i in range(600):
+    for i in range(400):
         right, clean = places[i % 3]
         gain = Dose(points(3, rng, 1.0, of_seed), FLAT).gain(right, clean)
         hits += gain.low <= expected(right, clean) <= gain.high
-    assert 0.92 <= hits / 600 <= 0.99
+    assert 0.915 <= hits / 400 <= 0.985
 
 
 def test_what_was_measured_with_error_is_expected_with_error() -> None:

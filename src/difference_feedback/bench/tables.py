@@ -19,7 +19,7 @@ def accuracy_table(comparison: Evidence, groups: Sequence[str] | None = None) ->
             f"{figures['teraflops']:.1f}",
             f"{figures['generated_tokens'] / 1e3:.0f} k",
         ]
-        accuracy = [f"{100 * figures['mean']:.1f} %", _interval(figures, "%")]
+        accuracy = [f"{100 * figures['mean']:.1f} %", _percent_range(figures)]
         trained = figures["cpu_seconds"] > 0
         rows.append(
             [figures["label"], *accuracy, str(len(figures["seeds"])), *(compute if trained else [""] * len(compute))]
@@ -39,10 +39,10 @@ def difference_table(comparison: Evidence, pairs: Sequence[tuple[str, str]] | No
         rows.append(
             [
                 " minus ".join(pair["labels"]),
-                f"{100 * pair['difference']:+.1f}",
-                _interval(pair, sign=True),
+                points(pair["difference"]),
+                interval(pair),
                 str(len(pair["seeds"])),
-                ", ".join(f"{100 * value:+.1f}" for value in pair["per_seed"]),
+                ", ".join(map(points, pair["per_seed"])),
                 *("" if seconds is None else f"{seconds:.0f} CPU s" for seconds in times),
             ]
         )
@@ -71,12 +71,18 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
     return "\n".join([head, "|---" * len(columns) + "|", *lines])
 
 
-def _interval(bounds: Mapping[str, Any], unit: str = "", sign: bool = False) -> str:
-    if bounds["low"] is None:
-        return ""
-    form = "{:+.1f}" if sign else "{:.1f}"
-    ends = " to ".join(form.format(100 * bounds[end]) for end in ("low", "high"))
-    return f"{ends} {unit}".strip()
+def points(share: float) -> str:
+    """A difference of shares in points: `+2.3`. Nothing becomes `-0.0`."""
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
+
+
+def interval(bounds: Mapping[str, Any]) -> str:
+    """That of a difference in points: `+0.5 to +4.1`; empty where there are too few seeds."""
+    return "" if bounds["low"] is None else f"{points(bounds['low'])} to {points(bounds['high'])}"
+
+
+def _percent_range(bounds: Mapping[str, Any]) -> str:
+    return "" if bounds["low"] is None else f"{100 * bounds['low']:.1f} to {100 * bounds['high']:.1f} %"
 
 
 def _number(value: float | None) -> str:

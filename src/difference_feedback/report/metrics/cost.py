@@ -53,7 +53,7 @@ COST = Topic(
             ),
             healthy=(
                 "`repair` is no more than `rollout` where the repair model has the policy's size and K is 1; `align` "
-                "is next to nothing (1 % in the embedded world); the parts make up nearly all of `total`."
+                "is next to nothing (below 1 % in the embedded world); the parts make up nearly all of `total`."
             ),
             remedy=(
                 "`repair` high: `repairs.speculate`, `via: vllm`, fewer `num_repairs`. `total` far above the parts: "
@@ -108,7 +108,7 @@ COST = Topic(
                 "`K` of Eq. 29: repairs sampled for a wrong answer. 1 with `log_ratio` and `doubt`, 0 with siblings "
                 "alone."
             ),
-            healthy="1 to 4; the paper uses 2.",
+            healthy="The paper uses 2.",
             remedy="Raise it where `df/feasible_share` is low; each one costs `C_repair`.",
         ),
         Metric(

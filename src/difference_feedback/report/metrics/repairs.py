@@ -108,7 +108,7 @@ REPAIRS = Topic(
             unit="tokens",
             text="Tokens of repairs that one forward pass of the repair model writes, by speculation from the draft.",
             healthy="At least 1, which plain decoding writes.",
-            remedy="Near 1, speculation costs more than it saves: `repairs.speculate=0`.",
+            remedy="Near 1, speculation costs more than it saves: `repairs.speculate=false`.",
             low=1.0,
             when="a repair model in this process speculates",
         ),
