@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from difference_feedback.bench.cells import cells_of, check_plan, check_settings
-from difference_feedback.bench.runner import run_bench
+from difference_feedback.bench.runner import named_rows, run_bench
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.loading import build_recipe, load_recipe, shipped_recipes
 from difference_feedback.runs.recipes import BenchRecipe
@@ -57,6 +57,10 @@ def test_a_method_may_have_a_repair_model_of_its_own_kind() -> None:
     assert (other.parts["sft"].drafts, other.parts["rl"].edit_cost_weight) == (7, 0.2)
     assert (df.parts["sft"].drafts, df.parts["rl"].edit_cost_weight) == (9, 0.5)
     assert df.hash == same.hash != other.hash
+    # A cell that another plan has run, under another name there, is a result here, by the names of this plan.
+    rows = [{"hash": df.hash, "method": "theirs", "label": "THEIRS", "accuracy": 0.5}, {"hash": "of another plan"}]
+    named = [(row["method"], row["label"], row["accuracy"]) for row in named_rows(made, rows)]
+    assert named == [("df", "DF", 0.5), ("same", "DF", 0.5)]
 
 
 def test_a_sweep_multiplies_the_trained_methods() -> None:

@@ -7,11 +7,12 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -56,8 +57,28 @@ def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int
         lines = [f"{name}: {error} (log: {root / 'cells' / f'{name}.log'})" for name, error in failed.items()]
         head = f"{len(failed)} of the cells failed; the same command tries these again."
         raise DifferenceFeedbackError("\n".join([head, *lines]))
-    wanted = {cell.hash for cell in cells_of(plan)}
-    return [row for row in load_results(results) if row["hash"] in wanted]
+    return named_rows(plan, load_results(results))
+
+
+def named_rows(plan: BenchRecipe, rows: Iterable[ResultRow]) -> list[ResultRow]:
+    """The rows of a plan's cells, in its order, with the names that it gives them.
+
+    Another plan with the same cell may have run it, under another name: plans that share a folder share such results.
+    """
+    by_hash = {row["hash"]: row for row in rows}
+    return [by_hash[cell.hash] | _names(plan, cell) for cell in cells_of(plan) if cell.hash in by_hash]
+
+
+def _names(plan: BenchRecipe, cell: Cell) -> dict[str, Any]:
+    method = plan.methods[cell.method]
+    return {
+        "method": cell.method,
+        "label": method.label,
+        "group": method.group,
+        "tasks": cell.tasks,
+        "seed": cell.seed,
+        "settings": cell.settings,
+    }
 
 
 @dataclass(frozen=True)
@@ -183,14 +204,8 @@ def _row(plan: BenchRecipe, cell: Cell, root: Path) -> ResultRow:
     torch.set_num_threads(1)  # so that the processor time is the cell's own
     start = time.perf_counter()
     result = run_cell(plan, cell, root)
-    method = plan.methods[cell.method]
     return {
-        "method": cell.method,
-        "label": method.label,
-        "group": method.group,
-        "tasks": cell.tasks,
-        "seed": cell.seed,
-        "settings": cell.settings,
+        **_names(plan, cell),
         "hash": cell.hash,
         "budget_cpu_seconds": getattr(cell.parts.get("train"), "budget_cpu_seconds", None),
         **result,

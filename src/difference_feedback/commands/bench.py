@@ -28,7 +28,7 @@ def bench(
 
     Each combination is a cell, a run of its own. Its result is a row of results.jsonl in the bench's folder. The tables
     show the methods that have run on all seeds; the others are listed below them. The same command continues an
-    interrupted bench, and runs the cells that were added to its plan.
+    interrupted bench, and runs the cells that were added to its plan. Plans with the same --output share their cells.
 
     [bold]Example:[/] difference-feedback bench bench_small --jobs 2
 
