@@ -39,7 +39,7 @@ two are aligned token by token; the edits become a [bold]mask[/] of weights on t
 that made the answer wrong are pushed down, and only their corrections pushed up."""
 EPILOG = (
     "A recipe is a YAML file or the name of a shipped recipe. New values for its keys follow as key=value, with dots "
-    "for nested keys: [bold]difference-feedback train nano_df_grpo seed=1 trl.learning_rate=2e-4 -o runs/first[/]. "
+    "for nested keys: [bold]difference-feedback train nano_grpo seed=1 trl.learning_rate=2e-4 -o runs/first[/]. "
     "A run writes its resolved recipe, versions, metrics.jsonl, checkpoints and summary.json to its folder. The same "
     "command continues an interrupted run."
 )

@@ -13,6 +13,7 @@ import trl_world
 from datasets import Dataset
 from test_draft_scores_in_trl import Known
 from test_lean_update import PlainTrainer
+from test_peers import ScriptedPRIME
 from trl import SFTConfig
 from trl.trainer import dpo_trainer, grpo_trainer, sft_trainer
 from trl_world import FlipParity, ScriptedTrainer
@@ -36,6 +37,7 @@ from difference_feedback.report.metrics.registry import TOPICS, metric_of, metri
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.trl import DFDPOConfig, DFDPOTrainer, MetricsToJsonl, StopAtBudget
 from difference_feedback.trl.config import LeanGRPOConfig
+from difference_feedback.trl.peers import PRIMEConfig
 
 CPU = {"bf16": False, "use_cpu": True, "gradient_checkpointing": False, "report_to": "none", "disable_tqdm": True}
 ONE_STEP = CPU | {"max_steps": 1, "logging_steps": 1, "save_strategy": "no", "learning_rate": 1e-3}
@@ -95,6 +97,14 @@ def plain(base: Path, questions: Dataset, folder: Path, callbacks: Callbacks) ->
     ).train()
 
 
+def prime(base: Path, questions: Dataset, folder: Path, callbacks: Callbacks) -> None:
+    model, processor = trl_world.load(base)
+    args = trl_world.config(folder, PRIMEConfig, max_steps=1, prompt_accuracy_low=0.0, prompt_accuracy_high=1.0)
+    ScriptedPRIME(
+        model, trl_world.parity, args, train_dataset=questions, processing_class=processor, callbacks=callbacks
+    ).train()
+
+
 def preferences(base: Path, questions: Dataset, folder: Path, callbacks: Callbacks) -> None:
     model, processor = trl_world.load(base)
     rows = [
@@ -139,7 +149,7 @@ def stage_2(base: Path, questions: Dataset, folder: Path, callbacks: Callbacks) 
     fit_rl(model, processor, data, args, grade=right, factors=factors, callbacks=callbacks)
 
 
-RUNS = {"df-grpo": (pairs, scores), "grpo": (plain,), "dpo": (preferences,), "repair-sft": (stage_1,)}
+RUNS = {"df-grpo": (pairs, scores), "grpo": (plain, prime), "dpo": (preferences,), "repair-sft": (stage_1,)}
 RUNS |= {"repair-rl": (stage_2,)}
 
 

@@ -95,7 +95,8 @@ def mask(
     file = mask_file(pairs, output, masks, vocabulary, html is not None, errors, jobs)
     totals = file.totals
     if totals.pairs:
-        echo(f"{totals.pairs} pairs, mean edit cost {totals.cost / totals.pairs:.3f}: {output}", err=printed)
+        pairs_said = "1 pair" if totals.pairs == 1 else f"{totals.pairs} pairs"
+        echo(f"{pairs_said}, mean edit cost {totals.cost / totals.pairs:.3f}: {output}", err=printed)
         if html:
             from difference_feedback.report.mask_page import write_mask_page
 

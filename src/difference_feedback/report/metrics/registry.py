@@ -6,6 +6,7 @@ from difference_feedback.report.metrics.cost import COST
 from difference_feedback.report.metrics.learning import LEARNING
 from difference_feedback.report.metrics.masks import MASKS
 from difference_feedback.report.metrics.metric import Kind, Metric
+from difference_feedback.report.metrics.peers import PEERS
 from difference_feedback.report.metrics.preferences import PREFERENCES
 from difference_feedback.report.metrics.repair_model import REPAIR_MODEL
 from difference_feedback.report.metrics.repairs import REPAIRS
@@ -13,7 +14,7 @@ from difference_feedback.report.metrics.rows import ROWS
 from difference_feedback.report.metrics.stability import STABILITY
 from difference_feedback.report.metrics.verl_own import VERL_OWN
 
-TOPICS = (LEARNING, REPAIRS, MASKS, ROWS, STABILITY, REPAIR_MODEL, PREFERENCES, COST, VERL_OWN)
+TOPICS = (LEARNING, REPAIRS, MASKS, ROWS, STABILITY, REPAIR_MODEL, PREFERENCES, PEERS, COST, VERL_OWN)
 
 
 def metrics_of(kind: Kind) -> Iterator[Metric]:
