@@ -16,6 +16,7 @@ from pathlib import Path
 
 from context import PAGES, context, dose_rule, dose_values, render
 from difference_feedback.bench.results import load_results
+from difference_feedback.bench.runner import named_rows
 from difference_feedback.report.dose import SHIPPED
 from difference_feedback.report.dose_chart import dose_chart
 from difference_feedback.runs.loading import load_recipe
@@ -27,7 +28,7 @@ from recipe_keys import recipe_keys
 from script_tables import drafted_table, factor_table, hosts_table
 from sizing import sizing_table
 from speed_table import speed_table
-from study import RESULTS, Kept, to_json
+from study import RESULTS, Kept, load_plan, to_json
 from tables import REPAIRS, baseline_of, demo_table
 
 ROOT = Path(__file__).parents[1]
@@ -106,10 +107,11 @@ def pages_with_blocks() -> list[Path]:
 
 
 def keep(folder: Path, plan: str, anew: bool, results: Path = RESULTS) -> None:
-    """Add a bench's results to those that are kept of `plan`."""
+    """Add a bench's results to those that are kept of `plan`: of a shipped plan, the cells that it has today."""
     kept = results / f"{plan}.jsonl"
-    sources = [folder / "results.jsonl"] if anew else [kept, folder / "results.jsonl"]
-    rows = {row["hash"]: row for path in sources for row in load_results(path)}
+    today, added = load_plan(plan), load_results(folder / "results.jsonl")
+    before = [] if anew else load_results(kept)
+    rows = {row["hash"]: row for row in [*before, *(named_rows(today, added) if today else added)]}
     kept.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8")
     print(f"{len(rows)} cells kept in {kept}")
 
