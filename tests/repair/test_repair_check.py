@@ -284,3 +284,56 @@ def test_the_interval_of_clustered_trials_covers_the_share(alike: float) -> None
         low, high = clustered_interval(list(zip(successes.tolist(), trials.tolist(), strict=True)))
         hits += low <= share <= high
     assert 0.93 <= hits / 1000 <= 0.98
+
+
+def row_of_text(n: int) -> str:
+    row = {"id": f"t{n}", "question": f"What is {n} + {n}?", "image": [], "answer": str(2 * n)}
+    return json.dumps(row | {"draft": f"It is 3. answer {2 * n + 1}", "reference": f"answer {2 * n}"})
+
+
+@pytest.mark.parametrize("failing", ["reward", "repairs.endpoint"])
+def test_an_outage_stops_the_check_and_a_few_failures_after_a_success_do_not(
+    openai_server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """A check in which nothing was judged has no verdict, least of all that training costs."""
+    monkeypatch.setattr(draft_sources, "ROUND", 4)
+    (tmp_path / "items.jsonl").write_text("\n".join(map(row_of_text, range(5))), encoding="utf-8")
+    (tmp_path / "silent.py").write_text("def judge(completions, **columns):\n    return [None for _ in completions]\n")
+    words = [f"wrong_answers={tmp_path}", "repair_model=reference", f"--output={tmp_path / 'run'}"]
+    down = [f"reward={tmp_path / 'silent.py'}:judge"]
+    if failing != "reward":
+        words[1] = "repair_model=null"
+        down = ["repairs.via=endpoint", f"repairs.endpoint.url={openai_server.url}", "repairs.endpoint.model=other"]
+    code, said = command(*words, *down)
+    assert code != 0
+    assert failing in said
+    assert ("does not exist" in said) == (failing != "reward"), "what the server says is passed on"
+    assert not (tmp_path / "run" / "summary.json").is_file()
+    checker = measuring._Checker.__new__(measuring._Checker)
+    checker.works = {"repairs"}
+    assert not checker._is_outage("repairs", [True])
+    assert checker._is_outage("repairs", [True] * measuring.OUTAGE)
+
+
+def test_what_a_step_costs_can_be_said_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "items.jsonl").write_text("\n".join(map(row_of_text, range(5))), encoding="utf-8")
+    words = [f"wrong_answers={tmp_path}", "repair_model=reference", f"--output={tmp_path / 'run'}"]
+    summaries, measured = [], []
+    for cost in ([], ["base_seconds=0.5", "p_err=0.4"]):
+        code, said = command(*words, *cost)
+        assert code == 0, said
+        summaries.append(json.loads((tmp_path / "run" / "summary.json").read_text()))
+        measured.append((tmp_path / "run" / "repairs.jsonl").read_bytes())
+    assert measured[0] == measured[1]
+    assert summaries[0]["step"] is None
+    assert summaries[1]["step"]["overhead"] == pytest.approx(0.4 * 2 * summaries[0]["seconds"]["wall"]["mean"] / 0.5)
+    assert summaries[1]["seconds"]["wall"] == summaries[0]["seconds"]["wall"]
+    assert command(*words, "seed=1")[0] != 0, "other keys make another run"
+
+
+def test_no_interval_leaves_what_is_possible() -> None:
+    from difference_feedback.report.repair_figures import _mean
+
+    assert _mean([[0.0], [1.0]], (0.0, 1.0)) == (0.5, (0.0, 1.0))
+    mean, interval = _mean([[0.4], [0.6]] * 30, (0.0, 1.0))
+    assert interval == pytest.approx((mean - 0.0261, mean + 0.0261), abs=1e-4)  # t 2.001, s 0.1008, n 60

@@ -97,6 +97,25 @@ def test_where_nobody_knows_what_is_clean_both_ends_are_given() -> None:
     assert few.kind == "costs", "even if all are clean"
 
 
+def test_the_remedy_says_what_is_missing() -> None:
+    """More answers where only the model's own interval is wide; no share that nobody measured; an affordable step."""
+    wide = Placed("m", MeasuredShare(0.8, 0.4, 1.0), MeasuredShare(0.7, 0.3, 0.9))
+    verdict = judge(exact(), wide)
+    assert verdict.kind == "open"
+    assert exact().gain(0.8, 0.7).verdict == "pays"
+    assert [remedy for remedy in verdict.remedies if "more wrong answers" in remedy] == verdict.remedies
+    unknown = judge(exact(), Placed("m", MeasuredShare(0.8, 0.7, 0.9), None))
+    assert unknown.kind == "open"
+    assert "instead of" not in unknown.sentence
+    assert judge(exact(), Placed("m", MeasuredShare(0.8, 0.7, 0.9), None, 50.0)).kind in ("open", "costs")
+    for overhead in (10.0, 1e6, 1e300):
+        dear = judge(exact(), Placed("m", MeasuredShare(0.9, 0.9, 0.9), MeasuredShare(0.9, 0.9, 0.9), overhead))
+        [remedy] = [remedy for remedy in dear.remedies if "a step" in remedy]
+        assert len(remedy) < 80
+        times = float(remedy.removeprefix("a step that costs ").partition(" times")[0])
+        assert exact().gain(0.9, 0.9, times - 1).low > -0.1, "rounded to three digits"
+
+
 def test_the_shipped_points_make_a_chart_and_every_name_is_escaped() -> None:
     shipped = load_dose()
     for clean in (None, MeasuredShare(0.5, 0.4, 0.6)):

@@ -84,6 +84,8 @@ class Usage:
     retries: int = 0
     failed: int = 0
     """Questions without an answer."""
+    reason: str = ""
+    """Why the last of these has none."""
     cache_errors: int = 0
     tokens: int = 0
     """Tokens of prompts and answers, as counted by the server."""
@@ -155,6 +157,7 @@ class ChatClient:
             answer = await self._attempts(client, request, messages, deadline)
         if answer.texts is None or all(text is None for text in answer.texts):
             self.usage.failed += 1
+            self.usage.reason = answer.error or ""
         elif self._cache and _is_readable(answer, request):
             self._cache.set(key, _as_completion(answer))
         if self._cache:

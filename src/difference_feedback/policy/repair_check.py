@@ -49,6 +49,8 @@ from difference_feedback.runs.terminal import Terminal
 from difference_feedback.world import Problem, error_spans
 
 ROWS = "repairs.jsonl"
+OUTAGE = 4
+"""Failures in a row, in a round in which nothing succeeds, that are an outage even if others succeeded before."""
 
 
 @with_servers
@@ -109,6 +111,8 @@ class _Checker:
         audit = recipe.audit if recipe.audit and recipe.audit.enabled else None
         self.auditor = EndpointAuditor(audit.endpoint, audit.seconds) if audit and audit.endpoint else None
         self.log = AuditLog(run.folder)
+        self.works: set[str] = set()
+        """What has answered before: the server of repairs, the grader, the auditor."""
 
     def measure(self, number: int, of_round: DraftRound) -> None:
         """One round, whole: its rows, then the row of metrics.jsonl that closes it."""
@@ -117,13 +121,20 @@ class _Checker:
         candidates = self.repairer.repair(number, drafts, self.recipe.num_repairs)
         seconds = {clock: at - before[clock] for clock, at in BILL.now().items()}
         failed = [isinstance(self.repairer.repairer, EndpointRepairer) and not of for of in candidates]
-        if drafts and all(failed):
-            endpoint = self.recipe.repairs.endpoint
+        if self._is_outage("repairs", failed):
+            endpoint, repairer = self.recipe.repairs.endpoint, self.repairer.repairer
+            reason = repairer.client.usage.reason if isinstance(repairer, EndpointRepairer) else ""
             raise DataError(
-                f"repairs.endpoint: {endpoint.url if endpoint else ''}: none of {len(drafts)} requests got an answer: "
-                "look at the server's log. The same command goes on from here."
+                f"repairs.endpoint: {endpoint.url if endpoint else ''}: none of {len(drafts)} requests got an answer "
+                f"({reason}): look at the server's log. The same command goes on from here."
             )
         graded = self._grade(drafts, candidates)
+        unjudged = [each.right is None for of in graded for each in of if each.refused is None]
+        if self._is_outage("reward", unjudged):
+            raise DataError(
+                f"reward: none of {len(unjudged)} repairs was judged: look at the judge's server, or at the reward "
+                "function, which returned None for each. The same command goes on from here."
+            )
         audits = self._audit(number, drafts, graded)
         blank = self._without_image(number, drafts)
         images: dict[str, list[str]] = {}
@@ -136,6 +147,12 @@ class _Checker:
         JsonLines(self.run.folder / ROWS).append(*rows)
         counts = {"repairs": sum(map(len, candidates)), "seconds": seconds, **of_round.counts}
         self.run.log(step=number, kind="round", drafts=len(drafts), left_out=of_round.left_out, **counts)
+
+    def _is_outage(self, what: str, failures: Sequence[bool]) -> bool:
+        """Whether nothing came back. A few may fail for reasons of their own, if others before them did not."""
+        if not all(failures):
+            self.works.add(what)
+        return bool(failures) and all(failures) and (len(failures) >= OUTAGE or what not in self.works)
 
     def _grade(self, drafts: Sequence[Draft], candidates: Sequence[Sequence[Repair]]) -> list[list[_Graded]]:
         """Each candidate by the limits of training, by the grader, and if it matters by the policy's probabilities."""
@@ -191,7 +208,8 @@ class _Checker:
         else:
             results = self.auditor.audit(list(cases.values()))
             audit = self.recipe.audit
-            if audit and audit.when_down == "stop" and not any(result.verdict for result in results):
+            silent = [result.verdict is None for result in results]
+            if audit and audit.when_down == "stop" and self._is_outage("audit", silent):
                 raise AuditorDownError(
                     f"audit: the auditor {self.auditor.name} judged none of {len(cases)} repairs: {results[0].reason}. "
                     "Start it again and repeat the same command, or set audit.when_down=open to continue without it."

@@ -8,7 +8,7 @@ import numpy as np
 
 from difference_feedback.report.chart import nice_ticks
 from difference_feedback.report.dose import Dose
-from difference_feedback.report.dose_verdict import Placed
+from difference_feedback.report.dose_verdict import Placed, times
 
 WIDTH, HEIGHT = 760, 540
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 62, 56
@@ -104,7 +104,7 @@ class _Chart:
         turned = f'transform="rotate(-90 16 {middle})"'
         self._text(16, middle, "of these repairs, clean: no wrong value stated", INK, extra=turned)
         self._text(LEFT, 24, "How good must repairs be?", INK, "start", 'font-size="17" font-weight="650"')
-        at = f"a step {self.price:.0%} dearer".replace("%", " %") if self.price else "repairs not billed"
+        at = f"where a step costs {times(self.price)}" if self.price else "repairs not billed"
         budget = f", at {self.dose.budget_cpu_seconds:g} CPU seconds" if self.dose.budget_cpu_seconds else ""
         self._text(LEFT, 44, f"Gain over GRPO in points{budget}, {at}. Dots: measured.", GREY, "start")
 

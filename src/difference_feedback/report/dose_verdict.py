@@ -63,8 +63,8 @@ def judge(dose: Dose, model: Placed) -> DoseVerdict:
         ends = tuple(dose.gain(model.right, clean, model.price) for clean in (0.0, 1.0))
         kind = "pays" if ends[0].verdict == "pays" else "costs" if ends[1].verdict == "costs" else "open"
         remedies = [] if kind == "pays" else _remedies(dose, replace(model, clean=MeasuredShare(0.0, 0.0, 0.0)))
-        if kind == "open":
-            remedies = remedies[:1]  # that of clean repairs: the others rest on a share that nobody knows
+        if kind == "open":  # the other remedies rest on a share that nobody knows
+            remedies = [remedy.removesuffix(" instead of 0 %") for remedy in remedies[:1]]
         return DoseVerdict(kind, None, (ends[0], ends[1]), remedies, notes)
     gain = dose.gain(model.right, model.clean, model.price)
     return DoseVerdict(gain.verdict, gain, None, _remedies(dose, model) if gain.verdict != "pays" else [], notes)
@@ -76,18 +76,25 @@ def points(gain: Gain) -> str:
     return f"{gain.value:+.1f}".replace("-", "−") + f" points (95 % interval {low} to {high})"
 
 
+def times(overhead: float) -> str:
+    """What a step costs that takes `overhead` more than GRPO's."""
+    return f"{1 + overhead:.3g} times GRPO's"
+
+
 def _remedies(dose: Dose, model: Placed) -> list[str]:
     """The least change of each share, and of the overhead, from which on the whole interval lies above 0."""
     assert model.clean is not None
     right, clean = model.right.value, model.clean.value
+    if dose.gain(right, clean, model.price).verdict == "pays":
+        return ["the same shares, measured on more wrong answers"]
     wanted = _first(clean, lambda share: dose.gain(right, share, model.price))
     remedies = [f"{wanted:.0%} of the right repairs clean instead of {clean:.0%}"] if wanted else []
     if wanted := _first(right, lambda share: dose.gain(share, clean, model.price)):
         remedies.append(f"{wanted:.0%} of the wrong answers repaired right instead of {right:.0%}")
     if model.price and dose.gain(right, clean).verdict == "pays":
-        steps = [i / 100 * model.price for i in range(100, -1, -1)]
+        steps = [(1 + model.price) ** (i / 100) - 1 for i in range(100, -1, -1)]
         cheaper = next(x for x in steps if dose.gain(right, clean, x).verdict == "pays")
-        remedies.append(f"a step that costs {cheaper:.0%} more than GRPO's instead of {model.price:.0%}")
+        remedies.append(f"a step that costs {times(cheaper)} instead of {times(model.price)}")
     if not remedies and (both := _first(max(right, clean), lambda share: dose.gain(share, share, model.price))):
         remedies.append(f"{both:.0%} repaired right and {both:.0%} of these clean")
     return [remedy.replace("%", " %") for remedy in remedies]

@@ -10,13 +10,14 @@ from markupsafe import Markup
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from difference_feedback import __version__
 from difference_feedback.data.image_files import data_url
 from difference_feedback.judges.embedded_auditor import changed_words
 from difference_feedback.report.dose import Dose, MeasuredShare, load_dose
 from difference_feedback.report.dose_chart import dose_chart
-from difference_feedback.report.dose_verdict import CAVEAT, DoseVerdict, Placed, judge
+from difference_feedback.report.dose_verdict import CAVEAT, DoseVerdict, Placed, judge, times
 from difference_feedback.report.page_size import scaled
 from difference_feedback.report.repair_figures import UNCLEAN, repair_figures, reviews_of
 from difference_feedback.runs.check_repair import cost_of_run
@@ -24,10 +25,13 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.repair_check import RepairCheckRecipe
+from difference_feedback.runs.terminal import printable
 
 PAGE = "repair_check.html"
 SHOWN = 4
 """Examples of each kind on the page."""
+LARGEST_OVERHEAD = 3.0
+"""A gain that outlasts more than this needs no mention: repairs make no step so dear."""
 
 
 def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
@@ -55,7 +59,7 @@ def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
         "gain_if_none_clean": verdict.ends and verdict.ends[0].__dict__,
         "gain_if_all_clean": verdict.ends and verdict.ends[1].__dict__,
         "affordable_overhead": _affordable(dose, model),
-        "notes": verdict.notes,
+        "notes": [*verdict.notes, *_refusals(recipe, figures)],
         "unusable_rows": left_out,
     }
     write_page(run.folder / PAGE, summary, rows, dose, model, verdict)
@@ -70,7 +74,7 @@ def step_cost(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> dict[str
     """
     seconds, base, p_err, clock = figures["seconds"], recipe.base_seconds, recipe.p_err, "wall"
     if recipe.run is not None:
-        terms = cost_of_run(recipe.run)
+        terms = cost_of_run(recipe)
         clock = next((c for c in ("gpu", "cpu", "wall") if c in terms and c in seconds), "")
         if recipe.repairs.via != "local" and "wall" in terms and clock != "gpu":
             clock = "wall"  # the server's processor time is not this process's
@@ -99,7 +103,7 @@ def placed(recipe: RepairCheckRecipe, figures: Mapping[str, Any], cost: Mapping[
 def show_check(summary: Mapping[str, Any], console: Console) -> None:
     """Print the figures as a table, then the sentence and what it rests on."""
     table = Table(
-        title=f"{summary['repair_model']} on wrong answers of {summary['policy']}",
+        title=Text(printable(f"{summary['repair_model']} on wrong answers of {summary['policy']}")),
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -142,9 +146,9 @@ def figure_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         interval = _range(of["interval"], "{:.4f}")
         rows.append((f"{clock} seconds of a repair", f"{of['mean']:.4f}", interval, str(of["of"])))
     if step := summary["step"]:
-        rows.append(("a step costs more than GRPO's", _percent(step["overhead"]), "", ""))
+        rows.append(("a step costs", times(step["overhead"]), "", ""))
     elif summary["affordable_overhead"] is not None:
-        rows.append(("a step may cost more, at most", _percent(summary["affordable_overhead"]), "", ""))
+        rows.append(("the gain is gone where a step costs", times(summary["affordable_overhead"]), "", ""))
     for reason, count in summary["refused"].items():
         rows.append((_REFUSED.get(reason, f"refused: {reason.replace('_', ' ')}"), str(count), "", ""))
     if summary["unjudged"]:
@@ -238,7 +242,18 @@ def _affordable(dose: Dose, model: Placed) -> float | None:
     if model.clean is None:
         return None
     most = dose.affordable(model.right.value, model.clean.value)
-    return most if 0 < most < 100 else None
+    return most if 0 < most <= LARGEST_OVERHEAD else None
+
+
+def _refusals(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> list[str]:
+    """What to do where many repairs are too long: the limit may be that of another policy."""
+    count, repairs = figures["refused"].get("too_long", 0), figures["repairs"]
+    if 10 * count < repairs or not count:
+        return []
+    return [
+        f"{count} of {repairs} repairs are longer than {recipe.sampling.max_new_tokens} tokens of {recipe.policy}, and "
+        "count as not right, as in training: are policy and sampling.max_new_tokens those of your training?"
+    ]
 
 
 def _of_share(name: str, share: Mapping[str, Any] | None) -> tuple[str, str, str, str]:

@@ -109,7 +109,8 @@ def _edit_cost(rows: RepairRows) -> dict[str, Any] | None:
     if not rows:
         return None
     costs = [row["edit_cost"] for row in rows]
-    mean, interval = _mean([[row["edit_cost"] for row in of] for of in _grouped(rows, "question_id").values()])
+    clusters = [[row["edit_cost"] for row in of] for of in _grouped(rows, "question_id").values()]
+    mean, interval = _mean(clusters, (0.0, 1.0))
     quartiles = np.quantile(costs, (0.25, 0.5, 0.75)).tolist()
     return {"mean": mean, "interval": interval, "quartiles": quartiles, "of": len(costs)}
 
@@ -122,7 +123,7 @@ def _without_image(rows: RepairRows) -> dict[str, Any] | None:
         [row["right"] - float(row["right_without_image"]) for row in of]
         for of in _grouped(rows, "question_id").values()
     ]
-    fall, interval = _mean(falls)
+    fall, interval = _mean(falls, (-1.0, 1.0))
     seen = _share(rows, lambda row: row["right"])
     blank = _share(rows, lambda row: row["right_without_image"])
     return {"with": seen, "without": blank, "fall": fall, "interval": interval}
@@ -134,7 +135,8 @@ def _seconds(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     clocks = [clock for clock in ("wall", "cpu", "gpu") if rounds and all(clock in row["seconds"] for row in rounds)]
     seconds = {}
     for clock in clocks:
-        mean, interval = _mean([[row["seconds"][clock]] for row in rounds], [row["repairs"] for row in rounds])
+        of_round, sizes = [[row["seconds"][clock]] for row in rounds], [row["repairs"] for row in rounds]
+        mean, interval = _mean(of_round, (0.0, math.inf), sizes)
         seconds[clock] = {"mean": mean, "interval": interval, "of": sum(row["repairs"] for row in rounds)}
     return seconds
 
@@ -150,11 +152,12 @@ def _wrong_share(rounds: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 
 def _mean(
-    clusters: Sequence[Sequence[float]], sizes: Sequence[int] | None = None
+    clusters: Sequence[Sequence[float]], limits: tuple[float, float], sizes: Sequence[int] | None = None
 ) -> tuple[float, tuple[float, float] | None]:
     """Mean over all values, with Student's interval between the clusters; no interval with a single cluster.
 
-    `sizes` are the numbers of values that each cluster's sum stands for, where it holds sums.
+    No value lies outside of `limits`, so the interval does not, either. `sizes` are the numbers of values that each
+    cluster's sum stands for, where it holds sums.
     """
     weights = np.array(sizes or [len(of) for of in clusters], np.float64)
     sums, number = np.array([sum(of) for of in clusters], np.float64), len(clusters)
@@ -163,7 +166,7 @@ def _mean(
         return mean, None
     variance = float(((sums - mean * weights) ** 2).sum()) * number / (number - 1) / float(weights.sum()) ** 2
     half = float(stdtrit(number - 1, 0.975)) * math.sqrt(variance)
-    return mean, (mean - half, mean + half)
+    return mean, (max(mean - half, limits[0]), min(mean + half, limits[1]))
 
 
 def _grouped(rows: RepairRows, key: str) -> dict[str, list[Mapping[str, Any]]]:

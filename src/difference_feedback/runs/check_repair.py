@@ -38,13 +38,14 @@ def check_repair_check(recipe: RepairCheckRecipe) -> None:
             "two out."
         )
     if recipe.run is not None:
-        if recipe.base_seconds is not None:
-            raise ConfigError("base_seconds and run both say what C_base is: leave one of the two out.")
-        cost_of_run(recipe.run)
+        cost_of_run(recipe)
 
 
-def cost_of_run(name: str) -> dict[str, dict[str, float]]:
+def cost_of_run(recipe: RepairCheckRecipe) -> dict[str, dict[str, float]]:
     """Clock -> terms of Eq. 29 of a finished training run. Raises `ConfigError` for a folder without them."""
+    name = str(recipe.run)
+    if recipe.base_seconds is not None:
+        raise ConfigError("base_seconds and run both say what C_base is: leave one of the two out.")
     path = local_path(name) / "summary.json"
     if not path.is_file():
         raise ConfigError(f"run: {name} holds no finished run (no summary.json): give the folder of a training run.")
@@ -55,7 +56,7 @@ def cost_of_run(name: str) -> dict[str, dict[str, float]]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         terms = {}
-    if not terms or not all(of["base"] > 0 and of["answers"] > 0 for of in terms.values()):
+    if not terms or not all(of["base"] > 0 and of["answers"] > 0 and 0 <= of["p_err"] <= 1 for of in terms.values()):
         raise ConfigError(
             f"run: {path} has no terms of Eq. 29 under `cost`: give a run of `difference-feedback train`."
         )

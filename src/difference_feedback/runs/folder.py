@@ -221,7 +221,7 @@ class Run:
             )
         before = rename(str(before["kind"]), before, str(path), quiet=True)  # it may be of the release before
         now = yaml.safe_load(dump_recipe(self.recipe))
-        different = list(_differences(before, now))
+        different = [text for key, text in _differences(before, now) if key not in self.recipe.changeable]
         if different:
             state = "a finished run" if self.finished else "an unfinished run"
             raise ConfigError(
@@ -267,12 +267,13 @@ def _say(text: str) -> None:
     Terminal(stderr=True, emoji=False, soft_wrap=True, highlight=False).print(text, markup=False)
 
 
-def _differences(before: Any, now: Any, key: str = "") -> Iterable[str]:
+def _differences(before: Any, now: Any, key: str = "") -> Iterable[tuple[str, str]]:
+    """The keys whose values differ, each with a text that says how."""
     if isinstance(before, dict) and isinstance(now, dict):
         for name in [*now, *(name for name in before if name not in now)]:
             yield from _differences(before.get(name), now.get(name), f"{key}.{name}" if key else str(name))
     elif before != now and not _is_same_place(before, now):
-        yield f"{key}: {before!r} there, {now!r} now"
+        yield key, f"{key}: {before!r} there, {now!r} now"
 
 
 def _is_same_place(before: Any, now: Any) -> bool:

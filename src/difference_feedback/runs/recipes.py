@@ -5,7 +5,7 @@ names and are checked against the library's own fields when it starts.
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,9 @@ from difference_feedback.runs.value_types import (
 
 class Recipe(Section):
     """The base of all recipes."""
+
+    changeable: ClassVar[tuple[str, ...]] = ("audit.when_down", "judge.when_down")
+    """Keys that may change in a run's folder: what was measured there does not depend on them."""
 
     seed: Seed = 0
 

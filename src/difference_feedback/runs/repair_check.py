@@ -1,6 +1,6 @@
 """The recipe of `repair check`: a repair model, and the wrong answers on which it is measured."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -41,6 +41,8 @@ class Sampling(Section):
 class RepairCheckRecipe(Questions, Recipe):
     """How good a repair model is on a policy's wrong answers, and whether training with it is likely to pay."""
 
+    changeable: ClassVar[tuple[str, ...]] = (*Recipe.changeable, "run", "base_seconds", "p_err")
+
     kind: Literal["repair-check"] = "repair-check"
     repair_model: PathOrName | None = None
     """Folder or hub name of the repair model; `policy` for the policy itself; `sibling` for the closest right answer of
@@ -76,7 +78,7 @@ class RepairCheckRecipe(Questions, Recipe):
     """An auditor that says which right repairs are clean. The embedded world knows without one."""
     run: PathOrName | None = None
     """Folder of a finished training run, GRPO or DF-GRPO: its C_base and p_err say what a step costs with repairs."""
-    base_seconds: Seconds | None = None
+    base_seconds: Annotated[Seconds, Field(ge=1e-9)] | None = None
     """C_base of Eq. 29 where there is no such run: wall seconds to sample one answer and to update on it."""
     p_err: Share | None = None
     """Share of wrong answers in the training. By default that of `run`, or of the answers that are sampled here."""
