@@ -43,7 +43,7 @@ def test_a_method_without_all_seeds_is_not_finished() -> None:
     assert "4 of 5" in study.state
     assert Study("bench_fair", ROWS[:-1], partial=True).has("gspo")
     assert STUDY.state == ""
-    assert Study("bench_fair", []).state.endswith("runs it.")
+    assert Study("bench_fair", []).state.endswith("makes them.")
     assert Study("no such plan", ROWS).methods == []
 
 

@@ -33,7 +33,7 @@ class RepairQuality:
     num_samples: int
     """Repairs of each draft."""
     accuracy_at_1: float | None
-    """Expected for one sampled repair: the share of correct ones among all that were judged. Null: no repair was judged."""
+    """Expected for one sampled repair: the share of correct ones among the judged. Null: none was judged."""
     accuracy_at_2: float | None
     """At least one of the first two is right. Null: there was one sample each."""
     feasible_share: float | None
