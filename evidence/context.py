@@ -125,9 +125,10 @@ def _fair(kept: Kept) -> dict[str, Any]:
         "fair_pairs": FAIR_PAIRS,
         "repairs": tables.REPAIRS,
         "states": [study.state for study in studies if study.state],
+        "pending": pending(studies),
         "measured": lambda method, against: bool(compared(method, against)),
         "ends": ends,
-        "verdict": lambda method, against: verdict([s.outcome(method, against) for s in compared(method, against)]),
+        "verdict": lambda *pairs: verdict([s.outcome(*pair) for pair in pairs for s in compared(*pair)]),
         "summary": tables.summary_table(shown) if shown else "",
         "fair_note": " ".join([_same(shown), *(study.state for study in studies if study.state)]) if shown else "",
         "tuning": tables.tuning_table(kept.rows("bench_tune")),
@@ -137,6 +138,13 @@ def _fair(kept: Kept) -> dict[str, Any]:
             "tokens": f"{mean(row['work']['generated_tokens'] / row['steps'] / ANSWERS for row in grpo):.0f}",
         },
     }
+
+
+def pending(studies: Sequence[Study]) -> str:
+    """One sentence, or one a plan, about those that are not finished."""
+    if any(study.started for study in studies):
+        return " ".join(study.state for study in studies if study.state)
+    return f"Its results are not here yet; {' and '.join(study.command for study in studies)} make them."
 
 
 RIGHT = 0.8
@@ -191,27 +199,23 @@ def _dose(kept: Kept) -> dict[str, Any]:
 
 def dose_sentence(rule: Dose) -> str:
     """How many of the right repairs must be clean, where `RIGHT` of all repairs are right; else, where all are."""
-    early = "By a first rule, from " if rule.provisional else "By the rule fitted to "
-    text = f"{early}{len(rule.points)} measured points: {_needed(rule, RIGHT)}"
     clean = rule.break_even(RIGHT)
-    return text if clean is not None and clean <= 1 else f"{text} {_capital(_needed(rule, 1.0))}"
+    shares = [RIGHT] if clean is not None and clean <= 1 else [RIGHT, 1.0]
+    basis = "a first rule, from {} earlier measurements" if rule.provisional else "the rule fitted to {} measurements"
+    return " ".join([*(_needed(rule, right) for right in shares), f"This is {basis.format(len(rule.points))}."])
 
 
 def _needed(rule: Dose, right: float) -> str:
     """From which share of clean ones on repairs pay, where the share `right` of all repairs is right."""
     clean = rule.break_even(right)
     sure = next((share for share in range(101) if rule.gain(right, share / 100).verdict == "pays"), None)
-    where = f"where {100 * right:.0f} % of the repairs end right, DF"
+    where = f"Where {100 * right:.0f} % of the repairs are right, DF"
     if clean is None or clean > 1:
         return f"{where} does not gain on GRPO, however clean they are."
-    least = f"from {100 * clean:.0f} % clean ones among them" if clean > 0 else "however few of them are clean"
+    least = f"if at least {100 * clean:.0f} % of these are clean" if clean > 0 else "however few of these are clean"
     if sure is None:
         return f"{where} gains on GRPO {least}, but the 95 % interval includes 0 everywhere."
-    return f"{where} gains on GRPO {least}; the 95 % interval excludes 0 from {sure} %."
-
-
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
+    return f"{where} gains on GRPO {least}; the 95 % interval excludes 0 from {sure} % on."
 
 
 def _why(kept: Kept) -> dict[str, Any]:

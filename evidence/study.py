@@ -100,12 +100,16 @@ class Study:
     @property
     def state(self) -> str:
         """One sentence about a plan that is not finished; nothing about one that is."""
-        command = f"`difference-feedback bench {self.name}`"
         if self.finished:
             return ""
         if not self.started:
-            return f"`{self.name}` has not been run yet: {command} runs it."
-        return f"`{self.name}` is unfinished, with {self.done} of {self.wanted} seeds done: {command} goes on."
+            return f"Results of `{self.name}` are not here yet; {self.command} makes them."
+        return f"`{self.name}` is unfinished, with {self.done} of {self.wanted} seeds done; {self.command} goes on."
+
+    @property
+    def command(self) -> str:
+        """What runs the plan, or goes on with it."""
+        return f"`difference-feedback bench {self.name}`"
 
     @property
     def shown(self) -> bool:

@@ -63,7 +63,7 @@ def test_version() -> None:
         (["train", "nano_grpoo"], "Did you mean 'nano_grpo'?"),
         (["train", "demo"], "kind is 'bench' ... `kind: train`"),
         (["evaluate", "evaluation.problems=many"], "evaluation.problems ... 'many' (text) ... integer"),
-        (["train", "nano_grpo", "repair_model=x"], "GRPO repairs nothing"),
+        (["train", "nano_grpo", "repair_model=x"], "method grpo repairs nothing"),
         (["train", "nano_df_grpo", "repair_model=nano", "trl.learning_rat=1"], "Did you mean 'learning_rate'?"),
         (["train", "nano_df_grpo", "repair_model=nano", "trl.loss_type=bnpo"], "loss_type='bnpo'"),
         (["train", "nano_grpo", "trl.loss_type=dapo"], "choose the objective"),

@@ -43,7 +43,7 @@ def test_a_method_without_all_seeds_is_not_finished() -> None:
     assert "4 of 5" in study.state
     assert Study("bench_fair", ROWS[:-1], partial=True).has("gspo")
     assert STUDY.state == ""
-    assert Study("bench_fair", []).state.endswith("runs it.")
+    assert Study("bench_fair", []).state.endswith("makes them.")
     assert Study("no such plan", ROWS).methods == []
 
 
@@ -89,9 +89,9 @@ def test_the_sentence_on_dose_is_the_rule_solved_by_hand() -> None:
         return [(right, clean, a + b * right + c * right * clean) for right, clean in places]
 
     reached = dose_sentence(dose(exact(-2.88, 0.0, 6.0)))  # 0 at clean = 2.88 / (6 * 0.8)
-    assert "80 % of the repairs end right, DF gains on GRPO from 60 % clean" in reached
+    assert "80 % of the repairs are right, DF gains on GRPO if at least 60 % of these" in reached
     assert 60 < int(reached.split("excludes 0 from ")[1].split(" %")[0]) < 70
     perfect = dose_sentence(dose(exact(-5.4, 0.0, 6.0)))  # out of reach at 0.8; at 1, 0 at clean = 0.9
-    assert "80 % of the repairs end right, DF does not gain" in perfect
-    assert "Where 100 % of the repairs end right, DF gains on GRPO from 90 % clean" in perfect
-    assert "however few of them are clean" in dose_sentence(dose(exact(1.0, 0.0, 2.0)))
+    assert "80 % of the repairs are right, DF does not gain" in perfect
+    assert "Where 100 % of the repairs are right, DF gains on GRPO if at least 90 % of these" in perfect
+    assert "however few of these are clean" in dose_sentence(dose(exact(1.0, 0.0, 2.0)))

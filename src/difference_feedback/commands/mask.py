@@ -14,7 +14,7 @@ from difference_feedback.runs.terminal import echo
 def mask(
     pairs: Annotated[
         Path,
-        typer.Argument(help='JSON Lines: {"id", "wrong", "repaired"}, both answers as texts or both as token ids.'),
+        typer.Argument(help='JSON Lines: {"id", "wrong", "repair"}, both answers as texts or both as token ids.'),
     ],
     output: Annotated[
         Path | None,

@@ -33,9 +33,9 @@ class RepairQuality:
     num_samples: int
     """Repairs of each draft."""
     accuracy_at_1: float | None
-    """Expected for one sampled repair: the share of correct ones among all that were judged. None: none was."""
+    """Expected for one sampled repair: the share of correct ones among the judged. Null: none was judged."""
     accuracy_at_2: float | None
-    """At least one of the first two is right. None with a single sample."""
+    """At least one of the first two is right. Null: there was one sample each."""
     feasible_share: float | None
     """At least one of the `num_samples` is right. [DF, Eq. 6]"""
     edit_cost: float | None

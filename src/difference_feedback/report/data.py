@@ -293,7 +293,7 @@ class BenchmarkScore(Schema):
     harness_value: float | None = None
     """The harness's own score, as it gives it."""
     harness_score: Accuracy | None = None
-    """The same as a share; None for a measure that is none."""
+    """The same as a share; Null: the measure is not a share."""
     harness_interval: Interval | None = None
     """95 % interval of `harness_score`."""
     harness_left_out: str | None = None

@@ -21,7 +21,7 @@ def dose_chart(dose: Dose, model: Placed | None = None) -> str:
 
     Across: the share of wrong answers that get a right repair; upwards: the share of these that is clean. Above the
     thick line training pays. It is drawn at the overhead of `model`, where that is known, and else for repairs that
-    cost nothing. In the grey band, its 95 % interval, it cannot be told. Dots are what was measured, with its gain.
+    cost nothing. In the grey band its 95 % interval includes 0. Dots are what was measured, with its gain.
     """
     return _Chart(dose, model).svg()
 
@@ -68,7 +68,7 @@ class _Chart:
         self.parts.append(f"<text {place} {rim} {extra}>{escape(text)}</text>")
 
     def _regions(self) -> None:
-        """Green where training pays, red where it costs, and the band between them in which it cannot be told."""
+        """Green where training pays, red where it costs, and between them the band that is undecided."""
         self.parts.append(self._box(self.x0, 1, self.y0, 1, '#f1f2f4"'))
         self.gains = [[self.dose.gain(x, y, self.price).verdict for y in self.ys] for x in self.xs]
         half = (1 - self.y0) / (_STEPS - 1) / 2
@@ -110,7 +110,7 @@ class _Chart:
 
     def _names(self) -> None:
         """What each region says, in its middle."""
-        names = {"pays": ("training pays", PAYS), "costs": ("training costs", COSTS), "open": ("cannot be told", GREY)}
+        names = {"pays": ("training pays", PAYS), "costs": ("training costs", COSTS), "open": ("undecided", GREY)}
         for verdict, (name, colour) in names.items():
             cells = [
                 (x, y)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from difference_feedback.report.dose import Dose, Gain, MeasuredShare
 
-HEADS = {"pays": "Likely to pay", "costs": "Likely to cost", "open": "Cannot be told"}
+HEADS = {"pays": "Likely to pay", "costs": "Likely to cost", "open": "Undecided"}
 CAVEAT = (
     "A guide, no guarantee: the chart was measured in one small world with answers of about 25 tokens, with an oracle "
     "that fails at random. A real repair model fails on the hard questions, where repairs teach most."
@@ -50,7 +50,7 @@ class DoseVerdict:
             none, every = self.ends
             expected = (
                 f"nobody has said which repairs are clean: expected gain over GRPO at the same compute {points(none)} "
-                f"if none is, {points(every)} if all are"
+                f"without a clean one, {points(every)} if all are clean"
             )
         remedy = f"; it would be likely to pay with {', or with '.join(self.remedies)}" if self.remedies else ""
         return f"{HEADS[self.kind]}: {expected}{remedy}."

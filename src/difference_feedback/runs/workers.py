@@ -91,7 +91,7 @@ class _Worker:
 
     def send(self, message: Any) -> None:
         """Send it the work, or a part while it has none."""
-        with suppress(OSError):  # it was killed, which `result` tells
+        with suppress(OSError):  # it was killed, as `result` shows
             self._pipe.send(message)
 
     def result(self) -> Any:

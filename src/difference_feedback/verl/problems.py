@@ -18,7 +18,7 @@ _MARK = re.compile("<(image|video|audio)>")  # what verl fills
 
 
 def source_of(grader: Grader) -> str:
-    """What tells `reward.compute_score` the rule: its name. Several rewards are told by verl's configuration."""
+    """The name of the rule, which `reward.compute_score` reads. Several rewards stand in verl's configuration."""
     return grader.name if isinstance(grader, Rule) else "rewards"
 
 

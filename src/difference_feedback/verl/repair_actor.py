@@ -62,7 +62,7 @@ def _repairer(settings: VerlSettings, device: str, policy_path: str, max_tokens:
 
 
 def _visible(device: str) -> str:
-    """The device that Ray gave this actor: the only one it can see, unless Ray is told to hide none."""
+    """The device that Ray gave this actor: the only one it can see, unless Ray is set to hide none."""
     from verl.plugin.platform import get_platform
     from verl.utils.ray_utils import ray_noset_visible_devices
 

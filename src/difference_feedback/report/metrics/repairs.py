@@ -58,7 +58,7 @@ REPAIRS = Topic(
             text=(
                 "Repairs that the policy cannot be trained on, by reason: no token; image or video tokens; other "
                 "special tokens; ids that the policy has not; longer than `max_completion_length`; text around the "
-                "repair that cannot be told from it; nothing readable from a server; fewer repairs than requested, as "
+                "repair that cannot be cut off; nothing readable from a server; fewer repairs than requested, as "
                 "where the prompt does not fit. With `log_ratio` and `doubt`: `missing` alone, the answers that were "
                 "not scored."
             ),
