@@ -19,7 +19,7 @@ TYPES = (
     (r"NonNegativeInt|\bSeed\b", "integer from 0"),
     (r"Share", "0 to 1"),
     (r"\bRate\b", "above 0, below 10"),
-    (r"\bSeconds\b", "number above 0"),
+    (r"Annotated\[Seconds, Field\(ge=\S+\)\]|\bSeconds\b", "number above 0"),
     (r"Annotated\[Temperature, Field\(le=(\S+)\)\]", r"0 to \1"),
     (r"\bTemperature\b", "number from 0"),
     (r"\bPathOrName\b", "path or name"),
@@ -66,6 +66,8 @@ def keys_of(node: ast.ClassDef) -> Iterator[tuple[str, str, str, str]]:
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
             text = " ".join(str(after.value.value).split())
         kind = ast.unparse(field.annotation)
+        if kind.startswith("ClassVar"):
+            continue
         for pattern, words in TYPES:
             kind = re.sub(pattern, words, kind)
         default = "" if field.value is None else ast.unparse(field.value)
