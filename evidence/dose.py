@@ -26,7 +26,10 @@ DEGRADED = re.compile(r"oracle_(\d+)_(\d+)")
 def dose_of(
     rows: Sequence[Mapping[str, Any]], names: Mapping[str, tuple[float, float]] | None = None
 ) -> dict[str, Any]:
-    """The values of dose.json. `names` has the shares of methods whose names do not say them."""
+    """The values of dose.json. `names` has the shares of methods whose names do not say them.
+
+    A point needs two seeds that GRPO has as well; others are left out.
+    """
     by_method: defaultdict[str, dict[int, Mapping[str, Any]]] = defaultdict(dict)
     for row in rows:
         if not row.get("settings"):
@@ -42,7 +45,6 @@ def dose_of(
             if seed in by_method["grpo"]
         }
         if len(gains) < 2:
-            print(f"{name}: {len(gains)} seeds with a run of GRPO; left out")
             continue
         value, low, high = paired_t(np.array([[gain] for gain in gains.values()]))
         shown = {"gain": value, "low": low, "high": high}
@@ -73,6 +75,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = [json.loads(line) for path in options.results for line in path.read_text(encoding="utf-8").splitlines()]
     values = dose_of(rows)
+    print(f"{sum(len(point['by_seed']) for point in values['points'])} of {len(rows)} runs are gains of points")
     options.output.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     a, b, c = load_dose(options.output).coefficients
     print(f"{len(values['points'])} points; gain = {a:.2f} {b:+.2f} right {c:+.2f} right * clean")
