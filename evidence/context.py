@@ -201,8 +201,8 @@ def dose_sentence(rule: Dose) -> str:
     """How many of the right repairs must be clean, where `RIGHT` of all repairs are right; else, where all are."""
     clean = rule.break_even(RIGHT)
     shares = [RIGHT] if clean is not None and clean <= 1 else [RIGHT, 1.0]
-    basis = "a first rule, from {} earlier measurements" if rule.provisional else "the rule fitted to {} measurements"
-    return " ".join([*(_needed(rule, right) for right in shares), f"This is {basis.format(len(rule.points))}."])
+    basis = f"This is the rule fitted to {len(rule.points)} points of {len(rule.seeds)} seeds."
+    return " ".join([*(_needed(rule, right) for right in shares), basis])
 
 
 def _needed(rule: Dose, right: float) -> str:

@@ -89,6 +89,16 @@ def test_a_remedy_moves_the_model_to_where_training_pays() -> None:
     assert noisy.gain(0.9, clean, 0.3).low > 0 >= noisy.gain(0.9, clean - 0.01, 0.3).low
 
 
+def test_where_no_share_is_sure_to_pay_the_remedy_breaks_even() -> None:
+    noisy = Dose(points(2, np.random.default_rng(4), 12.0, 12.0), FLAT)
+    low = judge(noisy, Placed("m", MeasuredShare(0.9, 0.85, 0.95), MeasuredShare(0.1, 0.05, 0.15)))
+    assert noisy.gain(1.0, 1.0).verdict == "open"
+    assert low.goal == "break even"
+    clean = int(low.remedies[0].split(" %")[0]) / 100
+    assert noisy.gain(0.9, clean).value > 0 >= noisy.gain(0.9, clean - 0.01).value
+    assert judge(noisy, Placed("m", MeasuredShare(1.0, 1.0, 1.0), MeasuredShare(1.0, 1.0, 1.0))).remedies == []
+
+
 def test_where_nobody_knows_what_is_clean_both_ends_are_given() -> None:
     verdict = judge(exact(), Placed("m", MeasuredShare(0.9, 0.85, 0.95), None))
     assert verdict.ends is not None

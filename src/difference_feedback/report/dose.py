@@ -84,14 +84,11 @@ class Dose:
         points: list[DosePoint],
         slope: MeasuredShare,
         budget_cpu_seconds: float | None = None,
-        provisional: bool = False,
     ) -> None:
         self.points = points
         self.slope = slope
         """What GRPO gains by each doubling of its compute, in points."""
         self.budget_cpu_seconds = budget_cpu_seconds
-        self.provisional = provisional
-        """Whether the points are not those of the measurement made for this."""
         rows = [(p, seed, gain) for p in points for seed, gain in p.by_seed.items()]
         self.seeds = sorted({seed for _, seed, _ in rows})
         design = np.array([_terms(p.right, p.clean) for p, _, _ in rows], np.float64).reshape(-1, 3)
@@ -170,7 +167,7 @@ def dose_from(values: Mapping[str, Any]) -> Dose:
     """The rule by the values of such a file."""
     points = [DosePoint(**point_of(point)) for point in values["points"]]
     slope = MeasuredShare(values["slope"], *values["slope_interval"])
-    return Dose(points, slope, values.get("budget_cpu_seconds"), bool(values.get("provisional")))
+    return Dose(points, slope, values.get("budget_cpu_seconds"))
 
 
 def point_of(values: Mapping[str, Any]) -> dict[str, Any]:

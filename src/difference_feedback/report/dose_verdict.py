@@ -37,8 +37,10 @@ class DoseVerdict:
     gain: Gain | None
     ends: tuple[Gain, Gain] | None
     remedies: list[str]
-    """What would move the model to where training is likely to pay, each alone."""
+    """What would move the model to the goal, each alone."""
     notes: list[str]
+    goal: str = "be likely to pay"
+    """What the remedies reach: `break even` where the chart is too uncertain for more."""
 
     @property
     def sentence(self) -> str:
@@ -52,7 +54,7 @@ class DoseVerdict:
                 f"nobody has said which repairs are clean: expected gain over GRPO at the same compute {points(none)} "
                 f"without a clean one, {points(every)} if all are clean"
             )
-        remedy = f"; it would be likely to pay with {', or with '.join(self.remedies)}" if self.remedies else ""
+        remedy = f"; it would {self.goal} with {', or with '.join(self.remedies)}" if self.remedies else ""
         return f"{HEADS[self.kind]}: {expected}{remedy}."
 
 
@@ -62,12 +64,13 @@ def judge(dose: Dose, model: Placed) -> DoseVerdict:
     if model.clean is None:
         ends = tuple(dose.gain(model.right, clean, model.price) for clean in (0.0, 1.0))
         kind = "pays" if ends[0].verdict == "pays" else "costs" if ends[1].verdict == "costs" else "open"
-        remedies = [] if kind == "pays" else _remedies(dose, replace(model, clean=MeasuredShare(0.0, 0.0, 0.0)))
+        goal, remedies = _goal(dose, replace(model, clean=MeasuredShare(0.0, 0.0, 0.0)), kind)
         if kind == "open":  # the other remedies rest on a share that nobody knows
             remedies = [remedy.removesuffix(" instead of 0 %") for remedy in remedies[:1]]
-        return DoseVerdict(kind, None, (ends[0], ends[1]), remedies, notes)
+        return DoseVerdict(kind, None, (ends[0], ends[1]), remedies, notes, goal)
     gain = dose.gain(model.right, model.clean, model.price)
-    return DoseVerdict(gain.verdict, gain, None, _remedies(dose, model) if gain.verdict != "pays" else [], notes)
+    goal, remedies = _goal(dose, model, gain.verdict)
+    return DoseVerdict(gain.verdict, gain, None, remedies, notes, goal)
 
 
 def points(gain: Gain) -> str:
@@ -81,29 +84,42 @@ def times(overhead: float) -> str:
     return f"{1 + overhead:.3g} times GRPO's"
 
 
-def _remedies(dose: Dose, model: Placed) -> list[str]:
-    """The least change of each share, and of the overhead, from which on the whole interval lies above 0."""
+def _goal(dose: Dose, model: Placed, kind: str) -> tuple[str, list[str]]:
+    """What the model can reach, and how: a gain whose interval excludes 0, or else an expected gain above 0."""
+    if kind == "pays":
+        return "be likely to pay", []
+    if remedies := _remedies(dose, model, lambda gain: gain.verdict == "pays"):
+        return "be likely to pay", remedies
+    assert model.clean is not None
+    if dose.gain(model.right, model.clean, model.price).value > 0:
+        return "be likely to pay", []  # the chart is too uncertain to say with what
+    return "break even", _remedies(dose, model, lambda gain: gain.value > 0)
+
+
+def _remedies(dose: Dose, model: Placed, reached: Callable[[Gain], bool]) -> list[str]:
+    """The least change of each share, and of the overhead, from which on the gain is what it should be."""
     assert model.clean is not None
     right, clean = model.right.value, model.clean.value
-    if dose.gain(right, clean, model.price).verdict == "pays":
+    if reached(dose.gain(right, clean, model.price)):
         return ["the same shares, measured on more wrong answers"]
-    wanted = _first(clean, lambda share: dose.gain(right, share, model.price))
+    wanted = _first(clean, lambda share: reached(dose.gain(right, share, model.price)))
     remedies = [f"{wanted:.0%} of the right repairs clean instead of {clean:.0%}"] if wanted else []
-    if wanted := _first(right, lambda share: dose.gain(share, clean, model.price)):
+    if wanted := _first(right, lambda share: reached(dose.gain(share, clean, model.price))):
         remedies.append(f"{wanted:.0%} of the wrong answers repaired right instead of {right:.0%}")
-    if model.price and dose.gain(right, clean).verdict == "pays":
+    if model.price and reached(dose.gain(right, clean)):
         steps = [(1 + model.price) ** (i / 100) - 1 for i in range(100, -1, -1)]
-        cheaper = next(x for x in steps if dose.gain(right, clean, x).verdict == "pays")
+        cheaper = next(x for x in steps if reached(dose.gain(right, clean, x)))
         remedies.append(f"a step that costs {times(cheaper)} instead of {times(model.price)}")
-    if not remedies and (both := _first(max(right, clean), lambda share: dose.gain(share, share, model.price))):
+    if not remedies and (
+        both := _first(max(right, clean), lambda share: reached(dose.gain(share, share, model.price)))
+    ):
         remedies.append(f"{both:.0%} repaired right and {both:.0%} of these clean")
     return [remedy.replace("%", " %") for remedy in remedies]
 
 
-def _first(start: float, gain: Callable[[float], Gain]) -> float | None:
-    """The first share above `start`, in whole percents, whose gain excludes 0."""
-    shares = [i / 100 for i in range(int(100 * start) + 1, 101)]
-    return next((share for share in shares if gain(share).verdict == "pays"), None)
+def _first(start: float, reached: Callable[[float], bool]) -> float | None:
+    """The first share above `start`, in whole percents, that is enough."""
+    return next((i / 100 for i in range(int(100 * start) + 1, 101) if reached(i / 100)), None)
 
 
 def _notes(dose: Dose, model: Placed) -> list[str]:
@@ -120,6 +136,4 @@ def _notes(dose: Dose, model: Placed) -> list[str]:
             f"The model lies outside of what was measured ({low:.0%} to {high:.0%} right, {dirty:.0%} to {clean:.0%} "
             "clean), so the rule is extended beyond its points.".replace("%", " %")
         )
-    if dose.provisional:
-        notes.append("The chart rests on three earlier measurements, and will be replaced by one made for it.")
     return notes
