@@ -253,6 +253,8 @@ def test_what_people_wrote_cannot_leave_its_place_on_the_page(tmp_path: Path) ->
         (["run=runs/none"], "run: runs/none"),
         (["audit.auditor=embedded"], "audit.auditor"),
         (["sampling.max_new_tokens=999999"], "sampling.max_new_tokens"),
+        ([f"wrong_answers={STARTER}", "sampling.max_new_tokens=999999"], "sampling.max_new_tokens"),
+        (["base_seconds=1e-300"], "base_seconds"),
         (["repairs.temperature=0.0"], "repairs.temperature"),
         (["model=runs/repair_rl"], "model"),
     ],
@@ -337,3 +339,16 @@ def test_no_interval_leaves_what_is_possible() -> None:
     assert _mean([[0.0], [1.0]], (0.0, 1.0)) == (0.5, (0.0, 1.0))
     mean, interval = _mean([[0.4], [0.6]] * 30, (0.0, 1.0))
     assert interval == pytest.approx((mean - 0.0261, mean + 0.0261), abs=1e-4)  # t 2.001, s 0.1008, n 60
+
+
+def test_repairs_that_an_auditor_did_not_judge_are_not_clean_and_are_told(openai_server: Any, tmp_path: Path) -> None:
+    """The nano model behind the server writes no verdict that can be read."""
+    (tmp_path / "items.jsonl").write_text("\n".join(map(row_of_text, range(3))), encoding="utf-8")
+    words = [f"wrong_answers={tmp_path}", "repair_model=reference", f"--output={tmp_path / 'run'}"]
+    words += ["audit.auditor=endpoint", f"audit.endpoint.url={openai_server.url}", "audit.endpoint.model=nano"]
+    code, said = command(*words, "audit.endpoint.max_tokens=8")
+    assert code == 0, said
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["right"]["count"] == 3
+    assert summary["clean"] is None
+    assert any("auditor" in note and "3 of 3" in note for note in summary["notes"])

@@ -59,7 +59,7 @@ def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
         "gain_if_none_clean": verdict.ends and verdict.ends[0].__dict__,
         "gain_if_all_clean": verdict.ends and verdict.ends[1].__dict__,
         "affordable_overhead": _affordable(dose, model),
-        "notes": [*verdict.notes, *_refusals(recipe, figures)],
+        "notes": [*verdict.notes, *_refusals(recipe, figures), *_audit_outages(recipe, rows)],
         "unusable_rows": left_out,
     }
     write_page(run.folder / PAGE, summary, rows, dose, model, verdict)
@@ -254,6 +254,16 @@ def _refusals(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> list[str
         f"{count} of {repairs} repairs are longer than {recipe.sampling.max_new_tokens} tokens of {recipe.policy}, and "
         "count as not right, as in training: are policy and sampling.max_new_tokens those of your training?"
     ]
+
+
+def _audit_outages(recipe: RepairCheckRecipe, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many repairs the auditor was asked about in vain, and why the first of them."""
+    audit = recipe.audit
+    audited = [row for row in rows if row.get("audit")] if audit and audit.enabled and audit.endpoint else []
+    silent = [row for row in audited if row["verdict"] is None]
+    if not silent:
+        return []
+    return [f"The auditor gave no verdict on {len(silent)} of {len(audited)} repairs ({silent[0]['reason']})."]
 
 
 def _of_share(name: str, share: Mapping[str, Any] | None) -> tuple[str, str, str, str]:

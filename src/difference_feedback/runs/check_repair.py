@@ -18,9 +18,8 @@ NO_MODEL = (*EMBEDDED_REPAIRERS, SIBLING, "policy")
 def check_repair_check(recipe: RepairCheckRecipe) -> None:
     """Raise `ConfigError` for what cannot work: the place, the key, and what to do about it."""
     _check_model(recipe.policy, "policy")
-    if recipe.wrong_answers is None:
-        _check_length(recipe)
-    else:
+    _check_length(recipe)
+    if recipe.wrong_answers is not None:
         for key in ("data", "tasks", "format_prompt", "max_prompt_length"):
             if getattr(recipe, key) is not None:
                 raise ConfigError(
