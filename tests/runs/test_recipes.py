@@ -52,10 +52,11 @@ def test_settings_for_trl_are_trl_s_own(name: str, tmp_path: Path) -> None:
         from trl import SFTConfig
 
         from difference_feedback.trl.config import DFGRPOConfig, LeanGRPOConfig
+        from difference_feedback.trl.peers import GRPO_TRAINERS
 
         config_class = SFTConfig if isinstance(part, RepairSFTRecipe) else LeanGRPOConfig
-        if isinstance(part, TrainRecipe) and part.method == "df-grpo":
-            config_class = DFGRPOConfig
+        if isinstance(part, TrainRecipe):
+            config_class = DFGRPOConfig if part.method == "df-grpo" else GRPO_TRAINERS[part.method][0]
         values = {**part.trl, "bf16": False, "gradient_checkpointing": False}  # a machine without a GPU refuses bf16
         config = build_config(config_class, values, source=name, output_dir=str(tmp_path))
         for key, value in values.items():
