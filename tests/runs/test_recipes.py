@@ -95,7 +95,7 @@ def test_overrides_reach_nested_keys_and_are_read_as_yaml(tmp_path: Path) -> Non
         ("kind: train\nseed: true\n", [], ["seed", "true/false", "integer"]),
         ("kind: train\n", ["evaluation.problems=many"], ["override", "evaluation.problems", "integer"]),
         ("kind: train\n", ["evaluation.problems=0"], ["evaluation.problems", "greater than 0"]),
-        ("kind: train\nmethod: ppo\n", [], ["method", "'ppo'", "'grpo' or 'df-grpo'"]),
+        ("kind: train\nmethod: ppo\n", [], ["method", "'ppo'", "'grpo', 'df-grpo'"]),
         ("kind: train\nevaluation: 3\n", [], ["evaluation", "3 (int)"]),
         ("kind: train\ndata: {}\n", [], ["'data.path'", "missing"]),
         ("kind: train\nseed: 1\nseed: 2\n", [], ["'seed'", "twice"]),
