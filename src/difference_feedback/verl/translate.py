@@ -198,6 +198,7 @@ def _rewards(recipe: TrainRecipe) -> dict[str, Any]:
 
 def _block(recipe: TrainRecipe, df_fields: set[str]) -> dict[str, Any]:
     block = {key: value for key, value in recipe.trl.items() if key in df_fields and key not in _SAME}
-    block |= recipe.repairs.model_dump(mode="json", exclude_none=True)
+    # verl rejects the embedded world's repairers, so it has no setting for how bad the oracle is.
+    block |= recipe.repairs.model_dump(mode="json", exclude_none=True, exclude={"oracle_right", "oracle_clean"})
     block |= {"repair_model": recipe.repair_model, "dtype": recipe.dtype, "reward_threshold": threshold_of(recipe)}
     return {key: value for key, value in block.items() if value is not None}
