@@ -125,7 +125,7 @@ def _cell(plan: BenchRecipe, name: str, method: BenchMethod, tasks: str, seed: i
         changes = [plan.train, {"evaluation": evaluation, "tasks": plan.tasks[tasks]}, method.set]
         budget = {"budget_cpu_seconds": plan.budget_cpu_seconds, "trl": {"max_steps": 1_000_000}}
         overrides = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
-        parts["train"] = _recipe(TrainRecipe, method.recipe, [budget, *changes], seed, overrides, source)
+        parts["train"] = _recipe(TrainRecipe, method.recipe, [budget, *changes], seed, overrides, f"{source}, train")
     elif method.set or method.repair_model or method.oracle_repairs_first:
         raise ConfigError(
             f"{source}: kind {method.kind} has no recipe: leave out set, repair_model and oracle_repairs_first."

@@ -54,7 +54,8 @@ def repair_table(comparison: Evidence) -> str:
     rows = []
     for method in comparison["methods"].values():
         if figures := method["repairs"]:
-            shares = [f"{100 * figures[name]:.1f} %" for name in ("accuracy_at_1", "accuracy_at_2")]
+            right = [figures[name] for name in ("accuracy_at_1", "accuracy_at_2")]
+            shares = ["" if share is None else f"{100 * share:.1f} %" for share in right]  # None: nothing was wrong
             cost = "" if figures["edit_cost"] is None else f"{figures['edit_cost']:.3f}"
             rows.append([method["label"], *shares, cost, f"{100 * method['mean']:.1f} %"])
     columns = ["", "right repairs, one sample", "better of two", "edit cost", "the policy's accuracy"]
