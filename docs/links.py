@@ -1,7 +1,7 @@
 """A hook of the site: links that work on GitHub lead to the right place on the site, too.
 
 Pages of the repository's root that belong on the site are put there. A link to another file of the repository leads to
-`repo_url`; where there is none, only its text stays. A link to a file that does not exist is left to mkdocs, whose
+`repo_url`; without it only its text stays. A link to a file that does not exist is left to mkdocs, whose
 strict build fails on it. Where the text of a link is the name of a page's file, the page's title stands for it.
 """
 

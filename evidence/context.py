@@ -178,8 +178,8 @@ def dose_values(kept: Kept) -> dict[str, Any]:
     Points with fewer seeds than the plan's stand in the rule, too: their number is part of its interval.
     """
     rows = kept.rows("bench_dose")
-    points = dose_of(rows)["points"] if any(row["method"] == "grpo" for row in rows) else []
-    return dose_of(rows) if len(points) >= 5 else json.loads(SHIPPED.read_text(encoding="utf-8"))
+    measured = dose_of(rows) if any(row["method"] == "grpo" for row in rows) else {"points": []}
+    return measured if len(measured["points"]) >= 5 else json.loads(SHIPPED.read_text(encoding="utf-8"))
 
 
 def dose_rule(kept: Kept) -> Dose:

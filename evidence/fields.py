@@ -4,7 +4,7 @@ import ast
 import re
 from pathlib import Path
 
-from recipe_keys import TYPES
+from recipe_keys import TYPES, fields_of
 
 PACKAGE = Path(__file__).parents[1] / "src" / "difference_feedback"
 SOURCES = ("report/data.py", "method/cost.py", "repair/quality.py", "judges/audit_log.py")
@@ -46,17 +46,12 @@ def field_tables() -> dict[str, str]:
 
 def _table(node: ast.ClassDef) -> str:
     lines = ["| field | type | needed | meaning |", "|---|---|---|---|"]
-    for field, after in zip(node.body, [*node.body[1:], None], strict=True):
-        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
-            continue
-        text = ""
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            text = " ".join(str(after.value.value).split())
+    for name, field, text in fields_of(node):
         if NOT_IN_FILES.match(text):
             continue
         is_needed = field.value is None or "AliasChoices" in ast.unparse(field.value)
         text = re.sub(r"^Needed[^.]*\. ?", "", text).replace("None:", "Null:")
-        lines.append(f"| `{field.target.id}` | {_type(field)} | {'yes' if is_needed else ''} | {text} |")
+        lines.append(f"| `{name}` | {_type(field)} | {'yes' if is_needed else ''} | {text} |")
     return "\n".join(lines)
 
 

@@ -57,14 +57,17 @@ def classes() -> dict[str, ast.ClassDef]:
     return {node.name: node for node in nodes if isinstance(node, ast.ClassDef)}
 
 
+def fields_of(node: ast.ClassDef) -> Iterator[tuple[str, ast.AnnAssign, str]]:
+    """Name, declaration and docstring of each field of a class."""
+    for field, after in zip(node.body, [*node.body[1:], None], strict=True):
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            yield field.target.id, field, " ".join(str(after.value.value).split()) if documented else ""
+
+
 def keys_of(node: ast.ClassDef) -> Iterator[tuple[str, str, str, str]]:
     """Name, type, default and text of each field of a class."""
-    for field, after in zip(node.body, [*node.body[1:], None], strict=True):
-        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
-            continue
-        text = ""
-        if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            text = " ".join(str(after.value.value).split())
+    for name, field, text in fields_of(node):
         kind = ast.unparse(field.annotation)
         if kind.startswith("ClassVar"):
             continue
@@ -73,7 +76,7 @@ def keys_of(node: ast.ClassDef) -> Iterator[tuple[str, str, str, str]]:
         default = "" if field.value is None else ast.unparse(field.value)
         if "(" in default:  # the section's own defaults, or an empty mapping
             default = ""
-        yield field.target.id, kind.replace("'", "").replace("|", "or"), default.strip("'"), text
+        yield name, kind.replace("'", "").replace("|", "or"), default.strip("'"), text
 
 
 def listed(node: ast.ClassDef, known: dict[str, ast.ClassDef]) -> str:

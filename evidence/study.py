@@ -7,7 +7,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
-from difference_feedback.bench.evidence import evidence
+from difference_feedback.bench.evidence import evidence, finished_methods
 from difference_feedback.bench.results import ResultRow, load_results
 from difference_feedback.bench.tables import interval, points
 from difference_feedback.errors import ConfigError
@@ -26,7 +26,7 @@ def to_json(values: Any) -> str:
 
 @cache
 def load_plan(name: str) -> BenchRecipe | None:
-    """The shipped plan of that name; None where there is none."""
+    """The shipped plan of that name, or None."""
     try:
         return load_recipe(name, BenchRecipe)
     except ConfigError:
@@ -81,9 +81,8 @@ class Study:
         has = {name: {row["seed"] for row in of_method[name]} for name in methods}
         trained = [name for name in methods if methods[name].kind != "base"]
         self.wanted, self.done = len(seeds), sum(all(seed in has[name] for name in trained) for seed in seeds)
-        for name in methods:
-            if has[name] >= seeds or (has[name] and (partial or name not in trained)):
-                self.rows += sorted(of_method[name], key=lambda row: row["seed"])
+        whole = [row for of in of_method.values() for row in sorted(of, key=lambda row: row["seed"])]
+        self.rows = whole if partial else finished_methods(whole, self.plan)[0]
         self.started = any(has[name] for name in trained)
 
     started = False
@@ -175,7 +174,7 @@ class Study:
         return "" if pair is None else points(pair["difference"])
 
     def interval(self, method: str, against: str) -> str:
-        """`+0.5 to +4.1`; empty where there is none."""
+        """`+0.5 to +4.1`; empty without an interval."""
         pair = self.pair(method, against)
         return "" if pair is None else interval(pair)
 

@@ -17,7 +17,6 @@ from difference_feedback.cli import app
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.embedded_auditor import EmbeddedAuditor
 from difference_feedback.judges.intervals import clustered_interval
-from difference_feedback.method.repairs import Repair
 from difference_feedback.policy import draft_sources
 from difference_feedback.policy import repair_check as measuring
 from difference_feedback.policy.draft_sources import draft_source
@@ -28,8 +27,8 @@ from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.loading import build_recipe, load_values
 from difference_feedback.runs.repair_check import RepairCheckRecipe
-from difference_feedback.world import error_spans
-from difference_feedback.world.oracle import oracle_repair
+from difference_feedback.world import error_spans, is_correct
+from difference_feedback.world.oracle import Flaws, flawed_repair
 
 STARTER = Path(__file__).parents[2] / "examples" / "mathvision_starter"
 NANO = load_values("nano_repair_check", RepairCheckRecipe) | {"drafts": 90, "blank_image": False}
@@ -84,28 +83,17 @@ def test_the_closest_sibling_is_always_right_and_edits_less_than_the_reference(m
 
 @pytest.mark.parametrize(("right", "clean"), [(0.7, 0.75), (0.4, 0.5)])
 def test_repairs_degraded_to_known_shares_are_measured_within_their_intervals(
-    measure: Any, monkeypatch: pytest.MonkeyPatch, right: float, clean: float
+    measure: Any, sampled: Any, right: float, clean: float
 ) -> None:
-    rng, counts = np.random.default_rng(0), {"right": 0, "clean": 0}
-
-    def repair(self: Any, number: int, drafts: Any, num_samples: int) -> list[list[Repair]]:
-        tokenizer, made = self.processor.tokenizer, []
-        for draft in drafts:
-            text = draft.text  # wrong, and unedited
-            if rng.random() < right:
-                text = oracle_repair(draft.question, text, tokenizer)
-                if rng.random() >= clean:  # a wrong value before a right end
-                    text = f"{draft.text.rpartition('answer')[0]}answer {draft.question.answer}"
-                counts["right"] += 1
-                counts["clean"] += error_spans(draft.question, text) == []
-            made.append([Repair([*tokenizer.encode(text), tokenizer.eos_token_id], text)])
-        return made
-
-    monkeypatch.setattr(measuring.RepairerSource, "repair", repair)
-    summary = measure(repair_model="oracle")
-    assert (summary["right"]["count"], summary["clean"]["count"]) == (counts["right"], counts["clean"])
+    flaws, tokenizer = Flaws(right, clean), sampled.processor.tokenizer
+    drafts = [draft for _, of_round in sampled.rounds(0, NANO["drafts"]) for draft in of_round.drafts]
+    repairs = [(draft.question, flawed_repair(draft.question, draft.text, tokenizer, flaws)) for draft in drafts]
+    ends_right = [(question, text) for question, text in repairs if is_correct(question, text)]
+    without_error = [text for question, text in ends_right if error_spans(question, text) == []]
+    summary = measure(repair_model="oracle", repairs={"oracle_right": right, "oracle_clean": clean})
+    assert (summary["right"]["count"], summary["clean"]["count"]) == (len(ends_right), len(without_error))
     assert covers(summary["right"], right)
-    assert covers(summary["clean"], counts["clean"] / counts["right"])
+    assert covers(summary["clean"], len(without_error) / len(ends_right))
 
 
 def test_the_auditor_s_clean_is_the_truth_s(sampled: Any) -> None:
@@ -352,3 +340,9 @@ def test_repairs_that_an_auditor_did_not_judge_are_not_clean_and_are_told(openai
     assert summary["right"]["count"] == 3
     assert summary["clean"] is None
     assert any("auditor" in note and "3 of 3" in note for note in summary["notes"])
+
+
+def test_flaws_belong_to_the_oracle() -> None:
+    recipe = RepairCheckRecipe.model_validate(NANO | {"repair_model": "nano", "repairs": {"oracle_clean": 0.5}})
+    with pytest.raises(ConfigError, match=r"repairs\.oracle_clean"):
+        check_repair_check(recipe)

@@ -50,7 +50,7 @@ def difference_table(comparison: Evidence, pairs: Sequence[tuple[str, str]] | No
 
 
 def repair_table(comparison: Evidence) -> str:
-    """A row a method with a repair model of its own, measured on held-out drafts. Empty if there is none."""
+    """A row a method with a repair model of its own, measured on held-out drafts. Empty without such a method."""
     rows = []
     for method in comparison["methods"].values():
         if figures := method["repairs"]:
@@ -63,7 +63,7 @@ def repair_table(comparison: Evidence) -> str:
 
 
 def unfinished_list(unfinished: Mapping[str, int], seeds: int) -> str:
-    """A line a method that is not in the tables yet; empty if there is none."""
+    """A line a method that is not in the tables yet; empty when all are finished."""
     return "\n".join(f"- {label}: unfinished, {count} of {seeds} seeds" for label, count in unfinished.items())
 
 

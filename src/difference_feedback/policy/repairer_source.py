@@ -10,12 +10,13 @@ from difference_feedback.models.processor import load_processor
 from difference_feedback.models.scoring import other_token
 from difference_feedback.policy.draft_sources import Draft
 from difference_feedback.repair.embedded import ReferenceRepairer, embedded_repairer
-from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
+from difference_feedback.repair.endpoint import served_repairer
 from difference_feedback.repair.local import LocalRepairer
 from difference_feedback.repair.prompts import other_system, template_for
 from difference_feedback.runs.repair_check import SIBLING, RepairCheckRecipe
 from difference_feedback.runs.terminal import Terminal
 from difference_feedback.world import Problem
+from difference_feedback.world.oracle import Flaws
 
 
 class RepairerSource:
@@ -38,7 +39,9 @@ class RepairerSource:
         requests = [draft.request for draft in drafts]
         if self.repairer is None:
             problems = [draft.question for draft in drafts if isinstance(draft.question, Problem)]
-            named = embedded_repairer(str(self.recipe.repair_model), self.processor.tokenizer, problems)
+            source = self.recipe.repairs
+            flaws = Flaws(source.oracle_right, source.oracle_clean, self.recipe.seed)
+            named = embedded_repairer(str(self.recipe.repair_model), self.processor.tokenizer, problems, flaws)
             return named.repair(requests, num_samples)
         self._warn(drafts)
         return self.ask(2 * number, requests, num_samples)
@@ -55,8 +58,7 @@ class RepairerSource:
         shared: dict[str, Any] = {"temperature": source.temperature, "seed": recipe.seed}
         if source.via != "local":
             assert source.endpoint is not None
-            kind = VLLMServerRepairer if source.via == "vllm" else EndpointRepairer
-            return kind(source.endpoint, self.processor.tokenizer, style=source.style or "full", **shared)
+            return served_repairer(source.via, source.endpoint, self.processor.tokenizer, source.style, **shared)
         if name == "reference":
             return ReferenceRepairer(self.processor.tokenizer)
         if name in ("oracle", "blind_rewriter", SIBLING):

@@ -183,12 +183,11 @@ def load_repairer(recipe: TrainRecipe, config: DFGRPOConfig, policy: Any, proces
         return None
     source = recipe.repairs
     if source.via != "local":
-        from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
+        from difference_feedback.repair.endpoint import served_repairer
 
-        kind = VLLMServerRepairer if source.via == "vllm" else EndpointRepairer
-        style = source.style or "full"
         assert source.endpoint is not None
-        return kind(source.endpoint, processor.tokenizer, style=style, temperature=source.temperature, seed=recipe.seed)
+        sampling: dict[str, Any] = {"temperature": source.temperature, "seed": recipe.seed}
+        return served_repairer(source.via, source.endpoint, processor.tokenizer, source.style, **sampling)
     assert recipe.repair_model is not None
     if recipe.repair_model in EMBEDDED_REPAIRERS:
         problems = [] if recipe.data else training_problems(recipe)

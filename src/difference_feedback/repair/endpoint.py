@@ -136,3 +136,12 @@ class VLLMServerRepairer(EndpointRepairer):
         if self._unwrapped(request, text) != text.strip():
             return self._projected(request, text, truncated)
         return Repair(ids if truncated or end_of(ids, self.tokenizer) else [*ids, self.written_end], text)
+
+
+def served_repairer(
+    via: str, endpoint: Endpoint, tokenizer: Any, style: str | RepairTemplate | None, *, temperature: float, seed: int
+) -> EndpointRepairer:
+    """The repair model behind `endpoint`: `via` is `vllm`, or `endpoint` for any chat server. `full` is its style
+    unless another is given."""
+    kind = VLLMServerRepairer if via == "vllm" else EndpointRepairer
+    return kind(endpoint, tokenizer, style=style or "full", temperature=temperature, seed=seed)

@@ -26,7 +26,7 @@ from difference_feedback.runs.recipes import (
     TrainRecipe,
 )
 from difference_feedback.runs.rewards import BENCHMARKS, BUILT_IN, EMBEDDED, JUDGE, JUDGED, check_rewards, rewards_of
-from difference_feedback.runs.sections import Data
+from difference_feedback.runs.sections import Data, Repairs
 from difference_feedback.runs.servers import check_reachable, check_server, endpoints_of, named
 from difference_feedback.runs.validation import nearest
 
@@ -144,12 +144,17 @@ def _check_trl_vllm(trl: Mapping[str, Any]) -> None:
         check_reachable(url, f"trl.{key}")
 
 
+def check_flaws(repairs: Repairs, model: str | None) -> None:
+    """Raise `ConfigError` for flaws of the oracle where it repairs nothing."""
+    for key in ("oracle_right", "oracle_clean"):
+        if getattr(repairs, key) < 1 and model != "oracle":
+            raise ConfigError(f"repairs.{key} makes repair_model: oracle worse, and here it is {model}: leave it out.")
+
+
 def _check_repairer(recipe: TrainRecipe) -> None:
     """Where the repairs come from: exactly one of a model, the policy, an embedded repairer, and a server."""
     via, endpoint, model = recipe.repairs.via, recipe.repairs.endpoint, recipe.repair_model
-    for key in ("oracle_right", "oracle_clean"):
-        if getattr(recipe.repairs, key) < 1 and model != "oracle":
-            raise ConfigError(f"repairs.{key} makes repair_model: oracle worse, and here it is {model}: leave it out.")
+    check_flaws(recipe.repairs, model)
     if recipe.scores_drafts and (via != "local" or model in EMBEDDED_REPAIRERS):
         source = f"repairs.via: {via}" if via != "local" else f"repair_model: {model}"
         raise ConfigError(

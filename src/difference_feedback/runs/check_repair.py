@@ -3,7 +3,7 @@
 import json
 
 from difference_feedback.errors import ConfigError
-from difference_feedback.runs.check import check
+from difference_feedback.runs.check import check, check_flaws
 from difference_feedback.runs.check_files import check_wrong_answers
 from difference_feedback.runs.model_folder import adapter_base, check_model, context_length, local_path
 from difference_feedback.runs.packages import require
@@ -80,6 +80,7 @@ def _check_length(recipe: RepairCheckRecipe) -> None:
 def _check_repairer(recipe: RepairCheckRecipe) -> None:
     """Exactly one of a model, the policy, one of the names, and a server."""
     model, source = recipe.repair_model, recipe.repairs
+    check_flaws(source, model)
     if source.via != "local":
         if source.endpoint is None:
             raise ConfigError(f"repairs.via: {source.via} needs repairs.endpoint, the url and model of the server.")

@@ -54,11 +54,10 @@ def _repairer(settings: VerlSettings, device: str, policy_path: str, max_tokens:
         )
     from transformers import AutoTokenizer
 
-    from difference_feedback.repair.endpoint import EndpointRepairer, VLLMServerRepairer
+    from difference_feedback.repair.endpoint import served_repairer
 
-    kind = VLLMServerRepairer if settings.via == "vllm" else EndpointRepairer
     tokenizer = AutoTokenizer.from_pretrained(policy_path)
-    return kind(settings.server, tokenizer, style=settings.style or "full", **sampling)
+    return served_repairer(settings.via, settings.server, tokenizer, settings.style, **sampling)
 
 
 def _visible(device: str) -> str:
