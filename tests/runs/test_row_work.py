@@ -126,7 +126,13 @@ def test_a_command_that_is_stopped_leaves_no_process_and_no_file(tmp_path, numbe
     row = '{"response": "' + "x = 5. " * 200 + '", "answer": "5"}\n'
     source.write_text(row * 20_000, encoding="utf-8")
     command = [sys.executable, "-m", "difference_feedback.cli", "grade", str(source), "-o", str(output), "--jobs", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=heed_interrupts,
+    )
     until(lambda: len(in_group(process.pid)) >= 4)
     if number == signal.SIGINT:
         os.killpg(process.pid, number)
@@ -137,6 +143,11 @@ def test_a_command_that_is_stopped_leaves_no_process_and_no_file(tmp_path, numbe
     assert not output.exists()
     assert "Traceback" not in said
     assert process.returncode == 130 if number == signal.SIGINT else -number
+
+
+def heed_interrupts():
+    """A suite in a shell's background inherits that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def until(holds, seconds=60):
