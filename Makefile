@@ -24,7 +24,7 @@ COPYING_STAMP := $(COPYING_VENV)/.difference-feedback-installed
 .DEFAULT_GOAL := help
 .PHONY: help install demo check test test-gpu test-vllm test-verl verl-fingerprint test-distributed \
 	distributed-fingerprint harness test-benchmarks benchmarks-fingerprint test-faults lint format docs docs-serve bench-core \
-	bench-data bench-speed bench-copying bench-small dist clean
+	bench-data bench-speed bench-copying bench-fair dist clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -161,8 +161,8 @@ bench-copying: $(COPYING_STAMP) ## speculation by a small pretrained model, in .
 bench-speed: $(STAMP) ## an earlier commit against this tree: repairs, updates, images, masks, grades; some 20 quiet minutes
 	$(BIN)/python evidence/speed.py
 
-bench-small: $(STAMP) ## a small comparison of GRPO and DF in half an hour on two cores
-	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_small --jobs 2
+bench-fair: $(STAMP) ## the main comparison of GRPO and DF, in some 45 minutes on two cores
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/difference-feedback bench bench_fair --jobs 2
 
 # From what is committed alone: what lies about in a checkout does not get into a release.
 dist: $(STAMP) ## wheel and source distribution of the commit, in dist/, checked as a registry would

@@ -70,7 +70,7 @@ def test_version() -> None:
         (["train", "nano_grpo", "objective=gsop"], "objective: got 'gsop' (text), wanted"),
         (["train", "nano_df_grpo", "repair_model=nano", "trl.use_liger_kernel=true"], "leave it off"),
         (["report", "nothing/there"], "holds no run"),
-        (["bench", "bench_small", "methods.grpo.recip=x"], "'methods.grpo.recip' ... Did you mean 'recipe'?"),
+        (["bench", "bench_fair", "methods.grpo.recip=x"], "'methods.grpo.recip' ... Did you mean 'recipe'?"),
         (["evaluate", "data=q.jsonl"], "data: got 'q.jsonl' (text), wanted a mapping, for example data.path="),
         (["evaluate", "data.path=q.jsonl", "reward=my.py:x"], "my.py:x: "),
     ],

@@ -27,7 +27,7 @@ PROGRAM_ITSELF = typer.main.get_command(app)
 PROGRAM = re.compile(r"(?:^\s*difference-feedback|-m difference_feedback\.cli)\s+(?P<words>.*)")
 RECIPES: dict[str, tuple[Any, str]] = {
     "base": (BaseRecipe, "nano_base"),
-    "bench": (BenchRecipe, "bench_small"),
+    "bench": (BenchRecipe, "bench_fair"),
     "demo": (BenchRecipe, "demo"),
     "evaluate": (EvaluateRecipe, "nano_evaluate"),
     "repair rl": (RepairRLRecipe, "nano_repair_rl"),

@@ -125,7 +125,7 @@ COMMANDS: dict[str, tuple[type[Section], type | None]] = {
     "repair rl nano_repair_rl model=nano": (RepairRLRecipe, LeanGRPOConfig),
     "base nano_base": (BaseRecipe, None),
     "evaluate nano_evaluate": (EvaluateRecipe, None),
-    "demo bench_small": (BenchRecipe, None),
+    "demo bench_fair": (BenchRecipe, None),
 }
 
 

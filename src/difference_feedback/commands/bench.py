@@ -30,9 +30,9 @@ def bench(
     show the methods that have run on all seeds; the others are listed below them. The same command continues an
     interrupted bench, and runs the cells that were added to its plan. Plans with the same --output share their cells.
 
-    [bold]Example:[/] difference-feedback bench bench_small --jobs 2
+    [bold]Example:[/] difference-feedback bench bench_fair --jobs 2
 
-    [bold]Example:[/] difference-feedback bench bench_full seeds='[0, 1]' budget_cpu_seconds=300.0 --list
+    [bold]Example:[/] difference-feedback bench bench_fair seeds='[0, 1]' budget_cpu_seconds=300.0 --list
     """
     from difference_feedback.bench.cells import cells_of
     from difference_feedback.bench.results import load_results
@@ -41,7 +41,7 @@ def bench(
     from difference_feedback.runs.loading import load_recipe
     from difference_feedback.runs.recipes import BenchRecipe
 
-    name, overrides = split_arguments(arguments, "bench_small")
+    name, overrides = split_arguments(arguments, "bench_fair")
     plan = load_recipe(name, BenchRecipe, overrides)
     root = output or Path("runs") / bare_name(name)
     if list_cells:
