@@ -214,7 +214,7 @@ def _needed(rule: Dose, right: float) -> str:
         return f"{where} does not gain on GRPO, however clean they are."
     least = f"if at least {100 * clean:.0f} % of these are clean" if clean > 0 else "however few of these are clean"
     if sure is None:
-        return f"{where} gains on GRPO {least}, but the 95 % interval includes 0 everywhere."
+        return f"{where} gains on GRPO {least}, but the 95 % interval is nowhere wholly above 0."
     return f"{where} gains on GRPO {least}; the 95 % interval excludes 0 from {sure} % on."
 
 

@@ -162,12 +162,13 @@ def hosts_table(rows: list[dict[str, Any]]) -> str:
         memory = max(row["peak_gib"] for row in group)
         lines.append([cell, _spread(accuracy), _spread(late), f"{seconds:.1f}", stages, f"{memory:.1f}"])
     seeds = sorted({row["seed"] for row in rows})
+    mean_of = "One seed" if len(seeds) == 1 else f"Mean over {len(seeds)} seeds, in brackets each"
     return (
         f"![Reward of the policy's answers over {steps} steps, by host and method](images/hosts.svg)\n\n"
         f"{markdown_table(columns, lines)}\n\n"
-        f"Mean over the seeds ({', '.join(map(str, seeds))}), in brackets each; {steps} steps; 1,500 held-out "
+        f"{mean_of}; {steps} steps; 1,500 held-out "
         "problems, so that each accuracy is uncertain by 2.4 points (95 %) besides. Memory is the proportional set "
-        "size of all the run's processes. The machine was shared: seconds compare stages within a row, not rows."
+        "size of all the run's processes. Seconds compare stages within a row, not rows."
     )
 
 

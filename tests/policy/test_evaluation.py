@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.policy.evaluation import Evaluation, Prediction, evaluate
 from difference_feedback.world import Problem, sample_problems
-from difference_feedback.world.nano import build
+from difference_feedback.world.nano import build, load_base
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,18 @@ def test_sampling_is_seeded_and_leaves_model_and_random_state_as_they_were(
     assert [p.response for p in first.predictions] != [p.response for p in other.predictions]
 
 
+def test_answers_without_their_end_are_counted_and_many_are_reported(
+    problems: list[Problem], capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, short = (evaluate(*load_base(), problems, max_new_tokens=length) for length in (64, 4))
+    assert whole.summary()["cut_off"] == 0
+    assert short.summary()["cut_off"] == len(problems)
+    printed = capsys.readouterr().err
+    assert printed.count("cut off") == 1
+    assert f"{len(problems)} of {len(problems)}" in printed
+    assert "evaluation.max_new_tokens" in printed
+
+
 def test_the_rule_that_grades_gets_question_and_answer(nano: tuple, problems: list[Problem]) -> None:
     graded = []
 
@@ -81,13 +93,14 @@ def test_the_rule_that_grades_gets_question_and_answer(nano: tuple, problems: li
 
 
 def test_a_summary_and_its_predictions_file(tmp_path: Path) -> None:
-    found = Prediction("b", "q", "1", "So it is 2. \\boxed{1}", True, "17")
-    result = Evaluation([found, Prediction("a", "q", "1", "é", False)], 1.5)
+    found = Prediction("b", "q", "1", "So it is 2. \\boxed{1}", True, "17", cut_off=False)
+    result = Evaluation([found, Prediction("a", "q", "1", "é", False, cut_off=True)], 1.5)
     assert result.summary() | {"interval": None, "task_intervals": None} == {
         "accuracy": 0.5,
         "interval": None,
         "problems": 2,
         "unjudged": 0,
+        "cut_off": 1,
         "tasks": {"a": 0.0, "b": 1.0},
         "task_intervals": None,
     }

@@ -21,10 +21,11 @@ def check(arguments: Arguments = None, output: Output = None, overwrite: Overwri
     [bold]Example:[/] difference-feedback repair check
 
     [bold]Example:[/] difference-feedback repair check repair_model=runs/repair_rl policy=Qwen/Qwen2.5-VL-7B-Instruct
-    data.path=held_out.jsonl run=runs/grpo dtype=bfloat16 sampling.max_new_tokens=1024
+    data.path=held_out.jsonl run=runs/grpo dtype=bfloat16 sampling.max_new_tokens=2048 --output runs/check
 
-    [bold]Example:[/] difference-feedback repair check wrong_answers=held_out/items.jsonl repair_model=null
-    repairs.via=endpoint repairs.endpoint.url=http://127.0.0.1:8000/v1 repairs.endpoint.model=repair
+    [bold]Example:[/] difference-feedback repair check wrong_answers=held_out/items.jsonl
+    policy=Qwen/Qwen2.5-VL-7B-Instruct repair_model=null repairs.via=endpoint
+    repairs.endpoint.url=http://127.0.0.1:8000/v1 repairs.endpoint.model=repair
     """
     from difference_feedback.runs.check_repair import check_repair_check
     from difference_feedback.runs.repair_check import RepairCheckRecipe

@@ -37,8 +37,8 @@ def token_weights(
         steps: the step of each token of this side, `(T,)`; see `step_ids`. Only "step" needs it.
         sigma: makes the mask soft: `w_t = max(m_t, exp(-d_t / sigma))`, where `d_t` is the distance in tokens to the
             nearest marked token. If no token is marked, all weights are 0. None: the hard mask.
-        root_cause: on the wrong side, mark only the first edited span (`root_cause_mask`); steps and soft weights then
-            start from it. The repair is not changed. Ours, beyond the paper.
+        root_cause: in the wrong answer, mark only the first edited span (`root_cause_mask`); steps and soft weights
+            then start from it. The repair is not changed. Ours, beyond the paper.
 
     Raises:
         ConfigError: the side or the granularity is unknown, or sigma is not above 0.

@@ -49,7 +49,7 @@ class MaskSettings:
     anchor_gaps: bool = option(True, "A gap also marks the token in its place on the other side.")
     granularity: Granularity = option("token", "`step` marks the whole sentence or line around a marked token.")
     sigma: float | None = option(None, "Soft weights exp(-d / sigma), d in tokens. None: the hard mask.")
-    root_cause: bool = option(False, "On the wrong side, mark only the first edited span; beyond the paper.")
+    root_cause: bool = option(False, "In the wrong answer, mark only the first edited span; beyond the paper.")
     weights: Weights = option(
         "mask",
         "`ones`: the same repairs, every token counts. `log_ratio` and `doubt`: no repairs, but the repair model's "

@@ -118,7 +118,7 @@ class _Sampled:
             self.processor,
             questions,
             group_size=sampling.samples,
-            max_new_tokens=sampling.max_new_tokens,
+            max_new_tokens=self.recipe.longest,
             temperature=sampling.temperature,
             batch_size=max(1, sampling.batch_size // sampling.samples),
             seed=self.recipe.seed + number,

@@ -15,6 +15,7 @@ from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.intervals import wilson_interval
 from difference_feedback.judges.questions import Grade, Grader, held_out
 from difference_feedback.judges.served_model import ServedModel
+from difference_feedback.models.end_tokens import end_of
 from difference_feedback.models.load import load_model
 from difference_feedback.models.ranks import ranks, say_idle_devices, sum_over_ranks
 from difference_feedback.runs.check import check
@@ -23,6 +24,7 @@ from difference_feedback.runs.jsonl import write_jsonl
 from difference_feedback.runs.recipes import EvaluateRecipe
 from difference_feedback.runs.sections import EvaluationSettings
 from difference_feedback.runs.serving import with_servers
+from difference_feedback.runs.terminal import echo
 from difference_feedback.world import is_correct
 
 
@@ -37,6 +39,8 @@ class Prediction:
     correct: bool | None
     """None: unjudged."""
     id: str = ""
+    cut_off: bool | None = None
+    """Whether the answer reached the longest length before its end; None: not known."""
 
     def as_row(self, number: int) -> dict[str, Any]:
         """A row of predictions.jsonl; `number` stands for a missing `id`. `extracted` is the final answer as stated."""
@@ -46,6 +50,7 @@ class Prediction:
             "response": self.response,
             "extracted": None if final is None else final.text,
             "correct": self.correct,
+            "cut_off": self.cut_off,
         }
 
 
@@ -83,6 +88,7 @@ class Evaluation:
             "interval": list(self.interval),
             "problems": len(self.judged),
             "unjudged": len(self.predictions) - len(self.judged),
+            "cut_off": _cut_off(self.predictions),
             "tasks": {task: _right(judged) / len(judged) for task, judged in self.by_task.items()},
             "task_intervals": {
                 task: list(wilson_interval(_right(judged), len(judged))) for task, judged in self.by_task.items()
@@ -96,6 +102,11 @@ class Evaluation:
 
 def _right(predictions: Sequence[Prediction]) -> int:
     return sum(bool(prediction.correct) for prediction in predictions)
+
+
+def _cut_off(predictions: Sequence[Prediction]) -> int | None:
+    known = [prediction.cut_off for prediction in predictions if prediction.cut_off is not None]
+    return sum(known) if known else None
 
 
 def evaluate(
@@ -127,10 +138,23 @@ def evaluate(
             answer.text,
             answer.correct,
             str(getattr(question, "id", "")),
+            cut_off=not end_of(answer.token_ids, processor.tokenizer),
         )
         for question, (answer,) in zip(questions, answers, strict=True)
     ]
+    _say_cut_off(predictions, sampling["max_new_tokens"])
     return Evaluation(predictions, sum_over_ranks(time.process_time() - start))
+
+
+def _say_cut_off(predictions: Sequence[Prediction], longest: int) -> None:
+    """An answer that is cut off has no final answer, so it counts as wrong: say where that is more than a few."""
+    count = _cut_off(predictions) or 0
+    if count > 0.05 * len(predictions) and ranks().is_main_process:
+        echo(
+            f"{count} of {len(predictions)} answers were cut off at {longest} tokens, and most of these count as "
+            "wrong. A model that reasons before it answers needs more: evaluation.max_new_tokens=2048, for example.",
+            err=True,
+        )
 
 
 @with_servers

@@ -107,7 +107,7 @@ class _Checker:
         self.recipe, self.run, self.grader = recipe, run, grader
         self.policy, self.processor = policy, processor
         self.repairer = RepairerSource(recipe, policy, processor)
-        self.limits = _limits(policy, processor, recipe.sampling.max_new_tokens)
+        self.limits = _limits(policy, processor, recipe.longest)
         audit = recipe.audit if recipe.audit and recipe.audit.enabled else None
         self.auditor = EndpointAuditor(audit.endpoint, audit.seconds) if audit and audit.endpoint else None
         self.log = AuditLog(run.folder)

@@ -69,7 +69,7 @@ class RepairerSource:
             "batch_size": source.batch_size,
             "speculate": source.speculate,
             "style": source.style or template_for(model),
-            "max_new_tokens": recipe.sampling.max_new_tokens,
+            "max_new_tokens": recipe.longest,
         }
         if policy is not None and model == recipe.policy and not isinstance(policy, ServedModel):
             return LocalRepairer(policy, self.processor, **shared)

@@ -59,7 +59,12 @@ def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
         "gain_if_none_clean": verdict.ends and verdict.ends[0].__dict__,
         "gain_if_all_clean": verdict.ends and verdict.ends[1].__dict__,
         "affordable_overhead": _affordable(dose, model),
-        "notes": [*verdict.notes, *_refusals(recipe, figures), *_audit_outages(recipe, rows)],
+        "notes": [
+            *verdict.notes,
+            *_unknown_clean(run, figures),
+            *_refusals(recipe, figures),
+            *_audit_outages(recipe, rows),
+        ],
         "unusable_rows": left_out,
     }
     write_page(run.folder / PAGE, summary, rows, dose, model, verdict)
@@ -91,7 +96,7 @@ def step_cost(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> dict[str
 
 
 def placed(recipe: RepairCheckRecipe, figures: Mapping[str, Any], cost: Mapping[str, Any] | None) -> Placed:
-    """The model's place on the chart: wrong answers with a usable repair, and the clean ones among these repairs."""
+    """The model's place on the chart: wrong answers with a chosen repair, and the clean ones among these repairs."""
     name = recipe.repairs.endpoint.model if recipe.repairs.endpoint else str(recipe.repair_model)
     usable, clean, overhead = figures["usable"], figures["clean_chosen"], cost["overhead"] if cost else None
     if not usable["count"]:  # then nothing depends on it
@@ -127,7 +132,7 @@ def figure_rows(summary: Mapping[str, Any]) -> list[tuple[str, str, str, str]]:
         _of_share("right repairs", summary["right"]),
         _of_share(f"wrong answers repaired (K = {k})", summary["usable"]),
         _of_share(f"clean among right{by}", summary["clean"]),
-        _of_share("clean among usable", summary["clean_chosen"]),
+        _of_share("clean among chosen", summary["clean_chosen"]),
     ]
     if cost := summary["edit_cost"]:
         low, middle, high = cost["quartiles"]
@@ -245,13 +250,23 @@ def _affordable(dose: Dose, model: Placed) -> float | None:
     return most if 0 < most <= LARGEST_OVERHEAD else None
 
 
+def _unknown_clean(run: Run, figures: Mapping[str, Any]) -> list[str]:
+    """How to learn which right repairs are clean."""
+    if figures["clean_by"] is not None or not figures["right"]["count"]:
+        return []
+    return [
+        f"Nobody has said which right repairs are clean. Run `difference-feedback annotate {run.folder}`, say it of "
+        "some, and give the same command again; or let an auditor say it: audit.auditor=endpoint and audit.endpoint."
+    ]
+
+
 def _refusals(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> list[str]:
     """What to do where many repairs are too long: the limit may be that of another policy."""
     count, repairs = figures["refused"].get("too_long", 0), figures["repairs"]
     if 10 * count < repairs or not count:
         return []
     return [
-        f"{count} of {repairs} repairs are longer than {recipe.sampling.max_new_tokens} tokens of {recipe.policy}, and "
+        f"{count} of {repairs} repairs are longer than {recipe.longest} tokens of {recipe.policy}, and "
         "count as not right, as in training: are policy and sampling.max_new_tokens those of your training?"
     ]
 

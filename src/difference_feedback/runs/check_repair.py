@@ -69,7 +69,7 @@ def _check_model(name: str, key: str) -> None:
 
 
 def _check_length(recipe: RepairCheckRecipe) -> None:
-    context, length = context_length(recipe.policy), recipe.sampling.max_new_tokens
+    context, length = context_length(recipe.policy), recipe.longest
     if context is not None and length >= context:
         raise ConfigError(
             f"sampling.max_new_tokens: an answer of {length} tokens leaves no room for a prompt: the policy has "

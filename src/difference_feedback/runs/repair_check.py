@@ -30,8 +30,9 @@ class Sampling(Section):
     samples: Annotated[int, Field(ge=2, le=1024)] = 8
     """Answers to each question: the size of a group."""
     temperature: Annotated[Temperature, Field(ge=0.01)] = 1.0
-    max_new_tokens: PositiveInt = 512
-    """Longest answer. A longer repair is refused, as in training."""
+    max_new_tokens: PositiveInt | None = None
+    """Longest answer; by default 64 in the embedded world, 1,024 outside of it. A longer repair is refused, as in
+    training."""
     batch_size: PositiveInt = 64
     """Answers at the same time."""
     endpoint: PolicyEndpoint | None = None
@@ -93,8 +94,13 @@ class RepairCheckRecipe(Questions, Recipe):
         if self.wrong_answers is not None:
             file = wrong_answers_file(local_path(self.wrong_answers))
             shared |= {"data": Data(path=str(file)), "reward": self.reward or FINAL_ANSWER}
-        settings = EvaluationSettings(max_new_tokens=self.sampling.max_new_tokens)
+        settings = EvaluationSettings(max_new_tokens=self.longest)
         return EvaluateRecipe(evaluation=settings, **shared)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest answer, and of the longest repair."""
+        return self.sampling.max_new_tokens or (64 if self.is_embedded else 1024)
 
     @property
     def is_embedded(self) -> bool:

@@ -90,7 +90,7 @@ REPAIR_MODEL = Topic(
             unit="share",
             text=(
                 "Audited repairs by verdict: honest; evidence that is not seen; a template in place of a repair; edits"
-                " that are none of the error."
+                " that do not touch the error."
             ),
             healthy="`clean` rises. Embedded world: 0.16 to 0.22.",
             remedy="Review some of `audits.jsonl` with `annotate`: is the auditor right?",
@@ -122,7 +122,7 @@ REPAIR_MODEL = Topic(
             kinds=STAGES,
             unit="share",
             text="Right repairs among all; drafts with a right one among the first two; among all samples. [Eq. 6]",
-            healthy="From 0.8 on, as `df/feasible_share`. Embedded world: 0.55 to 0.62 for one, 0.67 to 0.75 for two.",
+            healthy="From 0.4 on, as `df/feasible_share`. Embedded world: 0.55 to 0.62 for one, 0.67 to 0.75 for two.",
             remedy="More hand-made repairs, more steps of stage 2, a larger model.",
         ),
         Metric(
