@@ -5,7 +5,7 @@
 The pages in docs/evidence/ are made from the templates in evidence/pages/: change those. In other pages, what stands
 between the marks of a block is made anew. The results of the bench folders that are named are first added to
 evidence/results/<plan>.jsonl, where the plan is the folder's name unless `--plan` gives another; a cell that is kept
-already is replaced. `--anew` drops what was kept.
+already is replaced, and one that the plan no longer has is dropped. `--anew` drops what was kept.
 """
 
 import argparse
@@ -111,7 +111,8 @@ def keep(folder: Path, plan: str, anew: bool, results: Path = RESULTS) -> None:
     kept = results / f"{plan}.jsonl"
     today, added = load_plan(plan), load_results(folder / "results.jsonl")
     before = [] if anew else load_results(kept)
-    rows = {row["hash"]: row for row in [*before, *(named_rows(today, added) if today else added)]}
+    both = [*before, *added]
+    rows = {row["hash"]: row for row in (named_rows(today, both) if today else both)}
     kept.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values()), encoding="utf-8")
     print(f"{len(rows)} cells kept in {kept}")
 

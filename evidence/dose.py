@@ -17,8 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from difference_feedback.bench.curves import gains_at
+from difference_feedback.bench.results import ResultRow
 from difference_feedback.bench.statistics import paired_t
-from difference_feedback.report.dose import SHIPPED, load_dose
+from difference_feedback.report.dose import SHIPPED, dose_from
 
 DEGRADED = re.compile(r"oracle_(\d+)_(\d+)")
 
@@ -53,7 +55,8 @@ def dose_of(
             | {"seeds": len(gains), "by_seed": {seed: round(gain, 4) for seed, gain in gains.items()}}
         )
     budget = next(row["budget_cpu_seconds"] for row in by_method["grpo"].values())
-    slope, low, high = paired_t(np.array([[_slope(row["curve"], budget)] for row in by_method["grpo"].values()]))
+    base = next(row["accuracy"] for row in by_method["base"].values())
+    slope, low, high = paired_t(np.array([[_slope(row, base, budget)] for row in by_method["grpo"].values()]))
     return {
         "budget_cpu_seconds": budget,
         "points": points,
@@ -62,10 +65,14 @@ def dose_of(
     }
 
 
-def _slope(curve: Sequence[Sequence[float]], budget: float) -> float:
-    """Points by each doubling, by least squares over the curve from a quarter of the budget on."""
-    late = [(np.log2(seconds), 100 * accuracy) for seconds, accuracy, *_ in curve if seconds >= budget / 4]
-    return float(np.polyfit(*zip(*late, strict=True), 1)[0])
+def _slope(row: ResultRow, base: float, budget: float) -> float:
+    """Points by each doubling, by least squares over the curve from a quarter of the budget on.
+
+    Of gains over the start, on the same problems: the last measurement is of more of them than the others.
+    """
+    seconds = np.array([point[0] for point in row["curve"]])
+    late = seconds[seconds >= budget / 4]
+    return float(np.polyfit(np.log2(late), gains_at([row], base, late)[0], 1)[0])
 
 
 def main() -> None:
@@ -76,8 +83,8 @@ def main() -> None:
     rows = [json.loads(line) for path in options.results for line in path.read_text(encoding="utf-8").splitlines()]
     values = dose_of(rows)
     print(f"{sum(len(point['by_seed']) for point in values['points'])} of {len(rows)} runs are gains of points")
+    a, b, c = dose_from(values).coefficients
     options.output.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    a, b, c = load_dose(options.output).coefficients
     print(f"{len(values['points'])} points; gain = {a:.2f} {b:+.2f} right {c:+.2f} right * clean")
 
 

@@ -2,8 +2,9 @@
 
     python evidence/speed.py [--before 2f42703] [--runs 5] [--only repair masks] [--output runs/speed]
 
-Every measure of `speed_measures.py` runs in a process of its own, with the code of the one tree and of the other in
-turns, so that what else the machine does meets both. A run that was interrupted goes on. Keep the machine quiet.
+Every measure of `speed_measures.py` runs in a process of its own, with the code of the one commit and of the other in
+turns, so that what else the machine does meets both. Both are unpacked: edits meanwhile change nothing. A run that was
+interrupted goes on; after a new commit, its figures replace those of the measures that it runs. Keep the machine quiet.
 `python evidence/build.py` makes docs/speed.md from evidence/results/speed.jsonl; `--keep` puts the results there.
 """
 
@@ -33,9 +34,11 @@ def main() -> None:
     before = _unpacked(options.before, folder)
     results = KEPT if options.keep else folder / "speed.jsonl"
     after = _git("rev-parse", "--short", "HEAD").decode().strip()
-    rows = [row for row in _rows(results) if row["before"] == options.before and row["after"] == after]
-    done = {(row["measure"], row["tree"], row["run"]) for row in rows}
+    trees = {"before": before, "after": _unpacked(after, folder)}
     names = options.only or list(MEASURES)
+    commits = {"before": options.before, "after": after}
+    rows = [row for row in _rows(results) if row["measure"] not in names or commits.items() <= row.items()]
+    done = {(row["measure"], row["tree"], row["run"]) for row in rows}
     # The order of the two trees changes with every run: a machine that grows slower meets both alike.
     jobs = [
         (name, tree, run)
@@ -44,11 +47,9 @@ def main() -> None:
         for tree in (("before", "after") if run % 2 == 0 else ("after", "before"))
         if (name, tree, run) not in done
     ]
-    if not done:
-        results.unlink(missing_ok=True)
+    results.write_text("".join(json.dumps(row) + "\n" for row in rows))
     for name, tree, run in track(jobs, "Measuring", disable=not sys.stderr.isatty()):
-        figures = _measure(name, before if tree == "before" else ROOT, folder)
-        row = {"measure": name, "tree": tree, "run": run, "before": options.before, "after": after, "figures": figures}
+        row = {"measure": name, "tree": tree, "run": run, **commits, "figures": _measure(name, trees[tree], folder)}
         rows.append(row)
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -67,8 +68,8 @@ def _measure(name: str, tree: Path, folder: Path) -> dict[str, float]:
 
 
 def _unpacked(revision: str, folder: Path) -> Path:
-    """The package of an earlier commit."""
-    tree = folder / f"before-{revision}"
+    """The package of a commit."""
+    tree = folder / f"commit-{revision}"
     if not tree.is_dir():
         tree.mkdir(parents=True)
         with tarfile.open(fileobj=io.BytesIO(_git("archive", revision, "src", "recipes"))) as archive:

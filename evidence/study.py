@@ -73,6 +73,7 @@ class Study:
     def __init__(self, name: str, rows: Sequence[ResultRow], *, partial: bool = False) -> None:
         self.name, self.plan = name, load_plan(name)
         self.rows: list[ResultRow] = []
+        self._pairs: dict[tuple[str, str], Pair | None] = {}
         self.wanted, self.done = 0, 0
         if self.plan is None:
             return
@@ -81,6 +82,9 @@ class Study:
         has = {name: {row["seed"] for row in of_method[name]} for name in methods}
         trained = [name for name in methods if methods[name].kind != "base"]
         self.wanted, self.done = len(seeds), sum(all(seed in has[name] for name in trained) for seed in seeds)
+        for method, of in of_method.items():
+            cells = {(row["seed"], row["tasks"]) for row in of}
+            assert len(cells) == len(of), f"{name}: two results of one cell of {method}: keep one"
         whole = [row for of in of_method.values() for row in sorted(of, key=lambda row: row["seed"])]
         self.rows = whole if partial else finished_methods(whole, self.plan)[0]
         self.started = any(has[name] for name in trained)
@@ -158,8 +162,6 @@ class Study:
 
     def pair(self, method: str, against: str) -> Pair | None:
         """The comparison of two methods; None unless both are finished and share a seed."""
-        if not hasattr(self, "_pairs"):
-            self._pairs: dict[tuple[str, str], Pair | None] = {}
         key = (method, against)
         if key not in self._pairs:
             rows = [row for row in self.rows if row["method"] in {method, against, "base"}]

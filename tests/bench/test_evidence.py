@@ -140,6 +140,11 @@ def test_only_methods_with_all_seeds_and_tasks_are_results() -> None:
     assert {run["method"] for run in finished} == {"base", "grpo"}
     assert unfinished == {"never begun": 0, "DF": 2}
     assert unfinished_list(unfinished, 3).splitlines()[1] == "- DF: unfinished, 2 of 3 seeds"
+    rates = {"trl.learning_rate": [1e-4, 2e-4]}
+    begun = row("grpo", 0, 0.5, 0.7, settings={"trl.learning_rate": 1e-4})
+    _, unfinished = finished_methods([begun], build_recipe(BenchRecipe, values | {"sweep": rates, "seeds": [0, 1]}))
+    assert {name for name in unfinished if "GRPO" in name} == {"GRPO (lr 0.0001)", "GRPO (lr 0.0002)"}
+    assert unfinished["GRPO (lr 0.0001)"] == 1
     tasks = {"mixture": None, "charts": ["chart"]}
     finished, unfinished = finished_methods(ROWS, build_recipe(BenchRecipe, values | {"tasks": tasks}))
     assert not finished

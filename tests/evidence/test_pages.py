@@ -161,3 +161,14 @@ def test_results_are_added_by_hash_or_take_the_kept_ones_place(tmp_path: Path) -
     for folder, anew, expected in (("second", False, [2, 3]), ("first", False, [1, 3]), ("first", True, [1])):
         build.keep(tmp_path / folder, "plan", anew, tmp_path)
         assert [row["x"] for row in load_results(tmp_path / "plan.jsonl")] == expected
+
+
+def test_a_cell_that_its_plan_no_longer_has_is_dropped(tmp_path: Path) -> None:
+    kept = Kept().rows("bench_dose")
+    stale = kept[1] | {"hash": "of-before", "accuracy": 0.1}
+    for folder, rows in ((tmp_path, [*kept[:2], stale]), (tmp_path / "run", kept[2:3])):
+        name = "results.jsonl" if folder != tmp_path else "bench_dose.jsonl"
+        JsonLines(folder / name).append(*rows)
+    build.keep(tmp_path / "run", "bench_dose", anew=False, results=tmp_path)
+    hashes = [row["hash"] for row in load_results(tmp_path / "bench_dose.jsonl")]
+    assert sorted(hashes) == sorted(row["hash"] for row in kept[:3])

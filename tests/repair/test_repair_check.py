@@ -305,6 +305,31 @@ def test_an_outage_stops_the_check_and_a_few_failures_after_a_success_do_not(
     assert checker._is_outage("repairs", [True] * measuring.OUTAGE)
 
 
+def test_wrong_answers_that_nobody_judged_are_no_wrong_answers(tmp_path: Path) -> None:
+    rows = [*map(row_of_text, range(6)), json.dumps(json.loads(row_of_text(7)) | {"answer": float("nan")})]
+    (tmp_path / "items.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    judge = "def judge(completions, answer, **columns):\n    texts = [c[0]['content'] for c in completions]\n"
+    verdict = "None if a in ('2', '4') else float(t.split()[-1] == a)"
+    (tmp_path / "some.py").write_text(judge + f"    return [{verdict} for t, a in zip(texts, answer)]\n")
+    words = [f"wrong_answers={tmp_path}", "repair_model=reference", f"reward={tmp_path / 'some.py'}:judge"]
+    code, said = command(*words, f"--output={tmp_path / 'run'}")
+    assert code == 0, said
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["drafts"] == 4
+    left_out = " ".join(summary["unusable_rows"])
+    assert left_out.count("no verdict") == 2
+    assert "nan" in left_out
+
+
+def test_a_run_on_a_gpu_does_not_price_repairs_on_a_processor(measure: Any, tmp_path: Path) -> None:
+    (tmp_path / "grpo").mkdir()
+    terms = {"base": 10.0, "answers": 100.0, "p_err": 0.5}
+    (tmp_path / "grpo" / "summary.json").write_text(json.dumps({"cost": dict.fromkeys(("wall", "cpu", "gpu"), terms)}))
+    summary = measure(repair_model="sibling", run=str(tmp_path / "grpo"), num_repairs=1)
+    assert summary["step"] is None
+    assert any("GPU seconds" in note for note in summary["notes"])
+
+
 def test_what_a_step_costs_can_be_said_afterwards(tmp_path: Path) -> None:
     (tmp_path / "items.jsonl").write_text("\n".join(map(row_of_text, range(5))), encoding="utf-8")
     words = [f"wrong_answers={tmp_path}", "repair_model=reference", f"--output={tmp_path / 'run'}"]

@@ -11,20 +11,25 @@ Numbers = npt.NDArray[np.float64]
 
 
 def gains(rows: Sequence[ResultRow], base: float, points: int = 41) -> tuple[Numbers, Numbers]:
-    """A grid of CPU seconds, `(P,)`, and each run's gain over the start in points, `(N, P)`.
+    """A grid of CPU seconds, `(P,)`, and `gains_at` it, `(N, P)`."""
+    grid = np.linspace(0.0, min(row["curve"][-1][0] for row in rows), points)
+    return grid, gains_at(rows, base, grid)
+
+
+def gains_at(rows: Sequence[ResultRow], base: float, grid: Numbers) -> Numbers:
+    """Each run's gain over the start in points, `(N, P)`, at these CPU seconds, `(P,)`.
 
     Every measurement is compared with the start on the same problems: the measurements before the last one use fewer
     problems. `base` is the start's accuracy on the problems of the last one. The policy does not change while its
     repair model trains.
     """
-    grid = np.linspace(0.0, min(row["curve"][-1][0] for row in rows), points)
     gained = []
     for row in rows:
         start, few = row["curve"][0][1], row["curve"][0][2]
         seconds = [0.0] + [point[0] for point in row["curve"]]
         values = [0.0] + [point[1] - (start if point[2] == few else base) for point in row["curve"]]
         gained.append(100 * np.interp(grid, seconds, values))
-    return grid, np.array(gained)
+    return np.array(gained)
 
 
 def overtakes_at(first: Sequence[ResultRow], second: Sequence[ResultRow], base: float) -> float | None:

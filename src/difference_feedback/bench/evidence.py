@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from difference_feedback.bench.cells import cells_of
 from difference_feedback.bench.curves import matches_final_at, overtakes_at
 from difference_feedback.bench.results import REPAIR_FIGURES, ResultRow
 from difference_feedback.bench.statistics import Scores, paired_t
@@ -49,8 +50,10 @@ def finished_methods(rows: Sequence[ResultRow], plan: BenchRecipe) -> tuple[list
     for row in rows:
         by_method.setdefault(name_of(row), []).append(row)
     done: list[ResultRow] = []
-    begun = {runs[0]["method"] for runs in by_method.values()}
-    unfinished = {method.label: 0 for name, method in plan.methods.items() if name not in begun}
+    named = (
+        {"method": c.method, "settings": c.settings, "label": plan.methods[c.method].label} for c in cells_of(plan)
+    )
+    unfinished = {name_of(row, "label"): 0 for row in named if name_of(row) not in by_method}
     for runs in by_method.values():
         cells = {(row["seed"], row["tasks"]) for row in runs}
         seeds = [seed for seed in plan.seeds if all((seed, tasks) in cells for tasks in plan.tasks)]
@@ -61,7 +64,7 @@ def finished_methods(rows: Sequence[ResultRow], plan: BenchRecipe) -> tuple[list
     return done, unfinished
 
 
-def name_of(row: ResultRow, title: str = "method") -> str:
+def name_of(row: Mapping[str, Any], title: str = "method") -> str:
     """The method with its swept settings, by the plan's name or by another `title` of the row, such as its label."""
     names = {"learning_rate": "lr"}
     keys = {key: key.rsplit(".", 1)[-1] for key in row["settings"]}

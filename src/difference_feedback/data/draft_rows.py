@@ -9,6 +9,7 @@ is read as `image`.
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,8 +56,6 @@ class DraftRows:
 
     rows: list[DraftRow]
     problems: list[RowProblem]
-    repeated: int
-    """Rows with the wrong answer of an earlier row: several people repaired it."""
 
 
 def load_draft_rows(path: Path, system: str | None = None, max_pixels: int = 1_003_520) -> DraftRows:
@@ -69,7 +68,6 @@ def load_draft_rows(path: Path, system: str | None = None, max_pixels: int = 1_0
     found, problems = read_input(path)
     opener = Opener(None, str(path), path.parent, 28, max_pixels)
     rows: dict[str, DraftRow] = {}
-    repeated = 0
     for line, values in found:
         try:
             row = _read(values, line, opener, system)
@@ -83,20 +81,21 @@ def load_draft_rows(path: Path, system: str | None = None, max_pixels: int = 1_0
             named = _FIELD.match(str(error))
             problems.append(RowProblem(line, named and named[1], str(error)[named.end() if named else 0 :]))
             continue
-        repeated += before is not None
         rows.setdefault(row.id, row)
     if not rows:
         listed = "; ".join(str(problem) for problem in problems[:5])
         raise DataError(f"{path}: no row can be used: {listed}")
-    return DraftRows(list(rows.values()), sorted(problems, key=lambda problem: problem.line), repeated)
+    return DraftRows(list(rows.values()), sorted(problems, key=lambda problem: problem.line))
 
 
 def _read(values: Mapping[str, Any], line: int, opener: Opener, system: str | None) -> DraftRow:
     row = {name: value for name, value in values.items() if name not in ("repair", "repaired", "annotator", "images")}
-    row.setdefault("image", values.get("images"))
+    if row.get("image") is None:
+        row["image"] = values.get("images")
     example = read_example(row | {"repaired": values.get("draft")}, line, opener)
     answer = values.get("answer")
-    if isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
+    infinite = isinstance(answer, float) and not math.isfinite(answer)
+    if infinite or isinstance(answer, bool) or not isinstance(answer, str | int | float | None):
         raise FieldError("answer", f"the value is {answer!r}; give the right final answer as a text or a number")
     options = values.get("options") or []
     if not isinstance(options, list) or not all(isinstance(option, str | int | float) for option in options):

@@ -145,7 +145,7 @@ def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExam
         question = question if marked.endswith(question) else marked  # images go first without any mark
     pictures = [_find(name, number, opener) for name in names]
     images = LazyImages([pictures[i] for i in order], opener)
-    name = str(number if row.get("id") is None else row["id"]) + (
+    name = str(number if row.get("id") in (None, "") else row["id"]) + (
         f" by {row['annotator']}" if row.get("annotator") else ""
     )
     return RepairExample(name, question, images, row["draft"], reference, row[repair], conversation)

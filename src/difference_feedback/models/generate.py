@@ -93,7 +93,8 @@ def generate(
             if proposals is not None and speculates(model, len(rows) * num_samples, speculate):
                 copied = [proposals[i] for i in rows]
             own_seeds = None
-            # So the draws of a batch do not depend on whether it speculates: several ranks draw what one draws.
+            # So the draws of a batch do not depend on whether it speculates (with top_p = 1): several ranks draw what
+            # one draws.
             streams = proposals is not None and speculate is not False and (copied is not None or top_p == 1)
             if temperature > 0 and (seeds is not None or streams):
                 own_seeds = [stream_seed(seed, i) if seeds is None else seeds[i] for i in rows]

@@ -29,6 +29,8 @@ from difference_feedback.runs.repair_check import RepairCheckRecipe
 
 ROUND = 32
 """Questions, or rows of a file, in a round."""
+OUTAGE = 4
+"""Failures in a row, in a round in which nothing succeeds, that are an outage even if others succeeded before."""
 _MOST = 100  # questions that are asked for each wrong answer wanted
 
 
@@ -99,7 +101,7 @@ class _Sampled:
 
     def rounds(self, first: int, wanted: int) -> Iterator[tuple[int, DraftRound]]:
         questions = draft_questions(self.recipe.asking)
-        last = first + 1 + wanted * _MOST // ROUND
+        last = 1 + self.recipe.drafts * _MOST // ROUND
         for number in range(last):
             batch = list(islice(questions, ROUND))
             if not batch or wanted <= 0:
@@ -193,9 +195,16 @@ class _FromFile:
     def _round(self, rows: Sequence[DraftRow]) -> DraftRound:
         verdicts = self.grader.grade(rows, [row.draft for row in rows])
         drafts, left_out = [], []
+        if len(verdicts) >= OUTAGE and all(right is None for right in verdicts):
+            raise DataError(
+                f"reward: none of {len(rows)} wrong answers of {self.name} was judged: look at the judge's server, or "
+                "at the reward function, which returned None for each. The same command goes on from here."
+            )
         for row, right in zip(rows, verdicts, strict=True):
-            if right:
+            if right is not False:
                 message = "it is right by the grader; give a wrong answer, or correct `answer`"
+                if right is None:
+                    message = "the grader gave no verdict on it; look at the judge's server or the reward function"
                 left_out.append(str(RowProblem(row.line, "draft", message)))
                 continue
             ids = [*encode_text(self.processor.tokenizer, row.draft), written_end(self.processor)]

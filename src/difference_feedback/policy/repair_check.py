@@ -35,7 +35,7 @@ from difference_feedback.models.outside_text import special_steering_tokens
 from difference_feedback.models.ranks import ranks
 from difference_feedback.models.scoring import answer_logps
 from difference_feedback.models.vision_tokens import vision_token_ids
-from difference_feedback.policy.draft_sources import Draft, DraftRound, draft_source
+from difference_feedback.policy.draft_sources import OUTAGE, Draft, DraftRound, draft_source
 from difference_feedback.policy.repairer_source import RepairerSource
 from difference_feedback.repair.audit_factor import AuditorDownError, is_audited
 from difference_feedback.repair.endpoint import EndpointRepairer
@@ -49,8 +49,6 @@ from difference_feedback.runs.terminal import Terminal
 from difference_feedback.world import Problem, error_spans
 
 ROWS = "repairs.jsonl"
-OUTAGE = 4
-"""Failures in a row, in a round in which nothing succeeds, that are an outage even if others succeeded before."""
 
 
 @with_servers
@@ -86,6 +84,8 @@ def measure_repairs(recipe: RepairCheckRecipe, run: Run) -> None:
             print_problems(drafts.left_out, console)
             known += len(drafts.drafts)
             progress.update(task, completed=known)
+    if 0 < known < recipe.drafts:
+        console.print(f"Only {known} of {recipe.drafts} wrong answers were found. {source.remedy}")
     if not known:
         raise DataError(f"{source.name}: there is no wrong answer to repair. {source.remedy}")
 
@@ -226,7 +226,11 @@ class _Checker:
         black = [[stand_in(image, "blank") for image in drafts[i].question.images] for i in places]
         requests = [replace(drafts[i].request, images=images) for i, images in zip(places, black, strict=True)]
         repaired = self.repairer.ask(2 * number + 1, requests, 1)
-        asked = [(i, of[0].text) for i, of in zip(places, repaired, strict=True) if of and of[0].fault is None]
+        asked = [
+            (i, of[0].text)
+            for i, of in zip(places, repaired, strict=True)
+            if of and usable_repairs(of, 1, self.limits, drafts[i].token_ids)[0]
+        ]
         verdicts = self.grader.grade([drafts[i].question for i, _ in asked], [text for _, text in asked])
         right: dict[int, bool | None] = {i: False for i, of in zip(places, repaired, strict=True) if of}
         return right | {i: verdict for (i, _), verdict in zip(asked, verdicts, strict=True)}

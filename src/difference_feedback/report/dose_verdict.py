@@ -65,7 +65,7 @@ def judge(dose: Dose, model: Placed) -> DoseVerdict:
         ends = tuple(dose.gain(model.right, clean, model.price) for clean in (0.0, 1.0))
         kind = "pays" if ends[0].verdict == "pays" else "costs" if ends[1].verdict == "costs" else "open"
         goal, remedies = _goal(dose, replace(model, clean=MeasuredShare(0.0, 0.0, 0.0)), kind)
-        if kind == "open":  # the other remedies rest on a share that nobody knows
+        if kind != "pays":  # the other remedies rest on a share that nobody knows
             remedies = [remedy.removesuffix(" instead of 0 %") for remedy in remedies[:1]]
         return DoseVerdict(kind, None, (ends[0], ends[1]), remedies, notes, goal)
     gain = dose.gain(model.right, model.clean, model.price)
@@ -119,7 +119,7 @@ def _remedies(dose: Dose, model: Placed, reached: Callable[[Gain], bool]) -> lis
 
 def _first(start: float, reached: Callable[[float], bool]) -> float | None:
     """The first share above `start`, in whole percents, that is enough."""
-    return next((i / 100 for i in range(int(100 * start) + 1, 101) if reached(i / 100)), None)
+    return next((i / 100 for i in range(round(100 * start) + 1, 101) if reached(i / 100)), None)
 
 
 def _notes(dose: Dose, model: Placed) -> list[str]:

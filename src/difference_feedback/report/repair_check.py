@@ -62,6 +62,7 @@ def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
         "notes": [
             *verdict.notes,
             *_unknown_clean(run, figures),
+            *_unknown_cost(recipe, figures),
             *_refusals(recipe, figures),
             *_audit_outages(recipe, rows),
         ],
@@ -80,6 +81,8 @@ def step_cost(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> dict[str
     seconds, base, p_err, clock = figures["seconds"], recipe.base_seconds, recipe.p_err, "wall"
     if recipe.run is not None:
         terms = cost_of_run(recipe)
+        if _other_device(recipe, terms, seconds):
+            return None
         clock = next((c for c in ("gpu", "cpu", "wall") if c in terms and c in seconds), "")
         if recipe.repairs.via != "local" and "wall" in terms and clock != "gpu":
             clock = "wall"  # the server's processor time is not this process's
@@ -93,6 +96,11 @@ def step_cost(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> dict[str
     repair = seconds[clock]["mean"]
     overhead = p_err * recipe.num_repairs * repair / base
     return {"clock": clock, "base": base, "p_err": p_err, "repair": repair, "overhead": overhead}
+
+
+def _other_device(recipe: RepairCheckRecipe, terms: Mapping[str, Any], seconds: Mapping[str, Any]) -> bool:
+    """Whether the run was billed in GPU seconds, and the repair model ran on this machine's processor."""
+    return recipe.repairs.via == "local" and "gpu" in terms and "gpu" not in seconds
 
 
 def placed(recipe: RepairCheckRecipe, figures: Mapping[str, Any], cost: Mapping[str, Any] | None) -> Placed:
@@ -257,6 +265,16 @@ def _unknown_clean(run: Run, figures: Mapping[str, Any]) -> list[str]:
     return [
         f"Nobody has said which right repairs are clean. Run `difference-feedback annotate {run.folder}`, say it of "
         "some, and give the same command again; or let an auditor say it: audit.auditor=endpoint and audit.endpoint."
+    ]
+
+
+def _unknown_cost(recipe: RepairCheckRecipe, figures: Mapping[str, Any]) -> list[str]:
+    """Why the costs of a run say nothing here."""
+    if recipe.run is None or not _other_device(recipe, cost_of_run(recipe), figures["seconds"]):
+        return []
+    return [
+        f"{recipe.run} was billed in GPU seconds, and the repair model ran on a processor here: measure it on the "
+        "training's kind of device, or give base_seconds and p_err."
     ]
 
 

@@ -112,7 +112,7 @@ def _check_repairer(recipe: RepairCheckRecipe) -> None:
         )
     elif model not in NO_MODEL:
         _check_model(model, "repair_model")
-    sampled = source.via != "local" or model not in NO_MODEL[:-1]
+    sampled = source.via != "local" or model == "policy" or model not in NO_MODEL
     if sampled and source.temperature == 0 and recipe.num_repairs > 1:
         raise ConfigError(
             f"repairs.temperature is 0, so all {recipe.num_repairs} repairs of num_repairs would be equal: use a "

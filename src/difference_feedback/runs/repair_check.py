@@ -64,7 +64,8 @@ class RepairCheckRecipe(Questions, Recipe):
     max_edit_cost: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     min_probability: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     blank_image: bool = True
-    """Also repair each wrong answer once with a black image in place of its own: does the repair model look at it?"""
+    """Also repair each wrong answer once with a black image in place of its own, and with its reference: do repairs
+    need the image even so?"""
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     """Precision of the policy. The repair model has that of its file on a GPU, and float32 on the CPU."""
     attention: str | None = None
