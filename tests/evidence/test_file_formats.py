@@ -124,7 +124,7 @@ def test_results_of_runs_are_read(write: Callable[..., Path]) -> None:
     [result] = load_results(write("Results of a bench", "results.jsonl"))
     assert BenchCell.model_validate(result).label == "DF-GRPO"
     [prediction] = SECTIONS["predictions"].rows
-    given = {name: prediction[name] for name in ("task", "question", "answer", "response", "correct", "id")}
+    given = {name: prediction[name] for name in ("task", "question", "answer", "response", "correct", "id", "cut_off")}
     assert Prediction(**given).as_row(1) == prediction
 
 

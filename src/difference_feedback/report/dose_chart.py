@@ -11,7 +11,7 @@ from difference_feedback.report.dose import Dose
 from difference_feedback.report.dose_verdict import Placed, times
 
 WIDTH, HEIGHT = 760, 540
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 62, 56
+LEFT, RIGHT, TOP, BOTTOM = 64, 40, 68, 56
 INK, GREY, GRID, PAYS, COSTS, MODEL = "#1f2933", "#5b6470", "#e5e7eb", "#15803d", "#b3390a", "#0b6fb8"
 _STEPS = 120  # columns and rows in which contours are sought
 
@@ -127,7 +127,7 @@ class _Chart:
             self._text(x, self._y(y), name, colour, extra='font-size="15" font-style="italic"')
 
     def _contours(self) -> None:
-        """Lines of equal gain, every other point; break-even is thick."""
+        """Lines of equal gain, which stands beside the plot; break-even is thick."""
         reach = [self.dose.gain(x, y, self.price).value for x in (self.x0, 1) for y in (self.y0, 1)]
         levels = [level for level in nice_ticks(min(reach), max(reach), 7) if min(reach) < level < max(reach)]
         for level in sorted({0.0, *levels}, key=lambda value: value == 0):
@@ -142,7 +142,8 @@ class _Chart:
             if level == 0:
                 self._text(x, y - 8, text, INK, "start", 'font-weight="650"')
             else:
-                self._text(min(x, WIDTH - RIGHT - 14), y - 4, text, PAYS if level > 0 else COSTS, "middle")
+                outside = (x + 9, y + 4, "start") if x > WIDTH - RIGHT - 1 else (x, TOP - 6, "middle")
+                self._text(*outside[:2], text, PAYS if level > 0 else COSTS, outside[2])
 
     def _line(self, level: float) -> list[tuple[float, float]]:
         """Where the expected gain is `level`, in pixels, from the left."""
