@@ -20,8 +20,8 @@ SERIES = (
     ("#7c3aed", "#b794ff"),
     ("#92660a", "#e3b341"),
     ("#be185d", "#ff7eb6"),
-    ("#0f766e", "#4fd1c5"),
     ("#4b5563", "#c3cad4"),
+    ("#0f766e", "#4fd1c5"),
 )
 """A colour on light and on dark ground for each series."""
 DASHES = ("", "8 4", "2 3", "10 3 2 3")
