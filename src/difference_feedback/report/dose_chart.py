@@ -142,8 +142,11 @@ class _Chart:
             if level == 0:
                 self._text(x, y - 8, text, INK, "start", 'font-weight="650"')
             else:
-                outside = (x + 9, y + 4, "start") if x > WIDTH - RIGHT - 1 else (x, TOP - 6, "middle")
-                self._text(*outside[:2], text, PAYS if level > 0 else COSTS, outside[2])
+                colour = PAYS if level > 0 else COSTS
+                if x > WIDTH - RIGHT - 1:
+                    self._text(x + 9, y + 4, text, colour, "start")
+                else:
+                    self._text(x, TOP - 6, text, colour)
 
     def _line(self, level: float) -> list[tuple[float, float]]:
         """Where the expected gain is `level`, in pixels, from the left."""
