@@ -24,6 +24,14 @@ LEARNING = Topic(
             ),
         ),
         Metric(
+            name="cut_off",
+            kinds=MEASURED,
+            unit="count",
+            text="Held-out answers that reached the limit of tokens before their end, in a summary; null on verl.",
+            healthy="Below one in twenty. They have no final answer, so most of them count as wrong.",
+            remedy="Raise `evaluation.max_new_tokens`.",
+        ),
+        Metric(
             name="interval",
             kinds=MEASURED,
             unit="pair of shares",
