@@ -51,8 +51,8 @@ class DoseVerdict:
             assert self.ends is not None
             none, every = self.ends
             expected = (
-                f"nobody has said which repairs are clean: expected gain over GRPO at the same compute {points(none)} "
-                f"without a clean one, {points(every)} if all are clean"
+                f"expected gain over GRPO at the same compute {points(none)} without a clean repair, {points(every)} "
+                "if all are clean (nobody has said which are)"
             )
         remedy = f"; it would {self.goal} with {', or with '.join(self.remedies)}" if self.remedies else ""
         return f"{HEADS[self.kind]}: {expected}{remedy}."
