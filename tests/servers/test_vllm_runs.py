@@ -22,11 +22,14 @@ from difference_feedback.models.adapters import with_lora
 from difference_feedback.models.generate import answer_questions
 from difference_feedback.models.load import load_model
 from difference_feedback.policy.evaluation import evaluate_recipe
+from difference_feedback.policy.repair_check import measure_repairs
 from difference_feedback.repair.rl_data import rl_drafts
 from difference_feedback.repair.sft import train_sft
+from difference_feedback.report.repair_check import finish_check
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe
+from difference_feedback.runs.repair_check import RepairCheckRecipe
 from difference_feedback.runs.sections import Endpoint, Lora, PolicyEndpoint, TextOnly
 from difference_feedback.runs.serving import free_url, served_models, serving
 from difference_feedback.world import sample_problems
@@ -97,6 +100,26 @@ def test_an_evaluation_starts_its_server_and_stops_it(tmp_path, running):
     assert [log.name for log in run.folder.glob("*.log")] == ["vllm_evaluation.log"]
     assert served_models(Endpoint(url=url, model=MODEL)) is None
     assert served_models(Endpoint.model_validate(running)) == [MODEL]
+
+
+def test_a_repair_model_and_a_policy_behind_vllm_measure_as_in_this_process(tmp_path, running):
+    """Sampled answers and repairs differ, so the shares agree within their intervals, and the policy errs as often."""
+    small = {"drafts": 60, "blank_image": False}
+    repairs = {"via": "vllm", "style": "nano", "endpoint": running}
+    served = {"sampling": {"endpoint": running}, "repair_model": None, "repairs": repairs}
+    summaries = []
+    for name, values in (("served", served), ("local", {"repair_model": "nano"})):
+        recipe = RepairCheckRecipe.model_validate(small | values)
+        run = Run(tmp_path / name, recipe)
+        measure_repairs(recipe, run)
+        summaries.append(finish_check(recipe, run))
+    remote, local = summaries
+    assert remote["drafts"] == local["drafts"] == 60
+    assert remote["clean_by"] == "truth"
+    for share in ("right", "usable", "clean", "p_err"):
+        low, high = remote[share]["interval"]
+        assert low <= local[share]["interval"][1], share
+        assert local[share]["interval"][0] <= high, share
 
 
 def test_a_model_that_vllm_cannot_serve_is_reported_with_the_end_of_its_log(tmp_path):
