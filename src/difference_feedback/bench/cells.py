@@ -71,7 +71,7 @@ def cells_of(plan: BenchRecipe, only: Collection[str] | None = None) -> list[Cel
         for name, method in plan.methods.items()
         if not only or name in only
         if method.kind != "base" or seed == plan.seeds[0]  # the base is the same for all seeds
-        for settings in _settings(plan, method)
+        for settings in settings_of(plan, method)
     ]
 
 
@@ -104,7 +104,7 @@ def check_cell(cell: Cell, method: BenchMethod) -> None:
         check_compared(recipe, f"methods.{cell.method}, {part}", made.get(part, ()))
 
 
-def _settings(plan: BenchRecipe, method: BenchMethod) -> Iterator[dict[str, Any]]:
+def settings_of(plan: BenchRecipe, method: BenchMethod) -> Iterator[dict[str, Any]]:
     """Every combination of the swept settings; one empty combination if the method has none."""
     swept = plan.sweep if method.kind == "train" else {}
     for values in itertools.product(*swept.values()):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from difference_feedback.bench.cells import cells_of
+from difference_feedback.bench.cells import settings_of
 from difference_feedback.bench.curves import matches_final_at, overtakes_at
 from difference_feedback.bench.results import REPAIR_FIGURES, ResultRow
 from difference_feedback.bench.statistics import Scores, paired_t
@@ -51,7 +51,9 @@ def finished_methods(rows: Sequence[ResultRow], plan: BenchRecipe) -> tuple[list
         by_method.setdefault(name_of(row), []).append(row)
     done: list[ResultRow] = []
     named = (
-        {"method": c.method, "settings": c.settings, "label": plan.methods[c.method].label} for c in cells_of(plan)
+        {"method": name, "settings": settings, "label": method.label}
+        for name, method in plan.methods.items()
+        for settings in settings_of(plan, method)
     )
     unfinished = {name_of(row, "label"): 0 for row in named if name_of(row) not in by_method}
     for runs in by_method.values():

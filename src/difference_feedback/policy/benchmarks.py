@@ -29,6 +29,7 @@ from difference_feedback.models.load import load_model
 from difference_feedback.models.processor import context_of, load_config
 from difference_feedback.models.ranks import ranks, say_idle_devices
 from difference_feedback.policy.benchmark_answers import answer_requests, longest_answer
+from difference_feedback.policy.evaluation import cut_off_note
 from difference_feedback.policy.harness import Harness, find_harness
 from difference_feedback.policy.harness_worker import ANSWERS, IMAGES, REQUESTS
 from difference_feedback.runs.check import check
@@ -218,14 +219,11 @@ def _finish(
     summary = _summary(task, rows, harness, version)
     shutil.rmtree(run.folder / IMAGES, ignore_errors=True)
     run.finish(summary | {"wall_seconds": time.monotonic() - start})
-    if summary["cut_off"] > 0.05 * len(rows):
+    if summary["cut_off"]:
         source = "" if task.recipe.max_new_tokens else ", which the task sets"
         limit = f"{longest_answer(task.recipe, requests[0])} tokens{source}"
-        _say(
-            console,
-            f"{task.name}: {summary['cut_off']} of {len(rows)} answers were cut off at the limit of {limit}. A model "
-            "that reasons before it answers needs more: max_new_tokens=2048, for example.",
-        )
+        if note := cut_off_note(summary["cut_off"], len(rows), limit, "max_new_tokens"):
+            _say(console, f"{task.name}: {note}")
 
 
 def _prediction(

@@ -29,8 +29,6 @@ from difference_feedback.runs.repair_check import RepairCheckRecipe
 
 ROUND = 32
 """Questions, or rows of a file, in a round."""
-OUTAGE = 4
-"""Failures in a row, in a round in which nothing succeeds, that are an outage even if others succeeded before."""
 _MOST = 100  # questions that are asked for each wrong answer wanted
 
 
@@ -58,6 +56,8 @@ class DraftRound:
     drafts: list[Draft]
     counts: dict[str, int] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    unjudged: list[bool] = field(default_factory=list)
+    """Of each row of a file, whether the grader gave no verdict on its draft."""
 
 
 class WrongAnswerSource(Protocol):
@@ -195,13 +195,8 @@ class _FromFile:
     def _round(self, rows: Sequence[DraftRow]) -> DraftRound:
         verdicts = self.grader.grade(rows, [row.draft for row in rows])
         drafts, left_out = [], []
-        if len(verdicts) >= OUTAGE and all(right is None for right in verdicts):
-            raise DataError(
-                f"reward: none of {len(rows)} wrong answers of {self.name} was judged: look at the judge's server, or "
-                "at the reward function, which returned None for each. The same command goes on from here."
-            )
         for row, right in zip(rows, verdicts, strict=True):
-            if right is not False:
+            if right is None or right:
                 message = "it is right by the grader; give a wrong answer, or correct `answer`"
                 if right is None:
                     message = "the grader gave no verdict on it; look at the judge's server or the reward function"
@@ -209,7 +204,8 @@ class _FromFile:
                 continue
             ids = [*encode_text(self.processor.tokenizer, row.draft), written_end(self.processor)]
             drafts.append(Draft(row.id, row.asked, row, ids, row.draft, row.reference or row.answer))
-        return DraftRound(drafts, {"questions": len({row.asked for row in rows})}, left_out)
+        unjudged = [right is None for right in verdicts]
+        return DraftRound(drafts, {"questions": len({row.asked for row in rows})}, left_out, unjudged)
 
     def _with_answer(self, row: DraftRow) -> DraftRow | None:
         """The row with the right final answer: its own, or that of its reference."""

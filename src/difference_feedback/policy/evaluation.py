@@ -142,19 +142,21 @@ def evaluate(
         )
         for question, (answer,) in zip(questions, answers, strict=True)
     ]
-    _say_cut_off(predictions, sampling["max_new_tokens"])
+    count, limit = _cut_off(predictions) or 0, f"{sampling['max_new_tokens']} tokens"
+    note = cut_off_note(count, len(predictions), limit, "evaluation.max_new_tokens")
+    if note and ranks().is_main_process:
+        echo(note, err=True)
     return Evaluation(predictions, sum_over_ranks(time.process_time() - start))
 
 
-def _say_cut_off(predictions: Sequence[Prediction], longest: int) -> None:
-    """An answer that is cut off has no final answer, so it counts as wrong: say where that is more than a few."""
-    count = _cut_off(predictions) or 0
-    if count > 0.05 * len(predictions) and ranks().is_main_process:
-        echo(
-            f"{count} of {len(predictions)} answers were cut off at {longest} tokens, and most of these count as "
-            "wrong. A model that reasons before it answers needs more: evaluation.max_new_tokens=2048, for example.",
-            err=True,
-        )
+def cut_off_note(count: int, answers: int, limit: str, key: str) -> str:
+    """What to say of answers that were cut off at `limit`, which `key` sets; empty if they are few."""
+    if count <= 0.05 * answers:
+        return ""
+    return (
+        f"{count} of {answers} answers were cut off at the limit of {limit}, and most of these count as wrong. A model "
+        f"that reasons before it answers needs more: {key}=2048, for example."
+    )
 
 
 @with_servers

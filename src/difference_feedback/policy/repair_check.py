@@ -35,7 +35,7 @@ from difference_feedback.models.outside_text import special_steering_tokens
 from difference_feedback.models.ranks import ranks
 from difference_feedback.models.scoring import answer_logps
 from difference_feedback.models.vision_tokens import vision_token_ids
-from difference_feedback.policy.draft_sources import OUTAGE, Draft, DraftRound, draft_source
+from difference_feedback.policy.draft_sources import Draft, DraftRound, draft_source
 from difference_feedback.policy.repairer_source import RepairerSource
 from difference_feedback.repair.audit_factor import AuditorDownError, is_audited
 from difference_feedback.repair.endpoint import EndpointRepairer
@@ -49,6 +49,8 @@ from difference_feedback.runs.terminal import Terminal
 from difference_feedback.world import Problem, error_spans
 
 ROWS = "repairs.jsonl"
+OUTAGE = 4
+"""Failures in a row, in a round in which nothing succeeds, that are an outage even if others succeeded before."""
 
 
 @with_servers
@@ -117,6 +119,7 @@ class _Checker:
     def measure(self, number: int, of_round: DraftRound) -> None:
         """One round, whole: its rows, then the row of metrics.jsonl that closes it."""
         drafts = of_round.drafts
+        self._stop_unjudged(of_round.unjudged, "wrong answers")
         before = BILL.now()
         candidates = self.repairer.repair(number, drafts, self.recipe.num_repairs)
         seconds = {clock: at - before[clock] for clock, at in BILL.now().items()}
@@ -130,11 +133,7 @@ class _Checker:
             )
         graded = self._grade(drafts, candidates)
         unjudged = [each.right is None for of in graded for each in of if each.refused is None]
-        if self._is_outage("reward", unjudged):
-            raise DataError(
-                f"reward: none of {len(unjudged)} repairs was judged: look at the judge's server, or at the reward "
-                "function, which returned None for each. The same command goes on from here."
-            )
+        self._stop_unjudged(unjudged, "repairs")
         audits = self._audit(number, drafts, graded)
         blank = self._without_image(number, drafts)
         images: dict[str, list[str]] = {}
@@ -147,6 +146,13 @@ class _Checker:
         JsonLines(self.run.folder / ROWS).append(*rows)
         counts = {"repairs": sum(map(len, candidates)), "seconds": seconds, **of_round.counts}
         self.run.log(step=number, kind="round", drafts=len(drafts), left_out=of_round.left_out, **counts)
+
+    def _stop_unjudged(self, unjudged: Sequence[bool], texts: str) -> None:
+        if self._is_outage("reward", unjudged):
+            raise DataError(
+                f"reward: none of {len(unjudged)} {texts} was judged: look at the judge's server, or at the reward "
+                "function, which returned None for each. The same command goes on from here."
+            )
 
     def _is_outage(self, what: str, failures: Sequence[bool]) -> bool:
         """Whether nothing came back. A few may fail for reasons of their own, if others before them did not."""

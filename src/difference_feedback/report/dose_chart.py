@@ -127,7 +127,7 @@ class _Chart:
             self._text(x, self._y(y), name, colour, extra='font-size="15" font-style="italic"')
 
     def _contours(self) -> None:
-        """Lines of equal gain, which stands beside the plot; break-even is thick."""
+        """Lines of equal gain, labelled at their right ends, beside the plot; break-even is thick."""
         reach = [self.dose.gain(x, y, self.price).value for x in (self.x0, 1) for y in (self.y0, 1)]
         levels = [level for level in nice_ticks(min(reach), max(reach), 7) if min(reach) < level < max(reach)]
         for level in sorted({0.0, *levels}, key=lambda value: value == 0):
@@ -146,7 +146,7 @@ class _Chart:
                 if x > WIDTH - RIGHT - 1:
                     self._text(x + 9, y + 4, text, colour, "start")
                 else:
-                    self._text(x, TOP - 6, text, colour)
+                    self._text(x, y - 6, text, colour)
 
     def _line(self, level: float) -> list[tuple[float, float]]:
         """Where the expected gain is `level`, in pixels, from the left."""
