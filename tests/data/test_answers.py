@@ -101,6 +101,68 @@ def test_options_are_read_however_they_are_written(tmp_path: Path, options: Any,
 @pytest.mark.parametrize(
     "options",
     [
+        ["(1) only", "(2) only", "(3) only"],
+        ["(a) only", "(b) only"],
+        ["1: 2", "2: 3", "3: 4"],
+    ],
+)
+def test_what_looks_like_a_label_and_tells_options_apart_stays(options: list[str]) -> None:
+    assert options_in(options).texts == options
+
+
+def test_bars_between_labelled_options_belong_to_none() -> None:
+    assert options_in("A: ant | B: bee | C: cow").texts == ["ant", "bee", "cow"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "options", "letter"),
+    [
+        ("30", ["$30^\\circ$", "$60^{\\circ}$"], "A"),
+        ("$\\frac{1}{2}$", ["$\\dfrac{1}{3}$", "$\\dfrac{1}{2}$"], "B"),
+        ("-3", ["3", "\N{MINUS SIGN}3"], "B"),
+    ],
+)
+def test_spellings_of_mathematics_are_one(tmp_path: Path, answer: str, options: list[str], letter: str) -> None:
+    loaded = load(tmp_path, {"question": "Which?", "options": options, "answer": answer})
+    assert letters(loaded) == {1: letter}
+
+
+@pytest.mark.parametrize("names", [("A", "B", "C"), ("option_1", "option_2")])
+def test_options_that_begin_late_in_a_file_are_read(tmp_path: Path, names: tuple[str, ...]) -> None:
+    rows = [{"question": "What?", "answer": "x"} for _ in range(350)]
+    options = dict(zip(names, ("ant", "bee", "cow"), strict=False))
+    loaded = load(tmp_path, *rows, {"question": "Which?", "answer": "bee", **options})
+    assert loaded.questions()[-1].options == ("ant", "bee", "cow")[: len(names)]
+    assert loaded.questions()[-1].answer == "B"
+
+
+def test_an_option_column_may_be_in_the_singular(tmp_path: Path) -> None:
+    [question] = load(tmp_path, {"question": "?", "option": "A. 3; B. 4; C. 5", "answer": "B"}).questions()
+    assert (question.options, question.answer) == (("3", "4", "5"), "B")
+
+
+@pytest.mark.parametrize("column", ["solution", "response"])
+def test_a_worked_solution_must_state_its_answer(tmp_path: Path, column: str) -> None:
+    work = "We see three on the left and four on the right.\nTogether this gives 7 apples"
+    rows = [{"question": "?", column: work}, {"question": "?", column: f"{work}. The answer is 7."}]
+    loaded = load(tmp_path, *rows, {"question": "?", column: "7"})
+    assert [(problem.line, problem.field) for problem in loaded.problems] == [(1, "answer")]
+    assert loaded.dataset["answer"][:] == ["7", "7"]
+    assert len(load(tmp_path, *rows, columns={"answer": column}).problems) == 0
+
+
+def test_what_several_people_wrote_is_one_answer(tmp_path: Path) -> None:
+    answers = [["nokia", "Nokia", "nokia ", "phone"], ["yes", "no", "yes", "yes"], ["a", "b", "c"]]
+    rows = [{"question": "?", "answers": texts} for texts in answers]
+    loaded = load(tmp_path, *rows, columns={"answer": "answers"})
+    assert loaded.dataset["answer"][:] == ["nokia", "yes", "a"]
+    lists = load(tmp_path, *({"question": "?", "answer": texts} for texts in (["red", "blue"], ["a", "b", "c"])))
+    assert lists.dataset["answer"][:] == ["red, blue", "a, b, c"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
         {"A": "x", "B": None, "C": "y"},
         {"A": None, "B": "y"},
         {"A": "x", "C": "y"},

@@ -64,7 +64,6 @@ WHOLE = {
     "indented_objects.json": "\n".join(json.dumps(row, indent=2) for row in ROWS).encode(),
     "objects_on_one_line.json": "".join(map(json.dumps, ROWS)).encode(),
     "several_lists.json": (json.dumps(ROWS[:2]) + "\n" + json.dumps(ROWS[2:])).encode(),
-    "by_id.json": json.dumps({f"{i}": row for i, row in enumerate(ROWS)}).encode(),
     "columns.json": json.dumps(COLUMNS, indent=1).encode(),
     "pandas.json": json.dumps({k: {f"{i}": v for i, v in enumerate(c)} for k, c in COLUMNS.items()}).encode(),
     "split.json": json.dumps({"columns": list(COLUMNS), "data": [list(row.values()) for row in ROWS]}).encode(),
@@ -142,6 +141,31 @@ def test_a_quote_that_swallows_rows_is_listed_where_it_opens(tmp_path: Path) -> 
     assert len(values) == 999
     assert values[6]["image"] == "7.png"
     assert values[949]["question"] == 'a "quote", and\nnew lines,\n\n1.png,how long,3\nand the end'
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "others"),
+    [
+        ("question,answer", "Look at the figure, then choose:\nA. 1, 2\nB. 2, 3\nC. 3, 4\nD. 4, 5", ["B"]),
+        ("question,image,answer", "Which, of all, is it?\nA. red, green, blue\nB. 1, 2, 3\nC. 4, 5, 6", ["a.png", "C"]),
+    ],
+)
+def test_lines_with_commas_within_a_cell_are_no_rows(tmp_path: Path, header: str, cell: str, others: list[str]) -> None:
+    (tmp_path / "a.csv").write_text(f'{header}\n"{cell}",{",".join(others)}\nx,{",".join(others)}\n')
+    values, lines = read(tmp_path / "a.csv")
+    assert lines == []
+    assert [row["question"] for row in values] == [cell, "x"]
+
+
+def test_keys_of_objects_and_of_tables_are_ids(tmp_path: Path) -> None:
+    rows = {"5": {"question": "2+3?", "answer": "5"}, "1": {"question": "1+1?", "answer": "2", "pid": "own"}}
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    assert read(tmp_path / "a.json") == ([{"id": "5"} | rows["5"], rows["1"]], [])
+    (tmp_path / "b.json").write_text(
+        json.dumps({"question": {"q7": "a?", "q1": "b?"}, "answer": {"q7": "1", "q1": "2"}})
+    )
+    wanted = [{"id": "q7", "question": "a?", "answer": "1"}, {"id": "q1", "question": "b?", "answer": "2"}]
+    assert read(tmp_path / "b.json") == (wanted, [])
 
 
 @settings(max_examples=60, deadline=None)

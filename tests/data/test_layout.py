@@ -12,6 +12,7 @@ from data.forms import COLORS, base64_of, picture, write_animation
 
 from difference_feedback.data.dataset import LoadedData, load_data, read_data
 from difference_feedback.data.video import spread
+from difference_feedback.errors import ConfigError
 from difference_feedback.runs.sections import Data
 
 GOOD = {"question": "Which?", "answer": "red"}
@@ -79,6 +80,59 @@ def test_frames_are_a_video_and_their_marks_may_be_images(folder: Path) -> None:
     assert colors(load(folder, row)) == [["red", "blue"]]
 
 
+@pytest.mark.parametrize("end", ["gif", "jfif", "ppm", "jp2", "avif", "PNG", "heic"])
+def test_every_kind_of_image_is_known_where_any_file_may_stand(folder: Path, end: str) -> None:
+    if end != "heic":  # which is not read, and so listed
+        picture("red").save(folder / f"any.{end}", "JPEG" if end == "jfif" else None)
+    loaded = load(folder, {**GOOD, "file_name": f"any.{end}"}, {**GOOD, "file_name": "blue.png"})
+    assert len(loaded.dataset) + len(loaded.problems) == 2
+    assert [problem.field for problem in loaded.problems] == ["image"] * (end == "heic")
+    assert all(len(sizes) == 1 for sizes in loaded.sizes)
+    two = load(folder, {**GOOD, "image": f"any.{end};blue.png"})
+    assert len(two.problems or two.sizes[0]) == (1 if end == "heic" else 2)
+
+
+def test_a_file_whose_name_has_no_end_is_like_those_of_the_other_rows(folder: Path) -> None:
+    (folder / "000123").write_bytes((folder / "red.png").read_bytes())
+    rows = [{**GOOD, "file_name": "000123"}, {**GOOD, "file_name": "blue.png"}]
+    assert colors(load(folder, *rows)) == [["red"], ["blue"]]
+    assert load(folder, rows[0]).layout.media_like == ("file_name",)
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({"image": "red.png", "frames": 32}, ["red"]),
+        ({"image": "red.png", "clip": 0.31}, ["red"]),
+        ({"image": 12345, "image_path": "red.png"}, ["red"]),
+        ({"images": 1, "image_1": "red.png"}, ["red"]),
+        ({"images": 0}, []),
+        ({"image": {"bytes": None, "path": None}}, []),
+        ({"image": [None]}, None),
+        ({"image": 7}, None),
+        ({"image": ["red.png", None]}, None),
+    ],
+)
+def test_numbers_and_holes_in_columns_of_images(folder: Path, row: dict[str, Any], shown: list[str] | None) -> None:
+    loaded = load(folder, {**GOOD, **row})
+    assert [problem.field for problem in loaded.problems] == ["image"] * (shown is None)
+    assert colors(loaded) == ([] if shown is None else [shown])
+
+
+def test_a_path_of_windows_is_found(folder: Path) -> None:
+    (folder / "below").mkdir()
+    picture("red").save(folder / "below" / "a.png")
+    assert colors(load(folder, {**GOOD, "image": r"below\a.png"})) == [["red"]]
+
+
+def test_an_image_that_is_the_id_of_another_row_is_that_rows(folder: Path) -> None:
+    options = {"A": "ant", "B": "bee", "answer": "A", "question": "Which?"}
+    rows = [{"index": 1, "image": base64_of("red"), **options}, {"index": 1000001, "image": "1", **options}]
+    loaded = load(folder, *rows, {"index": 1000002, "image": "2", **options})
+    assert colors(loaded) == [["red"], ["red"]]
+    assert [problem.line for problem in loaded.problems] == [3]
+
+
 def test_a_column_that_looks_like_images_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     loaded = load(folder, {**GOOD, "scan": "red.png", "level": 1})
     assert loaded.layout.unused == ("scan", "level")
@@ -111,6 +165,34 @@ def test_the_vision_set_of_mmmu_pro_asks_in_its_image(folder: Path) -> None:
     loaded = load(folder, row)
     assert loaded.layout.form.name == "mmmu-pro"
     assert loaded.questions()[0].question == "<image>Answer the question in the image.\nA. ant\nB. bee"
+
+
+@pytest.mark.parametrize("name", ["query", "problem_text", "frage"])
+def test_no_question_is_replaced_by_the_picture(folder: Path, name: str) -> None:
+    row = {
+        "id": 1,
+        "image": "red.png",
+        "options": ["ant", "bee"],
+        "answer": "A",
+        "subject": "x",
+        name: "How many ants?",
+    }
+    if name == "query":
+        assert load(folder, row).questions()[0].question == "<image>How many ants?\nA. ant\nB. bee"
+    elif name == "frage":
+        with pytest.raises(ConfigError, match=r"data\.columns\.question"):
+            load(folder, row)
+    columns = {"question": name}
+    assert load(folder, row, columns=columns).questions()[0].question == "<image>How many ants?\nA. ant\nB. bee"
+
+
+def test_ids_that_name_images_are_told_from_the_whole_file(folder: Path) -> None:
+    rows = [{**GOOD, "question": f"Question {i}?", "id": f"image-{i % 400}"} for i in range(700)]
+    names = load(folder, *rows).dataset["id"][:]
+    assert len(set(names)) == 700
+    assert names[400] == "image-0-2"
+    twice = load(folder, *rows[:400], *rows[:400])  # the rows themselves, not other questions about their images
+    assert len(twice.dataset) == len(twice.problems) == 400
 
 
 def test_ids_that_name_images_do_not_cost_rows(folder: Path) -> None:

@@ -14,6 +14,7 @@ from difference_feedback.errors import FieldError
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTER_LABEL = re.compile(r"\s*[(\[]?([A-Za-z])(?:[)\]]\s*[.:]?|[.:](?!\d))\s*(.*)", re.DOTALL)
 _NUMBER_LABEL = re.compile(r"\s*[(\[]?(\d{1,2})(?:[)\]]\s*[.:]?|[.:](?!\d))\s*(.*)", re.DOTALL)
+_RATIO = re.compile(r"\s*\d+\s*:\s*\d+\s*")
 _LABELLED = re.compile(r"(?:^|(?<=[\s,;]))\(?([A-J])(?:\)|[.:])\s*")
 _HEADING = re.compile(r"\b(?:options|choices)\s{0,20}[:：]\s{0,100}(?=\(?A[).:])", re.IGNORECASE)
 _WITH_UNIT = re.compile(r"([-+]?\d[\d,]*(?:\.\d+)?)(?:\s*(?!pi\b)([a-z][a-z²³/.\s]+|[°%€£]\s?[cf]?)|\s([mgshlvwnjk]))?")
@@ -21,6 +22,7 @@ _WITH_UNIT = re.compile(r"([-+]?\d[\d,]*(?:\.\d+)?)(?:\s*(?!pi\b)([a-z][a-z²³/
 _OF_LABEL, _OF_TEXT = ("label", "id", "key", "letter"), ("text", "value", "content", "option")
 
 _TEXT = re.compile(r"\\(?:text|mathrm|mathbf)\s?\{([^{}]*)\}")
+_DEGREES = re.compile(r"\s*\^\s*(?:\\circ|\{\s*\\circ\s*\})")
 _SIGNS = re.compile(r"\$|\\[()\[\],;!]|\\(?=[%$])")
 _ZEROS = re.compile(r"(?<=\d)(?:\.0+|(\.\d{0,20}[1-9])0+)(?!\d)")
 _ANY_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
@@ -58,8 +60,10 @@ def options_in(value: Any) -> Options:
         labels = list(LETTERS) if first is None else _numbers(first, len(texts))
         matches = [match for text in texts if (match := pattern.fullmatch(text)) and match[2].strip()]
         is_labelled = [match[1].upper() for match in matches] == labels[: len(texts)]
-        if len(texts) > 1 and is_labelled:
-            return Options([match[2].strip() for match in matches], first)
+        without = [match[2].strip() for match in matches]
+        is_sure = len(set(without)) == len(texts) and not all(map(_RATIO.fullmatch, texts))
+        if len(texts) > 1 and is_labelled and is_sure:
+            return Options(without, first)
     return Options(texts)
 
 
@@ -133,7 +137,7 @@ def split_options(question: str) -> tuple[str, list[str]]:
     if len(labels) < 2 or [label[1] for label in labels] != list(LETTERS[: len(labels)]) or labels[0].start() != 0:
         return question, []
     ends = [label.start() for label in labels[1:]] + [len(tail)]
-    options = [tail[label.end() : end].strip().rstrip(",;").strip() for label, end in zip(labels, ends, strict=True)]
+    options = [tail[label.end() : end].strip().rstrip(",;|").strip() for label, end in zip(labels, ends, strict=True)]
     head = question[: heading.start() if heading else start].strip()
     return (head, options) if all(options) else (question, [])
 
@@ -247,9 +251,14 @@ def _numbers(first: int | None, count: int) -> list[str]:
 
 
 def _folded(text: str) -> str:
-    """A text in lower case, without dollars, brackets of mathematics, `\\text{}`, thin spaces and a last point."""
+    """A text in lower case, with one spelling of fractions, degrees and minus signs.
+
+    Dollars, brackets of mathematics, `\\text{}`, thin spaces and a last point are left out.
+    """
     if "\\" in text or "$" in text:
+        text = _DEGREES.sub("°", text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac"))
         text = _SIGNS.sub(" ", _TEXT.sub(r"\1", text))
+    text = text.replace("\N{MINUS SIGN}", "-")
     return _ZEROS.sub(lambda match: match[1] or "", " ".join(text.split()).rstrip(".").strip().casefold())
 
 

@@ -112,10 +112,10 @@ class CsvTable:
         if length <= _LONG or len(self.header) < 2:
             return False
         lines.back(start, first - 1)
-        *texts, _ = [text for text in islice(lines, length) if text.strip()]
+        texts = [text for text in islice(lines, length) if text.strip()]
         return (
-            len(texts) >= _LONG
-            and not any('"' in text for text in texts[1:])
+            len(texts) > _LONG
+            and not any('"' in text for text in texts[1:-1])
             and all(
                 len(cells) == len(self.header)
                 for cells in csv.reader(texts, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)

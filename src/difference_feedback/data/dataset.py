@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from difference_feedback.data.cells import SourceRow
-from difference_feedback.data.layout import SAMPLE, Layout, layout_of
+from difference_feedback.data.layout import SAMPLE, Layout, layout_of, name_images
 from difference_feedback.data.marks import place
 from difference_feedback.data.once import once_a_machine
 from difference_feedback.data.pictures import LazyImages, Opener, Picture, Size
@@ -192,7 +192,11 @@ class _Reader:
         self.form = form or PromptForm()
         self.problems: list[RowProblem] = []
         self.notes: Counter[str] = Counter()
+        self.images_of_ids: dict[str, list[tuple[Picture, list[str]]]] = {}
         self.lines_of_ids: dict[str, int] = {}
+        self.questions_of_ids: dict[str, int] = {}
+        self.repeated = 0
+        """Rows that repeat an id with another question."""
 
     def read(self) -> LoadedData:
         """The usable rows as a data set, as many as `data.limit` allows."""
@@ -202,6 +206,9 @@ class _Reader:
             tables.append(
                 datasets.Dataset.from_dict({name: [row[name] for row in good] for name in FEATURES}, FEATURES)
             )
+        if not self.layout.ids_repeat and name_images(self.repeated, self.repeated + len(self.lines_of_ids)):
+            layout = replace(self.layout, ids_repeat=True)  # which the first rows did not show
+            return _Reader(self.data, self.source, layout, self.opener, self.form).read()
         problems = sorted([*self.source.problems, *self.problems], key=lambda problem: problem.line)
         return LoadedData(datasets.concatenate_datasets(tables), problems, self.notes, self.layout, self.opener)
 
@@ -230,7 +237,7 @@ class _Reader:
             pictures += of_medium
             if medium.kind == "image":
                 counts.update(images[medium.nth][1])
-        name = self._name(read.id, row.line)
+        name = self._name(read, row.line)
         instruction = "" if "\\boxed" in text and "\\boxed" in self.data.instruction else self.data.instruction
         values = {
             "id": name,
@@ -249,9 +256,11 @@ class _Reader:
         self.notes.update(counts)
         return values
 
-    def _name(self, own: str | None, line: int) -> str:
+    def _name(self, read: ReadRow, line: int) -> str:
         """The row's id, which is unique; without one, its line."""
-        name = own if own is not None else f"line-{line}" if "id" in self.layout.fields else str(line)
+        name = read.id if read.id is not None else f"line-{line}" if "id" in self.layout.fields else str(line)
+        question = hash(read.question)
+        self.repeated += self.questions_of_ids.setdefault(name, question) != question
         if name in self.lines_of_ids and self.layout.ids_repeat:
             name = next(other for i in count(2) if (other := f"{name}-{i}") not in self.lines_of_ids)
         if name in self.lines_of_ids:
@@ -262,10 +271,14 @@ class _Reader:
         return name
 
     def _images(self, read: ReadRow, row: SourceRow) -> list[tuple[Picture, list[str]]]:
+        if self.layout.form.images_by_id and len(read.images) == 1 and str(read.images[0].value) in self.images_of_ids:
+            return self.images_of_ids[str(read.images[0].value)]
         pictures = []
         for cell in read.images:
             picture, measured = self.opener.find(cell.value, cell.place, row.number, row.line)
             pictures.append((picture, [re.sub(r"( from| of) \d+.*", "", note) for note in measured.notes]))
+        if self.layout.form.images_by_id and read.id is not None:
+            self.images_of_ids[read.id] = pictures
         return pictures
 
     def _video(self, cells: list[MediumCell], row: SourceRow) -> list[Picture]:

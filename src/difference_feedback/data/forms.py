@@ -21,11 +21,12 @@ _IMAGES = (
     *("picture", "pictures", "picture_*", "picture*", "photo", "photos", "pic", "jpg", "jpeg", "png", "webp"),
     *FILES,
 )
+IDS = ("id", "qid", "pid", "index", "question_id", "sample_index")
 _DEFAULTS: Mapping[DataField, tuple[str, ...]] = {
-    "id": ("id", "qid", "pid", "index", "question_id", "sample_index"),
+    "id": IDS,
     "question": ("question",),
     "answer": ("answer",),
-    "options": ("options", "choices", "candidates"),
+    "options": ("options", "choices", "candidates", "option"),
     "image": _IMAGES,
     "video": (
         *("video", "videos", "video_path", "video_paths", "video_file", "video_name", "video_url", "mp4", "clip"),
@@ -55,6 +56,8 @@ class RowForm:
     """An empty question means that the image holds it."""
     lists_spellings: bool = False
     """An answer that is a list has several spellings of one answer, the best one first."""
+    images_by_id: bool = False
+    """The image of a row may be the id of an earlier row with the same one."""
 
     def candidates(self, name: DataField) -> tuple[str, ...]:
         """The columns that may hold a field."""
@@ -89,7 +92,7 @@ FORMS = (
         "mmmu-pro",
         "MMMU/MMMU_Pro, vision; the image holds the question",
         ("id", "image", "options", "answer", "subject"),
-        lacks=("question", "problem", "prompt", "messages", "conversations"),
+        lacks=("question", "problem", "problem_text", "prompt", "query", "messages", "conversations"),
         picture_asks=True,
     ),
     RowForm(
@@ -112,6 +115,7 @@ FORMS = (
         ("question", "A", "B", "answer"),
         {"context": ("hint",)},
         may_be_empty=("A", "B"),
+        images_by_id=True,
     ),
     RowForm(
         "mathvision",

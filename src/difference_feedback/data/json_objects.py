@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from difference_feedback.data.forms import IDS
 from difference_feedback.runs.json_values import DEEPEST, TOO_DEEP, depth_of, unique_keys
 
 _ROW_KEYS = {
@@ -107,6 +108,10 @@ def _rows_of(value: Any) -> list[Any]:
         return of_rows[0]
     columns = {key: _column(item) for key, item in value.items()}
     if _ROW_KEYS & value.keys():
+        cells_by_id = [item for item in value.values() if isinstance(item, dict) and not _PART_KEYS & item.keys()]
+        ids = list(cells_by_id[0]) if len(cells_by_id) == len(value) > 1 else []
+        if ids and _column(cells_by_id[0]) is None and all(list(item) == ids for item in cells_by_id):
+            return [_with_id(key, {name: item[key] for name, item in value.items()}) for key in ids]
         lengths = {None if column is None else len(column) for column in columns.values()}
         if len(lengths) == 1 and None not in lengths:
             return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
@@ -118,8 +123,13 @@ def _rows_of(value: Any) -> list[Any]:
         return next(iter(lists.values()))
     objects = list(value.values())
     if all(isinstance(item, dict) for item in objects) and _ROW_KEYS & objects[0].keys():
-        return objects  # by their ids
+        return [_with_id(key, item) for key, item in value.items()]
     return [value]
+
+
+def _with_id(key: str, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with its key in the file as its id, if it has none."""
+    return row if row.keys() & IDS else {"id": key} | row
 
 
 def _holds_objects(key: str, value: Any) -> bool:

@@ -4,7 +4,6 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import islice
 from typing import Any, get_args
 
@@ -19,15 +18,15 @@ from difference_feedback.data.cells import (
     text_in,
     value_at,
 )
+from difference_feedback.data.columns import columns_like, key_of, series_of_options
 from difference_feedback.data.final_answers import unwrapped
 from difference_feedback.data.forms import FILES, FORMS, NAMED_FORMS, RowForm
-from difference_feedback.data.option_columns import series_of_options
+from difference_feedback.data.pictures import PICTURES
 from difference_feedback.errors import ConfigError, FieldError
 from difference_feedback.runs.sections import Data, DataField
 
 SAMPLE = 300
 """Rows that are looked at to recognise a form."""
-STILL = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 _FILM = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".flv", ".mpg", ".mpeg", ".m4v", ".ts", ".wmv", ".3gp")
 _MAJORITY = 2 / 3
 _COUNTED = 20_000  # rows that are read to learn from where answers count, if the sample does not tell
@@ -87,19 +86,36 @@ class Layout:
             _, value = self.find(row, "options")
             if value is not None and value not in ([], {}, "[]", "{}"):
                 return options_in(value)
-        texts, _ = options_of_columns([row.get(column) for column in self.option_columns])
-        return Options(texts, self.first_option)
+        columns, first = self.option_columns, self.first_option
+        if not columns:  # of a file whose first rows have no options
+            columns, first = series_of_options([row])
+        return Options(options_of_columns([row.get(column) for column in columns]).texts, first)
 
     def media_columns(self, row: RowValues, name: DataField) -> Iterator[list[str]]:
-        """The groups of columns that hold the row's images or videos, in the order in which they are tried."""
-        own = self.columns.get(name)
+        """The groups of columns that hold the row's images or videos, in the order in which they are tried.
+
+        A number is no image, but may count images or name one: such a column comes last, or not at all.
+        """
+        own, numbers = self.columns.get(name), list[list[str]]()
         for group in [own] if own else [(column,) for column in self.of(name)]:
             names = [column for wanted in group for column in columns_like(row, wanted)]
-            if names and (own or _key(group[0]) not in _FILE_KEYS):
+            values = [value_at(row, place_of(row, column)) for column in names]
+            if own and names:
                 yield names
+            elif key_of(group[0]) in _FILE_KEYS:
+                yield [c for c, value in zip(names, values, strict=True) if self._is_file_of(name, c, value)]
+            elif any(isinstance(value, int | float) and not is_missing(value) for value in values):
+                numbers += [names] if key_of(group[0]) not in _COUNTS else []
             elif names:
-                ends = _FILM if name == "video" else STILL
-                yield [c for c in names if str(value_at(row, place_of(row, c))).lower().strip().endswith(ends)]
+                yield names
+        yield from numbers
+
+    def _is_file_of(self, name: DataField, column: str, value: Any) -> bool:
+        """Whether a column that may hold any file holds an image, or a video: by the name's end, or as others do."""
+        text = value.lower().strip() if isinstance(value, str) else ""
+        if name == "video":
+            return text.endswith(_FILM)
+        return text.endswith(PICTURES) or (column in self.fields.get("image", ()) and not text.endswith(_FILM))
 
 
 def layout_of(data: Data, sample: Sequence[RowValues], rest: Iterable[RowValues] = ()) -> Layout:
@@ -124,7 +140,9 @@ def layout_of(data: Data, sample: Sequence[RowValues], rest: Iterable[RowValues]
     option_columns, first_option = columns.get("options", ()), None
     if len(option_columns) < 2:
         option_columns, first_option = series_of_options(sample)
-    layout = replace(layout, option_columns=option_columns, first_option=first_option)
+    if _holds_votes(layout, sample):
+        form = replace(form, lists_spellings=True)
+    layout = replace(layout, form=form, option_columns=option_columns, first_option=first_option)
     is_sure = data.answers_from is not None or (data.form != "auto" and form.index_base is not None)
     base = data.answers_from if data.answers_from is not None else form.index_base
     if not is_sure:
@@ -147,48 +165,18 @@ def layout_of(data: Data, sample: Sequence[RowValues], rest: Iterable[RowValues]
     )
 
 
-def columns_like(row: RowValues, column: str) -> list[str]:
-    """The row's columns that a name or a pattern such as `image_*` means, by their number.
-
-    `image` means `image_2`, `image_3`, ..., too, if there is no `image_1`.
-    """
-    if "*" in column:
-        before, _, after = column.partition("*")
-        return [name for _, name in _numbered(tuple(row), before, after)]
-    if column not in row and ("." not in column or not has_column(row, column)):
-        return []
-    if column in row and not column[-1:].isdigit():
-        for before in (f"{column}_", column):
-            more = _numbered(tuple(row), before, "")
-            if more and more[0][0] == 2:
-                return [column, *(name for _, name in more)]
-    return [column]
-
-
-@lru_cache(maxsize=4096)
-def _numbered(names: tuple[str, ...], before: str, after: str) -> list[tuple[int, str]]:
-    stem = re.escape(before.rstrip("_")) + r"[\s_-]?" * before.endswith("_")
-    pattern = re.compile(stem + r"([0-9]{1,4})" + re.escape(after), re.IGNORECASE)
-    return sorted((int(match[1]), name) for name in names if (match := pattern.fullmatch(name)))
-
-
-@lru_cache(maxsize=4096)
-def _key(name: str) -> str:
-    """A column's name without capitals, blanks, dashes and underscores."""
-    return re.sub(r"[\s_\-]+", "", name.casefold())
-
-
-_FILE_KEYS = {_key(name) for name in (*FILES, "filename", "filepath")}
+_FILE_KEYS = {key_of(name) for name in (*FILES, "filename", "filepath")}
+_COUNTS = {"frames", "images", "videos", "clip"}  # where numbers count something, or score it
 
 
 def _form_of(data: Data, sample: Sequence[RowValues]) -> tuple[RowForm, str]:
-    names = {_key(name): name for row in reversed(sample) for name in reversed(list(row))}
+    names = {key_of(name): name for row in reversed(sample) for name in reversed(list(row))}
     exact = {name for row in sample for name in row}
 
     def spelled(column: str) -> str:
         """The column as the file spells it."""
         head, dot, below = column.partition(".")
-        return column if column in exact or head in exact else names.get(_key(head), head) + dot + below
+        return column if column in exact or head in exact else names.get(key_of(head), head) + dot + below
 
     def fits(form: RowForm) -> bool:
         for column in form.needs:
@@ -197,7 +185,17 @@ def _form_of(data: Data, sample: Sequence[RowValues]) -> tuple[RowForm, str]:
                 rows = [row for row in rows if is_filled(value_at(row, place_of(row, spelled(column))))]
             if not rows or len(rows) < _MAJORITY * len(sample):
                 return False
-        return not any(_key(column) in names for column in form.lacks)
+        return not any(key_of(column) in names for column in form.lacks) and not (form.lacks and has_sentences(form))
+
+    def has_sentences(form: RowForm) -> bool:
+        """Whether another column may be the question, under a name of its own."""
+        needed = set(map(spelled, form.needs))
+        return any(
+            isinstance(value, str) and len(value.split()) > 2
+            for row in sample
+            for name, value in row.items()
+            if name not in needed
+        )
 
     if data.form == "auto":
         form = next(form for form in FORMS if not form.needs or fits(form))
@@ -284,11 +282,24 @@ def _looks_like_medium(name: str, value: Any) -> bool:
     if isinstance(value, bytes) or (isinstance(value, Mapping) and {"bytes", "path"} <= set(value)):
         return True
     text = value.strip().lower() if isinstance(value, str) else ""
-    return text.endswith((*STILL, *_FILM)) or (not is_missing(value) and bool(_MEDIUM.search(name)))
+    if text.endswith((*PICTURES, *_FILM)) or (text and key_of(name) in _FILE_KEYS and "://" not in text):
+        return True
+    return not is_missing(value) and bool(_MEDIUM.search(name))
+
+
+def _holds_votes(layout: Layout, sample: Sequence[RowValues]) -> bool:
+    """Whether answers that are lists are what several people wrote: in a third of the lists, half repeat others."""
+    read = [value_at({"": layout.find(row, "answer")[1]}, ("",)) for row in sample]
+    lists = [[str(item).strip().casefold() for item in value] for value in read if isinstance(value, list)]
+    repeat = sum(2 * len(set(texts)) <= len(texts) for texts in lists if len(texts) > 1)
+    return repeat > 0 and 3 * repeat >= len(lists)
 
 
 def _ids_repeat(layout: Layout, sample: Sequence[RowValues]) -> bool:
-    """Whether a third of the ids repeat others, as the names of images do."""
     ids = Counter(str(layout.find(row, "id")[1]) for row in sample if layout.find(row, "id")[0])
-    repeated = ids.total() - len(ids)
-    return repeated >= 10 and 3 * repeated >= ids.total()
+    return name_images(ids.total() - len(ids), ids.total())
+
+
+def name_images(repeated: int, total: int) -> bool:
+    """Whether so many ids repeat others that they are the names of images: a third."""
+    return repeated >= 10 and 3 * repeated >= total

@@ -81,7 +81,7 @@ def place(
 
 
 def _misfit(kind: str, marks: int, names: Sequence[int]) -> FieldError:
-    listed = f" (by number {', '.join(map(str, names))})" if len(names) > 1 else ""
+    listed = f" (by number {', '.join(map(str, names))})" if names else ""
     return FieldError(
         "question",
         f"it has {marks} marks <{kind}>, but the row {len(names)} {kind}s{listed}: mark each {kind} once.",

@@ -30,8 +30,7 @@ def named_file(name: str, folders: Sequence[Path], *, remedy: str, takes_folders
         raise DataError(f"a text of {len(name)} characters that is neither a path nor base64: give a path.")
     outside: str | None = None
     for folder in folders:
-        for form in (None, "NFC", "NFD"):  # file systems write é in one sign or in two
-            text = unicodedata.normalize(form, name) if form else name
+        for text in _spellings(name):
             path = Path(os.path.abspath(os.path.join(folder, os.path.expanduser(text))))
             try:
                 mode = path.stat().st_mode
@@ -46,6 +45,11 @@ def named_file(name: str, folders: Sequence[Path], *, remedy: str, takes_folders
         raise DataError(f"{_short(name)!r} lies outside {str(folders[0])!r}: {remedy.format(above=_short(outside))}.")
     where = ", or ".join(dict.fromkeys(map(str, folders[:2])))
     raise DataError(f"there is no file {_short(name)}: give a path relative to {where}.")
+
+
+def _spellings(name: str) -> tuple[str, ...]:
+    """The name, and as file systems may write it: é in one sign or in two, and slashes for those of Windows."""
+    return name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name), name.replace("\\", "/")
 
 
 def _short(text: str) -> str:

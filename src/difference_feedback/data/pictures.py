@@ -27,7 +27,13 @@ Size = tuple[int, int]
 """Height and width, in pixels."""
 _BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR")  # PNG, JPEG, GIF, WebP
 _PATHS = ("path", "image", "image_url", "video", "url")
-_FRAMES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+STILL = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".tif", ".tiff", ".webp", ".avif", ".heic", ".heif"),
+    *(".jp2", ".ppm", ".pgm", ".pbm", ".pnm", ".svg"),
+)
+"""Ends of names of images, also of those that cannot be read: they are listed when they are opened."""
+PICTURES = (*STILL, ".gif", ".apng")
+"""Ends of names of images and of animations, which as images are their first frame."""
 _REMEMBERED = 2**27
 """Bytes of opened images that an `Opener` keeps: some forty of a megapixel."""
 _BASE64 = re.compile(r"[A-Za-z0-9+/=_\-\s]+")
@@ -209,7 +215,7 @@ def _holds_something(value: Any) -> bool:
 
 def _images_in(folder: Path) -> list[Path]:
     """The images of a folder in the order of the numbers in their names. Raises `DataError` where there are none."""
-    images = [path for path in folder.iterdir() if path.suffix.lower() in _FRAMES and not path.name.startswith(".")]
+    images = [path for path in folder.iterdir() if path.suffix.lower() in STILL and not path.name.startswith(".")]
     if not images:
         raise DataError(f"the folder {folder} has no images of frames: give the path of a film.")
     return sorted(images, key=lambda path: [part.zfill(255) for part in re.findall("[0-9]+|[^0-9]+", path.name)])

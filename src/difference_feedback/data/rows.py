@@ -1,6 +1,7 @@
 """One row of any form -> what is asked, the answer, the options, and where its images and videos are."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,9 @@ from difference_feedback.data.answers import LETTERS, option_named, options_equa
 from difference_feedback.data.cells import Place, RowValues, is_missing, place_of, read_text, text_in, value_at
 from difference_feedback.data.final_answers import final_answer_of, unwrapped
 from difference_feedback.data.forms import VISION_ONLY
-from difference_feedback.data.layout import STILL, Layout
+from difference_feedback.data.layout import Layout
 from difference_feedback.data.marks import MARK, as_text, without_marks
+from difference_feedback.data.pictures import PICTURES, STILL
 from difference_feedback.data.turns import Turns, messages_in, read_turns
 from difference_feedback.errors import FieldError
 from difference_feedback.runs.json_values import is_unicode
@@ -146,17 +148,27 @@ def _answer(row: RowValues, layout: Layout, turns: Turns, options: list[str]) ->
         text = whole if len(options_equal(whole, options)) == 1 else unwrapped(whole)
         if not text:
             raise FieldError("answer", "nothing stands within its wrapping: give the answer.")
+        if place[0] in _WORKED and "answer" not in layout.columns and not options and final_answer_of(whole) is None:
+            raise _stateless(place[0], whole)
         return text, reference
     if reference is None:
         raise FieldError("answer", "missing or not a text: give the answer by which responses are graded.")
     answer = final_answer_of(reference)
     if answer is None:
-        raise FieldError(
-            "answer",
-            f"the accepted text of {len(reference)} characters states no final answer: end it with 'Final answer: ', "
-            "give the answer in a column, or name the text in data.columns.answer and let a judge grade.",
-        )
+        raise _stateless("accepted text", reference)
     return answer, reference if reference.strip() != answer else None
+
+
+_WORKED = ("solution", "response")
+"""Columns that may hold a worked solution in place of an answer."""
+
+
+def _stateless(name: str | int, text: str) -> FieldError:
+    return FieldError(
+        "answer",
+        f"the {name} of {len(text)} characters states no final answer: end it with 'Final answer: ', give the answer "
+        "in a column, or name the text in data.columns.answer and let a judge grade.",
+    )
 
 
 def _annotated(value: Any, are_spellings: bool, has_options: bool) -> str:
@@ -168,8 +180,11 @@ def _annotated(value: Any, are_spellings: bool, has_options: bool) -> str:
     texts = isinstance(read, list) and bool(read) and all(isinstance(item, str) for item in read)
     if not isinstance(read, list) or (read is not value and not texts):
         return text_in(value, "answer")
-    if len(read) == 1 or (texts and are_spellings):
+    if len(read) == 1:
         return text_in(read[0], "answer")
+    if texts and are_spellings:
+        folded = [item.strip().casefold() for item in read]
+        return str(read[folded.index(Counter(folded).most_common(1)[0][0])]).strip()
     if has_options:
         raise FieldError("answer", f"{len(read)} answers: a question with several right options cannot be graded.")
     if any(isinstance(item, str) for item in read):
@@ -241,10 +256,12 @@ def _cells(row: RowValues, name: str) -> list[MediumCell]:
         value = read_text(value)
     if isinstance(value, str) and ";" in value and not value.startswith("data:"):
         paths = [path.strip() for path in value.split(";")]
-        if all(path.lower().endswith(STILL) for path in paths):
+        if all(path.lower().endswith(PICTURES) for path in paths):
             return [MediumCell(path, ()) for path in paths]
     if isinstance(value, list):
         return [MediumCell(item, (*place, i)) for i, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(map(is_missing, value.values())):  # an empty cell as pyarrow may write it
+        return []
     return [] if is_missing(value) else [MediumCell(value, place)]
 
 

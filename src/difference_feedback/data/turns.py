@@ -11,7 +11,10 @@ from typing import Any
 from difference_feedback.data.cells import Place, is_missing, read_text, text_in
 from difference_feedback.errors import FieldError
 
-_ROLES = {"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"}
+_ROLES = {
+    **{"human": "user", "gpt": "assistant", "model": "assistant", "bot": "assistant", "chatgpt": "assistant"},
+    "developer": "system",
+}
 _COLUMNS = ({"from", "value"}, {"role", "content"})
 _INLINE = ("image", "image_url", "path", "url", "bytes", "base64", "video", "video_url")
 
