@@ -62,6 +62,14 @@ CASES = [
     ),
     ("mmmu", OPEN | {"answer": "['3.33', '10/3']"}, {"3.33": 1, "3.333": 1, "10/3 m": 1, "3.3": 0, "33.3": 0}),
     ("mmmu", OPEN | {"answer": "Renaissance"}, {"the Renaissance": 1, "Renaissance art": 1, "not Renaissance": 0}),
+    (
+        "mmmu",
+        OPEN | {"answer": "3"},
+        {f"\\boxed{{{text}}}": 0 for text in ("not 3", "> 3", "x^3", "3x", "x - 3", "3 is wrong", "more than 3")}
+        | {"\\boxed{3 dogs are in the picture}": 1, "\\boxed{\\approx 3.001}": 1, "It is 3 for each of them.": 1},
+    ),
+    ("mmmu", OPEN | {"answer": "cat"}, {"a black cat": 1, "anything but cat": 0, "isn't cat": 0, "cat is wrong": 0}),
+    ("mmmu", OPEN | {"answer": "no change"}, {"There is no change": 1, "It's not no change": 0}),
     ("mmmu", OPEN | {"answer": "1,200"}, {"1200": 1, "$1,200": 1, "between 1,100 and 1,200": 0}),
     (
         "mmstar",
@@ -75,6 +83,9 @@ CASES = [
         {"\\boxed{(-2, 1]}": 1, "\\boxed{(-2, 1)}": 0, "-2 < x \\le 1": 1},
     ),
     ("mathvision", {"options": [], "answer": "3.14"}, {"3.14": 1, "\\boxed{3.142}": 1, "3.15": 0, "\\boxed{\\pi}": 1}),
+    ("mathvision", {"options": [], "answer": "5 m"}, {"5 m": 1, "5.001 m": 1, "500.1 cm": 1, "5": 1, "5 cm": 0}),
+    ("mathvision", {"options": [], "answer": "5 cm^2"}, {"5.001 cm^2": 1, "5 cm": 0, "5 m^2": 0}),
+    ("mathvision", {"options": [], "answer": "5 dogs"}, {"5.001 dogs": 1, "5 cats": 0}),
     ("mathvision", {"options": ["$5^2$", "$26$"], "answer": "A"}, {"A": 1, "25": 1, "\\boxed{26}": 0, "B": 0}),
     ("ai2d", KRILL, {"C": 1, "plankton": 1, "(C) plankton": 1, "B": 0, "whale": 0, "C. whale": 0}),
     ("ai2d", {"options": ["3", "1", "0", "2"], "answer": "2"}, {"C": 1, "0": 1, "2": 0, "D": 0}),  # an index, no text
@@ -101,6 +112,45 @@ def test_a_task_of_the_harness_has_its_benchmarks_rule() -> None:
         benchmark_of("mathvist")
     with pytest.raises(DataError, match=r"ai2d.*'answer'.*options"):
         grade_by("ai2d", "A", {"options": ["x", "y"]})
+
+
+HUGE = {
+    "power": "10^{400}",
+    "power of two": "2^{1024}",
+    "tower": "9^{9^{9^9}}",
+    "factorial": "500!",
+    "exponential": "e^{1000}",
+    "negative": "-10^{400}",
+    "digits": "9" * 390,
+    "more digits": "9" * 3_000,
+    "exponent": "1e399",
+    "inverse": "1/10^{400}",
+    "infinity": "\\infty",
+}
+ROWS = [*((benchmark, row) for benchmark, row, _ in CASES), ("mmmu", OPEN | {"answer": "10^{400}"})]
+
+
+@pytest.mark.parametrize("answer", HUGE.values(), ids=HUGE)
+def test_a_number_of_any_size_has_a_verdict(answer: str) -> None:
+    for benchmark, row in ROWS:
+        for response in (f"\\boxed{{{answer}}}", f"The answer is {answer}.", f"<answer>{answer} m</answer>", answer):
+            assert grade_by(benchmark, response, row).correct in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("row", "field"),
+    [
+        (NUMBER | {"answer_type": "integer", "answer": "1,200"}, "answer.*1,200"),
+        (NUMBER | {"answer_type": "float", "answer": "1/2"}, "answer.*1/2"),
+        (NUMBER | {"answer_type": "float", "answer": "nan"}, "answer.*nan"),
+        (NUMBER | {"answer_type": "float", "answer": "1.2", "precision": "two"}, "precision.*two"),
+        (SLOPE | {"choices": []}, "choices"),
+    ],
+)
+@pytest.mark.parametrize("response", ["5", "B", "no answer at all, and a long text about it"])
+def test_a_row_that_the_rule_cannot_read_names_its_field(row: dict[str, Any], field: str, response: str) -> None:
+    with pytest.raises(DataError, match=rf"mathvista.*{field}"):
+        grade_by("mathvista", response, row)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,10 @@ NASTY = {
     "dollars": "The answer is " + "$" * 190_000,
     "unicode": "½²√" * 60_000,
     "Chinese": "答案是" * 60_000,
+    "options in lines": "A. 5\n" * 50_000,
+    "letters in lines": "A\nB\n" * 50_000,
+    "dashes in lines": "A. 5\n" + ("-" * 1_000 + "x\n") * 200,
+    "sides": "\\boxed{" + " = ".join(["1+1"] * 90) + "}",
     "words": "Because the answer of the problem in question that we think of " * 3_000,
 }
 TRUTHS = ["5", "B", r"\sqrt{2}x+1", ", ".join(f"\\sqrt{{{i}}}" for i in range(1, 65))]

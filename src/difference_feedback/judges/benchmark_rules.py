@@ -8,6 +8,7 @@ when a response names none) is not right. docs/reference/grading.md has the tabl
 
 import ast
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from rapidfuzz.distance import Levenshtein
 
 from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import ConfigError, DataError
-from difference_feedback.judges.choices import chosen
+from difference_feedback.judges.choices import REJECTED, chosen
 from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.reward_sum import RewardFunction
 from difference_feedback.judges.rules import Grading, answers_of, grade
@@ -29,6 +30,9 @@ from difference_feedback.runs.rewards import BENCHMARKS
 from difference_feedback.runs.validation import nearest
 
 BenchmarkRow = Mapping[str, Any]
+_LARGEST = 10**300  # a float holds every smaller number
+_NUMBER = re.compile(r"(?<![A-Za-z\d.])(?>-?\d+(?:,\d{3})*(?:\.\d+)?)(?!(?!st|nd|rd|th)[A-Za-z])")
+_FORMULA = re.compile(r"[\\^_<>=+*]|\s[-/]\s|\bthan\b|\bat (?:least|most)\b", re.IGNORECASE)
 JUDGE_RULES = {
     "mathverse": (
         "The questions are MathVerse's. The final answer must agree with the annotated answer as a whole: a part of "
@@ -107,6 +111,18 @@ class _Columns:
         value = self.row.get(name)
         return "" if value is None else str(value).strip()
 
+    def number(self, name: str) -> float:
+        value = self.text(name)
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise DataError(
+                f"{self.benchmark}: {name!r} is {value!r}, which is no number. Give digits, such as 1200 or 0.5."
+            )
+        return number
+
     def texts(self, name: str) -> list[str]:
         """A list of texts, also one that is written as a text (MMMU)."""
         value = self.row.get(name)
@@ -133,11 +149,14 @@ def _mathvista(response: str, row: _Columns) -> Grading:
     answer, kind = row.text("answer"), row.optional("answer_type") or "text"
     choices = row.texts("choices")
     if row.optional("question_type") == "multi_choice" or choices:
+        if not choices:
+            raise DataError(f"{row.benchmark}: the row has no 'choices', which a 'multi_choice' question needs.")
         return _mathvista_choice(response, answer, choices)
     if kind == "list":
         return _as_lists(response, answer)
     if kind not in ("integer", "float"):
         return grade(response, answer)
+    truth, digits = row.number("answer"), int(row.number("precision")) if row.optional("precision") else 2
     final = final_answer(response)
     if final is None:
         return Grading(False, None, None, "no answer")
@@ -145,9 +164,8 @@ def _mathvista(response: str, row: _Columns) -> Grading:
     if number is None:
         return Grading(False, final.text, final.where, "none")
     if kind == "integer":
-        return Grading(int(number) == int(float(answer)), final.text, final.where, "integer")
-    digits = int(float(row.optional("precision") or 2))
-    same = round(float(number), digits) == round(float(answer), digits)
+        return Grading(int(number) == int(truth), final.text, final.where, "integer")
+    same = round(float(number), digits) == round(truth, digits)
     return Grading(same, final.text, final.where, "precision")
 
 
@@ -178,13 +196,13 @@ def _items(text: str) -> str:
 
 
 def _number(text: str, unit: str = "") -> Fraction | float | None:
-    """The number that a final answer is, in the row's unit where both name one."""
+    """The number that a final answer is, in the row's unit where both name one; None if it is too large for a float."""
     for shorter in answers_of(text):
         try:
             value = number_of(shorter, unit)
         except Unreadable:
             continue
-        if value is not None:
+        if value is not None and -_LARGEST < value < _LARGEST:
             return value
     return None
 
@@ -207,18 +225,24 @@ def _mmmu(response: str, row: _Columns) -> Grading:
 
 
 def _same_open(text: str, accepted: str) -> bool:
-    """A number equal to two decimals, the answer's only one; or a text in which the accepted words occur."""
+    """A number equal to two decimals, the answer's only one; or a text in which the accepted words occur.
+
+    A text that rejects them (`not 3`) is not right, nor is a formula with the number in it (`x^3`).
+    """
     try:
         truth = round(float(accepted.replace(",", "")), 2)
     except ValueError:
-        words = re.escape(accepted.strip().lower())
-        negated = re.search(r"\b(?:not|no|neither|nor|or)\b", text, re.IGNORECASE)
-        return len(accepted.strip()) > 1 and not negated and bool(re.search(rf"(?<!\w){words}(?!\w)", text.lower()))
+        around, count = re.subn(rf"(?<!\w){re.escape(accepted.strip())}(?!\w)", " ", text, flags=re.IGNORECASE)
+        return count > 0 and len(accepted.strip()) > 1 and not _is_rejected(around)
     number = _number(text)
     if number is not None:
         return round(float(number), 2) == truth
-    numbers = {round(float(item.replace(",", "")), 2) for item in re.findall(r"-?\d+(?:,\d{3})*(?:\.\d+)?", text)}
-    return numbers == {truth}
+    numbers = {round(float(item.replace(",", "")), 2) for item in _NUMBER.findall(text)}
+    return numbers == {truth} and not _is_rejected(text) and not _FORMULA.search(plain(text))
+
+
+def _is_rejected(text: str) -> bool:
+    return bool(REJECTED.search(text) or re.search(r"\b(?:no|or)\b|n['’]t\b", text, re.IGNORECASE))
 
 
 def _mmstar(response: str, row: _Columns) -> Grading:
@@ -242,7 +266,7 @@ def _mathvision(response: str, row: _Columns) -> Grading:
     grading = grade(response, answer, options or None)
     if grading.correct or options or grading.extracted is None or grading.where == "withdrawn":
         return grading
-    numbers = [_number(text) for text in (grading.extracted, answer)]
+    numbers = [_number(text, answer) for text in (grading.extracted, answer)]
     if None not in numbers and round(float(numbers[0]), 2) == round(float(numbers[1]), 2):  # type: ignore[arg-type]
         return replace(grading, correct=True, rule="two decimals")
     return grading
@@ -251,7 +275,7 @@ def _mathvision(response: str, row: _Columns) -> Grading:
 def _ai2d(response: str, row: _Columns) -> Grading:
     """The answer is the index of an option, from 0 on."""
     answer, options = row.text("answer"), row.texts("options")
-    letter = chr(65 + int(answer)) if answer.isdigit() and int(answer) < max(len(options), 26) else answer
+    letter = chr(65 + int(answer)) if answer.isdecimal() and int(answer) < max(len(options), 26) else answer
     return _by_letter(response, letter, options)
 
 

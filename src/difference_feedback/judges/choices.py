@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from difference_feedback.judges.values.equality import compare
 from difference_feedback.judges.values.markup import plain
+from difference_feedback.judges.values.sides import said_twice
 from difference_feedback.judges.values.tokens import same_text, tokens_of
 
 
@@ -25,8 +26,8 @@ _INTRODUCTION = re.compile(
 _NUMBERED = re.compile(r"(?:the )?(?:option|choice) (\d{1,2})", re.IGNORECASE)  # counted from 1 on
 _SUBJECT = re.compile(r"^(?:it|they|he|she|this)\s+", re.IGNORECASE)
 _PICKED = re.compile("(?:故|应|因此|所以)?选择?[：:]?")
-_LETTER = re.compile(r"[(\[{<]?\s*([A-Za-z])\s*[)\]}>]?\s*(?:[.:)]|(?:\s-+\s)|\\rightarrow|=|,|$)\s*(.*)", re.DOTALL)
-_SPACED_LETTER = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([B-HJ-Z]))\s+(.*)", re.DOTALL)
+_LETTER = re.compile(r"[(\[{<]?\s*([A-Za-z])\s*[)\]}>]?\s*(?:[.:)]|(?:\s-+\s)|\\rightarrow|,|$)\s*(.*)", re.DOTALL)
+_SPACED_LETTER = re.compile(r"(?:[(\[]\s*([A-Z])\s*[)\]]|([B-HJ-Z]))\s+(?![\s=])(.*)", re.DOTALL)
 _SET = re.compile(
     r"[\s(\[{]*[A-Z](?:[)\]}\s,;/&.+(\[{]|\band\b|\bor\b)*(?:[A-Z](?:[)\]}\s,;/&.+(\[{]|\band\b|\bor\b)*)+"
 )
@@ -41,7 +42,7 @@ _NOT = re.compile(
     r"[(\[]?((?-i:[A-Z]))\b[)\]]?",
     re.IGNORECASE,
 )
-_REJECTED = re.compile(
+REJECTED = re.compile(
     r"\b(?:not|isn't|wrong|incorrect|false|rejected|impossible|neither|nor|never|excluded|eliminated|cannot|can't"
     r"|unlikely|hardly|except|excluding|exclude|other\s+than|anything\s+but|all\s+but|ruled\s+out|fails)\b|\bno\W*$|^!"
     r"|\\neg|¬|[不非错误除]|以外|之外",
@@ -143,8 +144,11 @@ def _with_text(text: str, options: Sequence[str], valid: Sequence[str]) -> list[
 
 
 def _with_value(text: str, options: Sequence[str], valid: Sequence[str]) -> list[str]:
+    sides = [text, *said_twice(text)]
     return _with_text(text, options, valid) or [
-        letter for letter, option in zip(valid, options, strict=False) if compare(text, option).equal
+        letter
+        for letter, option in zip(valid, options, strict=False)
+        if any(compare(side, option).equal for side in sides)
     ]
 
 
@@ -181,7 +185,7 @@ def _labelled(text: str, options: Sequence[str] | None, valid: Sequence[str]) ->
                 if letter in equal
                 else NamedOptions(frozenset(), "contradiction")
             )
-    if _REJECTED.search(rest) and not (options and _REJECTED.search(options[valid.index(letter)])):
+    if REJECTED.search(rest) and not (options and REJECTED.search(options[valid.index(letter)])):
         return NamedOptions(frozenset(), "none")
     own = plain(options[valid.index(letter)]) if options else ""
     more = rest[len(own) :] if rest.casefold().startswith(own.casefold()) else rest
@@ -217,7 +221,7 @@ def _mentioned(text: str, options: Sequence[str] | None, valid: Sequence[str]) -
     """The one letter named in brackets, by `option`, or after other words; else the option of the same value."""
     bare = _NOT.sub("", text)
     correct = _CORRECT.sub("", bare)
-    if _REJECTED.search(correct) and not (options and _with_text(correct, options, valid)):
+    if REJECTED.search(correct) and not (options and _with_text(correct, options, valid)):
         return NONE
     named = _others(correct, set(), valid)
     strong = {m[1] or m[2] for m in _MENTION.finditer(correct) if m[1] or m[2]} & set(valid)
@@ -241,7 +245,10 @@ def _agreeing(choice: NamedOptions, text: str, options: Sequence[str] | None, va
     """The choice, unless a text beside it is another option's."""
     if options and choice.letters:
         beside = re.sub(
-            r"[()\[\]]|,?\s*(?:which is|so|that is|i\.e\.?|namely|option|choice|answer)\b", " ", text
+            r"[()\[\]]|,?\s*(?:which (?:is|matches|corresponds to)|corresponding to|so|that is|i\.e\.?|namely"
+            r"|option|choice|answer)\b",
+            " ",
+            text,
         ).strip(" ,.:;=-")
         equal = _with_value(beside, options, valid) if beside else []
         if equal and not choice.letters & set(equal):

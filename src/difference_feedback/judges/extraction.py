@@ -1,6 +1,7 @@
 """Find a response's final answer: the last box, answer tag, `####` line or phrase, or the whole of a short response."""
 
 import re
+import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ _SHORT = 30  # characters: a response of at most this length may be a bare answe
 _LABELLED = re.compile(
     r"\W{0,3}([A-Z])\W{0,3}[.:)]\W{0,3}\s*\S[^\n]{0,300}|\W{0,4}([A-Z])\W{0,4}(?:\s(?:because|since)\s[^\n]{0,300})?"
 )
+_EDGES = string.punctuation + string.whitespace
 # "I think it is 5": what stands before the answer in a short response.
 _LEAD = re.compile(
     r"(?:(?:so|thus|hence|therefore),?\s+)?(?:(?:probably|likely|clearly|definitely)\s+)?"
@@ -37,6 +39,11 @@ _EXPLAINED = re.compile(
     r"[^\n]{1,30}\n\s*\n\W{0,6}(?:explanation|reason(?:ing)?|justification|because)\b", re.IGNORECASE
 )
 _YES_NO = re.compile(r"\W{0,4}(?:yes|no|true|false)\b", re.IGNORECASE)
+# "No. That is incorrect." takes nothing back.
+_DENIAL = re.compile(
+    r"\W{0,4}(?:no|false)\W{1,4}(?:that|this|it)(?:'s| is| was) (?:wrong|incorrect|not (?:right|correct)|impossible)\b",
+    re.IGNORECASE,
+)
 
 
 class Extracted(NamedTuple):
@@ -56,12 +63,13 @@ def final_answer(response: str, yes_no: bool = False, choice: bool = False) -> E
     With `yes_no`, a first word yes or no is an answer too; with `choice`, a first or last line such as `(B) 12`.
     """
     answer = without_thinking(response).strip()
-    tail = answer[-_TAIL:]
-    last = _last_statement(tail)
-    last = last or conclusion(tail) or _bare(answer, yes_no, choice)
+    searched = answer[-_TAIL:]
+    last = _last_statement(searched) or conclusion(searched)
+    if last is None:
+        searched, last = answer, _bare(answer, yes_no, choice)
     if last is None:
         return None
-    corrected = correction(tail[last.end :])
+    corrected = correction(searched[last.end :])
     if corrected is None:
         return Extracted(last.text, last.where)
     return Extracted(corrected, "phrase") if corrected else Extracted(last.text, "withdrawn")
@@ -148,9 +156,9 @@ def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
     if len(text) <= _SHORT and "\n" not in text:
         text = re.sub(r"(?<=[\w)])!+$", "", text)
         return _whole(text[lead.end() :] if (lead := _LEAD.match(text)) else text) if text else None
-    for line in (first, last) if choice else ():
+    for line, end in ((first, len(first)), (last, len(text))) if choice else ():
         if _LABELLED.fullmatch(line) and not _is_of_a_list(text, line):
-            return _whole(line)
+            return Statement(0, end, line, "bare")
     before = text[: -len(last)].rstrip().rpartition("\n")[2].strip() if last else ""
     listed = _NUMBER_LINE.fullmatch(before) is not None
     if re.search(r"\n\s*\n[^\n]*$", text[-100:]) and _NUMBER_LINE.fullmatch(last) and not listed:
@@ -158,20 +166,33 @@ def _bare(text: str, yes_no: bool, choice: bool) -> Statement | None:
     if len(text) <= _SHORT:
         return _whole(text)
     if _EXPLAINED.match(text) and _NUMBER_LINE.fullmatch(first):
-        return _whole(first)
+        return Statement(0, len(first), first, "bare")
     if yes_no and _YES_NO.match(text):
-        return _whole(first_sentence(first), "first word")
+        sentence = first_sentence(first)
+        end = text.find(sentence) + len(sentence)
+        denial = _DENIAL.match(text)
+        return Statement(0, max(end, denial.end() if denial else 0), sentence, "first word")
     return None
 
 
 def _is_of_a_list(text: str, line: str) -> bool:
-    """Whether a labelled first or last line stands beside one with another label: the options are listed."""
-    lines = [line for line in re.split(r"\s*\n\s*", text) if line]
-    beside = lines[1:2] if lines[0].strip() == line else lines[-2:-1]
-    labels = [match.groups() for match in map(_LABELLED.fullmatch, [line, *beside]) if match]  # with a text, alone
-    return any(len({pair[kind] for pair in labels} - {None}) > 1 for kind in (0, 1))
+    """Whether lines with other labels make a labelled first or last line a part of a list of the options.
+
+    A line that stands in the text a second time is chosen from the list, unless the one beside it has another label.
+    """
+    if len(text) > _TAIL:
+        text = f"{text[: _TAIL // 2]}\n{text[-_TAIL // 2 :]}"
+    lines = [bare for part in text.split("\n") if (bare := part.strip(_EDGES))]
+    line = line.strip(_EDGES)
+    own = _LABELLED.fullmatch(line)
+    kind = 1 if own and own[1] else 2  # with a text, alone
+    labelled = [match for match in map(_LABELLED.fullmatch, lines) if match and match[kind]]
+    if sum(match[0].startswith(line) for match in labelled) > 1:
+        beside = lines[1] if lines[0] == line else lines[-2]
+        labelled = [match for match in labelled if match[0] in (line, beside)]
+    return len({match[kind] for match in labelled}) > 1
 
 
-def _whole(text: str, where: str = "bare") -> Statement:
+def _whole(text: str) -> Statement:
     """A statement that nothing follows."""
-    return Statement(0, LONGEST, text, where)
+    return Statement(0, LONGEST, text, "bare")

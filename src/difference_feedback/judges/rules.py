@@ -6,22 +6,18 @@ correct. Nothing here raises an error, and the time for an answer is limited. Th
 docs/reference/grading.md.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import combinations
 from typing import Any
 
 from difference_feedback.data.conversations import texts_of
 from difference_feedback.judges.choices import chosen, letter_of_truth, true_letters, without_labels
 from difference_feedback.judges.extraction import final_answer
 from difference_feedback.judges.values.equality import compare
-from difference_feedback.judges.values.expressions import Unreadable
 from difference_feedback.judges.values.markup import plain
-from difference_feedback.judges.values.quantities import number_of
 from difference_feedback.judges.values.readings import LONGEST
+from difference_feedback.judges.values.sides import is_number, said_twice
 from difference_feedback.judges.values.tokens import tokens_of
 from difference_feedback.judges.values.units import unit_of
 
@@ -43,12 +39,6 @@ _DOUBT = re.compile(
     re.IGNORECASE,
 )
 _RENAMED = re.compile(r",\s+(?:which is|that is|i\.e\.?|where|as|rounded(?: to)?)\s+(.*)", re.IGNORECASE | re.DOTALL)
-_EQUAL = re.compile(
-    r"\s*(?:=|\\approx|,?\s\bor\b(?:\s+equivalently,?)?|,?\s+i\.e\.,?\s|,?\s+that is,?\s)\s*", re.IGNORECASE
-)
-_NAME = re.compile(r"(?:\\(?:angle|triangle)\s*)?[A-Za-z][\w{}()]{0,12}")
-_ROUNDED = re.compile(r"-?\d*(?:\.(\d{1,20}))?\s*([^\d\s].*?)?\s*")
-_UNIT = re.compile(r"(?<![\\A-Za-z])[A-Za-z%][^\d\s^]*(?:\^\d)?")
 # What may stand after a "no" that is an answer: a sign, or the subject of a clause. "No idea" is none.
 _AFTER_NO = re.compile(
     r"\s*(?:$|[^\w\s?])|\s+(?:it|there|he|she|they|we|you|i|the|this|that|these|those|a|an|both|neither|none|not|all|only|because|since|as"
@@ -184,51 +174,12 @@ def answers_of(text: str) -> list[str]:
         shorter.append(again[1])
     elif again and unit_of(tokens_of(plain(again[2]))):
         shorter.append(f"{again[1]} {again[2]}")
-    return shorter + _said_twice(text)
+    return shorter + said_twice(text)
 
 
 def _renames(text: str, clause: str) -> bool:
     """Whether a clause gives a number another value: `5, which is 6`."""
     renamed = _RENAMED.fullmatch(clause)
-    if not renamed or not all(_is_number(side) for side in (text, renamed[1])):
+    if not renamed or not all(is_number(side) for side in (text, renamed[1])):
         return False
     return not compare(text, renamed[1]).equal
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return number_of(text) is not None
-    except Unreadable:
-        return False
-
-
-def _said_twice(text: str) -> list[str]:
-    r"""The first and the last side of `3 \cdot 4 = 12`, `3/4 or 0.75`, `\frac{1}{3} \approx 0.33`, if equal."""
-    text = plain(text).replace(" ^", "^")
-    sides = _EQUAL.split(text)
-    if len(text) > LONGEST or len(sides) < 2:
-        return []
-    sides = sides[1:] if len(sides) > 2 and _NAME.fullmatch(sides[0]) else sides
-    if sides[-1].endswith("°"):  # 180° - 144° = 36°
-        sides = [side if "\\" in side else side.replace("°", "") for side in sides[:-1]] + sides[-1:]
-    exact = re.search(r"\bor\b", text) is not None
-    if len(sides) > 4 or not all(_agree(first, second, exact) for first, second in combinations(sides, 2)):
-        return []
-    return [sides[0], sides[-1]]
-
-
-def _agree(first: str, second: str, exact: bool) -> bool:
-    """Whether two sides are numbers of one value; the second may be rounded if not `exact`."""
-    if not (_is_number(first) and _is_number(second)):
-        return False
-    if compare(first, second).equal:
-        return True
-    rounded = _ROUNDED.fullmatch(second)
-    a, b = number_of(first), number_of(second)
-    if a is None or b is None or not rounded or _UNIT.findall(first) not in ([], [rounded[2]]):
-        return False
-    if exact or not rounded[1]:  # 180 - 144, which is a range to `compare`
-        return isinstance(a, Fraction) and a == b
-    if isinstance(a, float) and not math.isfinite(a):
-        return False
-    return abs(Fraction(a) - Fraction(b)) <= Fraction(5_000_001, 10_000_000 * 10 ** len(rounded[1]))

@@ -14,7 +14,7 @@ _ABBREVIATION = re.compile(
 )
 _END = re.compile(r"[.!?](?=\s|$|[*\"”])|[。！？]|(?<=\d)\.(?=[A-Z])")
 _MARKER = re.compile(
-    r"(?:^|[.!?。\n,;-])\W{0,12}(?:wait|no(?=[,.!;:-]|\s+(?:wait|that|it|this)\b)|hmm+|oops|hold on"
+    r"(?:^|(?<!\n[A-Z])[.!?。\n,;-])\W{0,12}(?:wait|no(?=[,.!;:-]|\s+(?:wait|that|it|this)\b)|hmm+|oops|hold on"
     r"|scratch that|correction"
     r"|sorry|on second thought"
     r"|let me (?:re-?check|reconsider|correct)|I made (?:a|an) (?:\w+ )?(?:mistake|error)"

@@ -69,6 +69,12 @@ _DOUBT = re.compile(
     r"\b(?:not|never|no|or|if|maybe|might|could|may|perhaps|either|options?|wrong|incorrect|says|said|claims?)\b|n't\b",
     re.IGNORECASE,
 )
+# "Therefore, x = 5, which is option B."
+_AS_OPTION = re.compile(
+    r",?\s+(?:which\s+(?:is|matches|corresponds\s+to)|corresponding\s+to)\s+(?:the\s+)?(?:answer\s+)?(?:option|choice)"
+    r"\s+\(?[A-Z]\)?(?=[.!*\s]*$)",
+    re.IGNORECASE,
+)
 _QUALIFIED = re.compile(
     r"(?:\b(?:correct|right|best|final|my|selected|chosen)\s+|(?:^|\n)[*_#\s]{0,6}|\b(?:I|we)(?:'d|'ll|\s+\w+)?\s+|选项|(?<!不)(?:正确|最佳|合适|恰当)的?)$",
     re.IGNORECASE,
@@ -136,10 +142,14 @@ def statements(text: str, start: int = 0) -> list[Statement]:
 
 def conclusion(text: str) -> Statement | None:
     """The value in a last sentence such as "Therefore, x = 5.", or in the only one, such as "The area is 7 cm²." """
-    tail = text[-300:]
-    match = _COUNTED.search(tail) or _CONCLUSION.search(tail) or (_SENTENCE.match(text) if len(text) < 200 else None)
-    match = match or _CHINESE.search(tail)
-    if not match or _DOUBT.search(match[0]) or (match.re is _CHINESE and _CHINESE_DOUBT.search(match[0])):
+    start = max(0, len(text) - 300)
+    match = _COUNTED.search(text, start) or _CONCLUSION.search(text, start)
+    match = match or (_SENTENCE.match(text) if len(text) < 200 else None) or _CHINESE.search(text, start)
+    if (
+        not match
+        or _DOUBT.search(_AS_OPTION.sub("", match[0]))
+        or (match.re is _CHINESE and _CHINESE_DOUBT.search(match[0]))
+    ):
         return None
     answer = re.search(r"\banswers?\b", match[0], re.IGNORECASE)
     if answer and _is_denied(match[0][: answer.start()]):

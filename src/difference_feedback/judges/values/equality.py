@@ -166,11 +166,20 @@ def _same_ratio(a: Ratio, b: Ratio) -> bool:
 
 
 def _same_relation(a: Relation, b: Relation) -> bool:
-    """The difference of the sides is the same but for a factor: the same equation, or inequality."""
-    if a.sign != b.sign:
+    """The difference of the sides is the same but for a factor: the same equation, or inequality.
+
+    An equation is not its solution: `2x = 4` is not `x = 2`.
+    """
+    if a.sign != b.sign or _is_solved(a) != _is_solved(b):
         return False
     first, second = ("-", a.left, a.right), ("-", b.left, b.right)
     return algebra.proportional(first, second, positive=a.sign in ("<", "\\le"))
+
+
+def _is_solved(relation: Relation) -> bool:
+    """Whether a relation says what one variable is."""
+    sides = (relation.left, relation.right)
+    return any(side[0] == "name" for side in sides) and not all(algebra.names_of(side) for side in sides)
 
 
 def _same_items(a: Items, b: Items) -> bool:

@@ -11,7 +11,7 @@ from difference_feedback.judges.values.expressions import Tree, Unreadable, pars
 from difference_feedback.judges.values.markup import CURRENCY, plain
 from difference_feedback.judges.values.number_words import leading_number
 from difference_feedback.judges.values.tokens import NUMBER, SIGN, WORD, Token, tokens_of
-from difference_feedback.judges.values.units import CURRENCIES, Unit, named_unit, split_unit
+from difference_feedback.judges.values.units import CURRENCIES, Unit, named_unit, split_unit, unit_of
 
 
 @dataclass(frozen=True)
@@ -119,21 +119,31 @@ def read_quantity(tokens: Sequence[Token], modulus: str = "") -> Quantity:
 def number_of(text: str, unit: str = "") -> Fraction | float | None:
     """The real number that an answer is (after `x =`); in `unit` where that and the answer's unit are of one kind.
 
-    None when it is none, or one in a unit of another kind. Raises `Unreadable`.
+    `unit` is a unit or a quantity, such as `m` or `5 m`. None when the answer is no number, or one in a unit of another
+    kind. Raises `Unreadable`.
     """
     text = without_separators(repeating_as_fractions(without_hedge(plain(text).rpartition("=")[2].strip())))
     quantity = read_quantity(tokens_of(text))
     if algebra.names_of(quantity.tree) or algebra.has(quantity.tree, "±"):
         return None
     value = algebra.value_of(quantity.tree)
-    named = named_unit(plain(unit.replace("$", CURRENCY))) if unit else None
-    if named and quantity.unit and quantity.unit.powers:
+    named = _unit_in(CURRENCY if unit == "$" else plain(unit)) if unit else None
+    if named and quantity.unit and (quantity.unit.powers or named.nouns):
         if not named.agrees(quantity.unit):
             return None
         value = value * quantity.unit.factor / named.factor if isinstance(value, Fraction) else value
     if isinstance(value, Fraction):
         return value
     return float(value.real) if abs(value.imag) == 0 else None
+
+
+def _unit_in(text: str) -> Unit | None:
+    """The unit that a text is or has."""
+    tokens = tokens_of(text)
+    try:
+        return unit_of(tokens) or read_quantity(tokens).unit
+    except Unreadable:
+        return None
 
 
 def _words_as_number(tokens: Sequence[Token]) -> Sequence[Token]:
@@ -212,4 +222,6 @@ def _small_unit(tokens: Sequence[Token], before: Sequence[Unit]) -> Unit | None:
         angle = bool(before) and before[0] == named_unit("°")
         names = ("arcminute", "arcsecond") if angle else ("ft", "in")
         return named_unit(names[0] if tokens[0].text == "'" else names[1])
+    if tokens[0].text == "m" and before and before[-1] == named_unit("h"):
+        return named_unit("min")  # 2h 48m
     return named_unit(tokens[0].text)
