@@ -12,6 +12,7 @@ from servers.unruly_server import completion, unruly
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
+from difference_feedback.judges.keys import Secrets
 from difference_feedback.runs.sections import Endpoint
 
 
@@ -165,6 +166,23 @@ def test_keys_come_from_the_environment_and_go_nowhere_else(server, monkeypatch,
     assert server.headers[0]["authorization"] == "Bearer none"
     assert server.headers[1]["authorization"] == "Bearer sk-mine"
     assert "sk-" not in answer.error + "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("Qw3rTy7UiOp9AsDfGhJk2LzXcVbNm5QwErTyUiOpAsDfGh", "Incorrect API key: Qw3rTy7UiOp9AsDfGhJk2LzX... is wrong"),
+        ("eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.mine", "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.another"),
+        ("a" * 40 + "b", "a " * 400),
+    ],
+)
+def test_what_almost_is_a_key_takes_no_time(monkeypatch, key, text):
+    monkeypatch.setenv("MY_KEY", key)
+    secrets = Secrets(Endpoint(url="http://127.0.0.1:1/v1", model="m", api_key_env="MY_KEY"))
+    start = time.process_time()
+    assert secrets.struck(text) == text
+    assert key not in secrets.struck(f"{text} {key}")
+    assert time.process_time() - start < 2
 
 
 def test_a_missing_key_and_a_wrong_url_are_rejected():

@@ -243,9 +243,10 @@ def test_a_server_that_listens_passes_and_one_that_is_not_used_is_not_asked(list
     check(TrainRecipe.model_validate({"repairs": {"via": "endpoint", "endpoint": nobody}, "trl": siblings}))
 
 
+@pytest.mark.parametrize("variable", ["http_proxy", "ALL_PROXY"])
 @pytest.mark.parametrize("status", [200, 401, 502])
 def test_through_a_proxy_any_answer_counts_but_the_proxy_s_own_refusal(
-    status: int, monkeypatch: pytest.MonkeyPatch
+    status: int, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     requests = []
 
@@ -262,7 +263,7 @@ def test_through_a_proxy_any_answer_counts_but_the_proxy_s_own_refusal(
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
     with HTTPServer(("127.0.0.1", 0), Proxy) as server:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{server.server_port}")
         thread = Thread(target=server.handle_request)
         thread.start()
         endpoint = Endpoint(url="http://judge.invalid/v1", model="m", api_key_env="MODEL_KEY")
@@ -270,6 +271,22 @@ def test_through_a_proxy_any_answer_counts_but_the_proxy_s_own_refusal(
             check_server(endpoint, "judge.endpoint")
         thread.join()
     assert requests == [("http://judge.invalid/v1/models", None)], "the key is not sent"
+
+
+def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint = Endpoint(url="http://judge.invalid/v1", model="m")
+    monkeypatch.setenv("ALL_PROXY", "socks://127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"judge\.endpoint\.url: the environment's proxy.*NO_PROXY"):
+        check_server(endpoint, "judge.endpoint")
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1.*cannot be reached"):  # this machine is asked without one
+        check_server(endpoint.model_copy(update={"url": NOBODY}), "judge.endpoint")
+
+
+@pytest.mark.parametrize("key", ["sk-12345678 ", " sk-12345678", "sk-1234\n5678", "sk-…"])
+def test_a_key_that_no_request_can_carry_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODEL_KEY", key)
+    with pytest.raises(ConfigError, match=r"judge\.endpoint\.api_key_env: the value of MODEL_KEY"):
+        check_server(Endpoint(url=NOBODY, model="m", api_key_env="MODEL_KEY"), "judge.endpoint")
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,24 @@ def test_settings_for_trl_are_trl_s_own(name: str, tmp_path: Path) -> None:
             assert getattr(config, key) == value, key
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Answer question #1 first, then #2.", "Answer question #1 first, then #2."),
+        ("Line one.\nLine two.\n\nLine three.\n", "Line one.\nLine two.\n\nLine three."),
+        ("# Rules\nBe brief.", "# Rules\nBe brief."),
+        ("#1", "#1"),
+        ("'quoted # text'", "quoted # text"),
+        ('"two\\nlines"', "two\nlines"),
+        ("|\n  a # b\n  c", "a # b\nc"),
+        ("null", None),
+        ("", None),
+    ],
+)
+def test_a_text_on_the_command_line_stays_as_it_is(text: str, value: str | None) -> None:
+    assert load_recipe("nano_grpo", TrainRecipe, [f"system_prompt={text}"]).system_prompt == value
+
+
 def test_overrides_reach_nested_keys_and_are_read_as_yaml(tmp_path: Path) -> None:
     path = write(tmp_path, "kind: train\nmethod: grpo\ntrl: {max_steps: 5}\n")
     recipe = load_recipe(

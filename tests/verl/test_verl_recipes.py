@@ -186,14 +186,16 @@ def test_a_train_recipe_s_own_keys_reach_verl(tmp_path: Path, monkeypatch: pytes
         "report_to": ["tensorboard"],
         "verl": {"trainer": {"n_gpus_per_node": 1}},
     }
-    run = Run(tmp_path / "my_run", TrainRecipe.model_validate(values))
+    run = Run(Path("läufe, a~b") / "it's lr=1e-6: {x}", TrainRecipe.model_validate(values))
     import verl.trainer
 
     words = arguments(run.recipe, run)  # type: ignore[arg-type]
     config = compose("ppo_trainer", words, str(Path(verl.trainer.__file__).parent / "config"))
     assert config.data.max_prompt_length == 200
     assert list(config.trainer.logger) == ["console", "file", "tensorboard"]
-    assert config.trainer.experiment_name == "my_run"
+    assert config.trainer.experiment_name == "it's lr=1e-6: {x}"
+    assert config.trainer.default_local_dir == str(own.parent / run.checkpoints)
+    assert Path(config.data.train_files).is_file()
     settings = settings_of(config)
     assert settings is not None
     assert 0.999 < settings.reward_threshold < 1

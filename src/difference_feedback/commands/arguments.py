@@ -24,7 +24,7 @@ def named_path(text: str | Path) -> Path:
     """The path that an option names. An empty one, as of a shell's variable that is not set, is refused."""
     if not str(text).strip():
         raise typer.BadParameter("it is empty: name a path, or leave the option out")
-    return Path(text)
+    return Path(text).expanduser() if str(text).startswith("~/") else Path(text)
 
 
 Arguments = Annotated[

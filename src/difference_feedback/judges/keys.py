@@ -66,14 +66,14 @@ def _spelled(secret: str) -> str:
 
 
 def _sign(sign: str) -> str:
-    code, data = ord(sign), sign.encode("utf-8", "surrogatepass")
-    escapes = (
+    code, data, in_html = ord(sign), sign.encode("utf-8", "surrogatepass"), html.escape(sign)
+    escapes = (  # a sign that two of them match makes a near miss take exponential time
         rf"\\{{0,4}}{re.escape(sign)}",
         rf"\\{{1,4}}u\{{?0{{0,6}}{code:x}\}}?",
         *([rf"\\{{1,4}}x{code:02x}"] if code < 256 else []),
         "".join(f"%{byte:02x}" for byte in data),
         rf"&#0{{0,6}}(?:{code}|x0{{0,6}}{code:x});",
-        re.escape(html.escape(sign)),
+        *([re.escape(in_html)] if in_html != sign else []),
     )
     return f"(?:{'|'.join(escapes)})"
 

@@ -71,7 +71,7 @@ def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[s
         parts = key.split(".")
         if not separator or not all(parts) or any(part != part.strip() for part in parts) or len(parts) > DEEPEST:
             raise ConfigError(f"{place}: write it as key=value, for example seed=1 or trl.max_steps=100.")
-        key, value = rename_setting(_name_of(kind), key, parse_yaml(text, place), place)
+        key, value = rename_setting(_name_of(kind), key, _value_in(text, place), place)
         for name, before in overridden.items():
             if name.startswith(f"{key}."):
                 raise ConfigError(
@@ -88,6 +88,13 @@ def build_recipe(kind: type[R], values: Mapping[str, Any], overrides: Sequence[s
         problems = list(dict.fromkeys(explain(kind, dict(item), overridden, source) for item in error.errors()))
         more = [f"... and {len(problems) - MOST_PROBLEMS} mistakes more."] if len(problems) > MOST_PROBLEMS else []
         raise ConfigError("\n".join(problems[:MOST_PROBLEMS] + more)) from None
+
+
+def _value_in(text: str, place: str) -> Any:
+    """The value of an override. A text without quotes stays as it is: `#` begins no comment, and lines stay lines."""
+    value, bare = parse_yaml(text, place), text.strip()
+    is_plain = bare[:1] not in ("'", '"', "|", ">", "&", "!", "") and ("#" in bare or "\n" in bare)
+    return bare if is_plain and (value is None or isinstance(value, str)) else value
 
 
 def merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

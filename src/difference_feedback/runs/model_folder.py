@@ -30,6 +30,12 @@ def place_of(name: str) -> str:
     return str(folder) if folder.is_dir() else name
 
 
+def whole_place(name: str) -> str:
+    """As `place_of`, for processes with another current folder."""
+    folder = local_path(name)
+    return str(folder.absolute()) if folder.is_dir() else name
+
+
 def model_of(name: str) -> str:
     """The folder of a run's model where `name` is the run's folder; otherwise the name as it is."""
     folder = local_path(name)

@@ -53,11 +53,21 @@ def check_endpoint(endpoint: Endpoint, key: str = "endpoint") -> None:
             "leave the field out for a server without keys."
         )
     value = os.environ[endpoint.api_key_env] if endpoint.api_key_env else ""
-    if not (value.isascii() and value.isprintable()):
+    if not (value.isascii() and value.isprintable() and value == value.strip()):
         raise ConfigError(
-            f"{key}.api_key_env: the value of {endpoint.api_key_env} has a line break or a sign that no key has: set "
-            "it again."
+            f"{key}.api_key_env: the value of {endpoint.api_key_env} has a line break, a blank at an end, or a sign "
+            "that no key has: set it again."
         )
+    if not is_loopback(endpoint.url):
+        import httpx
+
+        try:
+            httpx.Client().close()
+        except (ImportError, ValueError) as error:
+            raise ConfigError(
+                f"{key}.url: the environment's proxy cannot be used ({error}): pip install 'httpx[socks]' and write "
+                "socks5://, or add the server to NO_PROXY."
+            ) from None
 
 
 def endpoints_of(recipe: Recipe) -> dict[str, Endpoint]:
@@ -146,13 +156,16 @@ def check_reachable(url: str, key: str) -> None:
         raise ConfigError(f"{key} is {url!r}: give {error}") from None
     host, port = str(parts.hostname), parts.port or {"http": 80, "https": 443}[parts.scheme]
     direct = is_loopback(url) or bool(urllib.request.proxy_bypass(host))
-    through_proxy = not direct and bool({parts.scheme, "all"} & set(urllib.request.getproxies()))
-    failures = [] if through_proxy else [f"no answer within {PROBE_SECONDS:.0f} s"]
+    proxies = {} if direct else urllib.request.getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    if proxy and proxy.startswith("socks"):
+        return  # only httpx speaks to those
+    failures = [] if proxy else [f"no answer within {PROBE_SECONDS:.0f} s"]
 
     def ask() -> None:
         try:
-            if through_proxy:
-                opener = urllib.request.build_opener()  # `urlopen` would keep the proxies of its first call
+            if proxy:
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({parts.scheme: proxy}))
                 opener.open(f"{url.rstrip('/')}/models", timeout=PROBE_SECONDS).close()
             else:
                 socket.create_connection((host, port), timeout=PROBE_SECONDS).close()

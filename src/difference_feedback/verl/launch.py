@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from difference_feedback.judges.llm_judge import LLMJudge
 from difference_feedback.judges.questions import grader_of, held_out, training_questions
 from difference_feedback.runs.check import check
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.model_folder import whole_place
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.safe_path import use_safe_path
 from difference_feedback.runs.serving import with_servers
@@ -51,7 +53,8 @@ def launch(recipe: TrainRecipe, run: Run) -> dict[str, Any]:
 def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     """The command line; writes the data files that it names."""
     translated = overrides(recipe, gpus_here())
-    train, test = run.folder / "train.parquet", run.folder / "test.parquet"
+    folder = run.folder.absolute()  # verl's workers have another current folder
+    train, test = folder / "train.parquet", folder / "test.parquet"
     questions, grader = held_out(recipe)
     assert not isinstance(grader, LLMJudge)  # `check` rejects a judge
     to_train = training_questions(recipe)
@@ -64,11 +67,11 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
         "data.custom_cls.path": "pkg://difference_feedback.verl.question_dataset",
         "data.custom_cls.name": "QuestionDataset",
         "data.seed": recipe.seed,
-        "actor_rollout_ref.model.path": SHIPPED if recipe.model == "nano" else recipe.model,
+        "actor_rollout_ref.model.path": SHIPPED if recipe.model == "nano" else whole_place(recipe.model),
         "reward.custom_reward_function.path": Path(__file__).with_name("reward.py"),
-        "trainer.default_local_dir": run.checkpoints,
+        "trainer.default_local_dir": run.checkpoints.absolute(),
         "trainer.resume_mode": "auto",
-        "trainer.logger": "[console,file]",
+        "trainer.logger": ["console", "file"],
         "trainer.project_name": "difference-feedback",
         "trainer.experiment_name": run.folder.resolve().name,
         "trainer.val_before_train": is_evaluated(recipe),
@@ -76,7 +79,7 @@ def arguments(recipe: TrainRecipe, run: Run) -> list[str]:
     }
     if is_evaluated(recipe):
         fixed |= {
-            "trainer.validation_data_dir": validation_folder(run),
+            "trainer.validation_data_dir": validation_folder(run).absolute(),
             "trainer.test_freq": recipe.evaluation.every or 2**31 - 1,  # 0: only after the last step
             f"{ROLLOUT}.val_kwargs.temperature": recipe.evaluation.temperature,
             f"{ROLLOUT}.val_kwargs.do_sample": recipe.evaluation.temperature > 0,
@@ -96,11 +99,8 @@ def _word(value: Any) -> str:
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{_word(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ",".join(_quoted(item) if isinstance(item, str) else _word(item) for item in value) + "]"
-    text = str(value)
-    return f"'{text}'" if ":" in text and not text.startswith("{") else text
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
+        return "[" + ",".join(map(_word, value)) + "]"
+    if isinstance(value, str | Path):
+        escaped = re.sub(r"(\\+)(?='|$)", r"\1\1", str(value)).replace("'", "\\'")
+        return f"'{escaped}'"
+    return str(value)

@@ -7,6 +7,7 @@ from typing import Any
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.objectives import OBJECTIVES, Clip
+from difference_feedback.runs.model_folder import whole_place
 from difference_feedback.runs.recipes import TrainRecipe
 from difference_feedback.runs.rewards import is_summed, own_function, rewards_of, threshold_of
 from difference_feedback.runs.validation import build_config, nearest
@@ -191,7 +192,7 @@ def _rewards(recipe: TrainRecipe) -> dict[str, Any]:
         ],
         "weights": list(rewards_of(recipe).values()),
         "threshold": threshold_of(recipe),
-        "model": recipe.model,
+        "model": whole_place(recipe.model),
     }
     return {f"+reward.custom_reward_function.reward_kwargs.{key}": value for key, value in kwargs.items()}
 
@@ -200,5 +201,6 @@ def _block(recipe: TrainRecipe, df_fields: set[str]) -> dict[str, Any]:
     block = {key: value for key, value in recipe.trl.items() if key in df_fields and key not in _SAME}
     # verl rejects the embedded world's repairers, so it has no setting for how bad the oracle is.
     block |= recipe.repairs.model_dump(mode="json", exclude_none=True, exclude={"oracle_right", "oracle_clean"})
-    block |= {"repair_model": recipe.repair_model, "dtype": recipe.dtype, "reward_threshold": threshold_of(recipe)}
+    repair_model = recipe.repair_model and whole_place(recipe.repair_model)
+    block |= {"repair_model": repair_model, "dtype": recipe.dtype, "reward_threshold": threshold_of(recipe)}
     return {key: value for key, value in block.items() if value is not None}
