@@ -1,6 +1,7 @@
 """`repair check` against what is known: the oracle, the blind rewriter, degraded repairs, a server, bad rows."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from difference_feedback.report.repair_check import PAGE, finish_check
 from difference_feedback.report.repair_figures import UNCLEAN
 from difference_feedback.runs.check_repair import check_repair_check
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.runs.jsonl import read_rows, write_jsonl
 from difference_feedback.runs.loading import build_recipe, load_values
 from difference_feedback.runs.repair_check import RepairCheckRecipe
 from difference_feedback.world import error_spans, is_correct
@@ -173,6 +174,47 @@ def test_a_user_s_file_a_server_and_people_who_review(
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert (summary["clean_by"], summary["clean"]["of"]) == ("people", right)
     assert summary["clean"]["count"] == right - 1
+
+
+def row_of_figures(n: int, verdict: str | None, *, chosen: bool = True) -> dict[str, Any]:
+    row = {"id": f"d{n}.0", "draft_id": f"d{n}", "question_id": f"q{n}", "round": 0, "question": "q", "image": []}
+    row |= {"answer": "1", "draft": "it is 2", "reference": "it is 1", "repair": "it is 1", "right": True}
+    row |= {"refused": None, "chosen": chosen, "copied": False, "edit_cost": 0.1, "audit": f"a{n}", "reason": ""}
+    return row | {"verdict": verdict, "right_without_image": None}
+
+
+@pytest.mark.parametrize(
+    ("audited", "reviewed", "by", "clean", "clean_chosen", "note"),
+    [
+        (range(20), {}, "auditor", (20, 20), (10, 10), None),
+        (range(20), {0: False, 1: True, 12: True}, "people", (2, 3), (1, 2), "it says the same of 2"),
+        (range(1), {0: False}, "people", (0, 1), (0, 1), "auditor judged 1"),
+        (range(20), {12: False}, "auditor", (20, 20), (10, 10), None),
+        (range(0), {12: True}, "people", (1, 1), (0, 0), "annotate"),
+        (range(0), {}, None, None, None, "annotate"),
+    ],
+)
+def test_people_say_what_is_clean_before_the_auditor_and_table_page_and_notes_agree(
+    tmp_path: Path, audited: Any, reviewed: dict[int, bool], by: str, clean: Any, clean_chosen: Any, note: str | None
+) -> None:
+    """20 right repairs, of which the first 10 are chosen; the auditor calls all clean."""
+    rows = [row_of_figures(n, "clean" if n in audited else None, chosen=n < 10) for n in range(20)]
+    recipe = RepairCheckRecipe.model_validate({"wrong_answers": "items.jsonl", "repair_model": "reference"})
+    run = Run(tmp_path / "run", recipe)
+    write_jsonl(run.folder / "repairs.jsonl", rows)
+    verdicts = {n: "clean" if says else UNCLEAN for n, says in reviewed.items()}
+    reviews = [{"id": f"a{n}", "annotator": "ann", "verdict": verdict} for n, verdict in verdicts.items()]
+    write_jsonl(run.folder / "reviews.jsonl", reviews)
+    summary = finish_check(recipe, run)
+    assert summary["clean_by"] == by
+    for name, counts in (("clean", clean), ("clean_chosen", clean_chosen)):
+        assert (summary[name] and (summary[name]["count"], summary[name]["of"])) == counts
+    assert [note in text for text in summary["notes"] if "auditor" in text] == [True] * (note is not None)
+    page = (run.folder / PAGE).read_text(encoding="utf-8")
+    hits, known = clean or (0, 0)
+    for title, count in (("Right and clean", hits), ("Right, but not clean", known - hits), ("Right; ", 20 - known)):
+        shown = [int(n) for n in re.findall(rf"<h2>{title}[^<]*<span class=\"small\">\d+ of (\d+)<", page)]
+        assert shown == [count] * (count > 0)
 
 
 def test_a_check_that_was_stopped_ends_as_one_that_was_not(
