@@ -40,7 +40,10 @@ def sampled() -> Any:
     """The wrong answers of the nano base to some rounds of questions, sampled once."""
     source = draft_source(RepairCheckRecipe.model_validate(NANO))
     rounds = list(source.rounds(0, NANO["drafts"]))
-    parts = {name: getattr(source, name) for name in ("name", "remedy", "policy", "processor", "grader", "problems")}
+    parts = {
+        name: getattr(source, name)
+        for name in ("name", "remedy", "policy", "processor", "grader", "problems", "content")
+    }
     return SimpleNamespace(**parts, rounds=lambda first, wanted: iter(rounds[first:]))
 
 
@@ -251,6 +254,52 @@ def test_a_check_that_was_stopped_ends_as_one_that_was_not(
     page = (tmp_path / "parts" / PAGE).read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     assert "<script" not in page
+
+
+def test_a_file_that_changed_is_not_mixed_with_what_an_interrupted_check_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft_sources, "ROUND", 2)
+    file, run = tmp_path / "items.jsonl", tmp_path / "run"
+    file.write_text("\n".join([*map(row_of_text, range(4)), "no row"]), encoding="utf-8")
+    words = [f"wrong_answers={file}", "repair_model=reference", f"--output={run}"]
+    measure = measuring._Checker.measure
+
+    def stop(self: Any, number: int, of_round: Any) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        measure(self, number, of_round)
+
+    monkeypatch.setattr(measuring._Checker, "measure", stop)
+    command(*words)
+    monkeypatch.setattr(measuring._Checker, "measure", measure)
+    rows = file.read_text(encoding="utf-8")
+    file.write_text(rows + "\n" + row_of_text(4), encoding="utf-8")
+    code, said = command(*words)
+    assert code != 0
+    for word in (file.name, "have changed", "--output", "--overwrite"):
+        assert word in " ".join(said.split())
+    assert len(read_rows(run / "repairs.jsonl")) == 2, "a reference is one repair"
+    file.write_text(rows.removesuffix("no row"), encoding="utf-8")  # a row that could not be used anyway
+    assert command(*words)[0] == 0
+    assert len({row["draft_id"] for row in read_rows(run / "repairs.jsonl")}) == 4
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert len(summary["unusable_rows"]) == 1
+
+
+def test_a_file_in_which_nothing_was_wrong_is_read_again_once_it_is_corrected(tmp_path: Path) -> None:
+    file, run = tmp_path / "items.jsonl", tmp_path / "run"
+    rows = [json.loads(row_of_text(n)) for n in range(3)]
+    write_jsonl(file, [row | {"answer": row["draft"].split()[-1]} for row in rows])
+    words = [f"wrong_answers={file}", "repair_model=reference", f"--output={run}"]
+    code, said = command(*words)
+    assert code != 0
+    assert "there is no wrong answer" in said
+    write_jsonl(file, rows)
+    code, said = command(*words)
+    assert code == 0, said
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["drafts"], summary["unusable_rows"]) == (3, [])
 
 
 def test_what_people_wrote_cannot_leave_its_place_on_the_page(tmp_path: Path) -> None:
