@@ -178,6 +178,90 @@ def test_sampling_from_a_server_can_be_continued(data, tmp_path):
     assert "no right answer to the same question" in second.stderr
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (("--url-model", "other"), ["model", "'policy'", "'other'"]),
+        (("--temperature", "0.5"), ["temperature", "1.0", "0.5"]),
+        (("--max-new-tokens", "9"), ["max_new_tokens", "512", "9"]),
+        (("--seed", "1"), ["seed", "0", "1"]),
+        (("system_prompt=Answer like a pirate.",), ["question 0", "system_prompt"]),
+        (("data.instruction=Be brief.",), ["question 0", "data"]),
+        ((), []),
+        (("--samples", "3"), []),
+    ],
+)
+def test_answers_that_were_sampled_in_another_way_are_not_taken_for_those_asked_for(data, tmp_path, changed, words):
+    output = tmp_path / "out"
+    with unruly() as server:
+        server.script = [says(1), says(2), says(3)]
+        common = ("--url", server.url, "--samples", 2, "-o", output)
+        run(data, *common)
+        before = (output / "responses.jsonl").read_text()
+        result = run(data, *common, *changed)
+        asked = len(server.bodies) - 3
+    for word in words:
+        assert word in result.stderr
+    if words:
+        assert "another --output" in result.stderr
+        assert asked == 0
+        assert (output / "responses.jsonl").read_text() == before
+    else:
+        assert "another --output" not in result.stderr
+        assert asked == 3 * bool(changed)
+
+
+def test_answers_to_pictures_of_other_names_are_not_taken_for_these_and_more_questions_can_be_asked(data, tmp_path):
+    output = tmp_path / "out"
+    with unruly() as server:
+        server.script = [says(1)] * 9
+        common = ("--url", server.url, "--samples", 2, "-o", output)
+        run(data, "data.limit=2", *common)
+        run(data, *common)
+        assert len(server.bodies) == 3
+        (tmp_path / "a.png").rename(tmp_path / "b.png")
+        data.write_text(data.read_text().replace("a.png", "b.png"))
+        assert "another prompt of question 0" in run(data, *common).stderr
+
+
+def test_answers_of_a_file_of_the_release_before_are_told_apart_by_their_model(data, tmp_path):
+    output = tmp_path / "out"
+    output.mkdir()
+    rows = [{"id": str(i), "response": says(n), "model": "policy"} for i in range(3) for n in (i + 1, 50)]
+    write_jsonl(output / "responses.jsonl", rows)
+    with unruly() as server:
+        common = ("--url", server.url, "--samples", 2, "-o", output)
+        assert "'policy'" in run(data, *common, "--url-model", "other").stderr
+        assert "3 items" in run(data, *common, "--seed", 1).output
+        assert server.bodies == []
+
+
+@pytest.mark.parametrize("have_ids", [True, False])
+def test_responses_with_ids_of_no_question_are_told_with_both_kinds_of_ids(data, tmp_path, have_ids):
+    if not have_ids:
+        rows = [json.loads(line) for line in data.read_text().splitlines()]
+        write_jsonl(data, [{name: value for name, value in row.items() if name != "id"} for row in rows])
+    first = 0 if have_ids else 1
+    known = [{"id": i + first, "response": says(n)} for i in range(3) for n in (i + 1, 50)]
+    unknown = [row | {"id": f"pid-{row['id']}"} for row in known]
+
+    def collected(name, rows):
+        write_jsonl(tmp_path / "r.jsonl", rows)
+        return run(data, "-r", tmp_path / "r.jsonl", "-o", tmp_path / name)
+
+    result = collected("none", unknown)
+    assert result.exit_code == 2
+    examples = (f"'pid-{first}', 'pid-{first + 1}'", f"'{first}', '{first + 1}'")
+    for part in ("6 of 6", *examples, "the ids of their questions"):
+        assert part in result.stderr
+    assert "Sample more" not in result.stderr
+    assert ("counted from 1" in result.stderr) != have_ids
+    some = collected("some", known + unknown[:2])
+    assert some.exit_code == 0
+    assert "2 of 8" in some.stderr
+    assert "of no question" not in collected("all", known).stderr
+
+
 def test_a_local_model_is_sampled(data, tmp_path):
     result = run(data, "--model", "nano", "--samples", 2, "--max-new-tokens", 4, "-o", tmp_path / "out")
     assert len(read_rows(tmp_path / "out" / "responses.jsonl")) == 6

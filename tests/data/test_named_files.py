@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from difference_feedback.data.dataset import load_data
+from difference_feedback.data.named_files import named_file
 from difference_feedback.data.repair_set import load_repair_set
 from difference_feedback.errors import DataError
 from difference_feedback.runs.sections import Data
@@ -126,6 +127,16 @@ def test_videos_and_their_frames_have_the_rule(folder: Path) -> None:
     (frames / "1.png").symlink_to(folder.parent / "elsewhere" / "secret.png")
     with pytest.raises(DataError, match="none of 5 rows"):
         load_data(Data(path=str(path), instruction=""))
+
+
+@pytest.mark.parametrize("name", ["none.png", "../elsewhere/secret.png"])
+def test_the_folder_of_a_file_beside_the_user_is_named_in_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError) as caught:
+        named_file(name, (Path(),), remedy="copy it into that folder")
+    assert repr(str(folder)) in str(caught.value)
 
 
 def test_repair_sets_have_the_rule(folder: Path) -> None:

@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from difference_feedback.data.draft_rows import load_draft_rows
 from difference_feedback.data.repair_set import RepairExample, load_repair_set, save_repair_set
 from difference_feedback.errors import DataError
 
@@ -62,6 +63,7 @@ def test_the_prompt_is_the_policys(folder):
         (GOOD | {"id": "b", "image": "none.png"}, "line 2, field 'image': there is no file"),
         (GOOD | {"id": "b", "image": "set.jsonl"}, "line 2, field 'image': Pillow cannot read"),
         (GOOD, "line 2, field 'id': 'a' is line 1's too"),
+        (GOOD | {"id": "b", "repaired": " answer  1\n"}, "line 2, field 'repaired': it is the draft; correct it"),
     ],
 )
 def test_a_bad_row_is_named_and_the_good_ones_are_kept(folder, bad, message):
@@ -76,6 +78,15 @@ def test_the_repair_may_be_called_repair(folder):
     loaded = load_repair_set(write(folder, row, row | {"id": "b", "repair": ""}, GOOD | {"id": "c", "repair": "other"}))
     assert [row.repaired for row in loaded.rows] == ["answer 3", "answer 2"]
     assert loaded.errors[0].startswith("line 2, field 'repair'")
+
+
+@pytest.mark.parametrize("reference", ["", " \n", "<|im_end|>", None])
+def test_an_empty_reference_is_none(folder, reference):
+    row = GOOD | {"reference": reference, "answer": "2"}
+    assert load_repair_set(write(folder, row)).rows[0].reference is None
+    assert load_draft_rows(write(folder, row)).rows[0].reference is None
+    with pytest.raises(DataError, match="there is no reference"):
+        load_draft_rows(write(folder, row | {"answer": None}))
 
 
 def test_large_images_are_scaled_down(folder):

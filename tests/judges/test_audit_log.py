@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from difference_feedback.judges.agreement import run_agreement
 from difference_feedback.judges.audit import AuditCase, AuditResult
 from difference_feedback.judges.audit_log import AuditLog, audit_statistics
 
@@ -34,6 +35,19 @@ def test_rows_hold_all_that_a_reviewer_needs(log):
     [name] = row["image"]
     assert Image.open(log.path.parent / name).getpixel((0, 0)) == (255, 0, 0)
     assert len(list((log.path.parent / "audit_images").iterdir())) == 1
+
+
+@pytest.mark.parametrize("colors", [("red", "blue"), ("red", "red")])
+def test_audits_that_differ_in_their_images_alone_and_equal_ones_have_ids_of_their_own(tmp_path, colors):
+    cases = [AuditCase("How many?", (Image.new("RGB", (4, 3), color),), "3", "4", "4") for color in colors]
+    results = [AuditResult(verdict, "", "") for verdict in ("clean", "unseen_evidence")]
+    log = AuditLog(tmp_path)
+    ids = log.write(0, "someone", cases, results)
+    assert len(set(ids)) == 2
+    log.rewind(0)
+    assert log.write(0, "someone", cases, results) == ids
+    (tmp_path / "reviews.jsonl").write_text(json.dumps({"id": ids[0], "verdict": "clean", "annotator": "ada"}))
+    assert run_agreement(log.path, tmp_path / "reviews.jsonl").raw == 1.0, "the review is of the first audit"
 
 
 def test_a_resumed_run_forgets_the_audits_it_makes_again(log):

@@ -1,6 +1,7 @@
 """`repair check` against what is known: the oracle, the blind rewriter, degraded repairs, a server, bad rows."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,7 +25,7 @@ from difference_feedback.report.repair_check import PAGE, finish_check
 from difference_feedback.report.repair_figures import UNCLEAN
 from difference_feedback.runs.check_repair import check_repair_check
 from difference_feedback.runs.folder import Run
-from difference_feedback.runs.jsonl import read_rows
+from difference_feedback.runs.jsonl import read_rows, write_jsonl
 from difference_feedback.runs.loading import build_recipe, load_values
 from difference_feedback.runs.repair_check import RepairCheckRecipe
 from difference_feedback.world import error_spans, is_correct
@@ -39,7 +40,10 @@ def sampled() -> Any:
     """The wrong answers of the nano base to some rounds of questions, sampled once."""
     source = draft_source(RepairCheckRecipe.model_validate(NANO))
     rounds = list(source.rounds(0, NANO["drafts"]))
-    parts = {name: getattr(source, name) for name in ("name", "remedy", "policy", "processor", "grader", "problems")}
+    parts = {
+        name: getattr(source, name)
+        for name in ("name", "remedy", "policy", "processor", "grader", "problems", "content")
+    }
     return SimpleNamespace(**parts, rounds=lambda first, wanted: iter(rounds[first:]))
 
 
@@ -175,6 +179,47 @@ def test_a_user_s_file_a_server_and_people_who_review(
     assert summary["clean"]["count"] == right - 1
 
 
+def row_of_figures(n: int, verdict: str | None, *, chosen: bool = True) -> dict[str, Any]:
+    row = {"id": f"d{n}.0", "draft_id": f"d{n}", "question_id": f"q{n}", "round": 0, "question": "q", "image": []}
+    row |= {"answer": "1", "draft": "it is 2", "reference": "it is 1", "repair": "it is 1", "right": True}
+    row |= {"refused": None, "chosen": chosen, "copied": False, "edit_cost": 0.1, "audit": f"a{n}", "reason": ""}
+    return row | {"verdict": verdict, "right_without_image": None}
+
+
+@pytest.mark.parametrize(
+    ("audited", "reviewed", "by", "clean", "clean_chosen", "note"),
+    [
+        (range(20), {}, "auditor", (20, 20), (10, 10), None),
+        (range(20), {0: False, 1: True, 12: True}, "people", (2, 3), (1, 2), "it says the same of 2"),
+        (range(1), {0: False}, "people", (0, 1), (0, 1), "auditor judged 1"),
+        (range(20), {12: False}, "auditor", (20, 20), (10, 10), None),
+        (range(0), {12: True}, "people", (1, 1), (0, 0), "annotate"),
+        (range(0), {}, None, None, None, "annotate"),
+    ],
+)
+def test_people_say_what_is_clean_before_the_auditor_and_table_page_and_notes_agree(
+    tmp_path: Path, audited: Any, reviewed: dict[int, bool], by: str, clean: Any, clean_chosen: Any, note: str | None
+) -> None:
+    """20 right repairs, of which the first 10 are chosen; the auditor calls all clean."""
+    rows = [row_of_figures(n, "clean" if n in audited else None, chosen=n < 10) for n in range(20)]
+    recipe = RepairCheckRecipe.model_validate({"wrong_answers": "items.jsonl", "repair_model": "reference"})
+    run = Run(tmp_path / "run", recipe)
+    write_jsonl(run.folder / "repairs.jsonl", rows)
+    verdicts = {n: "clean" if says else UNCLEAN for n, says in reviewed.items()}
+    reviews = [{"id": f"a{n}", "annotator": "ann", "verdict": verdict} for n, verdict in verdicts.items()]
+    write_jsonl(run.folder / "reviews.jsonl", reviews)
+    summary = finish_check(recipe, run)
+    assert summary["clean_by"] == by
+    for name, counts in (("clean", clean), ("clean_chosen", clean_chosen)):
+        assert (summary[name] and (summary[name]["count"], summary[name]["of"])) == counts
+    assert [note in text for text in summary["notes"] if "auditor" in text] == [True] * (note is not None)
+    page = (run.folder / PAGE).read_text(encoding="utf-8")
+    hits, known = clean or (0, 0)
+    for title, count in (("Right and clean", hits), ("Right, but not clean", known - hits), ("Right; ", 20 - known)):
+        shown = [int(n) for n in re.findall(rf"<h2>{title}[^<]*<span class=\"small\">\d+ of (\d+)<", page)]
+        assert shown == [count] * (count > 0)
+
+
 def test_a_check_that_was_stopped_ends_as_one_that_was_not(
     users_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,6 +254,52 @@ def test_a_check_that_was_stopped_ends_as_one_that_was_not(
     page = (tmp_path / "parts" / PAGE).read_text(encoding="utf-8")
     assert "default-src 'none'" in page
     assert "<script" not in page
+
+
+def test_a_file_that_changed_is_not_mixed_with_what_an_interrupted_check_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(draft_sources, "ROUND", 2)
+    file, run = tmp_path / "items.jsonl", tmp_path / "run"
+    file.write_text("\n".join([*map(row_of_text, range(4)), "no row"]), encoding="utf-8")
+    words = [f"wrong_answers={file}", "repair_model=reference", f"--output={run}"]
+    measure = measuring._Checker.measure
+
+    def stop(self: Any, number: int, of_round: Any) -> None:
+        if number == 1:
+            raise KeyboardInterrupt
+        measure(self, number, of_round)
+
+    monkeypatch.setattr(measuring._Checker, "measure", stop)
+    command(*words)
+    monkeypatch.setattr(measuring._Checker, "measure", measure)
+    rows = file.read_text(encoding="utf-8")
+    file.write_text(rows + "\n" + row_of_text(4), encoding="utf-8")
+    code, said = command(*words)
+    assert code != 0
+    for word in (file.name, "have changed", "--output", "--overwrite"):
+        assert word in " ".join(said.split())
+    assert len(read_rows(run / "repairs.jsonl")) == 2, "a reference is one repair"
+    file.write_text(rows.removesuffix("no row"), encoding="utf-8")  # a row that could not be used anyway
+    assert command(*words)[0] == 0
+    assert len({row["draft_id"] for row in read_rows(run / "repairs.jsonl")}) == 4
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert len(summary["unusable_rows"]) == 1
+
+
+def test_a_file_in_which_nothing_was_wrong_is_read_again_once_it_is_corrected(tmp_path: Path) -> None:
+    file, run = tmp_path / "items.jsonl", tmp_path / "run"
+    rows = [json.loads(row_of_text(n)) for n in range(3)]
+    write_jsonl(file, [row | {"answer": row["draft"].split()[-1]} for row in rows])
+    words = [f"wrong_answers={file}", "repair_model=reference", f"--output={run}"]
+    code, said = command(*words)
+    assert code != 0
+    assert "there is no wrong answer" in said
+    write_jsonl(file, rows)
+    code, said = command(*words)
+    assert code == 0, said
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    assert (summary["drafts"], summary["unusable_rows"]) == (3, [])
 
 
 def test_what_people_wrote_cannot_leave_its_place_on_the_page(tmp_path: Path) -> None:

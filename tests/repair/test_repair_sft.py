@@ -1,6 +1,7 @@
 """Stage 1: the loss sees the repair and its end alone, and goes down."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -181,6 +182,22 @@ def test_a_resumed_run_goes_on_with_the_checkpoints_weights(tmp_path, start, row
     expected, result = (load_file(r.model_path / "model.safetensors") for r in (whole, resumed))
     for name in expected:
         torch.testing.assert_close(result[name], expected[name])
+
+
+def test_a_run_does_not_go_on_from_a_checkpoint_with_other_rows(tmp_path, start, rows):
+    path = tmp_path / "set.jsonl"
+    save_repair_set(rows, path)
+    values = {"model": start, "data": str(path), "trl": TRL | {"save_strategy": "steps", "save_steps": 2}}
+    recipe = RepairSFTRecipe.model_validate(values)
+    run = Run(tmp_path / "run", recipe)
+    train_sft(recipe, run)
+    (run.folder / "summary.json").unlink()
+    save_repair_set(rows[1:], path)
+    with pytest.raises(DataError, match=r"set\.jsonl.*have changed.*--overwrite"):
+        train_sft(recipe, run)
+    shutil.rmtree(run.checkpoints)  # nothing to go on from
+    run.checkpoints.mkdir()
+    assert train_sft(recipe, run)["examples"] == len(rows) - 1
 
 
 def test_rows_that_do_not_fit_are_left_out_before_the_model_is_loaded(tmp_path, start, rows, frozen, capsys):

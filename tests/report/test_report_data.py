@@ -15,9 +15,11 @@ from difference_feedback.report.chart import learning_chart, nice_ticks, spread
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import Curve, CurvePoint, MethodResult
 from difference_feedback.report.page import verdict, write_report
+from difference_feedback.report.repair_check import PAGE
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import JsonLines
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, RepairSFTRecipe, TrainRecipe
+from difference_feedback.runs.repair_check import RepairCheckRecipe
 
 
 def test_a_demo_s_folder_is_read_with_its_cells_in_the_plan_s_order(demo_folder: Path) -> None:
@@ -312,6 +314,19 @@ def test_runs_without_held_out_accuracy_say_why_and_show_their_reward(tmp_path: 
     assert "Reward in training" in page
     assert all(start in page for start in starts)
     assert page.count("<circle") == 88
+
+
+def test_a_check_of_a_repair_model_is_shown_by_its_page_and_its_sentence(tmp_path: Path) -> None:
+    recipe = RepairCheckRecipe(repair_model="reference")
+    whole, cut = Run(tmp_path / "whole", recipe), Run(tmp_path / "cut", recipe)
+    whole.finish({"verdict": "pays", "sentence": "Likely to pay: expected gain +2.0 points."})
+    cut.log(step=3, kind="round", drafts=2)
+    notes = load_report([whole.folder, cut.folder]).notes
+    assert notes == [
+        f"{whole.folder}: it has a page of its own, {whole.folder / PAGE}. Likely to pay: expected gain +2.0 points.",
+        f"{cut.folder}: unfinished, at step 3. The same command continues it.",
+    ]
+    assert "Likely to pay" in page_of(whole)
 
 
 NOTES = (

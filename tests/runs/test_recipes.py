@@ -121,6 +121,11 @@ def test_overrides_reach_nested_keys_and_are_read_as_yaml(tmp_path: Path) -> Non
         ("- a\n- b\n", [], ["mapping"]),
         ("kind: demo\n", [], ["'demo'", "kind: train", "nano_grpo"]),
         ("kind: train\n", ["seed"], ["key=value"]),
+        ("kind: train\n", ["evaluations.problems=3"], ["override 'evaluations.problems=3'", "'evaluation'"]),
+        ("kind: train\n", ["seed.x=3"], ["override 'seed.x=3': seed", "write seed=VALUE"]),
+        ("kind: train\n", ["judge.votes=3"], ["override 'judge.votes=3'", "'judge.endpoint'", "missing"]),
+        ("kind: train\nrank: 8\n", [], ["recipe.yaml", "'rank'", "mean 'lora.rank'"]),
+        ("kind: train\n", ["evaluation.style=nano"], ["'evaluation.style'", "mean 'repairs.style'"]),
     ],
 )
 def test_a_mistake_names_the_place_the_key_and_what_would_work(
@@ -130,6 +135,23 @@ def test_a_mistake_names_the_place_the_key_and_what_would_work(
         load_recipe(write(tmp_path, text), TrainRecipe, overrides)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "kind", "override", "says"),
+    [
+        ("nano_repair_sft", RepairSFTRecipe, "data.path=x.jsonl", "write data=VALUE"),
+        ("nano_repair_check", RepairCheckRecipe, "max_new_tokens=9", "mean 'sampling.max_new_tokens'?"),
+        ("nano_repair_check", RepairCheckRecipe, "model=x", "mean 'repair_model'?"),
+    ],
+)
+def test_a_key_of_another_recipe_leads_to_the_one_that_is_meant(
+    recipe: str, kind: type, override: str, says: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_recipe(recipe, kind, [override])
+    assert str(caught.value).startswith(f"override {override!r}: ")
+    assert says in str(caught.value)
 
 
 def test_a_missing_recipe_names_the_nearest_shipped_one() -> None:

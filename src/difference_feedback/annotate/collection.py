@@ -63,7 +63,8 @@ def collect_folder(
     data = recipe.data
     assert data is not None
     form = prompt_form(recipe.system_prompt, recipe.format_prompt)
-    questions = load_data(data, console, form).questions()
+    loaded = load_data(data, console, form)
+    questions = loaded.questions()
     # The instruction to state the answer, or the format around the question, is for models; people see the bare one.
     bare = load_data(data.model_copy(update={"instruction": ""}), Terminal(quiet=True)).questions()
     with holding(output):
@@ -80,6 +81,7 @@ def collect_folder(
             if failed:
                 console.print(f"{failed} questions got no answer; run the same command again to ask them again.")
             usable, _ = read_responses([path])
+        unknown = _unknown_ids(questions, usable, numbered="id" not in loaded.layout.fields)
         collection = collect_items(
             questions,
             usable,
@@ -91,15 +93,34 @@ def collect_folder(
         if not collection.items:
             counts = ", ".join(f"{count} {what}" for what, count in collection.counts.items() if count)
             unread = _without_answer(questions, usable) if FINAL_ANSWER.name in rewards_of(recipe) else ""
-            raise DataError(
-                f"{data.path}: no response can become an item ({counts}).{unread} Sample more answers, or allow "
-                "shorter ones with --min-words"
-            )
+            remedy = "Sample more answers, or allow shorter ones with --min-words"
+            if collection.counts["question unknown"] == len(usable):
+                remedy = "Give the responses the ids of their questions"
+            raise DataError(f"{data.path}: no response can become an item ({counts}).{unknown}{unread} {remedy}")
+        if unknown:
+            console.print(unknown.strip(), markup=False)
         for item, question in zip(collection.items, collection.questions, strict=True):
             item["image"] = save_images(question.images, output, item["id"])
             item["rule"] = " + ".join(rewards_of(recipe))
         write_jsonl(items, collection.items)
         return collection
+
+
+def _unknown_ids(questions: Sequence[VisualQuestion], responses: Sequence[Response], *, numbered: bool) -> str:
+    """How many responses have the id of no question, with examples; empty where there is none.
+
+    `numbered`: the questions have no ids, and are called by their lines.
+    """
+    known = dict.fromkeys(question.id for question in questions)
+    unknown = [response.question for response in responses if response.question not in known]
+    if not unknown:
+        return ""
+    given, theirs = (", ".join(map(repr, list(dict.fromkeys(names))[:2])) for names in (unknown, known))
+    lines = ", the lines' numbers, counted from 1" if numbered else ""
+    return (
+        f" {len(unknown)} of {len(responses)} responses have the id of no question that was read: theirs are like "
+        f"{given}, those of the questions like {theirs}{lines}."
+    )
 
 
 def _without_answer(questions: Sequence[VisualQuestion], responses: Sequence[Response]) -> str:

@@ -1,12 +1,14 @@
 """Responses to a data set's questions: read from files, or sampled from a local model or an endpoint."""
 
-from collections.abc import Container, Sequence
+import hashlib
+import json
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from difference_feedback.annotate.collect import Response
 from difference_feedback.data.dataset import VisualQuestion
-from difference_feedback.errors import DataError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.runs.file_names import bare_name
 from difference_feedback.runs.jsonl import JsonLines, RowProblem, read_input
@@ -66,16 +68,21 @@ def sample_responses(
     An interrupted call can be continued: rounds of questions that have all their answers in the file are not asked
     again. A round that was cut off gets the seeds that it had, so the file ends as that of an uninterrupted call does.
     Returns the number of questions without an answer after all retries; the next call asks them again.
+
+    Raises `ConfigError` where the file holds answers of another model, with other settings, or to other prompts.
     """
-    rows = JsonLines(path)
+    rows, name = JsonLines(path), model or (endpoint.model if endpoint else "")
+    settings = {"model": name, "temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
+    asked = {question.id: settings | {"prompt": _prompt_hash(question)} for question in questions}
     counts: dict[str, int] = {}
     for _, row in rows.read()[0]:
+        _check_alike(path, row, asked.get(str(row.get("id")), settings))
         counts[str(row.get("id"))] = counts.get(str(row.get("id")), 0) + 1
     rounds = [questions[i : i + ROUND] for i in range(0, len(questions), ROUND)]
     unanswered = {question.id for question in questions if counts.get(question.id, 0) < samples}
     if not unanswered:
         return 0
-    name, failed = model or (endpoint.model if endpoint else ""), 0
+    failed = 0
     from rich.progress import track
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,9 +98,29 @@ def sample_responses(
             for question, texts in ask(batch, unanswered, samples, seed + number):
                 failed += not texts
                 kept = texts[counts.get(question, 0) : samples]
-                answers += [{"id": question, "response": text, "model": name} for text in kept]
+                answers += [{"id": question, "response": text, **asked[question]} for text in kept]
             rows.append(*answers)
     return failed
+
+
+def _prompt_hash(question: VisualQuestion) -> str:
+    """Differs between prompts, their images included, by the names and sizes of these."""
+    pictures = [
+        (Path(picture["path"]).name, picture["height"], picture["width"])
+        for picture in getattr(question.images, "pictures", ())
+    ]
+    return hashlib.sha1(json.dumps([question.prompt, pictures]).encode()).hexdigest()[:12]
+
+
+def _check_alike(path: Path, row: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` where an answer in the file was sampled in another way than is `asked` for now."""
+    for key, now in asked.items():
+        if (before := row.get(key, now)) == now:  # files of the release before have the model alone
+            continue
+        what = f"were sampled with {key} {before!r}, and it is {now!r} now"
+        if key == "prompt":
+            what = f"were given to another prompt of question {row.get('id')} (data, system_prompt, format_prompt)"
+        raise ConfigError(f"{path}: answers {what}: give another --output, or take these answers by --responses {path}")
 
 
 def _by_model(

@@ -101,7 +101,7 @@ def _read(values: Mapping[str, Any], line: int, opener: Opener, system: str | No
     if not isinstance(options, list) or not all(isinstance(option, str | int | float) for option in options):
         raise FieldError("options", f"the value is {str(options)[:40]!r}; give a list of texts, or leave it out")
     text = "" if answer is None else str(answer).strip()
-    if not text and not (example.reference or "").strip():
+    if not text and not example.reference:
         raise FieldError("answer", "missing, and there is no reference; give the right final answer")
     rule, task = values.get("rule"), values.get("task")
     return DraftRow(

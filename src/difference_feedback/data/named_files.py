@@ -41,10 +41,10 @@ def named_file(name: str, folders: Sequence[Path], *, remedy: str, takes_folders
             except (OSError, ValueError):  # a name that no file can have
                 continue
             outside = outside or str(path.resolve().parent)
+    whole = list(dict.fromkeys(os.path.abspath(folder) for folder in folders))
     if outside is not None:
-        raise DataError(f"{_short(name)!r} lies outside {str(folders[0])!r}: {remedy.format(above=_short(outside))}.")
-    where = ", or ".join(dict.fromkeys(map(str, folders[:2])))
-    raise DataError(f"there is no file {_short(name)}: give a path relative to {where}.")
+        raise DataError(f"{_short(name)!r} lies outside {whole[0]!r}: {remedy.format(above=_short(outside))}.")
+    raise DataError(f"there is no file {_short(name)!r}: give a path relative to {', or '.join(map(repr, whole[:2]))}.")
 
 
 def _spellings(name: str) -> tuple[str, ...]:

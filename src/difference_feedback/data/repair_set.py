@@ -6,8 +6,8 @@ One row an answer:
 
 `image` is a path relative to the file's own folder, or a list of them for several images. `prompt` is the conversation
 in which the draft was given, and what the repair model reads; without it, that is the question alone, its images at its
-marks. `reference` may be null: the row then teaches to repair without one. `repaired` may be called `repair`. Other
-keys are ignored.
+marks. `reference` may be null or empty: the row then teaches to repair without one. `repaired` may be called `repair`.
+Other keys are ignored.
 
 Rows of the annotation page have an `annotator` as well. A later row of the same id and annotator replaces the earlier
 one; repairs of one answer by several annotators are all used.
@@ -89,6 +89,8 @@ def load_repair_set(path: str | Path, max_pixels: int = 1_003_520) -> RepairSet:
     for number, values in rows:
         try:
             row = read_example(values, number, opener)
+            if row.repaired.split() == row.draft.split():
+                raise DataError(f"field {repair_field(values)!r}: it is the draft; correct it, or leave the row out")
             if row.id in seen and not values.get("annotator"):
                 raise DataError(f"field 'id': {row.id!r} is line {seen[row.id]}'s too; give each row its own")
         except DataError as error:
@@ -129,6 +131,8 @@ def read_example(row: dict[str, Any], number: int, opener: Opener) -> RepairExam
     reference = row.get("reference")
     if reference is not None and not isinstance(reference, str):
         raise DataError(f"field 'reference': got {reference!r}, wanted text, or null to teach repairing without one")
+    if reference is not None and not neutralise(reference).strip():
+        reference = None
     names = row.get("image")
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -41,20 +41,26 @@ class AuditLog:
 
         Without an `auditor` the rows wait for people.
         """
-        rows = [
-            {
-                "id": _digest("\0".join([str(step), case.question, case.draft, case.repair]).encode("utf-8", ESCAPE)),
-                "step": step,
-                "question": shown_marks(case.question),
-                "image": [self._keep(image) for image in case.images],
-                "draft": case.draft,
-                "repair": case.repair,
-                "reference": case.reference,
-                **asdict(result),
-                "auditor": auditor,
-            }
-            for case, result in zip(cases, results, strict=True)
-        ]
+        rows: list[dict[str, Any]] = []
+        seen: Counter[str] = Counter()
+        for case, result in zip(cases, results, strict=True):
+            images = [self._keep(image) for image in case.images]
+            content = "\0".join([str(step), case.question, case.draft, case.repair, *images])
+            number = f"\0{seen[content]}" if seen[content] else ""  # equal answers of one group
+            seen[content] += 1
+            rows.append(
+                {
+                    "id": _digest(f"{content}{number}".encode("utf-8", ESCAPE)),
+                    "step": step,
+                    "question": shown_marks(case.question),
+                    "image": images,
+                    "draft": case.draft,
+                    "repair": case.repair,
+                    "reference": case.reference,
+                    **asdict(result),
+                    "auditor": auditor,
+                }
+            )
         if rows:
             JsonLines(self.path).append(*rows)
         return [str(row["id"]) for row in rows]

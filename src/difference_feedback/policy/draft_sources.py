@@ -71,6 +71,8 @@ class WrongAnswerSource(Protocol):
     processor: Any
     grader: Grader
     problems: list[RowProblem]
+    content: list[Any]
+    """What must not change until an interrupted run ends: the rows of a file, images excepted."""
 
     def rounds(self, first: int, wanted: int) -> Iterator[tuple[int, DraftRound]]: ...
 
@@ -91,6 +93,7 @@ class _Sampled:
             "higher temperature, or ask other questions."
         )
         self.problems: list[RowProblem] = []
+        self.content: list[Any] = []
         endpoint = recipe.sampling.endpoint
         if endpoint is not None:
             self.policy: Any = ServedModel(endpoint, recipe.policy)
@@ -178,6 +181,8 @@ class _FromFile:
         self.rows = [row for row in map(self._with_answer, file.rows) if row is not None]
         if not self.rows:
             raise DataError(f"{self.name}: no row can be used: {'; '.join(map(str, self.problems[:5]))}")
+        fields = ("id", "asked", "answer", "options", "draft", "reference", "prompt")
+        self.content: list[Any] = [[getattr(row, field) for field in fields] for row in self.rows]
 
     def rounds(self, first: int, wanted: int) -> Iterator[tuple[int, DraftRound]]:
         order = np.random.default_rng(self.recipe.seed).permutation(len(self.rows))

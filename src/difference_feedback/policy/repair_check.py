@@ -76,8 +76,8 @@ def measure_repairs(recipe: RepairCheckRecipe, run: Run) -> None:
     if source.problems:
         console.print(f"{len(source.problems)} rows cannot be used:")
         print_problems(source.problems, console)
-        if not any(row.get("kind") == "rows" for row in run.metrics()):
-            run.log(step=0, kind="rows", left_out=[str(problem) for problem in source.problems])
+    if source.content:
+        run.log_rows(source.name, source.content, left_out=[str(problem) for problem in source.problems])
     checker = _Checker(recipe, run, source.policy, source.processor, source.grader)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("Repairing wrong answers", total=recipe.drafts, completed=known)
@@ -89,6 +89,7 @@ def measure_repairs(recipe: RepairCheckRecipe, run: Run) -> None:
     if 0 < known < recipe.drafts and recipe.wrong_answers is None:  # a file has what it has
         console.print(f"Only {known} of {recipe.drafts} wrong answers were found. {source.remedy}")
     if not known:
+        run.rewind_to(None)  # so that the same command reads the questions or the file again once they are corrected
         raise DataError(f"{source.name}: there is no wrong answer to repair. {source.remedy}")
 
 

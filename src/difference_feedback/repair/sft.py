@@ -222,6 +222,9 @@ def train_sft(recipe: RepairSFTRecipe, run: Run) -> dict[str, Any]:
             repair_set = RepairSet(oracle_repairs(stage.policy, stage.processor, recipe.drafts, **sampling))
         if ranks().is_main_process:
             save_repair_set(repair_set.rows, run.folder / "oracle_repairs.jsonl")
+    else:
+        rows = [[row.id, row.prompt_with(system), row.draft, row.reference, row.repaired] for row in repair_set.rows]
+        run.log_rows(str(recipe.data), rows)
     trainer = fit_sft(
         stage.model,
         stage.processor,

@@ -143,11 +143,14 @@ def _repair_figures(summaries: dict[Path, Summary]) -> RepairFigures | None:
 def _note(recipe: dict[str, Any], run: Path, summary: Summary) -> str | None:
     """Why a run has no result on the page; None for one that has, and for the parts of a bench."""
     kind = recipe.get("kind")
-    if kind not in ("train", "evaluate", "repair-sft", "repair-rl"):
+    if kind not in ("train", "evaluate", "repair-sft", "repair-rl", "repair-check"):
         return None
     if not (run / "summary.json").is_file():
         step = max((row.step for row in _metrics(run)), default=0)
         return f"unfinished, at step {step}. The same command continues it."
+    if kind == "repair-check":
+        sentence = read_json(run / "summary.json").get("sentence", "")
+        return f"it has a page of its own, {run / 'repair_check.html'}. {sentence}"
     if kind in ("train", "evaluate"):
         if read_json(run / "summary.json").get("accuracy") is not None:
             return None

@@ -19,7 +19,7 @@ from difference_feedback.report.dose import Dose, MeasuredShare, load_dose
 from difference_feedback.report.dose_chart import dose_chart
 from difference_feedback.report.dose_verdict import CAVEAT, DoseVerdict, Placed, judge, times
 from difference_feedback.report.page_size import scaled
-from difference_feedback.report.repair_figures import UNCLEAN, repair_figures, reviews_of
+from difference_feedback.report.repair_figures import UNCLEAN, repair_figures, reviews_of, who_knows
 from difference_feedback.runs.check_repair import cost_of_run
 from difference_feedback.runs.folder import Run
 from difference_feedback.runs.jsonl import read_rows
@@ -42,7 +42,8 @@ def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
     rows = read_rows(run.folder / "repairs.jsonl")
     metrics = run.metrics()
     rounds = [row for row in metrics if row.get("kind") == "round"]
-    figures = repair_figures(rows, rounds, reviews_of(run.folder))
+    reviews = reviews_of(run.folder)
+    figures = repair_figures(rows, rounds, reviews)
     cost = step_cost(recipe, figures)
     dose, model = load_dose(), placed(recipe, figures, cost)
     verdict = judge(dose, model)
@@ -62,6 +63,7 @@ def finish_check(recipe: RepairCheckRecipe, run: Run) -> dict[str, Any]:
         "notes": [
             *verdict.notes,
             *_unknown_clean(run, figures),
+            *_both_judged(figures, rows, reviews),
             *_unknown_cost(recipe, figures),
             *_refusals(recipe, figures),
             *_audit_outages(recipe, rows),
@@ -185,7 +187,6 @@ def write_page(
     """One self-contained page. It loads nothing, and every text from data is escaped."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = files("difference_feedback.report").joinpath("repair_check.html.j2").read_text(encoding="utf-8")
-    reviews = reviews_of(path.parent)
     page = environment.from_string(template).render(
         summary=summary,
         verdict=verdict,
@@ -193,7 +194,7 @@ def write_page(
         chart=Markup(dose_chart(dose, model)),
         groups=[
             (title, [_example(row, path.parent) for row in of[:SHOWN]], len(of))
-            for title, of in _kinds(rows, reviews)
+            for title, of in _kinds(rows, reviews_of(path.parent))
             if of
         ],
         caveat=CAVEAT,
@@ -204,28 +205,19 @@ def write_page(
 
 def _kinds(rows: Sequence[Mapping[str, Any]], reviews: Mapping[str, bool]) -> list[tuple[str, list[Mapping[str, Any]]]]:
     """The repairs by what they show, each of another question first."""
-
-    def clean(row: Mapping[str, Any]) -> bool | None:
-        verdict = None if row.get("verdict") is None else row["verdict"] != UNCLEAN
-        return row.get("clean", reviews.get(str(row.get("audit")), verdict))
-
-    kinds: dict[str, list[Mapping[str, Any]]] = {
-        "Right and clean": [],
-        "Right, but not clean": [],
-        "Right; nobody has said whether it is clean": [],
-        "Wrong": [],
-    }
-    again: dict[str, list[Mapping[str, Any]]] = {title: [] for title in kinds}
+    source, is_clean = who_knows(rows, reviews)
     titles = {
         True: "Right and clean",
         False: "Right, but not clean",
-        None: "Right; nobody has said whether it is clean",
+        None: f"Right; {'people have not' if source == 'people' else 'nobody has'} said whether it is clean",
     }
+    kinds: dict[str, list[Mapping[str, Any]]] = {title: [] for title in [*titles.values(), "Wrong"]}
+    again: dict[str, list[Mapping[str, Any]]] = {title: [] for title in kinds}
     seen: set[tuple[str, str]] = set()
     for row in rows:
         if row["repair"] is None or row["right"] is None:
             continue
-        title = titles[clean(row)] if row["right"] else "Wrong"
+        title = titles[is_clean(row)] if row["right"] else "Wrong"
         (again if (title, row["question_id"]) in seen else kinds)[title].append(row)
         seen.add((title, row["question_id"]))
     return [(title, of + again[title]) for title, of in kinds.items()]
@@ -259,12 +251,27 @@ def _affordable(dose: Dose, model: Placed) -> float | None:
 
 
 def _unknown_clean(run: Run, figures: Mapping[str, Any]) -> list[str]:
-    """How to learn which right repairs are clean."""
-    if figures["clean_by"] is not None or not figures["right"]["count"]:
+    """How to learn which of the repairs that training would choose are clean."""
+    if not figures["usable"]["count"] or (figures["clean_chosen"] or {}).get("share") is not None:
         return []
     return [
-        f"Nobody has said which right repairs are clean. Run `difference-feedback annotate {run.folder}`, say it of "
-        "some, and give the same command again; or let an auditor say it: audit.auditor=endpoint and audit.endpoint."
+        f"Nobody has said which chosen repairs are clean. Run `difference-feedback annotate {run.folder}`, say it of "
+        f"{'more' if figures['clean_by'] else 'some'}, and give the same command again; or let an auditor say it: "
+        "audit.auditor=endpoint and audit.endpoint."
+    ]
+
+
+def _both_judged(
+    figures: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], reviews: Mapping[str, bool]
+) -> list[str]:
+    """How far people agree with the auditor, whose verdicts do not count where people's do."""
+    audited = [row for row in rows if row["right"] and row.get("verdict")]
+    if figures["clean_by"] != "people" or not audited:
+        return []
+    both = [reviews[row["audit"]] == (row["verdict"] != UNCLEAN) for row in audited if row["audit"] in reviews]
+    return [
+        f"People said of {figures['clean']['of']} right repairs whether they are clean, and they alone count. The "
+        f"auditor judged {len(audited)}; of {len(both)} that both judged, it says the same of {sum(both)}."
     ]
 
 

@@ -17,6 +17,8 @@ from difference_feedback.judges.intervals import clustered_interval
 from difference_feedback.runs.jsonl import Row, iterate_jsonl
 
 RepairRows = Sequence[Mapping[str, Any]]
+Knows = Callable[[Mapping[str, Any]], bool | None]
+"""Whether a right repair is clean; None: not known."""
 UNCLEAN = "unseen_evidence"
 """The verdict on a repair that states what the image does not show. The chart calls every other right repair clean."""
 
@@ -38,7 +40,7 @@ def repair_figures(
     costs = [row for row in repairs if row.get("edit_cost") is not None]
     right = [row for row in answered if row["right"]]
     chosen = [row for row in answered if row["chosen"]]
-    source, is_clean = _who_knows(right, reviews)
+    source, is_clean = who_knows(rows, reviews)
     usable = [{**of[0], "usable": any(row["chosen"] for row in of)} for of in judged.values()]
     compared = [row for row in answered if row.get("right_without_image") is not None and row["right"] is not None]
     counts = Counter(row["refused"] for row in rows if row["refused"])
@@ -79,22 +81,24 @@ def reviews_of(folder: Path) -> dict[str, bool]:
     return {name: 2 * sum(of) > len(of) for name, of in votes.items()}
 
 
-def _who_knows(
-    right: RepairRows, reviews: Mapping[str, bool]
-) -> tuple[str | None, Callable[[Mapping[str, Any]], bool | None]]:
-    """Who says whether right repairs are clean: the truth, or whoever has judged more of them, people or auditor."""
-    if any(row.get("clean") is not None for row in right):
-        return "truth", lambda row: row.get("clean")
-    by_people = sum(row.get("audit") in reviews for row in right)
-    by_auditor = sum(row.get("verdict") is not None for row in right)
-    if by_people and by_people >= by_auditor:
-        return "people", lambda row: reviews.get(str(row.get("audit")))
-    if by_auditor:
-        return "auditor", lambda row: None if row.get("verdict") is None else row["verdict"] != UNCLEAN
+def who_knows(rows: RepairRows, reviews: Mapping[str, bool]) -> tuple[str | None, Knows]:
+    """Who says whether right repairs are clean: the truth, else people, else the auditor. What others say is not used.
+
+    It is the first of them that knows it of a repair that training would choose, or else of any right one.
+    """
+    sources: dict[str, Knows] = {
+        "truth": lambda row: row.get("clean"),
+        "people": lambda row: reviews.get(str(row.get("audit"))),
+        "auditor": lambda row: None if row.get("verdict") is None else row["verdict"] != UNCLEAN,
+    }
+    for which in ("chosen", "right"):
+        for source, is_clean in sources.items():
+            if any(row[which] and is_clean(row) is not None for row in rows):
+                return source, is_clean
     return None, lambda _: None
 
 
-def _share(rows: Iterable[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], bool | None]) -> dict[str, Any]:
+def _share(rows: Iterable[Mapping[str, Any]], value: Knows) -> dict[str, Any]:
     """A share among the rows for which it is known, with its counts."""
     clusters: defaultdict[str, list[bool]] = defaultdict(list)
     for row in rows:

@@ -8,6 +8,7 @@ summary.json     the result; the run is finished once this file exists
 .lock, .holder   which process is at work here; see `runs.lock`
 """
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,21 +18,21 @@ import shutil
 import subprocess
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs import own_files
 from difference_feedback.runs.checkpoints import SEAL, newest_whole, rows_of, seal, step_of
 from difference_feedback.runs.first_rank import on_first_rank
 from difference_feedback.runs.jsonl import JsonLines, read_rows, to_json, write_jsonl
 from difference_feedback.runs.loading import dump_recipe
 from difference_feedback.runs.lock import check_held, hold
-from difference_feedback.runs.outputs import remove_leftovers, write_atomically
+from difference_feedback.runs.outputs import ESCAPE, remove_leftovers, write_atomically
 from difference_feedback.runs.recipes import Recipe
 from difference_feedback.runs.renamed import rename
 from difference_feedback.runs.terminal import Terminal, echo
@@ -103,6 +104,13 @@ class Run:
         """The rows of metrics.jsonl, without a last row that was cut off."""
         return read_rows(self.metrics_path)
 
+    def log_rows(self, source: str, rows: Sequence[Any], **values: Any) -> None:
+        """Log a hash of the rows that the run reads from `source`, and `values`, unless they are in metrics.jsonl.
+
+        All ranks make this call. Raises `DataError` where the run was interrupted, and had read other rows.
+        """
+        on_first_rank(lambda: self._log_rows(source, rows, values))
+
     def last_checkpoint(self) -> Path | None:
         """The newest whole checkpoint. All ranks make this call; the first one prints which newer ones are left out."""
         name = on_first_rank(self._last_checkpoint)
@@ -151,6 +159,17 @@ class Run:
                 "the run from its last checkpoint."
             )
         return summary
+
+    def _log_rows(self, source: str, rows: Sequence[Any], values: Mapping[str, Any]) -> None:
+        digest = hashlib.sha256(to_json(rows).encode(errors=ESCAPE)).hexdigest()[:12]
+        before = next((row for row in self.metrics() if row.get("kind") == "rows"), None)
+        if before is None:
+            self.log(step=0, kind="rows", rows=digest, **values)
+        elif before.get("rows", digest) != digest:
+            raise DataError(
+                f"{source}: its rows have changed since the run in {self.folder} read them: put them back, give "
+                "another --output, or --overwrite to start the run anew"
+            )
 
     def _last_checkpoint(self) -> str | None:
         checkpoint, left_out = newest_whole(self.checkpoints)

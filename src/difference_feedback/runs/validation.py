@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from difference_feedback.errors import ConfigError
 
 C = TypeVar("C")
+_FEW = 2
+"""Of at most so many keys in other sections, each may be the one that was meant. Many sections have a `model`."""
 
 
 def build_config(config_class: type[C], values: Mapping[str, Any], *, source: str = "trl", **fixed: Any) -> C:
@@ -68,19 +70,37 @@ def explain(kind: type[BaseModel], item: Mapping[str, Any], overridden: Mapping[
     """
     location = [str(part) for part in item["loc"]]
     key = ".".join(location)
-    origin = next(
-        (f"override {text!r}" for name, text in overridden.items() if key == name or key.startswith(name + ".")), source
-    )
+    *parents, last = location
+    place = ".".join(parents) if item["type"] == "missing" else key  # what an override made lacks the key
+    below = [name for name in overridden if name.startswith(f"{place}.")]
+    by = next((name for name in overridden if key == name or key.startswith(f"{name}.")), next(iter(below), None))
+    origin = source if by is None else f"override {overridden[by]!r}"
     if item["type"] == "extra_forbidden":
-        section = _section_at(kind, location[:-1])
-        return f"{origin}: unknown key {key!r}.{nearest(location[-1], section.model_fields)}"
+        elsewhere = [name for name in _keys(kind) if name.rpartition(".")[2] == last]
+        if 0 < len(elsewhere) <= _FEW:
+            return f"{origin}: unknown key {key!r}. Did you mean {' or '.join(map(repr, elsewhere))}?"
+        return f"{origin}: unknown key {key!r}.{nearest(last, _section_at(kind, parents).model_fields)}"
     if item["type"] == "missing":
         return f"{origin}: the key {key!r} is missing and has no default."
     if item["type"] == "model_type":
         needed = [name for name, field in _section_at(kind, location).model_fields.items() if field.is_required()]
         example = f", for example {key}.{needed[0]}=VALUE" if needed else ""
         return f"{origin}: {key}: got {describe(item['input'])}, wanted a mapping{example}."
-    return f"{origin}: {key}: got {describe(item['input'])}, wanted {_plain(item['msg'])}."
+    remedy = f": write {key}=VALUE" if below and isinstance(item["input"], Mapping) else ""
+    return f"{origin}: {key}: got {describe(item['input'])}, wanted {_plain(item['msg'])}{remedy}."
+
+
+def _keys(kind: type[BaseModel], place: str = "") -> Iterator[str]:
+    """The dotted keys of a recipe and of the sections in it. Sections that have names of the user's are left out."""
+    for name, field in kind.model_fields.items():
+        yield f"{place}{name}"
+        if (section := _section_of(field.annotation)) and typing.get_origin(field.annotation) is not dict:
+            yield from _keys(section, f"{place}{name}.")
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    options = [annotation, *typing.get_args(annotation)]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
 
 
 def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseModel]:
@@ -88,9 +108,7 @@ def _section_at(kind: type[BaseModel], location: Sequence[str]) -> type[BaseMode
     for part in location:
         if part not in kind.model_fields:  # the name of one section in a mapping
             continue
-        annotation = kind.model_fields[part].annotation
-        options = [annotation, *typing.get_args(annotation)]
-        kind = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), kind)
+        kind = _section_of(kind.model_fields[part].annotation) or kind
     return kind
 
 
