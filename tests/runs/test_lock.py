@@ -128,8 +128,10 @@ def test_without_locks_rows_are_added_and_nothing_waits_for_a_process_that_was_k
     rows = JsonLines(tmp_path / "rows.jsonl")
     child = os.fork()
     if child == 0:
-        rows.lock.acquire()
-        os._exit(9)
+        try:
+            JsonLines(rows.path).lock.acquire()
+        finally:
+            os._exit(9)
     os.waitpid(child, 0)
     with rows.lock:
         rows.append({"id": 1})
