@@ -130,6 +130,18 @@ def test_the_budget_counts_retries(server):
     assert "endpoint.max_requests: all 4 requests" in answers[-1].error
 
 
+@pytest.mark.parametrize(("rank", "ranks", "share"), [(0, 1, 5), (0, 2, 3), (1, 2, 2), (7, 8, 0)])
+def test_clients_and_ranks_share_one_budget(server, monkeypatch, rank, ranks, share):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    server.script = ["fine"]
+    clients = [client(server, max_requests=5) for _ in range(2)]
+    answers = [answer for chat in clients for answer in chat.ask([question(str(i)) for i in range(4)])]
+    assert sum(answer.texts == ["fine"] for answer in answers) == len(server.bodies) == share
+    assert client(server).ask([question()])[0].texts == ["fine"], "an endpoint without a limit is none of this"
+    assert client(server, max_requests=5, model="other").ask([question()])[0].texts == (["fine"] if share else None)
+
+
 def test_concurrency_is_bounded(server):
     server.script = [{"hang": 0.1}]
     start = time.monotonic()

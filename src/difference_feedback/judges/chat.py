@@ -21,6 +21,7 @@ from difference_feedback.judges.answer_cache import AnswerCache
 from difference_feedback.judges.keys import Secrets
 from difference_feedback.judges.picture_urls import PictureURLs
 from difference_feedback.judges.refused_fields import RefusedFields
+from difference_feedback.judges.request_budget import RequestBudget
 from difference_feedback.judges.wire import NoAnswer, choices_of, http_client, post
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_endpoint
@@ -102,6 +103,7 @@ class ChatClient:
         self._first_pause = first_pause
         self._key = os.environ[endpoint.api_key_env] if endpoint.api_key_env else "none"
         self._secrets = Secrets(endpoint)
+        self._budget = RequestBudget(endpoint)
         self._refused = RefusedFields(endpoint.url)
         self._has_warned = False
         self._cache = AnswerCache(endpoint.cache) if endpoint.cache else None
@@ -185,8 +187,8 @@ class ChatClient:
         url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         pause, reason, attempt, now = self._first_pause, "", 0, asyncio.get_running_loop().time
         while attempt <= self.endpoint.retries:
-            if self.endpoint.max_requests is not None and self.usage.sent >= self.endpoint.max_requests:
-                reason = f"endpoint.max_requests: all {self.endpoint.max_requests} requests are used up"
+            if not self._budget.take():
+                reason = f"endpoint.max_requests: all {self._budget.limit} requests of this process are used up"
                 self._warn(reason)
                 return ChatAnswer(None, reason)
             limit = min(self.endpoint.timeout, deadline - now())
