@@ -1,6 +1,9 @@
-"""Servers on loopback, a browser and a nano VLM, for tests of several folders."""
+"""Servers on loopback, a browser, a nano VLM and a file system without locks, for tests of several folders."""
 
 import copy
+import errno
+import fcntl
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -31,6 +34,16 @@ def openai_server(_served: OpenAIServer) -> OpenAIServer:
     """The shipped nano base behind OpenAI's chat routes: `.url` (ends in /v1), `.model`, and a fresh `.requests`."""
     _served.forget()
     return _served
+
+
+@pytest.fixture(params=[errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def no_locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without locks, as kernels say it."""
+
+    def refuse(*_: Any) -> None:
+        raise OSError(request.param, os.strerror(request.param))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
 
 
 @pytest.fixture

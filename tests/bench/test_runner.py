@@ -13,6 +13,7 @@ import pytest
 from filelock import FileLock
 from rich.progress import Progress
 
+from difference_feedback.bench import runner
 from difference_feedback.bench.cells import cells_of
 from difference_feedback.bench.results import load_results, mask_figures
 from difference_feedback.bench.runner import _show, run_bench
@@ -130,6 +131,12 @@ def test_a_killed_bench_goes_on_where_it_stopped(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime for path in root.rglob("*.log")} == logs
     with FileLock(root / ".lock"), pytest.raises(ConfigError, match=r"(?s)bench.*--output"):
         run_bench(recipe, root)
+
+
+def test_without_locks_cells_run_one_at_a_time(tmp_path: Path, no_locks: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "_run_missing", lambda plan, cells, root, jobs: jobs)
+    plan = build_recipe(BenchRecipe, parse_yaml(PLAN, "plan"))
+    assert run_bench(plan, tmp_path, jobs=3) == 1
 
 
 def test_a_running_cell_shows_its_step_and_seconds_or_those_of_its_repair_model(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from data.forms import base64_of, picture
 
 from difference_feedback.data import pictures
 from difference_feedback.data.dataset import load_data
+from difference_feedback.data.once import once_a_machine
 from difference_feedback.runs.sections import Data
 
 
@@ -25,6 +26,14 @@ def measured_by(path: str, rank: int, results: Any) -> None:
     colors = [image.getpixel((1, 1)) for question in loaded.questions() for image in question.images]
     problems = [str(problem) for problem in loaded.problems]
     results.put((len(measured), colors, problems, dict(loaded.notes), loaded.sizes, len(loaded.for_training())))
+
+
+def test_without_locks_each_rank_does_the_work_itself(
+    tmp_path: Path, no_locks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert once_a_machine("key", Path.touch) is None
 
 
 @pytest.mark.parametrize("inline", [False, True])

@@ -1,6 +1,7 @@
 """The chat client with a server that misbehaves, and its cache with a disk that fails."""
 
 import asyncio
+import json
 import multiprocessing
 import os
 import time
@@ -130,6 +131,18 @@ def test_the_budget_counts_retries(server):
     assert "endpoint.max_requests: all 4 requests" in answers[-1].error
 
 
+@pytest.mark.parametrize(("rank", "ranks", "share"), [(0, 1, 5), (0, 2, 3), (1, 2, 2), (7, 8, 0)])
+def test_clients_and_ranks_share_one_budget(server, monkeypatch, rank, ranks, share):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(ranks))
+    server.script = ["fine"]
+    clients = [client(server, max_requests=5) for _ in range(2)]
+    answers = [answer for chat in clients for answer in chat.ask([question(str(i)) for i in range(4)])]
+    assert sum(answer.texts == ["fine"] for answer in answers) == len(server.bodies) == share
+    assert client(server).ask([question()])[0].texts == ["fine"], "an endpoint without a limit is none of this"
+    assert client(server, max_requests=5, model="other").ask([question()])[0].texts == (["fine"] if share else None)
+
+
 def test_concurrency_is_bounded(server):
     server.script = [{"hang": 0.1}]
     start = time.monotonic()
@@ -137,15 +150,77 @@ def test_concurrency_is_bounded(server):
     assert time.monotonic() - start > 0.29  # three rounds of two
 
 
-def test_a_server_without_schemas_is_asked_without(server, capsys):
-    refusal = {"status": 400, "raw": '{"error": {"message": "response_format json_schema is not supported"}}'}
-    server.script = [refusal, "fine"]
+def refusal(status, message):
+    return {"status": status, "raw": json.dumps({"error": {"message": message}})}
+
+
+def forbidden(field):
+    """As a server that checks the form of a request says it."""
+    detail = {"type": "extra_forbidden", "loc": ["body", field], "msg": "Extra inputs are not permitted"}
+    return {"status": 422, "raw": json.dumps({"detail": [detail]})}
+
+
+UNSUPPORTED = (
+    "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
+)
+OWN_TEMPERATURE = (
+    "Unsupported value: 'temperature' does not support 0 with this model. Only the default (1) is supported."
+)
+OPTIONAL_FIELDS = [
+    (refusal(400, "response_format json_schema is not supported"), "response_format", "no JSON schema"),
+    (refusal(400, "This response_format type is unavailable now"), "response_format", "no JSON schema"),
+    (forbidden("response_format"), "response_format", "no JSON schema"),
+    (forbidden("seed"), "seed", "no seed"),
+    (refusal(400, UNSUPPORTED), "max_tokens", "max_completion_tokens instead"),
+    (refusal(400, OWN_TEMPERATURE), "temperature", "chooses its own"),
+]
+
+
+@pytest.mark.parametrize(("refused", "field", "line"), OPTIONAL_FIELDS)
+def test_what_a_server_does_not_take_is_left_out_from_then_on(server, capsys, refused, field, line):
+    server.script = [refused, "fine"]
+    chat = client(server, retries=0)
+    for text in ("first", "again"):
+        assert chat.ask([question(text, schema={"type": "object"}, seed=1)])[0].texts == ["fine"]
+    first, second, third = map(set, server.bodies)
+    assert first - second == first - third == {field}
+    assert second - first == ({"max_completion_tokens"} if field == "max_tokens" else set())
+    assert capsys.readouterr().err.count(line) == 1
+
+
+def test_fields_are_left_out_one_after_the_other(server):
+    server.script = [refusal(400, UNSUPPORTED), refusal(400, OWN_TEMPERATURE), "fine"]
+    assert client(server, retries=0, max_tokens=99).ask([question()])[0].texts == ["fine"]
+    assert server.bodies[-1].keys() == {"model", "messages", "n", "max_completion_tokens"}
+    assert server.bodies[-1]["max_completion_tokens"] == 99
+
+
+@pytest.mark.parametrize(
+    ("refused", "fields"),
+    [
+        (refusal(400, "'max_tokens' is too large: 512. The maximum context length is 400 tokens."), {}),
+        (refusal(400, "temperature must be in the range from 0 to 2"), {}),
+        (refusal(404, UNSUPPORTED), {}),
+        (refusal(400, OWN_TEMPERATURE), {"token_ids": True}),
+        (forbidden("seed"), {"token_ids": True}),
+    ],
+)
+def test_a_refused_value_and_what_shapes_samples_change_no_later_request(server, capsys, refused, fields):
+    server.script = [refused, "fine"]
     chat = client(server)
-    schema = {"type": "object"}
-    assert chat.ask([question(schema=schema)])[0].texts == ["fine"]
-    assert chat.ask([question("again", schema=schema)])[0].texts == ["fine"]
-    assert ["response_format" in body for body in server.bodies] == [True, False, False]
-    assert capsys.readouterr().err.count("accepts no JSON schema") == 1
+    [failed], [answered] = (chat.ask([question(text, seed=1, **fields)]) for text in ("first", "again"))
+    assert failed.texts is None
+    assert answered.texts == ["fine"]
+    assert server.bodies[0].keys() == server.bodies[1].keys()
+    assert capsys.readouterr().err.count("stays without an answer: HTTP 4") == 1
+
+
+def test_the_first_failure_for_good_is_printed_once_for_a_client(server, capsys):
+    server.script = [{"status": 401, "raw": '{"error": {"message": "bad key"}}'}]
+    client(server).ask([question(str(i)) for i in range(3)])
+    assert capsys.readouterr().err.splitlines() == [
+        f"{server.url}: a question stays without an answer: HTTP 401: bad key"
+    ]
 
 
 def test_it_can_be_called_where_a_loop_is_running(server):

@@ -3,12 +3,20 @@
 `tests/benchmarks` runs the harness itself.
 """
 
+import asyncio
 import json
 import re
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+import requests
+from servers.unruly_server import UnrulyServer, unruly
 from typer.testing import CliRunner
 
 from difference_feedback.cli import app
@@ -16,8 +24,8 @@ from difference_feedback.errors import ConfigError
 from difference_feedback.judges.intervals import mean_interval, wilson_interval
 from difference_feedback.policy.benchmark_answers import in_form, until
 from difference_feedback.policy.benchmarks import NAMES, as_share, place_for
-from difference_feedback.policy.harness import find_harness, harness_environment
-from difference_feedback.policy.harness_worker import as_verdict, chosen_metric
+from difference_feedback.policy.harness import check_judge, find_harness, harness_environment
+from difference_feedback.policy.harness_worker import JudgeWatch, Worker, as_verdict, chosen_metric
 from difference_feedback.report.benchmarks import PAPER, TITLES, benchmark_table
 from difference_feedback.report.collect import load_report
 from difference_feedback.report.data import BenchmarkScore
@@ -147,6 +155,105 @@ def test_without_a_judge_the_harness_knows_no_server_and_no_key() -> None:
     judged = harness_environment(user | {"JUDGE_KEY": "its own"}, judge)
     assert (judged["OPENAI_API_URL"], judged["MODEL_VERSION"]) == (judge.url, "big")
     assert judged["OPENAI_API_KEY"] == "its own"
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[JudgeWatch, UnrulyServer]]:
+    """The watch over a judge on loopback, as the harness's process has it."""
+    for kind in (requests.Session, httpx.Client, httpx.AsyncClient):
+        monkeypatch.setattr(kind, "send", kind.send)  # put back at the end
+    with unruly() as server:
+        yield JudgeWatch(server.url), server
+
+
+def by_requests(url: str, body: object) -> int:
+    return requests.post(url, json=body, timeout=5).status_code
+
+
+def by_httpx(url: str, body: object) -> int:
+    return httpx.post(url, json=body).status_code
+
+
+def by_httpx_async(url: str, body: object) -> int:
+    async def ask() -> int:
+        async with httpx.AsyncClient() as client:
+            return (await client.post(url, json=body)).status_code
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("post", [by_requests, by_httpx, by_httpx_async])
+@pytest.mark.parametrize("fault", [{"status": 404}, {"status": 429}, {"wire": b"no HTTP at all\r\n\r\n"}], ids=str)
+def test_a_judge_that_fails_is_noted_until_the_same_question_is_answered(
+    watch: tuple[JudgeWatch, UnrulyServer], post: Callable[[str, object], int], fault: dict[str, object]
+) -> None:
+    judge, server = watch
+    server.script = [fault, "0", "1"]
+    url = f"{server.url}/chat/completions"
+    with suppress(Exception):  # as tasks do
+        post(url, {"question": 1})
+    assert post(url, {"question": 2}) == 200
+    [reason] = judge.failures.values()  # the answer to another question does not mend it
+    assert str(fault.get("status", "")) in reason
+    assert post(url, {"question": 1}) == 200
+    assert not judge.failures
+
+
+@pytest.mark.parametrize("post", [by_requests, by_httpx, by_httpx_async])
+def test_a_task_that_posts_to_the_base_url_reaches_the_judge(
+    watch: tuple[JudgeWatch, UnrulyServer], post: Callable[[str, object], int]
+) -> None:
+    _, server = watch
+    server.script = ["1"]
+    for base in (server.url, f"{server.url}/", f"{server.url}/chat/completions"):
+        post(base, {})
+    assert server.paths == ["/v1/chat/completions"] * 3
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 200])
+def test_a_judge_that_refuses_is_found_before_the_model_is_loaded(status: int) -> None:
+    with unruly() as server:
+        server.script = [{"status": status}] if status != 200 else ["yes"]
+        refusal = pytest.raises(ConfigError, match=rf"judge: {server.url}.*HTTP {status}.*judge\.model")
+        with refusal if status in (400, 401, 403, 404) else nullcontext():
+            check_judge(Endpoint(url=server.url, model="m"))
+
+
+class JudgedTask:
+    """Stands for a task that takes a judge that fails for the verdict "wrong"."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def process_results(self) -> float:
+        try:
+            return float(requests.post(self.url, json={}, timeout=5).status_code == 200)
+        except requests.RequestException:
+            return 0.0
+
+    def aggregation(self) -> dict[str, object]:
+        return {"accuracy": None}
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [("1", "1.0"), ({"status": 401}, "its judge failed (HTTP 401; without an answer: 1)")]
+)
+def test_a_score_is_left_out_where_its_judge_failed(
+    watch: tuple[JudgeWatch, UnrulyServer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: Any, expected: str
+) -> None:
+    judge, server = watch
+    server.script = [step]
+    (tmp_path / "answers.jsonl").touch()
+    worker = Worker.__new__(Worker)  # without the harness
+    worker.guard, worker.watch, worker.tasks = SimpleNamespace(), judge, {"task": JudgedTask(server.url)}
+
+    def evaluated(task: str, *_: object) -> dict[str, object]:
+        verdict = worker.tasks[task].process_results()
+        return {"results": {task: {"accuracy,none": verdict}}, "samples": {task: [{"doc_id": 0, "accuracy": verdict}]}}
+
+    monkeypatch.setattr(worker, "_evaluate", evaluated)
+    scored = worker.score("task", str(tmp_path), None)
+    assert str(scored.get("left_out", scored.get("value"))) == expected
 
 
 def test_mistakes_name_the_place_and_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 from difference_feedback.cli import _message
 from difference_feedback.errors import ConfigError
 from difference_feedback.runs.folder import Run
+from difference_feedback.runs.jsonl import JsonLines
 from difference_feedback.runs.lock import check_free, hold, holding
 from difference_feedback.runs.recipes import EvaluateRecipe
 
@@ -119,6 +120,25 @@ def test_a_file_system_without_locks_is_reported_once_and_the_run_goes_on(
         second.release()
         first.release()
     monkeypatch.undo()
+
+
+def test_without_locks_rows_are_added_and_nothing_waits_for_a_process_that_was_killed(
+    tmp_path: Path, no_locks: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = JsonLines(tmp_path / "rows.jsonl")
+    child = os.fork()
+    if child == 0:
+        try:
+            JsonLines(rows.path).lock.acquire()
+        finally:
+            os._exit(9)
+    os.waitpid(child, 0)
+    with rows.lock:
+        rows.append({"id": 1})
+    JsonLines(rows.path).append({"id": 2})
+    hold(tmp_path).release()
+    assert [row.values["id"] for row in rows.read()[0]] == [1, 2]
+    assert capsys.readouterr().err.count(f"{tmp_path}: this file system has no locks") == 1
 
 
 def test_a_folder_that_cannot_be_made_or_written_is_one_sentence(tmp_path: Path) -> None:

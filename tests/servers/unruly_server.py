@@ -28,6 +28,7 @@ class UnrulyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.script: list[Step] = []
         self.bodies: list[dict[str, Any]] = []
+        self.paths: list[str] = []
         self.headers: list[dict[str, str]] = []
         self.stopping = threading.Event()
         self.turn = threading.Lock()
@@ -48,6 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         with server.turn:
             server.bodies.append(body)
+            server.paths.append(self.path)
             server.headers.append({name.lower(): value for name, value in self.headers.items()})
             step = server.script.pop(0) if len(server.script) > 1 else server.script[0]
         if isinstance(step, str):

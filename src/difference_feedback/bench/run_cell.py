@@ -10,8 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from difference_feedback.bench.base import measure, train_upper_bound
 from difference_feedback.bench.cells import Cell
 from difference_feedback.bench.drift import kl_from_start
@@ -26,6 +24,7 @@ from difference_feedback.repair.rl import train_rl
 from difference_feedback.repair.sft import train_sft
 from difference_feedback.runs.folder import SHARED, Run
 from difference_feedback.runs.jsonl import to_json
+from difference_feedback.runs.kernel_lock import KernelLock
 from difference_feedback.runs.loading import fingerprint
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.runs.recipes import (
@@ -127,7 +126,7 @@ def _shared(recipe: Recipe, root: Path, name: str, make: Callable[[Run], Any]) -
         of_any_place = recipe.model_copy(update={"model": model[0].lstrip("/")})
         folder = root / "shared" / f"{name}-{fingerprint(of_any_place)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{folder}.lock"):
+    with KernelLock(f"{folder}.lock"):
         with FlopMeter() as meter:
             run = _CountedRun(folder, recipe, meter)
             if not run.finished:

@@ -31,7 +31,8 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
     """Run the cells of `plan` that `root`/results.jsonl does not hold yet, `jobs` at a time; return the plan's rows.
 
     `only` runs the cells of these methods alone. Each cell is a run in a folder below `root`/cells and continues from
-    its last checkpoint. Models that cells share are below `root`/shared. A cell that fails or is killed stops no
+    its last checkpoint. Models that cells share are below `root`/shared. Without locks, which make other cells wait for
+    such a model, one cell runs at a time. A cell that fails or is killed stops no
     other: whichever needs its shared model next makes it. The error at the end names all that failed.
 
     Raises `ConfigError` for a plan that contradicts itself, for a cell that cannot run (before the first one runs), and
@@ -43,9 +44,9 @@ def run_bench(plan: BenchRecipe, root: Path, jobs: int = 1, only: Collection[str
     check_plan(plan, todo)
     if todo:  # a finished bench need not import TRL
         check_settings(plan, todo)
-    with holding(root):
+    with holding(root) as held:
         write_atomically(root / "config.yaml", dump_recipe(plan))
-        return _run_missing(plan, cells, root, jobs)
+        return _run_missing(plan, cells, root, jobs if held.is_locked else 1)
 
 
 def _run_missing(plan: BenchRecipe, cells: Sequence[Cell], root: Path, jobs: int) -> list[ResultRow]:

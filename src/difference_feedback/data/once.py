@@ -13,14 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from difference_feedback.errors import ConfigError
+from difference_feedback.runs.kernel_lock import KernelLock
 from difference_feedback.runs.outputs import TEMPORARY, naming
 
 
 def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
     """The folder that `write` has filled in the first process that came; None where there is a single process.
+
+    It is None, too, where the file system has no locks: then each process does the work itself.
 
     Processes of one launch have the same parent and the same `MASTER_PORT`; `key` tells apart what they make. The
     folder is removed when the process that filled it ends. Where `write` raises, the next process tries again.
@@ -34,7 +35,9 @@ def once_a_machine(key: Any, write: Callable[[Path], None]) -> Path | None:
     if base.stat().st_uid != os.getuid():
         raise ConfigError(f"{base} belongs to somebody else: set TMPDIR to a folder of your own.")
     folder = base / name
-    with FileLock(base / f"{name}.lock"):
+    with KernelLock(base / f"{name}.lock") as is_locked:
+        if not is_locked:
+            return None
         if not (folder / "done").is_file():
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,8 @@ from PIL import Image
 from difference_feedback.judges.answer_cache import AnswerCache
 from difference_feedback.judges.keys import Secrets
 from difference_feedback.judges.picture_urls import PictureURLs
+from difference_feedback.judges.refused_fields import RefusedFields
+from difference_feedback.judges.request_budget import RequestBudget
 from difference_feedback.judges.wire import NoAnswer, choices_of, http_client, post
 from difference_feedback.runs.sections import Endpoint
 from difference_feedback.runs.servers import check_endpoint
@@ -102,7 +103,9 @@ class ChatClient:
         self._first_pause = first_pause
         self._key = os.environ[endpoint.api_key_env] if endpoint.api_key_env else "none"
         self._secrets = Secrets(endpoint)
-        self._takes_schemas = True
+        self._budget = RequestBudget(endpoint)
+        self._refused = RefusedFields(endpoint.url)
+        self._has_warned = False
         self._cache = AnswerCache(endpoint.cache) if endpoint.cache else None
         self._pictures = PictureURLs(endpoint.max_pixels)
 
@@ -184,32 +187,29 @@ class ChatClient:
         url = f"{self.endpoint.url.rstrip('/')}/chat/completions"
         pause, reason, attempt, now = self._first_pause, "", 0, asyncio.get_running_loop().time
         while attempt <= self.endpoint.retries:
-            if self.endpoint.max_requests is not None and self.usage.sent >= self.endpoint.max_requests:
-                return ChatAnswer(None, f"endpoint.max_requests: all {self.endpoint.max_requests} requests are used up")
+            if not self._budget.take():
+                reason = f"endpoint.max_requests: all {self._budget.limit} requests of this process are used up"
+                self._warn(reason)
+                return ChatAnswer(None, reason)
             limit = min(self.endpoint.timeout, deadline - now())
             if limit <= 0:
                 return ChatAnswer(None, reason or "the time limit ended before the request was sent")
             self.usage.sent += 1
-            schema = request.schema if self._takes_schemas else None
+            body = self._refused.left_out(self._body(request, messages), request.token_ids)
             try:
                 async with asyncio.timeout(limit):  # of the whole request: a server may send a byte now and then
-                    values = await post(client, url, self._key, self._body(request, messages, schema))
+                    values = await post(client, url, self._key, body)
                 return self._read_answer(values, request)
             except TimeoutError:
                 refuse_dead_server(self.endpoint.url)
                 reason, wait = f"no answer within {limit:.0f} seconds", 0.0
             except NoAnswer as error:
                 refuse_dead_server(self.endpoint.url)
-                if schema is not None and error.status == 400 and re.search("response_format|json_schema", str(error)):
-                    self._takes_schemas = False
-                    print(
-                        f"{self.endpoint.url} accepts no JSON schema. Requests are sent without one, and answers are "
-                        "still checked here.",
-                        file=sys.stderr,
-                    )
-                    continue  # repeat this attempt without the schema
+                if self._refused.learn(error, body, request.token_ids):
+                    continue  # repeat this attempt without the field
                 reason, wait = self._short(str(error)), error.wait
                 if not error.again:
+                    self._warn(reason)
                     return ChatAnswer(None, reason)
             attempt += 1
             wait = min(max(wait, pause), LONGEST_PAUSE)
@@ -218,6 +218,12 @@ class ChatClient:
                 self.usage.retries += 1
                 await asyncio.sleep(max(0.0, min(wait, deadline - now())))
         return ChatAnswer(None, reason)
+
+    def _warn(self, reason: str) -> None:
+        """Print the first reason that another attempt would not mend: without it, all that shows is a count."""
+        if not self._has_warned:
+            self._has_warned = True
+            print(f"{self.endpoint.url}: a question stays without an answer: {reason}", file=sys.stderr)
 
     def _read_answer(self, values: Any, request: ChatRequest) -> ChatAnswer:
         """What the server sent, without the endpoint's secrets. Raises `NoAnswer` where it is no completion."""
@@ -235,9 +241,7 @@ class ChatClient:
         text = " ".join("".join(sign if sign.isprintable() else " " for sign in text).split())
         return text if len(text) <= 200 else text[:200] + "…"
 
-    def _body(
-        self, request: ChatRequest, messages: list[dict[str, Any]], schema: dict[str, Any] | None
-    ) -> dict[str, Any]:
+    def _body(self, request: ChatRequest, messages: list[dict[str, Any]]) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.endpoint.model,
             "messages": messages,
@@ -247,8 +251,8 @@ class ChatClient:
         }
         if request.seed is not None:
             body["seed"] = request.seed
-        if schema is not None:
-            named = {"name": "answer", "schema": schema, "strict": True}
+        if request.schema is not None:
+            named = {"name": "answer", "schema": request.schema, "strict": True}
             body["response_format"] = {"type": "json_schema", "json_schema": named}
         if request.logit_bias:
             body["logit_bias"] = {str(token): bias for token, bias in request.logit_bias.items()}

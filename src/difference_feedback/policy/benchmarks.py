@@ -30,7 +30,7 @@ from difference_feedback.models.processor import context_of, load_config
 from difference_feedback.models.ranks import ranks, say_idle_devices
 from difference_feedback.policy.benchmark_answers import answer_requests, longest_answer
 from difference_feedback.policy.evaluation import cut_off_note
-from difference_feedback.policy.harness import Harness, find_harness
+from difference_feedback.policy.harness import Harness, check_judge, find_harness
 from difference_feedback.policy.harness_worker import ANSWERS, IMAGES, REQUESTS
 from difference_feedback.runs.check import check
 from difference_feedback.runs.first_rank import is_first_rank, on_first_rank
@@ -130,6 +130,9 @@ def run_benchmarks(
         def ask(do: str, **values: Any) -> dict[str, Any]:
             return on_first_rank(lambda: worker.ask(do, **values) if worker else {}, _PATIENCE)
 
+        if recipe.judge is not None:
+            judge = recipe.judge
+            on_first_rank(lambda: check_judge(judge))
         tasks = [(task, Run(folder / task.name, task.recipe, overwrite=overwrite)) for task in _tasks(recipe, ask)]
         pending = [(task, run) for task, run in tasks if not run.finished]
         model_type = load_config(recipe.model).model_type

@@ -5,6 +5,7 @@ It has the tasks, their data, their prompts and their scores. It never holds the
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from difference_feedback.errors import ConfigError, DataError, DifferenceFeedbackError
+from difference_feedback.judges.chat import ChatClient, ChatRequest
 from difference_feedback.policy import harness_worker
 from difference_feedback.runs.packages import is_installed
 from difference_feedback.runs.sections import Endpoint
@@ -133,6 +135,20 @@ class Harness:
         status = self._process.wait()
         tail = "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         return f"The harness ended with exit status {status}. The end of {self.log}:\n{tail}"
+
+
+def check_judge(judge: Endpoint) -> None:
+    """Raise `ConfigError` where the judge refuses a question, for its url, its model or its key.
+
+    A judge that gives no answer for another reason may do so later.
+    """
+    once = judge.model_copy(update={"cache": None, "retries": 0})
+    [answer] = ChatClient(once).ask([ChatRequest([{"role": "user", "content": "Is 2 more than 1? Answer yes or no."}])])
+    if answer.error and re.match(r"HTTP 40[0134]\b", answer.error):
+        raise ConfigError(
+            f"judge: {judge.url}: {judge.model} answers no question ({answer.error}): correct judge.url, "
+            "judge.model or judge.api_key_env."
+        )
 
 
 def harness_environment(environment: Mapping[str, str], judge: Endpoint | None) -> dict[str, str]:

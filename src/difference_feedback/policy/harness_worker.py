@@ -4,7 +4,8 @@ One JSON object a line comes in on stdin, `{"do": ..., ...}`, and one goes out f
 writes what a task asks to its folder, `score` reads the answers there and has the harness score them. What cannot be
 done comes back as `{"refused": what, "why": ...}`. All that the harness prints goes to stderr.
 
-While answers are scored no server is asked but `judge`. Where the harness would ask another, its score is left out.
+While answers are scored no server is asked but `judge`. Where the harness would ask another, or the judge fails, its
+score is left out: tasks take a judge that failed for the verdict "wrong".
 """
 
 import argparse
@@ -17,7 +18,7 @@ import sys
 import traceback
 import urllib.request
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,65 @@ class Guard:
             raise JudgeNeeded(self.asked)
 
 
+class JudgeWatch:
+    """What the harness asks its judge by `requests` and by `httpx`, and what failed there.
+
+    Some tasks post to the base url where others add the route; the watch adds it.
+    """
+
+    def __init__(self, judge: str) -> None:
+        import httpx
+        import requests
+
+        self._base = judge.rstrip("/")
+        self.failures: dict[Any, str] = {}
+        """The body of each question that got no answer -> why. A later attempt that goes well takes it out."""
+        send_request, send, send_async = requests.Session.send, httpx.Client.send, httpx.AsyncClient.send
+
+        def watched_request(session: Any, request: Any, **named: Any) -> Any:
+            request.url = self._with_route(request.url)
+            with self._noting(request.url, request.body) as note:
+                return note(send_request(session, request, **named))
+
+        def watched(client: Any, request: Any, **named: Any) -> Any:
+            request.url = httpx.URL(self._with_route(str(request.url)))
+            with self._noting(str(request.url), request.read()) as note:
+                return note(send(client, request, **named))
+
+        async def watched_async(client: Any, request: Any, **named: Any) -> Any:
+            request.url = httpx.URL(self._with_route(str(request.url)))
+            with self._noting(str(request.url), await request.aread()) as note:
+                return note(await send_async(client, request, **named))
+
+        requests.Session.send = watched_request  # type: ignore[method-assign]
+        httpx.Client.send = watched  # type: ignore[method-assign]
+        httpx.AsyncClient.send = watched_async  # type: ignore[method-assign]
+
+    def _with_route(self, url: str) -> str:
+        return f"{self._base}/chat/completions" if url.rstrip("/") == self._base else url
+
+    @contextmanager
+    def _noting(self, url: str, body: Any) -> Iterator[Callable[[Any], Any]]:
+        """`note` takes the reply, and returns it."""
+        failed = "no answer"
+
+        def note(reply: Any) -> Any:
+            nonlocal failed
+            failed = f"HTTP {reply.status_code}" if reply.status_code >= 400 else ""
+            return reply
+
+        try:
+            yield note
+        except Exception as error:
+            failed = type(error).__name__
+            raise
+        finally:
+            if failed and url.startswith(self._base):
+                self.failures[body] = failed
+            else:
+                self.failures.pop(body, None)
+
+
 class Worker:
     """The tasks that were loaded, and what is asked about them."""
 
@@ -89,6 +149,7 @@ class Worker:
         from lmms_eval.tasks import TaskManager
 
         self.guard = Guard(judge)
+        self.watch = JudgeWatch(judge) if judge else None
         self.manager = TaskManager()
         self.tasks: dict[str, Any] = {}
         self.hub: str | None = None
@@ -193,6 +254,8 @@ class Worker:
         """The harness's own scores of the answers in the folder; without them `left_out` says why."""
         recorder = Recorder(Path(folder), self.tasks[task], answers=read_answers(Path(folder)))
         self.guard.closed, self.guard.asked = True, ""
+        failures = self.watch.failures if self.watch else {}
+        failures.clear()
         process = self.tasks[task].process_results
 
         def guarded(*arguments: Any, **named: Any) -> Any:
@@ -212,6 +275,9 @@ class Worker:
         finally:
             self.guard.closed = False
             self.tasks[task].process_results = process
+        if failures:
+            why = next(iter(failures.values()))
+            return {"left_out": f"its judge failed ({why}; without an answer: {len(failures)})"}
         return chosen_metric(list(self.tasks[task].aggregation()), results["results"][task], results["samples"][task])
 
     def _evaluate(self, task: str, recorder: Any, limit: int | None, folder: str) -> Any:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from filelock import FileLock
 from rich.console import Console
 
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.runs.json_values import HALF_PAIR, field_with_half_pair, parse_line
+from difference_feedback.runs.kernel_lock import KernelLock
 from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import ESCAPE, check_output, explain, is_stdout, write_atomically
 
@@ -41,14 +41,14 @@ class RowProblem:
 
 
 class JsonLines:
-    """A file that several threads and processes append to without losing a row.
+    """A file that several threads and processes append to without losing a row, if its file system has locks.
 
     `lock` can be held over several calls, by one thread at a time.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.lock = FileLock(f"{os.path.realpath(path)}.lock")
+        self.lock = KernelLock(f"{os.path.realpath(path)}.lock")
 
     def append(self, *rows: Mapping[str, Any]) -> None:
         """Add rows, all of them or none. They are on the disk when this returns.

@@ -4,7 +4,6 @@
 .holder    the process that holds the lock, for the message to others: {"pid", "host"}
 """
 
-import errno
 import json
 import os
 import socket
@@ -12,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import Timeout
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.runs.kernel_lock import KernelLock
 from difference_feedback.runs.outputs import write_atomically
-from difference_feedback.runs.terminal import Terminal
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 LOCK, HOLDER = ".lock", ".holder"
 PATIENCE = 1.0  # seconds: the children of a process that was killed may live a moment longer
 
@@ -26,11 +24,16 @@ PATIENCE = 1.0  # seconds: the children of a process that was killed may live a 
 class FolderLock:
     """This process's hold on a folder. `hold` makes it."""
 
-    def __init__(self, folder: Path, lock: BaseFileLock | None) -> None:
+    def __init__(self, folder: Path, lock: KernelLock | None) -> None:
         self.folder = folder
         self.count = 0
         self._lock = lock
         self._file = os.stat(folder / LOCK) if lock else None
+
+    @property
+    def is_locked(self) -> bool:
+        """False where the file system has no locks."""
+        return self._lock is not None
 
     @property
     def is_in_place(self) -> bool:
@@ -91,7 +94,7 @@ def check_free(folder: Path) -> None:
 
 
 @contextmanager
-def holding(folder: Path) -> Iterator[None]:
+def holding(folder: Path) -> Iterator[FolderLock]:
     """`hold` for as long as the work inside lasts. The folder is made first."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -99,37 +102,26 @@ def holding(folder: Path) -> Iterator[None]:
         raise ConfigError(f"{folder}: {error.strerror}: give --output a folder that can be made.") from None
     held = hold(folder)
     try:
-        yield
+        yield held
     finally:
         held.release()
 
 
-def _lock(folder: Path) -> BaseFileLock | None:
+def _lock(folder: Path) -> KernelLock | None:
+    lock = KernelLock(folder / LOCK, by_thread=False)
     try:
-        lock = _kernel_lock(folder / LOCK)
-        lock.acquire(timeout=PATIENCE)
+        if not lock.acquire(PATIENCE):
+            return None
     except Timeout:
         raise ConfigError(
             f"{folder}: another run is at work there{_holder(folder)}: wait for it, end it, or give another --output."
         ) from None
-    except (OSError, NotImplementedError) as error:
-        if isinstance(error, OSError) and error.errno not in NO_LOCKS:
-            place = folder / LOCK if os.path.lexists(folder / LOCK) else folder
-            raise ConfigError(f"{place}: {error.strerror}: give --output a folder that can be written to.") from None
-        Terminal(stderr=True, emoji=False, soft_wrap=True).print(
-            f"{folder}: this file system has no locks ({error}): start no second run in this folder.", markup=False
-        )
-        return None
+    except OSError as error:
+        place = folder / LOCK if os.path.lexists(folder / LOCK) else folder
+        raise ConfigError(f"{place}: {error.strerror}: give --output a folder that can be written to.") from None
     with suppress(DataError):  # a full disk: the lock is what counts
         write_atomically(folder / HOLDER, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
     return lock
-
-
-def _kernel_lock(path: Path) -> BaseFileLock:
-    try:  # a marker file in place of a lock would outlive a process that was killed
-        return FileLock(path, thread_local=False, fallback_to_soft=False)
-    except TypeError:  # versions that have no such marker
-        return FileLock(path, thread_local=False)
 
 
 def _holder(folder: Path) -> str:

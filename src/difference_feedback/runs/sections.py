@@ -77,7 +77,7 @@ class Endpoint(Section):
     retries: Annotated[int, Field(ge=0, le=100)] = 4
     """Further attempts after 429, 5xx, a time-out or a broken connection, with growing pauses."""
     max_requests: PositiveInt | None = None
-    """Budget of a run: requests sent, retries included. None: no limit."""
+    """Requests that one start of a command may send, retries included; its ranks share them. None: no limit."""
     max_tokens: PositiveInt = 512
     """Longest answer."""
     max_pixels: PositiveInt = 1_003_520
