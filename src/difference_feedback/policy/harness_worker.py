@@ -113,9 +113,9 @@ class JudgeWatch:
             with self._noting(str(request.url), await request.aread()) as note:
                 return note(await send_async(client, request, **named))
 
-        requests.Session.send = watched_request  # type: ignore[method-assign]
-        httpx.Client.send = watched  # type: ignore[method-assign]
-        httpx.AsyncClient.send = watched_async  # type: ignore[method-assign]
+        requests.Session.send = watched_request  # type: ignore[method-assign, assignment]
+        httpx.Client.send = watched  # type: ignore[method-assign, assignment]
+        httpx.AsyncClient.send = watched_async  # type: ignore[method-assign, assignment]
 
     def _with_route(self, url: str) -> str:
         return f"{self._base}/chat/completions" if url.rstrip("/") == self._base else url
