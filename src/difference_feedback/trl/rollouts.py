@@ -58,6 +58,23 @@ def unjudged(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor) -> to
     return (missing & (weights != 0)).any(dim=1) | missing.all(dim=1)
 
 
+def half_judged(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor, names: Sequence[str]) -> str | None:
+    """What to say about a batch in which every answer has a number, and none has those of all functions that decide.
+
+    None for other batches. Functions that each grade the rows of one task bring it about, and so does a judge's outage.
+    """
+    missing, decides = torch.isnan(rewards_per_func), (reward_weights != 0).tolist()
+    if missing.all(dim=1).any() or not unjudged(rewards_per_func, reward_weights).all():
+        return None
+    silent = [name for name, none, by in zip(names, missing.any(dim=0).tolist(), decides, strict=True) if none and by]
+    return (
+        f"No answer of this batch is judged, so nothing is learned from it: each lacks a number from one of the reward "
+        f"functions {', '.join(silent)}, which returned None. If these grade different tasks, let one function choose "
+        "by the row's task, or return 0.0 where a function does not apply. If one is a judge, look at its server. "
+        "This is said once; `unjudged` counts on."
+    )
+
+
 def annotated_answers(examples: Sequence[dict[str, Any]], column: str | None) -> list[str | None]:
     """The annotated answer of each row; None where there is none. Raises `DataError` when the column is missing."""
     if column is None:
