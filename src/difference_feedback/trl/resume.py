@@ -134,7 +134,7 @@ class GoOn(TrainerCallback):
 
     def save(self, checkpoint: Path, loss: float) -> None:
         """Write the sums to a checkpoint's folder; `loss` is that since the last row, the mean over ranks."""
-        names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens")
+        names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens", "_step")
         sums = {name: getattr(self.trainer, name) for name in names if hasattr(self.trainer, name)}
         metrics = getattr(self.trainer, "_metrics", {}).get("train", {})
         sums["_metrics"] = {name: [float(value) for value in values] for name, values in metrics.items()}
@@ -229,7 +229,9 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows, LeanUpdate):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        # The product, of checkpoints of the release before, is wrong after an epoch that ended on a part of a step.
+        product = self.state.global_step * self.args.gradient_accumulation_steps
+        self._step = self._go_on.sums.get("_step", product)
         generator = getattr(self._train_sampler, "generator", None)
         if generator is not None:
             for _ in range(int(self.state.epoch or 0)):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from trl.chat_template_utils import parse_response
 
 from difference_feedback.data.conversations import split_images
 from difference_feedback.errors import DataError
@@ -140,6 +141,18 @@ def sample_repairs(
         usable[row], reasons = usable_repairs(repairs, num_repairs, limits, request.draft_ids)
         refused += reasons
     return usable, refused
+
+
+def completions_of(
+    trainer: Any, batch: Mapping[str, torch.Tensor], rows: Sequence[int], token_ids: Sequence[list[int]]
+) -> list[list[dict[str, Any]]]:
+    """Repairs of `rows` of TRL's batch, as reward functions get rollouts: TRL parses these where a tokenizer says how."""
+    tokenizer = trainer._tokenizer
+    if all(getattr(tokenizer, name, None) is None for name in ("response_template", "response_schema")):
+        texts = trainer.processing_class.batch_decode(list(token_ids), skip_special_tokens=True)
+        return [[{"role": "assistant", "content": text}] for text in texts]
+    prompts = [batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist() for row in rows]
+    return [[parse_response(tokenizer, ids, prefix=prompt)] for ids, prompt in zip(token_ids, prompts, strict=True)]
 
 
 def keep_to_text(trainer: Any) -> Limits:
