@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from PIL import Image
 from trl import GRPOConfig
 from trl.chat_template_utils import qwen3_template
 from trl_world import (
@@ -25,6 +28,7 @@ from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.method.cost import ledger
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
+from difference_feedback.trl.rollouts import requests_of
 
 
 class Fixed:
@@ -68,6 +72,25 @@ def test_a_request_holds_conversation_images_draft_and_a_correct_sibling(make_tr
     metrics = df(trainer)
     assert metrics["requested"] == len(repairer.requests)
     assert metrics["wrong_share"] == pytest.approx((rollouts.own_rewards == 0).mean())
+
+
+def test_a_request_has_opened_images_where_the_data_name_files(make_trainer: Callable[..., Any], tmp_path: Any) -> None:
+    Image.new("RGB", (56, 84), "red").save(tmp_path / "red.png")
+    part = {"type": "image", "image": str(tmp_path / "red.png")}
+    rows = [
+        {"prompt": [{"role": "user", "content": [part, {"type": "text", "text": f"what is {i} plus {i} ?"}]}]}
+        for i in range(4)
+    ]
+    repairer = Fixed([20, EOS])
+    trainer = make_trainer(ScriptedTrainer, repairer=repairer, train_dataset=Dataset.from_list(rows))
+    first_batch(trainer)
+    assert repairer.requests
+    for request in repairer.requests:
+        assert [image.size for image in request.images] == [(56, 84)]
+    with pytest.raises(DataError, match="an image is a bytes; give an image of PIL, or a path"):
+        requests_of(
+            replace(trainer._rollouts, prompts=[[{"role": "user", "content": [part | {"image": b""}]}]]), {0: ""}
+        )
 
 
 def test_the_cheapest_right_candidate_is_chosen(make_trainer: Callable[..., Any]) -> None:

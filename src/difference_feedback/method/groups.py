@@ -15,8 +15,8 @@ Rewards: TypeAlias = Sequence[float | None] | npt.NDArray[np.floating]
 EmptyFeasible = Literal["drop", "broadcast"]
 CorrectRollouts = Literal["leave", "keep"]
 TOLERANCE = 1e-6
-"""Relative to the threshold, or absolute where that is more. TRL's rewards are float32, in which 0.9 is less than the 0.9
-of a threshold, and weights such as 0.7 + 0.2 + 0.1 need not reach 1."""
+"""Relative to the threshold, or absolute where that is more. TRL's rewards are float32, in which 0.9 is less than the
+0.9 of a threshold, and weights such as 0.7 + 0.2 + 0.1 need not reach 1."""
 
 
 class SkipReason(StrEnum):

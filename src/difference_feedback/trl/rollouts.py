@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
+from transformers.image_utils import load_image
 from trl.chat_template_utils import parse_response
 
 from difference_feedback.data.conversations import split_images
 from difference_feedback.errors import DataError
 from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.pairs import choose_references
-from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, usable_repairs
+from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, ask, usable_repairs
 from difference_feedback.method.settings import PairSettings
 from difference_feedback.models.end_tokens import written_end
 from difference_feedback.models.outside_text import special_steering_tokens
@@ -114,8 +116,16 @@ def requests_of(rollouts: Rollouts, references: Mapping[int, str]) -> list[Repai
     requests = []
     for row, reference in references.items():
         prompt, images = split_images(rollouts.prompts[row])
-        requests.append(RepairRequest(prompt, images, rollouts.completion_ids[row], reference))
+        opened = [_opened(image) for image in images]
+        requests.append(RepairRequest(prompt, opened, rollouts.completion_ids[row], reference))
     return requests
+
+
+def _opened(image: Any) -> Image.Image:
+    """An image of a prompt. The processor of the policy opens paths and addresses by itself, in the same way."""
+    if not isinstance(image, Image.Image | str):
+        raise DataError(f"field 'prompt': an image is a {type(image).__name__}; give an image of PIL, or a path.")
+    return load_image(image) if isinstance(image, str) else image
 
 
 def sample_repairs(
@@ -123,18 +133,11 @@ def sample_repairs(
 ) -> tuple[dict[int, list[Repair]], Counter[str]]:
     """`num_repairs` repairs of each wrong answer (row -> reference): the usable ones by row, others counted by reason.
 
-    Raises `DataError` when the repairer does not answer every request.
+    Raises `DataError` when the repairer does not answer every request, or not with repairs.
     """
     requests = requests_of(rollouts, references)
-    if not requests:
-        return {}, Counter()
     with torch.no_grad():
-        answers = repairer.repair(requests, num_repairs)
-    if len(answers) != len(requests):
-        raise DataError(
-            f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests; it must "
-            "return one list of repairs per request, in the order of the requests."
-        )
+        answers = ask(repairer, requests, num_repairs)
     usable: dict[int, list[Repair]] = {}
     refused: Counter[str] = Counter()
     for request, row, repairs in zip(requests, references, answers, strict=True):
@@ -146,7 +149,7 @@ def sample_repairs(
 def completions_of(
     trainer: Any, batch: Mapping[str, torch.Tensor], rows: Sequence[int], token_ids: Sequence[list[int]]
 ) -> list[list[dict[str, Any]]]:
-    """Repairs of `rows` of TRL's batch, as reward functions get rollouts: TRL parses these where a tokenizer says how."""
+    """Repairs of `rows` of TRL's batch as reward functions get rollouts, which TRL parses if the tokenizer says how."""
     tokenizer = trainer._tokenizer
     if all(getattr(tokenizer, name, None) is None for name in ("response_template", "response_schema")):
         texts = trainer.processing_class.batch_decode(list(token_ids), skip_special_tokens=True)
