@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+import torch
 from datasets import Dataset
 from PIL import Image
 
@@ -22,8 +22,10 @@ from difference_feedback.judges.questions import (
     training_questions,
 )
 from difference_feedback.judges.reward_sum import RewardSum
+from difference_feedback.method.groups import split_by_reward
 from difference_feedback.runs.recipes import EvaluateRecipe, RepairRLRecipe, TrainRecipe
-from difference_feedback.runs.rewards import OwnFunction, check_rewards
+from difference_feedback.runs.rewards import BENCHMARKS, OwnFunction, check_rewards
+from difference_feedback.trl.rollouts import total_rewards
 from difference_feedback.verl.problems import source_of, write_questions
 from difference_feedback.verl.reward import compute_score
 from difference_feedback.verl.translate import overrides
@@ -161,22 +163,28 @@ def test_an_answer_that_no_function_judges_is_unjudged(rewards: Path, data: dict
     assert isinstance(grader, RewardSum)
 
 
-def test_weights_that_add_up_to_the_threshold_reach_it(rewards: Path, data: dict[str, str]) -> None:
-    """0.7 + 0.2 + 0.1 is less than 1 in floating point, in float64 as in TRL's float32."""
+@pytest.mark.parametrize("numbers", [(0.7, 0.2, 0.1), (0.65, 0.15, 0.2)])
+def test_weights_that_add_up_to_the_threshold_reach_it(
+    numbers: tuple[float, ...], rewards: Path, data: dict[str, str]
+) -> None:
+    """0.7 + 0.2 + 0.1 is less than 1 in floating point, and 0.65 + 0.15 + 0.2 in TRL's float32."""
     source = "def one(completions, **_):\n    return [1.0] * len(completions)\n"
     files = []
     for name in "abc":
         files.append(rewards.with_name(f"{name}.py"))
         files[-1].write_text(source)
-    weights = {f"{file}:one": weight for file, weight in zip(files, (0.7, 0.2, 0.1), strict=True)}
+    weights = {f"{file}:one": weight for file, weight in zip(files, numbers, strict=True)}
     recipe = EvaluateRecipe.model_validate({"data": data, "reward": weights})
     check_rewards(recipe)
     questions, grader = held_out(recipe)
     assert isinstance(grader, RewardSum)
     assert [function.__name__ for function in reward_functions(grader)] == ["a.one", "b.one", "c.one"]
     assert grader.grade(questions, ["x"] * 4) == [True] * 4
-    ones = np.float32(0.7) + np.float32(0.2) + np.float32(0.1)
-    assert float(ones) >= grader.threshold
+    ones = total_rewards(torch.ones(1, 3), torch.tensor(numbers))
+    assert split_by_reward(ones, grader.threshold).correct.tolist() == [0]
+    scored = compute_score("", "x", "", rewards=list(weights), weights=numbers, threshold=grader.threshold)
+    assert scored["acc"] == 1.0
+    check_rewards(EvaluateRecipe.model_validate({"reward": dict(zip(("embedded", *BENCHMARKS), numbers))}))  # noqa: B905
 
 
 def test_built_in_rewards_may_be_members_of_a_sum(data: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from difference_feedback.method.groups import (
     skip_reason,
     split_by_reward,
 )
+from difference_feedback.method.selection import feasible_candidates
 
 NAN, INF = float("nan"), float("inf")
 
@@ -29,6 +30,17 @@ def test_split_literal():
 def test_split_uses_the_threshold():
     split = split_by_reward([0.4, 0.5, 0.6], threshold=0.5)
     assert [x.tolist() for x in split] == [[1, 2], [0], []]
+
+
+@pytest.mark.parametrize("threshold", [0.9, 0.7, 1.0, 0.0, -0.9, 1e8 / 3])
+def test_rounding_makes_no_right_answer_wrong(threshold):
+    """TRL's rewards are float32."""
+    almost = threshold - 1e-5 * max(1.0, abs(threshold))
+    rewards = [float(np.float32(threshold)), threshold, almost]
+    assert split_by_reward(rewards, threshold).correct.tolist() == [0, 1]
+    group = pair_group([almost], {0: float(np.float32(threshold))}, threshold)
+    assert len(group) == 2
+    assert feasible_candidates(rewards, threshold) == [0, 1]
 
 
 @given(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0, None, NAN, INF]), max_size=20))

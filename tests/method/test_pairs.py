@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from difference_feedback.errors import ConfigError
+from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.ablations import ABLATIONS
 from difference_feedback.method.alignment import align
 from difference_feedback.method.groups import SkipReason
@@ -23,7 +24,7 @@ from difference_feedback.method.pairs import (
     group_rows,
     pair_prompt,
 )
-from difference_feedback.method.repairs import Limits, Repair, usable_repairs
+from difference_feedback.method.repairs import Limits, Repair, RepairRequest, ask, usable_repairs
 from difference_feedback.method.settings import PairSettings
 
 ANSWERS = [
@@ -183,6 +184,45 @@ def test_usable_repairs_and_the_reasons_of_the_others() -> None:
     assert [repair.token_ids for repair in usable] == [[1, 2], [4]]
     assert refused == {"empty": 1, "vision_token": 1, "out_of_range": 2, "too_long": 1, "missing": 2}
     assert usable_repairs([], 0, limits)[1].total() == 0
+
+
+class Returns:
+    def __init__(self, *answers: Any) -> None:
+        self.answers = answers
+
+    def repair(self, requests: Any, num_samples: int = 1) -> Any:
+        return self.answers[0] if len(self.answers) == 1 else list(self.answers)
+
+
+TWO = [RepairRequest([], [], [1], "")] * 2
+
+
+def test_repairs_are_taken_as_tensors_and_arrays_and_none_as_no_candidates() -> None:
+    repairer = Returns([Repair(torch.tensor([1, 2]), ""), Repair(np.array([3]), "")], None)  # type: ignore[arg-type]
+    [first, second] = ask(repairer, TWO, 2)
+    assert [repair.token_ids for repair in first] == [[1, 2], [3]]
+    assert all(type(i) is int for repair in first for i in repair.token_ids)
+    assert second == []
+    assert ask(repairer, [], 2) == []
+
+
+@pytest.mark.parametrize(
+    ("answers", "place"),
+    [
+        ((None,), "NoneType for 2 requests"),
+        (([],), "0 lists for 2 requests"),
+        (([], [[1, 2]]), "for request 1"),
+        (([], [None]), "for request 1"),
+        ((Repair([1], ""), []), "for request 0"),
+        (([Repair([1.5], "")], []), "for request 0"),  # type: ignore[list-item]
+        (([Repair("text", "")], []), "for request 0"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_list_of_repairs_is_named(answers: Any, place: str) -> None:
+    with pytest.raises(
+        DataError, match=rf"Returns\.repair .*{place}; .*(Repair\(token_ids, text\)|one list of repairs)"
+    ):
+        ask(Returns(*answers), TWO, 2)
 
 
 def test_which_of_several_ends_an_answer_has_is_no_repair() -> None:

@@ -42,6 +42,12 @@ def test_no_more_than_asked_for(tmp_path, rows):
     assert len(read_rows(tmp_path / "items.jsonl")) == 2
 
 
+def test_a_right_answer_is_not_wrong_by_rounding(tmp_path, rows):
+    """float32(0.9) is less than 0.9."""
+    WrongAnswers(tmp_path, 5, threshold=0.9)(rows, ["a"] * 9, torch.tensor([[0.9], [0.0], [0.0]] * 3))
+    assert len(read_rows(tmp_path / "items.jsonl")) == 3
+
+
 def test_a_run_keeps_them_for_the_page(tmp_path):
     small = ["problems=16", "evaluation.problems=4", "evaluation.max_new_tokens=8", "keep_wrong_answers=3"]
     trl = ["trl.max_steps=1", "trl.per_device_train_batch_size=64", "trl.save_steps=1000", "trl.num_generations=8"]

@@ -75,6 +75,11 @@ def test_unjudged_blind_repairs_leave_the_factor_at_1(rows):
     assert factor(draft_id=[row["draft_id"] for row in rows]) == [1.0] * 3
 
 
+def test_a_right_blind_repair_is_not_wrong_by_rounding(rows):
+    factor = BlankImageFactor(lambda *, completions, **_: [float(np.float32(0.9))] * len(completions), threshold=0.9)
+    assert factor.observe(factor.blind_rows(rows), ["a"] * 6, [[1]] * 6) == 1.0
+
+
 def settings(folder):
     return LeanGRPOConfig(
         **{"output_dir": str(folder), "per_device_train_batch_size": 8, "num_generations": 4, "max_steps": 1},

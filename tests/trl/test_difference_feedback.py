@@ -2,11 +2,15 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from datasets import Dataset
+from PIL import Image
 from trl import GRPOConfig
+from trl.chat_template_utils import qwen3_template
 from trl_world import (
     EOS,
     FIRST_TEXT_ID,
@@ -24,6 +28,7 @@ from difference_feedback.method.alignment import align, edit_cost
 from difference_feedback.method.cost import ledger
 from difference_feedback.method.repairs import Repair, RepairRequest
 from difference_feedback.trl import DFGRPOConfig, DFGRPOTrainer
+from difference_feedback.trl.rollouts import requests_of
 
 
 class Fixed:
@@ -67,6 +72,25 @@ def test_a_request_holds_conversation_images_draft_and_a_correct_sibling(make_tr
     metrics = df(trainer)
     assert metrics["requested"] == len(repairer.requests)
     assert metrics["wrong_share"] == pytest.approx((rollouts.own_rewards == 0).mean())
+
+
+def test_a_request_has_opened_images_where_the_data_name_files(make_trainer: Callable[..., Any], tmp_path: Any) -> None:
+    Image.new("RGB", (56, 84), "red").save(tmp_path / "red.png")
+    part = {"type": "image", "image": str(tmp_path / "red.png")}
+    rows = [
+        {"prompt": [{"role": "user", "content": [part, {"type": "text", "text": f"what is {i} plus {i} ?"}]}]}
+        for i in range(4)
+    ]
+    repairer = Fixed([20, EOS])
+    trainer = make_trainer(ScriptedTrainer, repairer=repairer, train_dataset=Dataset.from_list(rows))
+    first_batch(trainer)
+    assert repairer.requests
+    for request in repairer.requests:
+        assert [image.size for image in request.images] == [(56, 84)]
+    with pytest.raises(DataError, match="an image is a bytes; give an image of PIL, or a path"):
+        requests_of(
+            replace(trainer._rollouts, prompts=[[{"role": "user", "content": [part | {"image": b""}]}]]), {0: ""}
+        )
 
 
 def test_the_cheapest_right_candidate_is_chosen(make_trainer: Callable[..., Any]) -> None:
@@ -332,6 +356,51 @@ def test_scoring_repairs_leaves_trls_table_of_rollouts_alone(make_trainer: Calla
     assert [row for row in range(8) if repairs[row]] == repairable(trainer._rollouts)
     assert not trainer._pending_extra_logs
     assert not trainer._pending_metrics
+
+
+def test_rows_of_an_evaluation_have_no_repair_in_trls_table(make_trainer: Callable[..., Any], questions: Any) -> None:
+    trainer = make_trainer(
+        ScriptedTrainer,
+        log_completions=True,
+        eval_dataset=questions.select(range(2)),
+        per_device_eval_batch_size=4,
+        per_device_train_batch_size=16,
+    )
+    first_batch(trainer)
+    trainer.evaluate()
+    columns = trainer._logs["completion"], trainer._logs["advantages"], trainer._logs["extra"]["repair"]
+    assert [len(column) for column in columns] == [16, 16, 16]
+    repaired = [row for row in range(16) if columns[2][row]]
+    assert repaired == [row - 8 for row in repairable(trainer._rollouts) if row >= 8] != []
+
+
+def test_repairs_are_graded_as_trl_parses_rollouts_and_repaired_whole(make_trainer: Callable[..., Any]) -> None:
+    """With a template of responses, TRL's completions are without the reasoning. Drafts and references have it."""
+    graded, requests = [], []
+
+    class Thinking(DFGRPOTrainer):
+        def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> Any:
+            return [self.thought(i % 2) for i in range(len(prompt_ids))], None
+
+        def thought(self, answer: int) -> list[int]:
+            text = f"<think>count them</think>answer {answer}"
+            return [*self._tokenizer.encode(text, add_special_tokens=False), EOS]
+
+    class Corrects:
+        def repair(self, asked: list[RepairRequest], num_samples: int = 1) -> list[list[Repair]]:
+            requests.extend(asked)
+            return [[Repair(trainer.thought(1), "")] for _ in asked]
+
+    def ends_right(completions: list[Any], **_: Any) -> list[float]:
+        graded.extend(completion[0]["content"] for completion in completions)
+        return [float(text == "answer 1") for text in graded[-len(completions) :]]
+
+    trainer = make_trainer(Thinking, reward_funcs=ends_right, repairer=Corrects(), max_completion_length=64)
+    trainer._tokenizer.response_template = qwen3_template
+    first_batch(trainer)
+    assert set(graded) == {"answer 0", "answer 1"}
+    assert df(trainer)["pairs"] == len(requests) == 4
+    assert {request.reference for request in requests} == {"<think>count them</think>answer 1"}
 
 
 def test_generation_never_emits_vision_tokens(make_trainer: Callable[..., Any]) -> None:

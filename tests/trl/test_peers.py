@@ -151,6 +151,15 @@ def test_prime_without_its_reward_model_is_rloo(make_trainer: Callable[..., Any]
         torch.testing.assert_close(actual[name], value, atol=1e-6, rtol=0)
 
 
+def test_prime_takes_no_right_answer_for_wrong_by_rounding(make_trainer: Callable[..., Any]) -> None:
+    """0.65 + 0.15 + 0.2 is less than 1 in float32."""
+    settings = {"reward_weights": [0.65, 0.15, 0.2], "prompt_accuracy_low": 1.0, "prompt_accuracy_high": 1.0}
+    right = lambda completions, **_: [1.0] * len(completions)  # noqa: E731
+    trainer = make_trainer(**PRIME | settings, prm_beta=0.0, reward_funcs=[right] * 3, max_steps=1)
+    trainer.train()
+    assert trainer.state.log_history[0]["prime/prompts_left_out"] == 0.0
+
+
 def test_prime_in_the_trainer_equals_the_slow_twin(make_trainer: Callable[..., Any]) -> None:
     """The second batch, since the PRM starts as its reference and its first rewards are 0."""
     everything = {"prompt_accuracy_low": 0.0, "prompt_accuracy_high": 1.0, "leave_out_rows": False}

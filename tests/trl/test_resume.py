@@ -8,7 +8,7 @@ import pytest
 import torch
 from peft import LoraConfig
 from trl import GRPOConfig
-from trl_world import weights_of
+from trl_world import ScriptedTrainer, weights_of
 
 from difference_feedback.trl import DFGRPOTrainer, ExactResume
 
@@ -17,6 +17,10 @@ VARIANTS = {
     "several-updates": {"num_iterations": 2},
     "kl-accumulation": {"beta": 0.1, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2},
     "trl-grpo": {"kind": ExactResume, "config_kind": GRPOConfig},
+    "part-of-a-step-at-the-end-of-an-epoch": {
+        **{"kind": ScriptedTrainer, "per_device_train_batch_size": 4},
+        **{"gradient_accumulation_steps": 2, "steps_per_generation": 1},
+    },
     "lora": {"peft_config": LoraConfig(r=4, target_modules=["q_proj"])},
 }
 

@@ -1,7 +1,10 @@
 """An unjudged answer takes no part in the update: it does not count in the mean and has no advantage."""
 
+import warnings
+
 import pytest
 import torch
+from trl_world import ScriptedTrainer
 
 from difference_feedback import world
 from difference_feedback.judges.reward_sum import weighted_sums
@@ -9,7 +12,7 @@ from difference_feedback.policy.wrong_answers import WrongAnswers
 from difference_feedback.runs.jsonl import read_rows
 from difference_feedback.trl import ExactResume
 from difference_feedback.trl.config import LeanGRPOConfig
-from difference_feedback.trl.rollouts import total_rewards, unjudged
+from difference_feedback.trl.rollouts import half_judged, total_rewards, unjudged
 from difference_feedback.world import nano
 
 
@@ -49,6 +52,32 @@ def test_an_answer_is_judged_when_every_function_that_decides_has_judged_it():
     functions = [lambda column=column, **_: [None if v != v else v for v in column] for column in rewards.T.tolist()]
     sums = weighted_sums(functions, weights.tolist())
     assert [nan if value is None else value for value in sums] == pytest.approx(totals.tolist(), nan_ok=True)
+
+
+def test_functions_that_each_leave_out_the_other_task_are_named():
+    nan = torch.nan
+    names, weights = ["count", "chart", "log"], torch.tensor([1.0, 1.0, 0.0])
+    tasks = torch.tensor([[1.0, nan, 0.5], [nan, 0.0, nan]])
+    warning = half_judged(tasks, weights, names)
+    assert warning is not None
+    assert "count, chart, which" in warning
+    assert "0.0" in warning
+    outage = torch.tensor([[nan, 0.0, 0.5], [nan, 1.0, 0.5]])
+    assert "functions count, which" in str(half_judged(outage, weights, names))
+    for judged in ([1.0, 1.0, nan], [nan, nan, nan]):  # one row that all have judged, or none has
+        assert half_judged(torch.cat([tasks, torch.tensor([judged])]), weights, names) is None
+
+
+def test_a_run_in_which_every_answer_is_half_judged_warns_once_and_goes_on(make_trainer):
+    def grade(parity):
+        return lambda completions, **_: [float(i) if i % 2 == parity else None for i in range(len(completions))]
+
+    trainer = make_trainer(ScriptedTrainer, reward_funcs=[grade(0), grade(1)], max_steps=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        trainer.train()
+    assert sum("choose by the row's task" in str(warning.message) for warning in caught) == 1
+    assert trainer.state.global_step == 2
 
 
 def test_wrong_answers_are_kept_only_where_all_have_judged(tmp_path):

@@ -145,7 +145,7 @@ def test_without_verls_file_the_remedy_is_named(tmp_path: Path) -> None:
 
 def test_answers_graded_by_a_foreign_rule_have_no_task(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", "trl.reward_threshold=0.5")
-    rows = [{"input": "how many ?", "output": "two", "gts": "2", "score": score} for score in (0.4, 0.5)]
+    rows = [{"input": "how many ?", "output": "two", "gts": "2", "score": score} for score in (0.4, 0.5 - 1e-9)]
     write(run.folder / "validation" / "7.jsonl", rows)
     (found,) = evaluations(run.recipe, run).values()
     assert (found.accuracy, [p.task for p in found.predictions]) == (0.5, ["", ""])

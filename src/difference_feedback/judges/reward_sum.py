@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from difference_feedback.method.groups import least_right
+
 RewardFunction = Callable[..., Sequence[float | None]]
 """As TRL calls it."""
 Encode = Callable[[str], list[int]]
@@ -57,7 +59,7 @@ class RewardSum:
             completion_ids=[self.encode(response) for response in responses],
             **{name: [row.get(name) for row in rows] for name in dict.fromkeys(name for row in rows for name in row)},
         )
-        return [None if value is None else value >= self.threshold for value in sums]
+        return [None if value is None else value >= least_right(self.threshold) for value in sums]
 
     def is_right(self, question: Any, response: str) -> bool | None:
         """Whether one response is right; None: unjudged."""

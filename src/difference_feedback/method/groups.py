@@ -14,6 +14,9 @@ from difference_feedback.method.alignment import BoolArray, IntArray
 Rewards: TypeAlias = Sequence[float | None] | npt.NDArray[np.floating]
 EmptyFeasible = Literal["drop", "broadcast"]
 CorrectRollouts = Literal["leave", "keep"]
+TOLERANCE = 1e-6
+"""Relative to the threshold, or absolute where that is more. TRL's rewards are float32, in which 0.9 is less than the
+0.9 of a threshold, and weights such as 0.7 + 0.2 + 0.1 need not reach 1."""
 
 
 class SkipReason(StrEnum):
@@ -33,14 +36,19 @@ class Split(NamedTuple):
     unjudged: IntArray
 
 
+def least_right(threshold: float) -> float:
+    """The smallest reward that counts as right: the threshold, but for rounding. All comparisons are with this."""
+    return threshold - TOLERANCE * max(1.0, abs(threshold))
+
+
 def split_by_reward(rewards: Rewards, threshold: float = 1.0) -> Split:
-    """Split the rollouts of one prompt at `R >= threshold`. [DF, Eqs. 11-12]
+    """Split the rollouts of one prompt at `R >= threshold`, but for rounding. [DF, Eqs. 11-12]
 
     A reward that is None, NaN or infinite is no verdict: such a rollout is neither right nor wrong.
     """
     values = _as_floats(rewards)
     judged = np.isfinite(values)
-    correct = judged & (values >= threshold)
+    correct = judged & (values >= least_right(threshold))
     return Split(np.flatnonzero(correct), np.flatnonzero(judged & ~correct), np.flatnonzero(~judged))
 
 
@@ -140,7 +148,7 @@ def pair_group(
     rows: list[tuple[int, bool, float, bool]] = []
     for i in split.wrong.tolist():
         repair_reward = repair_rewards.get(i)
-        if repair_reward is not None and np.isfinite(repair_reward) and repair_reward >= threshold:
+        if repair_reward is not None and np.isfinite(repair_reward) and repair_reward >= least_right(threshold):
             rows += [(i, False, float(values[i]), True), (i, True, float(repair_reward), True)]
         elif empty_feasible == "broadcast":
             rows.append((i, False, float(values[i]), False))

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import index
 from typing import Any, Protocol, runtime_checkable
 
 from PIL import Image
 
+from difference_feedback.errors import DataError
 from difference_feedback.method.masks import FloatArray
 
 REFUSALS = (
@@ -106,6 +108,32 @@ class Limits:
         if not self.steering_ids.isdisjoint(set(inside) - set(draft_ids[:-1])):
             return "steering_token"
         return "too_long" if len(token_ids) > self.max_length else None
+
+
+def ask(repairer: Repairer, requests: Sequence[RepairRequest], num_samples: int) -> list[list[Repair]]:
+    """The candidates for each request, whoever made them: token ids as plain numbers, and None as no candidates.
+
+    Raises `DataError` where the repairer returns something else.
+    """
+    answers = repairer.repair(requests, num_samples) if requests else []
+    name = f"{type(repairer).__name__}.repair"
+    if not hasattr(answers, "__len__") or len(answers) != len(requests):
+        got = f"{len(answers)} lists" if hasattr(answers, "__len__") else type(answers).__name__
+        raise DataError(
+            f"{name} returned {got} for {len(requests)} requests; it must return one list of repairs per request, in "
+            "the order of the requests."
+        )
+    candidates = []
+    for number, repairs in enumerate(answers):
+        try:
+            of_request = [] if repairs is None else repairs
+            candidates.append([replace(each, token_ids=list(map(index, each.token_ids))) for each in of_request])
+        except (TypeError, AttributeError):
+            raise DataError(
+                f"{name} returned {repairs!r:.200} for request {number}; give a list of Repair(token_ids, text), the "
+                "token ids as whole numbers, or None where there is no repair."
+            ) from None
+    return candidates
 
 
 def usable_repairs(

@@ -11,6 +11,7 @@ from PIL import Image
 
 from difference_feedback.data.conversations import bare, marked_text, texts_of
 from difference_feedback.data.saved_images import save_images
+from difference_feedback.method.groups import least_right
 from difference_feedback.runs.jsonl import JsonLines
 from difference_feedback.runs.rewards import EMBEDDED
 from difference_feedback.trl.rollouts import total_rewards
@@ -34,7 +35,7 @@ class WrongAnswers:
         self.folder = folder
         self.limit = limit
         self.weights = torch.tensor(weights)
-        self.threshold = threshold
+        self.least_right = least_right(threshold)
         self.rule = rule
         self.rows = JsonLines(folder / "items.jsonl")
         self._known = {str(row.get("id")) for _, row in self.rows.read()[0]}  # those of the run before it was resumed
@@ -45,8 +46,8 @@ class WrongAnswers:
         graded = zip(inputs, texts, total_rewards(rewards, self.weights).tolist(), strict=True)
         for name, group in groupby(graded, key=lambda answer: _name(answer[0])):
             answers = list(group)
-            right = [text for _, text, reward in answers if reward >= self.threshold]
-            wrong = [text for _, text, reward in answers if reward < self.threshold and text.strip()]
+            right = [text for _, text, reward in answers if reward >= self.least_right]
+            wrong = [text for _, text, reward in answers if reward < self.least_right and text.strip()]
             if right and wrong and name not in self._known and len(self._known) < self.limit:
                 self._known.add(name)
                 self.rows.append(self._item(name, answers[0][0], wrong[0], right[0]))

@@ -18,6 +18,7 @@ from accelerate.utils import gather_object
 
 from difference_feedback.data.conversations import fill_images
 from difference_feedback.judges.blank_image import StandIn, stand_in
+from difference_feedback.method.groups import least_right
 
 
 class BlankImageFactor:
@@ -34,7 +35,7 @@ class BlankImageFactor:
     ) -> None:
         self.grade = grade
         self.stand_ins = tuple(stand_ins)
-        self.threshold = threshold
+        self.least_right = least_right(threshold)
         self.repaired_blind: frozenset[str] = frozenset()
         """Ids of the current batch's drafts that are repaired without the image; their factor is 0."""
         self.without_image: frozenset[str] = frozenset()
@@ -63,7 +64,7 @@ class BlankImageFactor:
             completions = [[{"role": "assistant", "content": text}] for text in texts]
             prompts = [row["prompt"] for row in rows]
             graded = self.grade(prompts=prompts, completions=completions, completion_ids=list(token_ids), **columns)
-            right = [None if reward is None else reward >= self.threshold for reward in graded]
+            right = [None if reward is None else reward >= self.least_right for reward in graded]
         hits = [((row["draft_id"], i % len(self.stand_ins)), right[i]) for i, row in enumerate(rows)]
         everywhere: dict[tuple[str, int], bool | None] = dict(gather_object(hits))
         self.repaired_blind = frozenset(name for (name, _), hit in everywhere.items() if hit)

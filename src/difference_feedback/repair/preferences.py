@@ -7,7 +7,7 @@ from typing import Any
 from difference_feedback.data.conversations import bare
 from difference_feedback.errors import DataError
 from difference_feedback.judges.questions import Grade
-from difference_feedback.method.repairs import Repairer, RepairRequest
+from difference_feedback.method.repairs import Repairer, RepairRequest, ask
 from difference_feedback.method.selection import choose_repair
 from difference_feedback.models.end_tokens import written_end
 from difference_feedback.models.outside_text import encode_text
@@ -37,9 +37,7 @@ def repair_preferences(
         DataError: a row without these fields, or an answer without text; it names the row and the field.
     """
     requests = [_request(number, row, tokenizer) for number, row in enumerate(rows)]
-    answers = repairer.repair(requests, num_repairs) if requests else []
-    if len(answers) != len(requests):
-        raise DataError(f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests.")
+    answers = ask(repairer, requests, num_repairs)
     result = RepairedPreferences([], [])
     for row, request, candidates in zip(rows, requests, answers, strict=True):
         verdicts = [grade(row, candidate.text) for candidate in candidates]

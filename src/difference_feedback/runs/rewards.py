@@ -22,8 +22,6 @@ BUILT_IN = (EMBEDDED, FINAL_ANSWER, JUDGE, *BENCHMARKS)
 """The rewards of this package. Each is 1 for a right answer, else 0."""
 JUDGED = (JUDGE, "mathverse")
 """Rewards that a recipe's `judge` decides; of a benchmark it does so in place of the rule."""
-SUM_TOLERANCE = 1e-6
-"""A weighted sum is right from this much below the threshold on: in float32, 0.7 + 0.2 + 0.1 need not reach 1."""
 
 
 class OwnFunction(NamedTuple):
@@ -71,8 +69,7 @@ def threshold_of(recipe: QuestionRecipe) -> float:
     threshold = recipe.reward_threshold
     if threshold is None:
         threshold = getattr(recipe, "trl", {}).get("reward_threshold")
-    threshold = 1.0 if threshold is None else float(threshold)
-    return threshold - SUM_TOLERANCE if len(rewards_of(recipe)) > 1 else threshold
+    return 1.0 if threshold is None else float(threshold)
 
 
 def check_rewards(recipe: QuestionRecipe) -> None:
@@ -103,17 +100,18 @@ def check_rewards(recipe: QuestionRecipe) -> None:
             _check_file(function)
     most = sum(max(weight, 0.0) for weight in rewards.values())
     least = sum(min(weight, 0.0) for weight in rewards.values())
+    threshold = threshold_of(recipe)
     built_in = all(name in BUILT_IN for name in rewards)
     key = next(iter(thresholds), "reward_threshold")
-    if built_in and threshold_of(recipe) <= least:
+    if built_in and threshold <= least:
         raise ConfigError(
-            f"{key}: no answer can be wrong: the rewards are {least:g} at least, and the threshold is "
-            f"{threshold_of(recipe):g}. Raise {key}."
+            f"{key}: no answer can be wrong: the rewards are {least:g} at least, and the threshold is {threshold:g}. "
+            f"Raise {key}."
         )
-    if built_in and most < threshold_of(recipe):
+    if built_in and most < threshold and not math.isclose(most, threshold):  # 0.7 + 0.2 + 0.1 is less than 1
         raise ConfigError(
-            f"{key}: no answer can be right: the rewards reach {most:g} at most, and the threshold is "
-            f"{threshold_of(recipe):g}. Raise the weights, or lower {key}."
+            f"{key}: no answer can be right: the rewards reach {most:g} at most, and the threshold is {threshold:g}. "
+            f"Raise the weights, or lower {key}."
         )
 
 

@@ -37,7 +37,7 @@ from difference_feedback.runs.lock import check_held
 from difference_feedback.runs.outputs import write_atomically
 from difference_feedback.trl.image_rows import ImageRows
 from difference_feedback.trl.lean_update import LeanUpdate
-from difference_feedback.trl.rollouts import unjudged
+from difference_feedback.trl.rollouts import half_judged, unjudged
 from difference_feedback.trl.vllm_sampling import VLLMSampling
 
 SUMS = "open_row.json"
@@ -134,7 +134,7 @@ class GoOn(TrainerCallback):
 
     def save(self, checkpoint: Path, loss: float) -> None:
         """Write the sums to a checkpoint's folder; `loss` is that since the last row, the mean over ranks."""
-        names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens")
+        names = ("_total_loss_scalar", "_globalstep_last_logged", "_total_train_tokens", "_step")
         sums = {name: getattr(self.trainer, name) for name in names if hasattr(self.trainer, name)}
         metrics = getattr(self.trainer, "_metrics", {}).get("train", {})
         sums["_metrics"] = {name: [float(value) for value in values] for name, values in metrics.items()}
@@ -173,6 +173,7 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows, LeanUpdate):
     model: Any
     num_generations: int
     _train_sampler: Any = None
+    _warned_half_judged = False
     watch: Callable[[list[dict[str, Any]], list[Any], torch.Tensor], None] | None = None
     """Called with every batch of graded answers: rows of the data set, completions, and their rewards `(n, F)`."""
 
@@ -182,6 +183,11 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows, LeanUpdate):
         rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         # TRL takes a row for judged that has one number; what is unjudged has none here.
         missing = unjudged(rewards, self.reward_weights)
+        if not self._warned_half_judged and self.accelerator.is_main_process:
+            warning = half_judged(rewards, self.reward_weights, self.reward_func_names)
+            if warning is not None:
+                warnings.warn(warning, stacklevel=2)
+                self._warned_half_judged = True
         rewards[missing] = torch.nan
         self._metrics["train" if self.model.training else "eval"]["unjudged"].append(float(missing.sum()))
         if self.watch is not None and self.model.training:
@@ -223,7 +229,9 @@ class ExactResume(WholeCheckpoints, VLLMSampling, ImageRows, LeanUpdate):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        self._step = self.state.global_step * self.args.gradient_accumulation_steps
+        # The product, of checkpoints of the release before, is wrong after an epoch that ended on a part of a step.
+        product = self.state.global_step * self.args.gradient_accumulation_steps
+        self._step = self._go_on.sums.get("_step", product)
         generator = getattr(self._train_sampler, "generator", None)
         if generator is not None:
             for _ in range(int(self.state.epoch or 0)):

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
+from transformers.image_utils import load_image
+from trl.chat_template_utils import parse_response
 
 from difference_feedback.data.conversations import split_images
 from difference_feedback.errors import DataError
 from difference_feedback.method.groups import SkipReason
 from difference_feedback.method.pairs import choose_references
-from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, usable_repairs
+from difference_feedback.method.repairs import Limits, Repair, Repairer, RepairRequest, ask, usable_repairs
 from difference_feedback.method.settings import PairSettings
 from difference_feedback.models.end_tokens import written_end
 from difference_feedback.models.outside_text import special_steering_tokens
@@ -58,6 +61,23 @@ def unjudged(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor) -> to
     return (missing & (weights != 0)).any(dim=1) | missing.all(dim=1)
 
 
+def half_judged(rewards_per_func: torch.Tensor, reward_weights: torch.Tensor, names: Sequence[str]) -> str | None:
+    """What to say about a batch in which every answer has a number, and none has those of all functions that decide.
+
+    None for other batches. Functions that each grade the rows of one task bring it about, and so does a judge's outage.
+    """
+    missing, decides = torch.isnan(rewards_per_func), (reward_weights != 0).tolist()
+    if missing.all(dim=1).any() or not unjudged(rewards_per_func, reward_weights).all():
+        return None
+    silent = [name for name, none, by in zip(names, missing.any(dim=0).tolist(), decides, strict=True) if none and by]
+    return (
+        f"No answer of this batch is judged, so nothing is learned from it: each lacks a number from one of the reward "
+        f"functions {', '.join(silent)}, which returned None. If these grade different tasks, let one function choose "
+        "by the row's task, or return 0.0 where a function does not apply. If one is a judge, look at its server. "
+        "This is said once; `unjudged` counts on."
+    )
+
+
 def annotated_answers(examples: Sequence[dict[str, Any]], column: str | None) -> list[str | None]:
     """The annotated answer of each row; None where there is none. Raises `DataError` when the column is missing."""
     if column is None:
@@ -96,8 +116,16 @@ def requests_of(rollouts: Rollouts, references: Mapping[int, str]) -> list[Repai
     requests = []
     for row, reference in references.items():
         prompt, images = split_images(rollouts.prompts[row])
-        requests.append(RepairRequest(prompt, images, rollouts.completion_ids[row], reference))
+        opened = [_opened(image) for image in images]
+        requests.append(RepairRequest(prompt, opened, rollouts.completion_ids[row], reference))
     return requests
+
+
+def _opened(image: Any) -> Image.Image:
+    """An image of a prompt. The processor of the policy opens paths and addresses by itself, in the same way."""
+    if not isinstance(image, Image.Image | str):
+        raise DataError(f"field 'prompt': an image is a {type(image).__name__}; give an image of PIL, or a path.")
+    return load_image(image) if isinstance(image, str) else image
 
 
 def sample_repairs(
@@ -105,24 +133,29 @@ def sample_repairs(
 ) -> tuple[dict[int, list[Repair]], Counter[str]]:
     """`num_repairs` repairs of each wrong answer (row -> reference): the usable ones by row, others counted by reason.
 
-    Raises `DataError` when the repairer does not answer every request.
+    Raises `DataError` when the repairer does not answer every request, or not with repairs.
     """
     requests = requests_of(rollouts, references)
-    if not requests:
-        return {}, Counter()
     with torch.no_grad():
-        answers = repairer.repair(requests, num_repairs)
-    if len(answers) != len(requests):
-        raise DataError(
-            f"{type(repairer).__name__}.repair returned {len(answers)} lists for {len(requests)} requests; it must "
-            "return one list of repairs per request, in the order of the requests."
-        )
+        answers = ask(repairer, requests, num_repairs)
     usable: dict[int, list[Repair]] = {}
     refused: Counter[str] = Counter()
     for request, row, repairs in zip(requests, references, answers, strict=True):
         usable[row], reasons = usable_repairs(repairs, num_repairs, limits, request.draft_ids)
         refused += reasons
     return usable, refused
+
+
+def completions_of(
+    trainer: Any, batch: Mapping[str, torch.Tensor], rows: Sequence[int], token_ids: Sequence[list[int]]
+) -> list[list[dict[str, Any]]]:
+    """Repairs of `rows` of TRL's batch as reward functions get rollouts, which TRL parses if the tokenizer says how."""
+    tokenizer = trainer._tokenizer
+    if all(getattr(tokenizer, name, None) is None for name in ("response_template", "response_schema")):
+        texts = trainer.processing_class.batch_decode(list(token_ids), skip_special_tokens=True)
+        return [[{"role": "assistant", "content": text}] for text in texts]
+    prompts = [batch["prompt_ids"][row][batch["prompt_mask"][row].bool()].tolist() for row in rows]
+    return [[parse_response(tokenizer, ids, prefix=prompt)] for ids, prompt in zip(token_ids, prompts, strict=True)]
 
 
 def keep_to_text(trainer: Any) -> Limits:

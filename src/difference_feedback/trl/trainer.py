@@ -30,7 +30,6 @@ from torch import nn
 from transformers import PreTrainedModel
 from trl import GRPOTrainer
 
-from difference_feedback.data.conversations import texts_of
 from difference_feedback.errors import ConfigError, DataError
 from difference_feedback.method.cost import CostMeter, Counts
 from difference_feedback.method.draft_scores import draft_weights
@@ -62,6 +61,7 @@ from difference_feedback.trl.precision import compute_dtype, refuse_low_precisio
 from difference_feedback.trl.rollouts import (
     Rollouts,
     annotated_answers,
+    completions_of,
     keep_to_text,
     references_of_all,
     sample_repairs,
@@ -122,7 +122,10 @@ class DFGRPOTrainer(PolicyLogps):
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         if not self.model.training:
-            return super()._generate_and_score_completions(inputs)
+            batch = super()._generate_and_score_completions(inputs)
+            if self._logs_repairs:
+                self._logs["extra"]["repair"].extend(gather_object([""] * len(inputs)))
+            return batch
         with self.cost.measure("rollout"):
             # Rollouts that leave the group need no log-probabilities, and the repairs do not exist yet.
             self._defer_logps = self.args.regroup and not self._corrects_sampler
@@ -150,7 +153,9 @@ class DFGRPOTrainer(PolicyLogps):
             if self.args.makes_pairs and isinstance(prompts[0], str):
                 raise DataError("field 'prompt': a repair extends a conversation; give prompts as lists of messages.")
             offset, totals = self.accelerator.process_index * len(prompts), total_rewards(rewards, self.reward_weights)
-            self._rollouts = Rollouts(inputs, prompts, texts_of(completions), completion_ids_list, totals, offset)
+            # Whole, as repairs are: TRL's completions may be without the reasoning.
+            texts = self.processing_class.batch_decode(completion_ids_list, skip_special_tokens=True)
+            self._rollouts = Rollouts(inputs, prompts, texts, completion_ids_list, totals, offset)
         return rewards
 
     def _difference_feedback(self, batch: dict[str, Any], rollouts: Rollouts) -> dict[str, Any]:
@@ -163,7 +168,7 @@ class DFGRPOTrainer(PolicyLogps):
             here = range(offset, offset + len(rollouts.prompts))
             requested = {row - offset: text for row, text in references.items() if row in here}
             repairs, refused = self._sample_repairs(rollouts, requested)
-            graded = self._grade(rollouts, repairs)
+            graded = self._grade(batch, rollouts, repairs)
             self.cost.window.counts += Counts(repaired=len(requested))
             siblings = self._right_answers(rollouts)
             candidates = {row: graded.get(row, []) + siblings[(offset + row) // group_size] for row in requested}
@@ -190,7 +195,7 @@ class DFGRPOTrainer(PolicyLogps):
             counts = count_pairs(repairs, refused, pairs, **more)
             unrepaired = {row // group_size for row in references} - {row // group_size for row in repair_rewards}
             self._note(pair_metrics(gather_object([counts]), skipped, len(unrepaired)))
-            if self.log_completions and args.regroup:
+            if self._logs_repairs:
                 log_repairs(self._logs, members, rollouts, self._tokenizer)
         return batch
 
@@ -216,7 +221,9 @@ class DFGRPOTrainer(PolicyLogps):
         self.model.train(was_training)  # a repairer that shares the weights may have left them in evaluation mode
         return repairs, refused
 
-    def _grade(self, rollouts: Rollouts, repairs: Mapping[int, Sequence[Repair]]) -> dict[int, list[Answer]]:
+    def _grade(
+        self, batch: dict[str, Any], rollouts: Rollouts, repairs: Mapping[int, Sequence[Repair]]
+    ) -> dict[int, list[Answer]]:
         """Grade repairs, by row, with the reward functions that graded the rollouts."""
         flat = [(row, repair.token_ids) for row, candidates in repairs.items() for repair in candidates]
         count = max(gather_object([len(flat)]))
@@ -224,8 +231,7 @@ class DFGRPOTrainer(PolicyLogps):
             return {}
         # Scoring ends in a gather, so every rank scores equally many: copies of a rollout fill up.
         rows, token_ids = zip(*flat, *[(0, rollouts.completion_ids[0])] * (count - len(flat)), strict=True)
-        texts = self.processing_class.batch_decode(list(token_ids), skip_special_tokens=True)
-        completions = [[{"role": "assistant", "content": text}] for text in texts]
+        completions = completions_of(self, batch, rows, token_ids)
         examples, prompts = [rollouts.examples[row] for row in rows], [rollouts.prompts[row] for row in rows]
         # What reward functions log about repairs would misalign TRL's table of rollouts.
         pending = self._pending_extra_logs, self._pending_metrics
@@ -348,6 +354,11 @@ class DFGRPOTrainer(PolicyLogps):
             return super().training_step(*args, **kwargs)
 
     # ---- small parts ----
+
+    @property
+    def _logs_repairs(self) -> bool:
+        """Whether TRL's table of completions has a column of repairs. Its rows of an evaluation have none."""
+        return self.log_completions and self.args.regroup
 
     def _note(self, metrics: dict[str, float]) -> None:
         for name, value in metrics.items():

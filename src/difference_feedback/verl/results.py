@@ -11,6 +11,7 @@ from datasets import Dataset
 
 from difference_feedback.errors import ConfigError
 from difference_feedback.method.cost import Counts, Spent, ledger
+from difference_feedback.method.groups import least_right
 from difference_feedback.models.billing import gpus_of_servers, visible_gpus
 from difference_feedback.policy.evaluation import Evaluation, Prediction
 from difference_feedback.runs.folder import Run
@@ -134,7 +135,7 @@ def evaluations(recipe: TrainRecipe, run: Run) -> dict[int, Evaluation]:
     """
     if not is_evaluated(recipe):
         return {}
-    threshold = threshold_of(recipe)
+    lowest = least_right(threshold_of(recipe))
     data = Dataset.from_parquet(str(run.folder / "test.parquet")).select_columns(["ability", "prompt"])
     questions = {
         str(i): (row["ability"], row["prompt"][-1]["content"].replace("<image>", "")) for i, row in enumerate(data)
@@ -142,7 +143,7 @@ def evaluations(recipe: TrainRecipe, run: Run) -> dict[int, Evaluation]:
 
     def prediction(row: dict[str, Any]) -> Prediction:
         task, question = questions.get(row.get("question", ""), ("", row["input"]))
-        correct = None if row.get("unjudged") else row["score"] >= threshold
+        correct = None if row.get("unjudged") else row["score"] >= lowest
         return Prediction(task, question, row["gts"], row["output"], correct)
 
     files = {int(path.stem): path for path in validation_folder(run).glob("*.jsonl")}

@@ -8,6 +8,7 @@ from typing import Any
 from difference_feedback.judges.own_reward import load_reward
 from difference_feedback.judges.questions import rule_named
 from difference_feedback.judges.reward_sum import RewardFunction, weighted_sums
+from difference_feedback.method.groups import least_right
 from difference_feedback.models.outside_text import encode_text
 from difference_feedback.models.processor import load_processor
 from difference_feedback.runs.rewards import own_function
@@ -50,7 +51,7 @@ def compute_score(
         **columns,
     )
     score = float(total or 0.0)
-    acc = float(total is not None and score >= threshold)
+    acc = float(total is not None and score >= least_right(threshold))
     return {"score": score, "acc": acc, "unjudged": float(total is None), "question": str(details.get("index", ""))}
 
 

@@ -26,6 +26,7 @@ from verl.utils.metric import reduce_metrics
 from verl.utils.py_functional import rename_dict
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.method.groups import least_right
 from difference_feedback.method.weighting import gate_advantages
 from difference_feedback.verl import repair_queue
 from difference_feedback.verl.agent_loop import REPAIR_SESSION
@@ -131,7 +132,8 @@ class DFTrainer(PPOTrainerSync):
                 tags[wrong]["df_role"] = "left"
         # Right answers stay only beside wrong ones.
         stay = {key: tag for key, tag in tags.items() if tag.get("df_role") == "answer"}
-        right = {key for key, tag in stay.items() if tag["df_reward"] >= self.settings.reward_threshold}
+        lowest = least_right(self.settings.reward_threshold)
+        right = {key for key, tag in stay.items() if tag["df_reward"] >= lowest}
         prompts = {key.rsplit("_", 2)[0] for key in stay.keys() - right}
         for key in right:
             if key.rsplit("_", 2)[0] not in prompts:

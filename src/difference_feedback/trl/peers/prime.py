@@ -23,6 +23,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 
 from difference_feedback.errors import ConfigError, DataError
+from difference_feedback.method.groups import least_right
 from difference_feedback.trl.image_rows import FORWARD_FIELDS, select_rows
 from difference_feedback.trl.peers.prime_advantages import (
     in_range,
@@ -92,7 +93,9 @@ class PRIMETrainer(ExactResume):
     def _advantages(self, batch: dict[str, Any]) -> torch.Tensor:
         """Of this rank's answers, `(n, T)`. Baselines are of all ranks' `N` answers: a group may straddle ranks."""
         args, size, outcomes = self.args, self.num_generations, self._outcomes
-        right = torch.where(outcomes.isfinite(), (outcomes >= args.reward_threshold).to(outcomes), torch.nan)
+        right = torch.where(
+            outcomes.isfinite(), (outcomes >= least_right(args.reward_threshold)).to(outcomes), torch.nan
+        )
         kept = in_range(right, size, args.prompt_accuracy_low, args.prompt_accuracy_high)
         outcomes = torch.where(kept, outcomes, torch.nan)
         here = self._rows_here(batch)
