@@ -376,7 +376,8 @@ def test_rows_of_an_evaluation_have_no_repair_in_trls_table(make_trainer: Callab
 
 def test_repairs_are_graded_as_trl_parses_rollouts_and_repaired_whole(make_trainer: Callable[..., Any]) -> None:
     """With a template of responses, TRL's completions are without the reasoning. Drafts and references have it."""
-    graded, requests = [], []
+    graded: list[str] = []
+    requests: list[RepairRequest] = []
 
     class Thinking(DFGRPOTrainer):
         def _generate_single_turn(self, prompt_ids: list[list[int]], *_: Any, **__: Any) -> Any:
