@@ -159,7 +159,8 @@ def test_held_out_questions_decide_whether_verl_validates(tmp_path: Path) -> Non
 
     def given(name: str, *changes: str) -> dict[str, str]:
         run = run_of(tmp_path / name, *changes)
-        return dict(line.split("=", 1) for line in arguments(run.recipe, run))
+        lines = (line.split("=", 1) for line in arguments(run.recipe, run))
+        return {key: value.strip("'") for key, value in lines}
 
     embedded = given("a", "evaluation.every=3")
     assert (embedded["trainer.test_freq"], embedded["trainer.val_before_train"]) == ("3", "true")
