@@ -132,8 +132,8 @@ class DFTrainer(PPOTrainerSync):
                 tags[wrong]["df_role"] = "left"
         # Right answers stay only beside wrong ones.
         stay = {key: tag for key, tag in tags.items() if tag.get("df_role") == "answer"}
-        lowest = least_right(self.settings.reward_threshold)
-        right = {key for key, tag in stay.items() if tag["df_reward"] >= lowest}
+        enough = least_right(self.settings.reward_threshold)
+        right = {key for key, tag in stay.items() if tag["df_reward"] >= enough}
         prompts = {key.rsplit("_", 2)[0] for key in stay.keys() - right}
         for key in right:
             if key.rsplit("_", 2)[0] not in prompts:
