@@ -139,7 +139,7 @@ def test_clients_and_ranks_share_one_budget(server, monkeypatch, rank, ranks, sh
     clients = [client(server, max_requests=5) for _ in range(2)]
     answers = [answer for chat in clients for answer in chat.ask([question(str(i)) for i in range(4)])]
     assert sum(answer.texts == ["fine"] for answer in answers) == len(server.bodies) == share
-    assert client(server).ask([question()])[0].texts == ["fine"], "an endpoint without a limit is none of this"
+    assert client(server).ask([question()])[0].texts == ["fine"], "requests without a limit are not counted"
     assert client(server, max_requests=5, model="other").ask([question()])[0].texts == (["fine"] if share else None)
 
 

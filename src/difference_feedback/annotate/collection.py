@@ -107,7 +107,7 @@ def collect_folder(
 
 
 def _unknown_ids(questions: Sequence[VisualQuestion], responses: Sequence[Response], *, numbered: bool) -> str:
-    """How many responses have the id of no question, with examples; empty where there is none.
+    """How many responses have the id of no question, with examples; empty where all ids are known.
 
     `numbered`: the questions have no ids, and are called by their lines.
     """

@@ -58,7 +58,7 @@ def check_endpoint(endpoint: Endpoint, key: str = "endpoint") -> None:
             f"{key}.api_key_env: the value of {endpoint.api_key_env} has a line break, a blank at an end, or a sign "
             "that no key has: set it again."
         )
-    if not is_loopback(endpoint.url):
+    if not is_loopback(endpoint.url) and urllib.request.getproxies():
         import httpx
 
         try:
